@@ -1,0 +1,1 @@
+//! Starts whole topologies as real processes, runs scenarios and faults, and writes the report.

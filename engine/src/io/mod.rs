@@ -1,0 +1,3 @@
+//! The only module that knows rings, files and sockets. The core never imports it: a shard is given a [`driver::Driver`].
+
+pub mod driver;

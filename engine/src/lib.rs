@@ -1,0 +1,15 @@
+//! Ringpost: an SMTP transport engine, thread per core, on io_uring.
+//!
+//! Modules in layer order; an import only ever points up this list.
+//!
+//! ```text
+//!  bin, config ─► admin, control ─► shell ─► roles ─► {queue, route, track, store} ─► {spool, smtp, mime} ─► wire ─► sys
+//!                     shell: linear async code that joins machines and Driver      shard: one core's loop
+//!                     io: rings, files, sockets; given to a shard as a Driver
+//! ```
+
+#![deny(unsafe_code)]
+
+pub mod io;
+pub mod sys;
+pub mod wire;

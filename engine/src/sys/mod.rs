@@ -1,0 +1,7 @@
+//! Every `unsafe` of the engine, behind safe types. The core uses `slice` and the lock-free queues only; `ring` and `calls`
+//! belong to `io`.
+
+#![allow(unsafe_code)]
+#![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
+
+pub mod slice;

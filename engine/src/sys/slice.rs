@@ -1,0 +1,444 @@
+//! Leased memory: aligned chunks, the one place that may write into a part of them ([`Fill`]), and shared, immutable
+//! windows onto what was written ([`Slice`]).
+//!
+//! A chunk is at once the source of the disk write and the source of delivery, so its memory is aligned for direct I/O
+//! and never moves. A `Fill` owns a range of it exclusively and hands the written front part out as `Slice`s; the ranges
+//! of one chunk that a `Fill` and its `Slice`s cover never overlap, which is what makes sharing sound. Memory goes back
+//! to its [`Pool`] when the last window closes, on whatever thread that happens.
+//!
+//! Bounds: a pool charges every octet that it took from the allocator, leased or cached, to its [`Budget`] and answers
+//! `None` beyond it: that is flow control, not an error.
+
+use crossbeam::queue::ArrayQueue;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Alignment of every chunk in memory, and of every batch on disk, in octets: the largest logical block that direct I/O
+/// asks for on the devices in use.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Sizes of chunks in octets, smallest first. A lease pins a whole chunk, whatever part of it is used.
+pub const CHUNK_CLASSES: [usize; 5] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+
+/// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator.
+const CACHED_CHUNKS: [usize; 5] = [1024, 1024, 256, 64, 16];
+
+/// Octets of content memory that a set of pools may take from the allocator, and how many are in use.
+#[derive(Debug)]
+pub struct Budget {
+    limit_bytes: usize,
+    held_bytes: AtomicUsize,
+    leased_bytes: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `limit_bytes` octets.
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), leased_bytes: AtomicUsize::new(0) })
+    }
+
+    /// The most that may be held.
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    /// Octets pinned by leases now.
+    pub fn leased_bytes(&self) -> usize {
+        self.leased_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Octets taken from the allocator: leased, or cached for reuse.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Leased octets in hundredths of the limit, rounded down (F-040 acts on it).
+    pub fn percent(&self) -> u32 {
+        u32::try_from(self.leased_bytes().saturating_mul(100) / self.limit_bytes.max(1)).unwrap_or(u32::MAX)
+    }
+
+    fn try_hold(&self, bytes: usize) -> bool {
+        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = held.saturating_add(bytes) <= self.limit_bytes;
+        if !fits {
+            self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// One aligned block of memory. It frees itself.
+struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+    budget: Arc<Budget>,
+}
+
+// SAFETY: `Memory` is the sole owner of its allocation; moving the owner to another thread moves nothing else.
+unsafe impl Send for Memory {}
+// SAFETY: nothing is reachable through `&Memory` but its address and length; who may read or write which range is decided
+// by `Fill` (exclusive) and `Slice` (shared, immutable), whose ranges never overlap.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, BLOCK_BYTES).expect("chunk classes are small multiples of the block")
+    }
+
+    fn allocate(bytes: usize, budget: &Arc<Budget>) -> Self {
+        let layout = Self::layout(bytes);
+        assert!(layout.size() > 0, "a chunk has octets");
+        // SAFETY: the layout has a size above zero, asserted above.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Self { start, bytes, budget: budget.clone() }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `start` came from `alloc_zeroed` with this very layout and is freed once, by its only owner.
+        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) };
+        self.budget.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory on loan from a pool's class; returns there when the last window closes.
+struct Chunk {
+    memory: Option<Memory>,
+    home: Arc<ArrayQueue<Memory>>,
+}
+
+impl Chunk {
+    fn memory(&self) -> &Memory {
+        self.memory.as_ref().expect("only drop takes the memory")
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let memory = self.memory.take().expect("dropped once");
+        memory.budget.leased_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
+        // A full cache hands the memory back to the allocator.
+        drop(self.home.push(memory));
+    }
+}
+
+/// A pool of chunks in a few sizes. Cheap to clone; clones share the cache and the budget.
+#[derive(Clone)]
+pub struct Pool {
+    homes: Arc<[Arc<ArrayQueue<Memory>>; 5]>,
+    budget: Arc<Budget>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// An empty pool that charges `budget`.
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Self { homes: Arc::new(CACHED_CHUNKS.map(|cached| Arc::new(ArrayQueue::new(cached)))), budget }
+    }
+
+    /// The budget that is charged.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// A chunk of the smallest class that holds `bytes` octets, or of the largest class when none does: the caller goes
+    /// on with another chunk behind it. `None` when the budget does not allow it now.
+    pub fn fill(&self, bytes: usize) -> Option<Fill> {
+        let class = CHUNK_CLASSES.iter().position(|&size| size >= bytes).unwrap_or(CHUNK_CLASSES.len() - 1);
+        let memory = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
+        self.budget.leased_bytes.fetch_add(memory.bytes, Ordering::Relaxed);
+        let cap = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
+        let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone() };
+        Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap })
+    }
+
+    fn take_from_allocator(&self, bytes: usize) -> Option<Memory> {
+        if !self.budget.try_hold(bytes) {
+            self.trim();
+            if !self.budget.try_hold(bytes) {
+                return None;
+            }
+        }
+        Some(Memory::allocate(bytes, &self.budget))
+    }
+
+    /// Hands every cached chunk back to the allocator.
+    pub fn trim(&self) {
+        for home in self.homes.iter() {
+            while home.pop().is_some() {}
+        }
+    }
+}
+
+/// The exclusive right to write a range of a chunk, front to back.
+///
+/// `[taken, at)` is written and not yet handed out, `[at, cap)` is free.
+pub struct Fill {
+    chunk: Arc<Chunk>,
+    taken: u32,
+    at: u32,
+    cap: u32,
+}
+
+impl fmt::Debug for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fill({}..{} of {})", self.taken, self.at, self.cap)
+    }
+}
+
+impl Fill {
+    /// Octets that still fit.
+    pub fn room(&self) -> usize {
+        (self.cap - self.at) as usize
+    }
+
+    /// Octets written and not yet taken.
+    pub fn filled(&self) -> usize {
+        (self.at - self.taken) as usize
+    }
+
+    /// Octets written and not yet taken, for reading.
+    pub fn written(&self) -> &[u8] {
+        // SAFETY: `[taken, at)` lies inside the chunk, was initialised, and is covered by no other `Fill` or `Slice`.
+        unsafe { std::slice::from_raw_parts(self.base().add(self.taken as usize), self.filled()) }
+    }
+
+    /// The same, for changing in place (a length that is known only at the end, a stuffed dot to close up).
+    pub fn written_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `written`, and `&mut self` makes the access unique.
+        unsafe { std::slice::from_raw_parts_mut(self.base().add(self.taken as usize), self.filled()) }
+    }
+
+    /// The free part. It holds zeros or old content, never uninitialised memory: what is not overwritten must be padded
+    /// before it is written anywhere.
+    pub fn spare(&mut self) -> &mut [u8] {
+        // SAFETY: `[at, cap)` lies inside the chunk, was initialised when allocated, is covered by no `Slice`, and
+        // `&mut self` makes the access unique.
+        unsafe { std::slice::from_raw_parts_mut(self.base().add(self.at as usize), self.room()) }
+    }
+
+    /// Declares the first `bytes` octets of the free part written.
+    ///
+    /// # Panics
+    /// When fewer octets are free.
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.room(), "a fill is advanced past its end");
+        self.at += u32::try_from(bytes).expect("bounded by room");
+    }
+
+    /// Takes the last `bytes` written octets back into the free part.
+    ///
+    /// # Panics
+    /// When fewer octets are written and untaken.
+    pub fn retreat(&mut self, bytes: usize) {
+        assert!(bytes <= self.filled(), "a fill retreats past what was taken");
+        self.at -= u32::try_from(bytes).expect("bounded by filled");
+    }
+
+    /// Copies as much of `bytes` as fits; returns how much.
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room());
+        self.spare()[..count].copy_from_slice(&bytes[..count]);
+        self.advance(count);
+        count
+    }
+
+    /// Zeroes up to the next multiple of `align` octets, counted from the chunk's start. Returns the octets added.
+    pub fn pad_to(&mut self, align: usize) -> usize {
+        let at = self.at as usize;
+        let gap = (at.next_multiple_of(align) - at).min(self.room());
+        self.spare()[..gap].fill(0);
+        self.advance(gap);
+        gap
+    }
+
+    /// Hands out what was written since the last time.
+    pub fn take(&mut self) -> Slice {
+        let slice = Slice { chunk: self.chunk.clone(), off: self.taken, len: self.at - self.taken };
+        self.taken = self.at;
+        slice
+    }
+
+    /// Splits the first `bytes` free octets off as a `Fill` of their own, to be written later (a header in front of what
+    /// is not known yet). Nothing may be written and untaken.
+    ///
+    /// # Panics
+    /// When something is untaken, or fewer octets are free.
+    pub fn reserve(&mut self, bytes: usize) -> Fill {
+        assert!(self.taken == self.at, "what is written comes before a reservation");
+        assert!(bytes <= self.room(), "a reservation fits");
+        let end = self.at + u32::try_from(bytes).expect("bounded by room");
+        let front = Fill { chunk: self.chunk.clone(), taken: self.at, at: self.at, cap: end };
+        self.taken = end;
+        self.at = end;
+        front
+    }
+
+    /// Gives up the free part beyond `bytes` octets, so that nothing can be written or received there.
+    pub fn limit(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes.min(self.room())).expect("bounded by room");
+        self.cap = self.at + bytes;
+    }
+
+    /// Octets of the whole chunk: what this lease costs the budget.
+    pub fn pinned_bytes(&self) -> usize {
+        self.chunk.memory().bytes
+    }
+
+    fn base(&self) -> *mut u8 {
+        self.chunk.memory().start.as_ptr()
+    }
+}
+
+/// A shared, immutable window onto written memory. Cloning counts a reference.
+#[derive(Clone)]
+pub struct Slice {
+    chunk: Arc<Chunk>,
+    off: u32,
+    len: u32,
+}
+
+impl Slice {
+    /// The part `range` of this window.
+    ///
+    /// # Panics
+    /// When the range does not lie inside.
+    pub fn sub(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.len as usize, "a sub-slice lies inside its slice");
+        let start = u32::try_from(range.start).expect("bounded by len");
+        let len = u32::try_from(range.end - range.start).expect("bounded by len");
+        Slice { chunk: self.chunk.clone(), off: self.off + start, len }
+    }
+
+    /// Octets of the whole chunk that this window keeps alive.
+    pub fn pinned_bytes(&self) -> usize {
+        self.chunk.memory().bytes
+    }
+
+    /// Whether both windows lie in the same chunk and `next` begins where `self` ends.
+    pub fn is_followed_by(&self, next: &Slice) -> bool {
+        Arc::ptr_eq(&self.chunk, &next.chunk) && self.off + self.len == next.off
+    }
+
+    /// Both as one window.
+    ///
+    /// # Panics
+    /// Unless `is_followed_by`.
+    pub fn join(&self, next: &Slice) -> Slice {
+        assert!(self.is_followed_by(next), "only neighbours join");
+        Slice { chunk: self.chunk.clone(), off: self.off, len: self.len + next.len }
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the range lies inside the chunk (constructed so, and `sub` asserts it), was written before the slice was
+        // handed out, and no `Fill` covers it any more, so nobody writes it while it is shared.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.chunk.memory().start.as_ptr().add(self.off as usize).cast_const(),
+                self.len as usize,
+            )
+        }
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slice({}+{})", self.off, self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(limit: usize) -> Pool {
+        Pool::new(Budget::new(limit))
+    }
+
+    #[test]
+    fn what_was_taken_stays_while_the_rest_is_written() {
+        let mut fill = pool(1 << 20).fill(100).expect("within budget");
+        fill.put(b"first");
+        let first = fill.take();
+        fill.put(b"second");
+        let second = fill.take();
+        assert_eq!((&*first, &*second), (&b"first"[..], &b"second"[..]));
+        assert!(first.is_followed_by(&second));
+        assert_eq!(&*first.join(&second), b"firstsecond");
+        assert_eq!(&*second.sub(1..3), b"ec");
+    }
+
+    #[test]
+    fn a_reserved_head_is_written_after_its_body() {
+        let mut fill = pool(1 << 20).fill(100).expect("within budget");
+        let mut head = fill.reserve(4);
+        fill.put(b"body");
+        let body = fill.take();
+        head.put(b"head");
+        assert_eq!(head.room(), 0);
+        assert_eq!(&*head.take().join(&body), b"headbody");
+    }
+
+    #[test]
+    fn padding_is_zero_even_in_reused_memory() {
+        let pool = pool(4096);
+        let mut fill = pool.fill(4096).expect("within budget");
+        fill.spare().fill(b'x');
+        drop(fill);
+        let mut fill = pool.fill(4096).expect("reused");
+        fill.put(b"short");
+        fill.pad_to(BLOCK_BYTES);
+        let block = fill.take();
+        assert_eq!(block.len(), BLOCK_BYTES);
+        assert!(block[5..].iter().all(|&octet| octet == 0));
+    }
+
+    #[test]
+    fn the_budget_is_never_exceeded_and_comes_back() {
+        let pool = pool(8192);
+        let (one, two) = (pool.fill(1).expect("fits"), pool.fill(1).expect("fits"));
+        assert!(pool.fill(1).is_none());
+        assert_eq!(pool.budget().percent(), 100);
+        drop((one, two));
+        assert_eq!(pool.budget().leased_bytes(), 0);
+        // The cache of one class makes room for another.
+        let pool = Pool::new(Budget::new(16 << 10));
+        drop(pool.fill(1).expect("fits"));
+        assert!(pool.fill(16 << 10).is_some());
+    }
+
+    #[test]
+    fn memory_is_aligned_and_returns_from_another_thread() {
+        let pool = pool(1 << 20);
+        let mut fill = pool.fill(70_000).expect("fits");
+        assert_eq!(fill.spare().as_ptr() as usize % BLOCK_BYTES, 0);
+        assert_eq!(fill.room(), 256 << 10);
+        fill.put(b"x");
+        let slice = fill.take();
+        drop(fill);
+        std::thread::spawn(move || assert_eq!(&*slice, b"x")).join().expect("no panic");
+        assert_eq!(pool.budget().leased_bytes(), 0);
+        assert_eq!(pool.budget().held_bytes(), 256 << 10);
+    }
+}

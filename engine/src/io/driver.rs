@@ -14,12 +14,12 @@ use std::path::Path;
 
 /// What a connection has to tell. In this order when several are true: `Note`, `Bytes`/`Filled`, `Room`, `End`/`Broken`,
 /// `Deadline`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next<R> {
     /// `see` was shown octets and answered this.
     Bytes(R),
-    /// So many further octets stand in the aimed chunk, right behind those before.
-    Filled(usize),
+    /// The aimed chunk comes back, with so many further octets at its end. Receiving pauses until the next aim or `next`.
+    Filled(Fill, usize),
     /// Bits noted since the last call, or-ed. What they mean is read from the shard's state.
     Note(u32),
     /// The octets waiting to be sent fell from above to below [`SEND_ROOM_BYTES`].
@@ -63,20 +63,16 @@ pub trait Conn: 'static {
     /// Cancel-safe: a dropped future loses nothing.
     fn next<R>(&mut self, by: Tick, see: impl FnOnce(&[u8]) -> (usize, R)) -> impl Future<Output = Next<R>>;
 
-    /// From now on what is received goes straight into `into`, as far as it has room, and is reported by `Next::Filled`
-    /// instead of being shown; octets already received and unshown are copied there first. When it is full, receiving
-    /// pauses until [`Conn::unaim`] or another aim (after `unaim`). Survives notes.
+    /// What is received next goes straight into `into`, as far as it has room, and is reported by [`Next::Filled`], which
+    /// gives the chunk back, instead of being shown. Octets already received and unshown are copied there first. One aim
+    /// is one `Filled`, as soon as any octets stand in the chunk; until then notes, room and deadlines are reported and
+    /// the aim holds. To go on, aim again; not to, call `next` without.
     ///
     /// # Panics
-    /// When a chunk is already aimed at.
+    /// When a chunk is already aimed at, or `into` has no room.
     fn aim(&mut self, into: Fill);
 
-    /// Ends the aim and returns the chunk with everything that `Filled` reported; later octets are shown by `next` again.
-    /// The future completes when the kernel has let go of the chunk; octets that it delivered meanwhile stand in the chunk
-    /// too, counted by the returned number.
-    fn unaim(&mut self) -> impl Future<Output = (Fill, usize)>;
-
-    /// Puts `bytes` back in front of what is shown next: received by aim, but not part of what was aimed at.
+    /// Puts `bytes` back in front of what is shown or aimed next: received by aim, but not part of what was aimed at.
     fn give_back(&mut self, bytes: &[u8]);
 
     /// Queues a copy of `bytes` to be sent at the end of this turn. For commands and replies, not for content.

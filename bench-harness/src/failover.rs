@@ -1,0 +1,686 @@
+//! What a fault cost, computed from the fates of messages (measurement.md, "Failover"). Pure: it is told when each message
+//! was due, answered and delivered, and when the fault struck and was healed; it owns no clock and no file.
+//!
+//! All times are microseconds on one monotonic clock. A fault's *window* reaches from the end of the one before it (or the
+//! schedule's start) to the next one's strike (or the schedule's end): what came before `struck` in it is the baseline.
+//!
+//! ```text
+//!  window.start ── baseline ── struck ── fault ── healed ── aftermath ── window.end
+//!                              └ buckets of equal width by intended send time, the first begins at `struck` ┘
+//! ```
+
+use crate::stats::percentile;
+use serde::{Deserialize, Serialize};
+
+/// Buckets are so wide, or a multiple of it.
+pub const BUCKET_US: u64 = 10_000;
+/// A bucket is widened until it would hold so many messages.
+pub const BUCKET_MESSAGES_MIN: u64 = 100;
+/// No deadline is shorter than this.
+pub const DEADLINE_US_MIN: u64 = 20_000;
+/// Recovered means: so long a time without a bad bucket.
+pub const STEADY_US: u64 = 10_000_000;
+/// Fewer faults than this have no percentiles.
+pub const FAULTS_FOR_PERCENTILES: usize = 9;
+
+/// How one message's transaction ended, as its sender saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 250 after the final dot was read.
+    Accepted,
+    /// Any other end: a refusal, or the connection broke.
+    Other,
+    /// Not answered when the run was over.
+    None,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// When the schedule said it was due.
+    pub intended_us: u64,
+    /// When its transaction ended; meaningless for [`Answer::None`].
+    pub answered_us: u64,
+    /// How.
+    pub answer: Answer,
+    /// When the first copy of it was delivered.
+    pub delivered_us: Option<u64>,
+    /// Which sink delivered that copy (index into the run's sinks).
+    pub route: u16,
+}
+
+impl Fate {
+    /// When its 250 was read.
+    pub fn accepted_us(&self) -> Option<u64> {
+        (self.answer == Answer::Accepted).then_some(self.answered_us)
+    }
+
+    /// When any end was seen.
+    fn ended_us(&self) -> Option<u64> {
+        (self.answer != Answer::None).then_some(self.answered_us)
+    }
+
+    /// Response time, if it was accepted.
+    pub fn response_us(&self) -> Option<u64> {
+        self.accepted_us().map(|at| at.saturating_sub(self.intended_us))
+    }
+}
+
+/// One fault as it was really injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// When it struck.
+    pub struck_us: u64,
+    /// When its cause was gone again (the killed process said it is ready); `None` if it never was.
+    pub healed_us: Option<u64>,
+    /// The sink it took away, for the time of detection; `None` when another component failed.
+    pub lost_route: Option<u16>,
+    /// First instant that belongs to this fault's baseline.
+    pub window_start_us: u64,
+    /// First instant that no longer belongs to it.
+    pub window_end_us: u64,
+}
+
+/// The figures of one fault. Lengths of time in milliseconds; `None` where it cannot be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Impact {
+    /// Strike and heal, milliseconds after the schedule's first message.
+    pub struck_ms: f64,
+    /// The same for the heal.
+    pub healed_ms: Option<f64>,
+    /// Width of a bucket: the resolution of everything that counts buckets.
+    pub bucket_ms: f64,
+    /// A message accepted later than this after it was due is not good.
+    pub deadline_ms: f64,
+    /// Response time before the fault.
+    pub before_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub before_p99_ms: f64,
+    /// Buckets with less than 99 % good messages.
+    pub outage_ms: f64,
+    /// Of those, buckets with none good.
+    pub hard_outage_ms: f64,
+    /// The rest of them.
+    pub brownout_ms: f64,
+    /// Until the survivors carried more than their share before the fault explains.
+    pub detection_ms: Option<f64>,
+    /// Until the first ten seconds without a bad bucket and with p99 at most twice the one before.
+    pub recovery_ms: Option<f64>,
+    /// Outage after the heal.
+    pub heal_ms: Option<f64>,
+    /// Longest time without any 250 while messages were due.
+    pub ack_gap_ms: f64,
+    /// Most messages due and not yet delivered, after the strike.
+    pub backlog_peak: u64,
+    /// Until the backlog was back at its level before the fault.
+    pub drain_ms: Option<f64>,
+    /// Messages accepted before the strike and delivered only after the heal, or never.
+    pub stranded: u64,
+    /// How long after the heal the last of them was delivered.
+    pub stranded_last_ms: Option<f64>,
+    /// Response time beyond the median before the fault, summed over messages.
+    pub debt_message_s: f64,
+    /// Messages due after the strike that were not good.
+    pub affected: u64,
+}
+
+/// Computes one fault's figures. `fates` need no order. `None` when the window holds no accepted message before the strike:
+/// there is nothing to compare with.
+pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
+    let mut window: Vec<Fate> = fates
+        .iter()
+        .filter(|f| (strike.window_start_us..strike.window_end_us).contains(&f.intended_us))
+        .copied()
+        .collect();
+    window.sort_unstable_by_key(|f| f.intended_us);
+    let split = window.partition_point(|f| f.intended_us < strike.struck_us);
+    let (before, after) = window.split_at(split);
+    let mut quiet: Vec<u64> = before.iter().filter_map(Fate::response_us).collect();
+    quiet.sort_unstable();
+    let (p50, p99) = (percentile(&quiet, 50.0)?, percentile(&quiet, 99.0)?);
+    let deadline = DEADLINE_US_MIN.max(5 * p99);
+    let width = bucket_us(before.len() as u64, strike.struck_us - strike.window_start_us);
+    let buckets = buckets(after, strike, width, deadline);
+    let outage = outage(&buckets, width);
+    let epoch = fates.iter().map(|f| f.intended_us).min().unwrap_or(strike.window_start_us);
+    let backlog = backlog(&window, strike);
+    let stranded = stranded(fates, strike);
+    Some(Impact {
+        struck_ms: ms(strike.struck_us - epoch),
+        healed_ms: strike.healed_us.map(|at| ms(at - epoch)),
+        bucket_ms: ms(width),
+        deadline_ms: ms(deadline),
+        before_p50_ms: ms(p50),
+        before_p99_ms: ms(p99),
+        outage_ms: ms(outage.total),
+        hard_outage_ms: ms(outage.hard),
+        brownout_ms: ms(outage.total - outage.hard),
+        detection_ms: detection(&window, strike).map(ms),
+        recovery_ms: recovery(&buckets, after, strike, width, 2 * p99).map(ms),
+        heal_ms: strike.healed_us.map(|at| ms(outage_from(&buckets, width, at))),
+        ack_gap_ms: ms(ack_gap(&window, strike)),
+        backlog_peak: backlog.peak,
+        drain_ms: backlog.drained_us.map(ms),
+        stranded: stranded.messages,
+        stranded_last_ms: stranded.last_us.map(ms),
+        debt_message_s: debt(after, p50, strike.window_end_us) as f64 / 1e6,
+        affected: after.iter().filter(|f| !is_good(f, deadline)).count() as u64,
+    })
+}
+
+/// Width of a bucket: the smallest multiple of [`BUCKET_US`] that holds [`BUCKET_MESSAGES_MIN`] messages at the rate of
+/// `messages` in `span_us`.
+pub fn bucket_us(messages: u64, span_us: u64) -> u64 {
+    let needed = BUCKET_MESSAGES_MIN.saturating_mul(span_us).div_ceil(messages.max(1));
+    needed.div_ceil(BUCKET_US).max(1) * BUCKET_US
+}
+
+/// Messages that were due in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Bucket {
+    start_us: u64,
+    due: u64,
+    good: u64,
+}
+
+impl Bucket {
+    /// Less than 99 % good. A bucket in which nothing was due is not bad.
+    fn is_bad(&self) -> bool {
+        self.good * 100 < self.due * 99
+    }
+}
+
+fn is_good(fate: &Fate, deadline_us: u64) -> bool {
+    fate.response_us().is_some_and(|response| response <= deadline_us)
+}
+
+/// Whole buckets from the strike to the window's end (a last, partial one is left out: it would hold too few).
+fn buckets(after: &[Fate], strike: &Strike, width: u64, deadline: u64) -> Vec<Bucket> {
+    let count = (strike.window_end_us - strike.struck_us) / width;
+    let mut buckets: Vec<Bucket> =
+        (0..count).map(|i| Bucket { start_us: strike.struck_us + i * width, due: 0, good: 0 }).collect();
+    for fate in after {
+        let index = ((fate.intended_us - strike.struck_us) / width) as usize;
+        if let Some(bucket) = buckets.get_mut(index) {
+            bucket.due += 1;
+            bucket.good += u64::from(is_good(fate, deadline));
+        }
+    }
+    buckets
+}
+
+struct Outage {
+    total: u64,
+    hard: u64,
+}
+
+fn outage(buckets: &[Bucket], width: u64) -> Outage {
+    let bad = buckets.iter().filter(|b| b.is_bad()).count() as u64;
+    let hard = buckets.iter().filter(|b| b.is_bad() && b.good == 0).count() as u64;
+    Outage { total: bad * width, hard: hard * width }
+}
+
+fn outage_from(buckets: &[Bucket], width: u64, from_us: u64) -> u64 {
+    buckets.iter().filter(|b| b.start_us + width > from_us && b.is_bad()).count() as u64 * width
+}
+
+/// From the strike to the start of the first [`STEADY_US`] in which no bucket is bad and p99 is at most `p99_max`.
+/// `None`: the window ended before that could be seen.
+fn recovery(buckets: &[Bucket], after: &[Fate], strike: &Strike, width: u64, p99_max: u64) -> Option<u64> {
+    let needed = STEADY_US.div_ceil(width) as usize;
+    let mut first = 0;
+    while let Some(span) = buckets.get(first..first + needed) {
+        if let Some(bad) = span.iter().rposition(Bucket::is_bad) {
+            first += bad + 1;
+            continue;
+        }
+        let (from, to) = (span[0].start_us, span[0].start_us + needed as u64 * width);
+        let low = after.partition_point(|f| f.intended_us < from);
+        let high = after.partition_point(|f| f.intended_us < to);
+        let mut response: Vec<u64> = after[low..high].iter().filter_map(Fate::response_us).collect();
+        response.sort_unstable();
+        if percentile(&response, 99.0).is_some_and(|p99| p99 <= p99_max) {
+            return Some(from - strike.struck_us);
+        }
+        first += 1;
+    }
+    None
+}
+
+/// The first new message routed around the fault: the survivors' deliveries of messages due after the strike are counted
+/// against what their share before the fault explains (three standard deviations above it). A survivor that carried
+/// nothing before shows it with its first message.
+fn detection(window: &[Fate], strike: &Strike) -> Option<u64> {
+    let lost = strike.lost_route?;
+    let carried = |f: &&Fate| f.delivered_us.is_some_and(|at| at < strike.struck_us);
+    let before = window.iter().filter(carried).count() as f64;
+    let others = window.iter().filter(carried).filter(|f| f.route != lost).count() as f64;
+    let share = if before > 0.0 { others / before } else { return None };
+    let due: Vec<u64> = window.iter().map(|f| f.intended_us).filter(|at| *at >= strike.struck_us).collect();
+    let mut deliveries: Vec<u64> = window
+        .iter()
+        .filter(|f| f.intended_us >= strike.struck_us && f.route != lost)
+        .filter_map(|f| f.delivered_us)
+        .collect();
+    deliveries.sort_unstable();
+    deliveries.iter().enumerate().find_map(|(index, &at)| {
+        let due_by_then = due.partition_point(|due| *due <= at) as f64;
+        let expected = share * due_by_then;
+        let noise = 3.0 * (share * (1.0 - share) * due_by_then).sqrt();
+        ((index + 1) as f64 > expected + noise).then(|| at - strike.struck_us)
+    })
+}
+
+/// The longest time after the strike without any 250 while at least one message was due and unanswered.
+fn ack_gap(window: &[Fate], strike: &Strike) -> u64 {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Event {
+        Accepted,
+        Ended,
+        Due,
+    }
+    let mut events: Vec<(u64, Event)> = Vec::with_capacity(window.len() * 2);
+    for fate in window {
+        events.push((fate.intended_us, Event::Due));
+        match fate.answer {
+            Answer::Accepted => events.push((fate.answered_us, Event::Accepted)),
+            Answer::Other => events.push((fate.answered_us, Event::Ended)),
+            Answer::None => {}
+        }
+    }
+    events.sort_unstable();
+    let (mut open, mut silent_since, mut longest) = (0u64, strike.window_start_us, 0);
+    for (at, event) in events {
+        if at >= strike.struck_us && open > 0 {
+            longest = longest.max(at.min(strike.window_end_us).saturating_sub(silent_since));
+        }
+        match event {
+            Event::Due => {
+                if open == 0 {
+                    silent_since = silent_since.max(at);
+                }
+                open += 1;
+            }
+            Event::Accepted => {
+                open = open.saturating_sub(1);
+                silent_since = at;
+            }
+            Event::Ended => open = open.saturating_sub(1),
+        }
+    }
+    if open > 0 { longest.max(strike.window_end_us.saturating_sub(silent_since)) } else { longest }
+}
+
+struct Backlog {
+    peak: u64,
+    drained_us: Option<u64>,
+}
+
+/// Messages due, accepted in the end, and not yet delivered: its peak after the strike, and the time until it is back
+/// within its highest level before the strike for good.
+fn backlog(window: &[Fate], strike: &Strike) -> Backlog {
+    let mut steps: Vec<(u64, i64)> = Vec::with_capacity(window.len() * 2);
+    for fate in window.iter().filter(|f| f.answer == Answer::Accepted) {
+        steps.push((fate.intended_us, 1));
+        steps.extend(fate.delivered_us.map(|at| (at, -1)));
+    }
+    steps.sort_unstable();
+    let (mut level, mut before, mut peak, mut above_until) = (0i64, 0i64, 0i64, None);
+    let mut over = false;
+    for (at, step) in steps {
+        level += step;
+        if at < strike.struck_us {
+            before = before.max(level);
+            continue;
+        }
+        peak = peak.max(level);
+        if over && level <= before {
+            above_until = Some(at);
+        }
+        over = level > before;
+    }
+    let drained_us = if over { None } else { Some(above_until.map_or(0, |at| at - strike.struck_us)) };
+    Backlog { peak: peak.max(0) as u64, drained_us }
+}
+
+struct Stranded {
+    messages: u64,
+    last_us: Option<u64>,
+}
+
+fn stranded(fates: &[Fate], strike: &Strike) -> Stranded {
+    let Some(healed) = strike.healed_us else { return Stranded { messages: 0, last_us: None } };
+    let rested = |f: &&Fate| {
+        f.accepted_us().is_some_and(|at| at <= strike.struck_us && at >= strike.window_start_us)
+            && f.delivered_us.is_none_or(|at| at >= healed)
+    };
+    Stranded {
+        messages: fates.iter().filter(rested).count() as u64,
+        last_us: fates.iter().filter(rested).filter_map(|f| f.delivered_us).max().map(|at| at - healed),
+    }
+}
+
+/// Response time beyond `usual_us`, summed, in message-microseconds. What was never accepted waited until its refusal, or
+/// until the end.
+fn debt(after: &[Fate], usual_us: u64, end_us: u64) -> u64 {
+    after
+        .iter()
+        .map(|f| f.ended_us().unwrap_or(end_us).saturating_sub(f.intended_us).saturating_sub(usual_us))
+        .fold(0, u64::saturating_add)
+}
+
+fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+/// Median, 99th percentile and worst over several faults; percentiles are `None` below nine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct Spread {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 99th percentile (nearest rank).
+    pub p99: Option<f64>,
+    /// Worst.
+    pub max: Option<f64>,
+}
+
+/// Spreads `values` (one per fault).
+pub fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let enough = sorted.len() >= FAULTS_FOR_PERCENTILES;
+    let at = |p: f64| if enough { percentile(&sorted, p) } else { None };
+    Spread { p50: at(50.0), p99: at(99.0), max: sorted.last().copied() }
+}
+
+/// What rests on a dead server: how many messages, and how late the last of them came.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct StrandedSum {
+    /// Over all faults.
+    pub messages: u64,
+    /// The latest after the heal, milliseconds.
+    pub last_delivered_ms: Option<f64>,
+}
+
+/// All faults of one kind, as `result.json` names them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Summary {
+    /// What failed: `next-hop`, `hub`, …
+    pub kind: String,
+    /// How many times.
+    pub faults: usize,
+    /// Widest bucket: the resolution.
+    pub bucket_ms: f64,
+    /// Longest deadline.
+    pub deadline_ms: f64,
+    /// As [`Impact`]'s fields of the same names.
+    pub outage_ms: Spread,
+    /// See above.
+    pub hard_outage_ms: Spread,
+    /// See above.
+    pub brownout_ms: Spread,
+    /// See above.
+    pub detection_ms: Spread,
+    /// See above.
+    pub recovery_ms: Spread,
+    /// See above.
+    pub heal_ms: Spread,
+    /// See above.
+    pub ack_gap_ms: Spread,
+    /// What rested on the dead server.
+    pub stranded: StrandedSum,
+    /// Sum over all faults.
+    pub debt_message_s: f64,
+    /// Messages due after a strike and not good, over all faults.
+    pub affected: u64,
+    /// (Message, recipient) pairs lost in this phase; `None` when not accounted.
+    pub lost: Option<u64>,
+    /// Pairs delivered more than once.
+    pub duplicated: Option<u64>,
+    /// Every single fault.
+    pub each: Vec<Impact>,
+}
+
+/// Summarises faults of one kind. `None` without any.
+pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: Option<u64>) -> Option<Summary> {
+    if each.is_empty() {
+        return None;
+    }
+    let over = |field: fn(&Impact) -> Option<f64>| spread(each.iter().filter_map(field));
+    let widest = |field: fn(&Impact) -> f64| each.iter().map(field).fold(0.0, f64::max);
+    Some(Summary {
+        kind: kind.to_owned(),
+        faults: each.len(),
+        bucket_ms: widest(|i| i.bucket_ms),
+        deadline_ms: widest(|i| i.deadline_ms),
+        outage_ms: over(|i| Some(i.outage_ms)),
+        hard_outage_ms: over(|i| Some(i.hard_outage_ms)),
+        brownout_ms: over(|i| Some(i.brownout_ms)),
+        detection_ms: over(|i| i.detection_ms),
+        recovery_ms: over(|i| i.recovery_ms),
+        heal_ms: over(|i| i.heal_ms),
+        ack_gap_ms: over(|i| Some(i.ack_gap_ms)),
+        stranded: StrandedSum {
+            messages: each.iter().map(|i| i.stranded).sum(),
+            last_delivered_ms: each.iter().filter_map(|i| i.stranded_last_ms).reduce(f64::max),
+        },
+        debt_message_s: each.iter().map(|i| i.debt_message_s).sum(),
+        affected: each.iter().map(|i| i.affected).sum(),
+        lost,
+        duplicated,
+        each,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// 10 000 messages a second for `seconds`, each accepted after 1 ms and delivered after 2, on two routes in turn;
+    /// `bend` may change each.
+    fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
+        (0..seconds * 10_000)
+            .map(|i| {
+                let intended_us = i * 100;
+                let mut fate = Fate {
+                    intended_us,
+                    answered_us: intended_us + 1_000,
+                    answer: Answer::Accepted,
+                    delivered_us: Some(intended_us + 2_000),
+                    route: (i % 2) as u16,
+                };
+                bend(&mut fate);
+                fate
+            })
+            .collect()
+    }
+
+    fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
+        Strike {
+            struck_us: struck_s * SECOND,
+            healed_us: healed_s.map(|s| s * SECOND),
+            lost_route: Some(0),
+            window_start_us: 0,
+            window_end_us: end_s * SECOND,
+        }
+    }
+
+    #[test]
+    fn a_fault_that_nobody_feels_costs_nothing() {
+        let impact = impact(&timeline(14, |_| {}), &strike(2, Some(3), 14)).expect("a baseline");
+        assert_eq!((impact.bucket_ms, impact.deadline_ms), (10.0, 20.0));
+        assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.affected), (0.0, 0.0, 0));
+        assert_eq!(impact.recovery_ms, Some(0.0));
+        assert_eq!(impact.heal_ms, Some(0.0));
+        assert_eq!((impact.stranded, impact.stranded_last_ms), (0, None));
+        assert_eq!(impact.debt_message_s, 0.0);
+        assert_eq!(impact.drain_ms, Some(0.0));
+        assert!(impact.ack_gap_ms <= 0.1 + 1e-9, "{}", impact.ack_gap_ms);
+    }
+
+    #[test]
+    fn a_silence_of_50_ms_is_a_hard_outage_less_the_deadline() {
+        // From 2 s on nothing is accepted until 2.05 s; what was due meanwhile is accepted then.
+        let fates = timeline(14, |f| {
+            if (2_000_000..2_050_000).contains(&f.intended_us) {
+                f.answered_us = 2_050_000;
+            }
+        });
+        let impact = impact(&fates, &strike(2, None, 14)).expect("a baseline");
+        // Due at 2.030 s or later is answered within 20 ms: good. The three buckets before hold none that is good.
+        assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.brownout_ms), (30.0, 30.0, 0.0));
+        assert_eq!(impact.affected, 300);
+        assert_eq!(impact.recovery_ms, Some(30.0));
+        assert_eq!(impact.heal_ms, None);
+        // The last 250 before it was read at 2.0009 s, the next at 2.05.
+        assert!((impact.ack_gap_ms - 49.1).abs() < 0.11, "{}", impact.ack_gap_ms);
+        // Each of 500 messages waited 50 - k/10 ms, one of them usual: their sum, by hand.
+        let debt: f64 = (0..500).map(|k| (50.0 - f64::from(k) / 10.0 - 1.0).max(0.0)).sum::<f64>() / 1000.0;
+        assert!((impact.debt_message_s - debt).abs() < 1e-3, "{} {debt}", impact.debt_message_s);
+    }
+
+    #[test]
+    fn half_of_the_messages_late_is_a_brownout() {
+        let fates = timeline(14, |f| {
+            if (2_000_000..2_200_000).contains(&f.intended_us) && f.route == 0 {
+                f.answered_us = f.intended_us + 500_000;
+            }
+        });
+        let impact = impact(&fates, &strike(2, Some(4), 14)).expect("a baseline");
+        assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.brownout_ms), (200.0, 0.0, 200.0));
+        assert_eq!(impact.affected, 1000);
+        assert_eq!(impact.heal_ms, Some(0.0));
+        assert!(impact.ack_gap_ms < 1.0);
+    }
+
+    #[test]
+    fn refused_messages_are_not_good_however_fast() {
+        let fates = timeline(13, |f| {
+            if (2_000_000..2_100_000).contains(&f.intended_us) {
+                f.answer = Answer::Other;
+                f.delivered_us = None;
+            }
+        });
+        let impact = impact(&fates, &strike(2, None, 13)).expect("a baseline");
+        assert_eq!((impact.outage_ms, impact.hard_outage_ms), (100.0, 100.0));
+        assert!(impact.ack_gap_ms >= 99.0 && impact.ack_gap_ms <= 101.1, "{}", impact.ack_gap_ms);
+    }
+
+    #[test]
+    fn the_heal_has_its_own_disturbance() {
+        let fates = timeline(20, |f| {
+            if (5_000_000..5_040_000).contains(&f.intended_us) {
+                f.answered_us = f.intended_us + 30_000;
+            }
+        });
+        let impact = impact(&fates, &strike(2, Some(5), 20)).expect("a baseline");
+        assert_eq!((impact.outage_ms, impact.heal_ms), (40.0, Some(40.0)));
+        assert_eq!(impact.recovery_ms, Some(3040.0), "ten steady seconds begin behind the heal");
+    }
+
+    #[test]
+    fn recovery_is_unknown_when_the_run_ends_before_ten_steady_seconds() {
+        let impact = impact(&timeline(8, |_| {}), &strike(2, None, 8)).expect("a baseline");
+        assert_eq!(impact.recovery_ms, None);
+    }
+
+    #[test]
+    fn a_good_but_slow_aftermath_is_not_recovered() {
+        // 3 ms is within the deadline, but more than twice the p99 of 1 ms before.
+        let fates = timeline(30, |f| {
+            if (2_000_000..6_000_000).contains(&f.intended_us) {
+                f.answered_us = f.intended_us + 3_000;
+            }
+        });
+        let impact = impact(&fates, &strike(2, None, 30)).expect("a baseline");
+        assert_eq!(impact.outage_ms, 0.0);
+        let recovery = impact.recovery_ms.expect("steady in the end");
+        assert!((3_800.0..=4_000.0).contains(&recovery), "{recovery}: one slow message in a hundred may be inside");
+    }
+
+    #[test]
+    fn what_rested_on_the_dead_hub_is_stranded_until_its_return() {
+        let fates = timeline(14, |f| {
+            // Accepted in the last 5 ms before the strike, delivered 80 ms after the return at 4 s.
+            if (1_995_000..1_999_000).contains(&f.intended_us) {
+                f.delivered_us = Some(4_080_000);
+            }
+        });
+        let impact = impact(&fates, &strike(2, Some(4), 14)).expect("a baseline");
+        assert_eq!((impact.stranded, impact.stranded_last_ms), (40, Some(80.0)));
+        assert_eq!(impact.drain_ms, Some(2080.0));
+        assert!(impact.backlog_peak >= 40);
+    }
+
+    #[test]
+    fn detection_needs_more_than_the_survivors_usual_share() {
+        // Route 0 is dead from 2 s on: its messages come 30 ms later by route 1, from 2.03 s on all go there directly.
+        let fates = timeline(14, |f| {
+            if f.intended_us >= 2_000_000 && f.route == 0 {
+                f.route = 1;
+                if f.intended_us < 2_030_000 {
+                    f.delivered_us = Some(2_032_000 + (f.intended_us - 2_000_000) / 10);
+                }
+            }
+        });
+        let detection = impact(&fates, &strike(2, None, 14)).expect("a baseline").detection_ms.expect("detected");
+        assert!((32.0..36.0).contains(&detection), "{detection}");
+        let healthy = timeline(14, |_| {});
+        assert_eq!(impact(&healthy, &strike(2, None, 14)).expect("a baseline").detection_ms, None);
+    }
+
+    #[test]
+    fn a_standby_shows_detection_with_its_first_message() {
+        let fates = timeline(14, |f| {
+            f.route = u16::from(f.intended_us >= 2_017_000);
+            if (2_000_000..2_017_000).contains(&f.intended_us) {
+                f.delivered_us = None;
+            }
+        });
+        let detection = impact(&fates, &strike(2, None, 14)).expect("a baseline").detection_ms;
+        assert_eq!(detection, Some(19.0), "due at 2.017 s, delivered 2 ms later");
+    }
+
+    #[test]
+    fn a_slow_schedule_has_wider_buckets() {
+        assert_eq!(bucket_us(10_000, SECOND), 10_000);
+        assert_eq!(bucket_us(500, SECOND), 200_000);
+        assert_eq!(bucket_us(9_999, SECOND), 20_000);
+        assert_eq!(bucket_us(0, SECOND), 100 * SECOND);
+    }
+
+    #[test]
+    fn the_deadline_follows_the_p99_before() {
+        let fates = timeline(13, |f| f.answered_us = f.intended_us + 7_000);
+        assert_eq!(impact(&fates, &strike(2, None, 13)).expect("a baseline").deadline_ms, 35.0);
+    }
+
+    #[test]
+    fn without_a_baseline_there_is_no_figure() {
+        assert_eq!(impact(&timeline(3, |f| f.answer = Answer::Other), &strike(2, None, 3)), None);
+        assert_eq!(impact(&[], &strike(2, None, 3)), None);
+    }
+
+    #[test]
+    fn few_faults_have_a_worst_but_no_percentiles() {
+        assert_eq!(spread([3.0, 1.0]), Spread { p50: None, p99: None, max: Some(3.0) });
+        assert_eq!(spread([]), Spread::default());
+        let nine = spread((1..=9).map(f64::from));
+        assert_eq!(nine, Spread { p50: Some(5.0), p99: Some(9.0), max: Some(9.0) });
+    }
+
+    #[test]
+    fn a_summary_keeps_every_fault_and_the_worst() {
+        let each = vec![
+            Impact { outage_ms: 10.0, stranded: 2, stranded_last_ms: Some(5.0), ..Impact::default() },
+            Impact { outage_ms: 30.0, stranded: 1, stranded_last_ms: None, ..Impact::default() },
+        ];
+        let summary = summarise("hub", each, Some(0), Some(1)).expect("two faults");
+        assert_eq!((summary.faults, summary.outage_ms.max, summary.outage_ms.p50), (2, Some(30.0), None));
+        assert_eq!(summary.stranded, StrandedSum { messages: 3, last_delivered_ms: Some(5.0) });
+        assert_eq!(summary.each.len(), 2);
+        assert_eq!(summarise("hub", vec![], None, None), None);
+    }
+}

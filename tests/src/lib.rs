@@ -1,1 +1,5 @@
 //! What the whole-process tests share.
+
+#![forbid(unsafe_code)]
+
+pub mod source;

@@ -1,0 +1,11 @@
+//! The rules of the house that no compiler holds: layers, sizes, where `unsafe` may stand, who declares which file, what
+//! no file may say, and what may enter the build.
+
+#![forbid(unsafe_code)]
+
+mod house {
+    mod layers;
+    mod licences;
+    mod shape;
+    mod words;
+}

@@ -153,7 +153,7 @@ impl Reader {
                 }
                 _ => break,
             }
-            rest = if tail.first().is_some_and(|token| joined_colon(token)) { tail } else { &[] };
+            rest = if tail.first().is_some_and(joined_colon) { tail } else { &[] };
         }
         self.source.named.push(Named { segments, line, inline_depth: self.inline.len(), in_test });
     }

@@ -16,13 +16,16 @@ fn roots() -> Vec<PathBuf> {
     let all = CRATES.iter().flat_map(|name| rust_files(name));
     all.filter(|file| {
         let parts: Vec<_> = file.iter().skip(1).map(|part| part.to_string_lossy()).collect();
-        match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
-            ["build.rs"] | ["src", "lib.rs" | "main.rs"] | ["src", "bin", _] => true,
-            ["src", "bin", _, "main.rs"] => true,
-            ["tests" | "benches" | "examples", _] => true,
-            ["tests" | "benches" | "examples", _, "main.rs"] => true,
-            _ => false,
-        }
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        matches!(
+            parts.as_slice(),
+            ["build.rs"]
+                | ["src", "lib.rs" | "main.rs"]
+                | ["src", "bin", _]
+                | ["src", "bin", _, "main.rs"]
+                | ["tests" | "benches" | "examples", _]
+                | ["tests" | "benches" | "examples", _, "main.rs"]
+        )
     })
     .collect()
 }

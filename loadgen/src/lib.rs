@@ -1,3 +1,13 @@
-//! The open-loop load generator and the fault-injecting sink.
+//! Ringload: an open-loop SMTP load generator and a sink that misbehaves on request, as library functions and as the
+//! program `ringload`. Terms and definitions: `measurement.md` of the design.
+//!
+//! Modules in layer order, the pure ones first: an import only ever points up this list.
 
 #![forbid(unsafe_code)]
+
+pub mod record;
+pub mod schedule;
+pub mod stamp;
+pub mod units;
+pub mod validity;
+pub mod workload;

@@ -1,0 +1,148 @@
+//! The id of a message, carried in the local part of its reverse-path, so that its content is untouched
+//! (measurement.md, "delivered").
+//!
+//! `rl-RUN-SEQ-BYTES-CRC`, all lower-case hexadecimal: the run (8 digits), the message's number in it, the octets of its
+//! content in DATA form (with a final CRLF), and their CRC-32C (8 digits). The last two let the sink check what arrived
+//! (I-4) without having seen what was sent.
+
+use std::fmt::Write;
+
+/// What the reverse-path of a generated message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Which run it belongs to.
+    pub run: u32,
+    /// Its number in the run.
+    pub seq: u64,
+    /// Octets of content, the final CRLF included.
+    pub bytes: u64,
+    /// CRC-32C of those octets.
+    pub crc32c: u32,
+}
+
+/// The longest stamp in octets: below the 64 of a local part (RFC 5321 §4.5.3.1.1).
+pub const STAMP_BYTES_MAX: usize = 3 + 8 + 1 + 16 + 1 + 16 + 1 + 8;
+const _: () = assert!(STAMP_BYTES_MAX <= 64, "a stamp is a local part");
+
+impl Stamp {
+    /// Appends the local part to `into`; allocates only if `into` has no room for [`STAMP_BYTES_MAX`] octets.
+    pub fn write(&self, into: &mut String) {
+        let Self { run, seq, bytes, crc32c } = self;
+        write!(into, "rl-{run:08x}-{seq:x}-{bytes:x}-{crc32c:08x}").expect("a String takes everything");
+    }
+
+    /// Reads a local part back. `None` for every local part that no stamp writes.
+    pub fn parse(local_part: &[u8]) -> Option<Self> {
+        if local_part.len() > STAMP_BYTES_MAX {
+            return None;
+        }
+        let mut fields = local_part.strip_prefix(b"rl-")?.split(|&octet| octet == b'-');
+        let run = u32::try_from(hex(fields.next()?, 8..=8)?).ok()?;
+        let seq = hex(fields.next()?, 1..=16)?;
+        let bytes = hex(fields.next()?, 1..=16)?;
+        let crc32c = u32::try_from(hex(fields.next()?, 8..=8)?).ok()?;
+        fields.next().is_none().then_some(Self { run, seq, bytes, crc32c })
+    }
+}
+
+fn hex(digits: &[u8], length: std::ops::RangeInclusive<usize>) -> Option<u64> {
+    if !length.contains(&digits.len()) {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, &digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u64::from(digit))
+    })
+}
+
+/// A short key for a recipient, alike at sender and sink: CRC-32C of `local@domain` in lower case. Inside one message
+/// recipients are told apart by it; a workload with two recipients of one key is refused before the run.
+pub fn recipient_key(local_part: &[u8], domain: &[u8]) -> u32 {
+    let mut address = [0u8; 64 + 1 + 255];
+    let parts = [local_part, b"@", domain];
+    let mut length = 0;
+    for part in parts {
+        let room = address.len() - length;
+        for (to, from) in address[length..].iter_mut().zip(part) {
+            *to = from.to_ascii_lowercase();
+        }
+        length += part.len().min(room);
+    }
+    crc32c(&address[..length])
+}
+
+/// CRC-32C of `bytes`.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// The CRC-32C of `front` and `back` as one, from the CRC of each and the octets in `back`.
+pub fn crc32c_join(front: u32, back: u32, back_bytes: u64) -> u32 {
+    crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(front), u64::from(back), back_bytes) as u32
+}
+
+/// The CRC-32C of the last `back_bytes` octets of something, from the CRC of the whole and of what stands before them.
+pub fn crc32c_back(whole: u32, front: u32, back_bytes: u64) -> u32 {
+    // Joining is linear: whole = shifted(front) ^ back.
+    whole ^ crc32c_join(front, 0, back_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn local_parts_that_no_stamp_writes_are_not_stamps() {
+        for local in [
+            "",
+            "rl-",
+            "bob",
+            "rl-0000001-1-1-00000000",
+            "rl-00000001-1-1-0000000",
+            "rl-00000001--1-00000000",
+            "rl-00000001-1-1-00000000-",
+            "rl-0000000A-1-1-00000000",
+            "RL-00000001-1-1-00000000",
+            "rl-00000001-11112222333344445-1-00000000",
+            "srs0=x=rl-00000001-1-1-00000000",
+        ] {
+            assert_eq!(Stamp::parse(local.as_bytes()), None, "{local}");
+        }
+    }
+
+    #[test]
+    fn recipients_compare_without_case_and_any_length() {
+        assert_eq!(recipient_key(b"User1", b"DEST.test"), recipient_key(b"user1", b"dest.test"));
+        assert_ne!(recipient_key(b"user1", b"dest.test"), recipient_key(b"user2", b"dest.test"));
+        let long = [b'x'; 400];
+        assert_eq!(recipient_key(&long, &long), recipient_key(&long, &long));
+    }
+
+    #[test]
+    fn the_known_check_value_of_crc_32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamp_reads_back(run: u32, seq: u64, bytes: u64, crc32c: u32) {
+            let stamp = Stamp { run, seq, bytes, crc32c };
+            let mut local = String::new();
+            stamp.write(&mut local);
+            prop_assert!(local.len() <= STAMP_BYTES_MAX);
+            prop_assert_eq!(Stamp::parse(local.as_bytes()), Some(stamp));
+        }
+
+        #[test]
+        fn checksums_of_parts_and_of_the_whole_agree(front: Vec<u8>, back: Vec<u8>) {
+            let whole = crc32c(&[&front[..], &back[..]].concat());
+            prop_assert_eq!(crc32c_join(crc32c(&front), crc32c(&back), back.len() as u64), whole);
+            prop_assert_eq!(crc32c_back(whole, crc32c(&front), back.len() as u64), crc32c(&back));
+        }
+    }
+}

@@ -1,8 +1,16 @@
 //! Starts whole topologies as real processes, runs scenarios and faults, and writes the report.
 //!
-//! Modules in layer order: the pure ones first, an import only ever points up this list.
+//! ```text
+//!  app ─► {quickstart, targets} ─► run ─► {process, fault, observe}     things happen, bounded in time, always cleaned up
+//!                                   └──► {scenario, plan, failover, timeline, validity, result, stats, html}     pure
+//! ```
 
 #![forbid(unsafe_code)]
 
 pub mod failover;
+pub mod observe;
+pub mod process;
+pub mod result;
 pub mod stats;
+pub mod timeline;
+pub mod validity;

@@ -1,0 +1,127 @@
+//! The host a run was made on, described for `result.json`: figures are never compared across hosts (measurement.md).
+
+use crate::stats::percentile;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Syncs measured at most, and for how long at most.
+const SYNCS: usize = 200;
+const SYNC_TIME: Duration = Duration::from_millis(400);
+const BLOCK_BYTES: usize = 4096;
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Host {
+    /// Cores this process may use.
+    pub cores: usize,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// The processor's name.
+    pub cpu: String,
+    /// Kind of the file system that held the spools.
+    pub fs: Option<String>,
+    /// What a synced write of 4 KiB into an existing file takes there, microseconds.
+    pub disk_sync_us: SyncTimes,
+}
+
+/// How long the disk takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct SyncTimes {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+}
+
+impl Host {
+    /// Describes this machine; `folder` is where the spools will stand. Takes up to half a second.
+    pub fn here(folder: &Path) -> Self {
+        Self {
+            cores: crate::process::placement::available().len(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            cpu: cpu_name(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            fs: file_system(folder),
+            disk_sync_us: sync_times(folder).unwrap_or_default(),
+        }
+    }
+}
+
+fn cpu_name(cpuinfo: &str) -> String {
+    let named = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn file_system(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mount_of(&mounts, &folder)
+}
+
+/// The type of the mount that holds `folder`: the longest mount point that it lies below, the last one where they nest.
+fn mount_of(mounts: &str, folder: &Path) -> Option<String> {
+    let mut best: Option<(usize, &str)> = None;
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(1);
+        let (Some(point), Some(kind)) = (fields.next(), fields.next()) else { continue };
+        let point = point.replace("\\040", " ");
+        if folder.starts_with(&point) && best.is_none_or(|(length, _)| point.len() >= length) {
+            best = Some((point.len(), kind));
+        }
+    }
+    best.map(|(_, kind)| kind.to_owned())
+}
+
+fn sync_times(folder: &Path) -> io::Result<SyncTimes> {
+    let file: File = tempfile::tempfile_in(folder)?;
+    let block = [0x5a; BLOCK_BYTES];
+    for index in 0..SYNCS as u64 {
+        file.write_all_at(&block, index * BLOCK_BYTES as u64)?;
+    }
+    file.sync_all()?;
+    let began = Instant::now();
+    let mut taken = Vec::with_capacity(SYNCS);
+    for index in 0..SYNCS as u64 {
+        let start = Instant::now();
+        file.write_all_at(&block, index * BLOCK_BYTES as u64)?;
+        file.sync_data()?;
+        taken.push(start.elapsed().as_nanos() as f64 / 1000.0);
+        if began.elapsed() > SYNC_TIME {
+            break;
+        }
+    }
+    taken.sort_unstable_by(f64::total_cmp);
+    Ok(SyncTimes { p50: percentile(&taken, 50.0), p99: percentile(&taken, 99.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_has_a_name() {
+        assert_eq!(cpu_name("processor\t: 0\nmodel name\t: AMD EPYC 7763\n"), "AMD EPYC 7763");
+        assert_eq!(cpu_name(""), std::env::consts::ARCH);
+    }
+
+    #[test]
+    fn the_innermost_mount_counts() {
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /srv/my\\040mail xfs rw 0 0\n";
+        for (folder, kind) in [("/home/x", "ext4"), ("/tmp/x", "tmpfs"), ("/tmpx", "ext4"), ("/srv/my mail/q", "xfs")] {
+            assert_eq!(mount_of(mounts, Path::new(folder)).as_deref(), Some(kind), "{folder}");
+        }
+        assert_eq!(mount_of("", Path::new("/x")), None);
+    }
+
+    #[test]
+    fn this_host_can_be_described() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let host = Host::here(folder.path());
+        assert!(host.cores >= 1 && !host.kernel.is_empty());
+        let (p50, p99) = (host.disk_sync_us.p50.expect("measured"), host.disk_sync_us.p99.expect("measured"));
+        assert!(0.0 < p50 && p50 <= p99);
+    }
+}

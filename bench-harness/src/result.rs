@@ -1,0 +1,282 @@
+//! `result.json`, schema 1 (interfaces.md, "A result folder"): what a run found, for scripts and for the report.
+//!
+//! A figure that was not measured is `None`, printed as `null`, never 0. Reading is lenient (a key that is missing is not
+//! measured), so that results of older versions stay readable.
+
+use crate::failover::Summary;
+use crate::observe::host::Host;
+use crate::validity::Validity;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The schema written here.
+pub const SCHEMA: u32 = 1;
+
+/// A figure for each process or kind of process.
+pub type PerProcess = BTreeMap<String, Option<f64>>;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct RunResult {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The program that wrote it.
+    pub tool: String,
+    /// Its version.
+    pub version: String,
+    /// The commit it was built from.
+    pub git: Option<String>,
+    /// When the run began, RFC 3339.
+    pub started: String,
+    /// Where.
+    pub host: Host,
+    /// What was run.
+    pub scenario: String,
+    /// Its parts.
+    pub phases: Vec<Phase>,
+    /// What a 250 meant.
+    pub durability: String,
+    /// The main phase's figures, at the top level as schema 1 has them.
+    #[serde(flatten)]
+    pub main: Figures,
+    /// One entry per kind of fault.
+    pub failover: Vec<Summary>,
+    /// `uring`, `tokio-uring` or `epoll`; several when processes differ.
+    pub driver: String,
+    /// `direct` or `buffered`.
+    pub commit: Option<String>,
+    /// `exchange`, `rfc` or `bench`.
+    pub profile: String,
+    /// Every process of the run.
+    pub processes: Vec<Process>,
+    /// One line: which side had which cores.
+    pub placement: String,
+}
+
+/// One part of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Phase {
+    /// `probe`, `latency`, `next-hop`, `hub`, …
+    pub name: String,
+    /// What it is for, in a few words for people.
+    pub about: String,
+    /// Whether latencies mean anything: a phase that drives the target to its limit has none worth reading.
+    pub saturating: bool,
+    /// Measured seconds.
+    pub seconds: f64,
+    /// Octets of a message; `None` for a corpus of many sizes.
+    pub size_bytes: Option<u64>,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Its faults, if any struck in it.
+    pub failover: Option<Summary>,
+}
+
+/// The figures of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Figures {
+    /// Messages per second.
+    pub rate: Rate,
+    /// (Message, recipient) pairs.
+    pub pairs: Pairs,
+    /// Messages.
+    pub messages: Messages,
+    /// Microseconds.
+    pub latency_us: Latency,
+    /// Median time of each step of a transaction, in its order; microseconds.
+    pub step_us: Vec<(String, Option<f64>)>,
+    /// User and system time of each kind of process for each acknowledged message.
+    pub cpu_us_per_message: PerProcess,
+    /// Counted by the I/O layer.
+    pub syscalls_per_message: PerProcess,
+    /// Octets of content copied in user space.
+    pub copied_bytes_per_message: PerProcess,
+    /// In a build that counts them.
+    pub allocations_per_message: PerProcess,
+    /// Most memory resident at once.
+    pub peak_rss_bytes: PerProcess,
+    /// Whether the figures may be used.
+    pub validity: Validity,
+    /// What kept the rate down.
+    pub limited_by: Option<String>,
+}
+
+/// Messages per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Rate {
+    /// Intended messages / schedule length.
+    pub offered_per_s: Option<f64>,
+    /// Acknowledged inside the schedule / schedule length.
+    pub achieved_per_s: Option<f64>,
+}
+
+/// Accounts of (message, recipient) pairs: the seven ends add up to `intended`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Pairs {
+    /// Pairs of the schedule.
+    pub intended: u64,
+    /// Arrived, once or more.
+    pub delivered: u64,
+    /// A DSN came back.
+    pub bounced: u64,
+    /// Acknowledged and gone.
+    pub lost: u64,
+    /// Acknowledged and still waiting.
+    pub queued: u64,
+    /// Refused for good.
+    pub rejected: u64,
+    /// Refused for now.
+    pub deferred: u64,
+    /// The connection broke after the final dot.
+    pub unknown: u64,
+    /// Of the delivered: those whose sender could not know.
+    pub recovered: u64,
+    /// Extra copies by window.
+    pub duplicated: BTreeMap<String, u64>,
+    /// Arrived without having been sent.
+    pub unexpected: u64,
+}
+
+impl Pairs {
+    /// Whether every intended pair has exactly one end.
+    pub fn add_up(&self) -> bool {
+        let ends = [self.delivered, self.bounced, self.lost, self.queued, self.rejected, self.deferred, self.unknown];
+        ends.iter().sum::<u64>() == self.intended
+    }
+
+    /// Extra copies, whatever their window.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicated.values().sum()
+    }
+}
+
+/// Counts of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Messages {
+    /// In the schedule.
+    pub intended: u64,
+    /// Acknowledged with 250.
+    pub accepted: u64,
+}
+
+/// The three times of a message (measurement.md, "Times of one message").
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Latency {
+    /// Intended send time to 250.
+    pub response: Quantiles,
+    /// Actual start to 250.
+    pub service: Quantiles,
+    /// Intended send time to arrival at the sink.
+    pub delivery: Quantiles,
+}
+
+/// Percentiles of a histogram, microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90 %.
+    pub p90: Option<f64>,
+    /// 99 %.
+    pub p99: Option<f64>,
+    /// 99.9 %.
+    pub p999: Option<f64>,
+    /// The largest.
+    pub max: Option<f64>,
+}
+
+impl Quantiles {
+    /// The five with their names.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 5] {
+        [("p50", self.p50), ("p90", self.p90), ("p99", self.p99), ("p99.9", self.p999), ("max", self.max)]
+    }
+}
+
+/// One process of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Process {
+    /// `hub-1`.
+    pub name: String,
+    /// What its figures are summed under: `hub`, `frontend`, `mailbox`, `loadgen`, `sink`.
+    pub kind: String,
+    /// The cores it was kept on; empty for any.
+    pub cores: Vec<usize>,
+    /// Its command line.
+    pub command: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_1_has_its_keys_at_the_top() {
+        let result = RunResult { schema: SCHEMA, tool: "ringbench".into(), ..RunResult::default() };
+        let json = serde_json::to_value(&result).expect("plain data");
+        for key in [
+            "schema",
+            "tool",
+            "version",
+            "git",
+            "started",
+            "host",
+            "scenario",
+            "phases",
+            "durability",
+            "rate",
+            "pairs",
+            "messages",
+            "latency_us",
+            "cpu_us_per_message",
+            "syscalls_per_message",
+            "copied_bytes_per_message",
+            "allocations_per_message",
+            "peak_rss_bytes",
+            "failover",
+            "validity",
+            "limited_by",
+            "driver",
+            "commit",
+            "profile",
+        ] {
+            assert!(json.get(key).is_some(), "{key} is missing");
+        }
+        assert!(json["rate"]["offered_per_s"].is_null(), "not measured is null, not 0");
+        assert!(json["latency_us"]["delivery"]["p999"].is_null());
+        assert!(json["host"]["disk_sync_us"]["p99"].is_null());
+    }
+
+    #[test]
+    fn a_result_reads_back_and_missing_keys_are_not_measured() {
+        let mut result = RunResult { schema: SCHEMA, scenario: "hub-hop".into(), ..RunResult::default() };
+        result.main.rate.offered_per_s = Some(500.0);
+        result.main.cpu_us_per_message.insert("hub".into(), Some(12.5));
+        result.phases.push(Phase { name: "latency".into(), ..Phase::default() });
+        let text = serde_json::to_string(&result).expect("plain data");
+        assert_eq!(serde_json::from_str::<RunResult>(&text).expect("our own text"), result);
+        let sparse: RunResult =
+            serde_json::from_str(r#"{"schema":1,"scenario":"x","unknown_key":3}"#).expect("lenient");
+        assert_eq!((sparse.scenario.as_str(), sparse.main.rate.achieved_per_s), ("x", None));
+    }
+
+    #[test]
+    fn pairs_add_up_or_do_not() {
+        let mut pairs = Pairs { intended: 10, delivered: 7, lost: 1, queued: 1, deferred: 1, ..Pairs::default() };
+        pairs.recovered = 3;
+        pairs.duplicated.insert("W1".into(), 2);
+        assert!(pairs.add_up(), "recovered and duplicates are counted beside the ends");
+        assert_eq!(pairs.duplicates(), 2);
+        pairs.unknown = 1;
+        assert!(!pairs.add_up());
+    }
+}

@@ -31,8 +31,8 @@ pub struct Evidence {
     pub saturation: bool,
 }
 
-/// The verdict, as `result.json` has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The verdict, as `result.json` has it. The default is that of something nobody measured: not valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Validity {
     /// Whether latency and held rate may be quoted.
     pub valid: bool,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  app ─► {quickstart, targets} ─► run ─► {process, fault, observe}     things happen, bounded in time, always cleaned up
-//!                                   └──► {scenario, plan, failover, timeline, validity, result, stats, html}     pure
+//!                                   └──► {scenario, plan, failover, timeline, result, stats, html}     pure
 //! ```
 
 #![forbid(unsafe_code)]
@@ -13,4 +13,3 @@ pub mod process;
 pub mod result;
 pub mod stats;
 pub mod timeline;
-pub mod validity;

@@ -5,7 +5,7 @@
 
 use crate::failover::Summary;
 use crate::observe::host::Host;
-use crate::validity::Validity;
+use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -201,6 +201,23 @@ impl Quantiles {
     }
 }
 
+/// The verdict on a whole: valid when every part is; every reason once, said of the part it was found in.
+pub fn judge_whole<'a>(parts: impl IntoIterator<Item = (&'a str, &'a Validity)>) -> Validity {
+    let mut reasons: Vec<String> = Vec::new();
+    for (name, part) in parts {
+        for reason in &part.reasons {
+            let said = format!("{name}: {reason}");
+            if !reasons.contains(&said) {
+                reasons.push(said);
+            }
+        }
+        if !part.valid && part.reasons.is_empty() {
+            reasons.push(format!("{name}: not measured"));
+        }
+    }
+    Validity::from_reasons(reasons)
+}
+
 /// One process of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
@@ -267,6 +284,15 @@ mod tests {
         let sparse: RunResult =
             serde_json::from_str(r#"{"schema":1,"scenario":"x","unknown_key":3}"#).expect("lenient");
         assert_eq!((sparse.scenario.as_str(), sparse.main.rate.achieved_per_s), ("x", None));
+    }
+
+    #[test]
+    fn a_run_is_as_valid_as_its_worst_part() {
+        let good = Validity::from_reasons(vec![]);
+        let bad = Validity::from_reasons(vec!["late".into()]);
+        assert!(judge_whole([("a", &good), ("b", &good)]).valid);
+        let whole = judge_whole([("a", &bad), ("b", &good), ("a", &bad), ("c", &Validity::default())]);
+        assert_eq!((whole.valid, whole.reasons), (false, vec!["a: late".to_owned(), "c: not measured".to_owned()]));
     }
 
     #[test]

@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_innermost_mount_counts() {
-        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /srv/my\\040mail xfs rw 0 0\n";
-        for (folder, kind) in [("/home/x", "ext4"), ("/tmp/x", "tmpfs"), ("/tmpx", "ext4"), ("/srv/my mail/q", "xfs")] {
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/b /srv/my\\040mail xfs rw 0 0\n";
+        for (folder, kind) in [("/var/x", "ext4"), ("/run/x", "tmpfs"), ("/runx", "ext4"), ("/srv/my mail/q", "xfs")] {
             assert_eq!(mount_of(mounts, Path::new(folder)).as_deref(), Some(kind), "{folder}");
         }
         assert_eq!(mount_of("", Path::new("/x")), None);

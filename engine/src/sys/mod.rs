@@ -5,3 +5,4 @@
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 pub mod slice;
+pub mod watch;

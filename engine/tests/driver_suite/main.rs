@@ -1,0 +1,9 @@
+//! What every driver promises, sentence by sentence of the contract (`engine::io::driver`), put to each of them.
+//!
+//! To add a driver, add one line to the list below. Peers are the standard library's blocking sockets on threads of their
+//! own, so that no driver is measured against itself.
+
+mod harness;
+mod order;
+
+suite!(epoll, engine::io::epoll::Epoll, |f| engine::io::epoll::run(&engine::io::epoll::Options::default(), f));

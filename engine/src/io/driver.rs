@@ -55,7 +55,7 @@ pub trait Conn: 'static {
 
     /// Waits for the next thing to happen, at the latest until `by`.
     ///
-    /// `see` is shown all octets received and not yet consumed, in order and in one piece, and says how many it consumed
+    /// `see` is shown octets received and not yet consumed, in order and in one piece, and says how many it consumed
     /// and what it makes of them. It is called at most once, and only with octets that it has not seen before or after a
     /// note: what it leaves is shown again, with what arrived behind it or after the next note. At most
     /// [`UNREAD_BYTES`] plus one receive buffer are ever left.
@@ -210,6 +210,9 @@ pub trait Driver: Clone + 'static {
     fn local(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
     /// The next connection. Out of descriptors is an error of kind `Other` with its errno: the caller pauses (F-038).
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Conn>>;
+    /// Out of descriptors: takes one waiting connection by means of a descriptor kept in reserve, sends it `reply` if that
+    /// needs no waiting, and closes it (F-038).
+    fn shed(&self, listener: &Self::Listener, reply: &[u8]);
     /// Connects, at the latest by `by` (`TimedOut`).
     fn connect(&self, to: SocketAddr, by: Tick) -> impl Future<Output = io::Result<Self::Conn>>;
 

@@ -4,5 +4,9 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
+pub mod exec;
+pub mod outgoing;
+pub mod receive_buffers;
+pub mod ring;
 pub mod slice;
 pub mod watch;

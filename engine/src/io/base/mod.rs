@@ -8,5 +8,6 @@ pub(crate) mod conn;
 pub(crate) mod files;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
+pub(crate) mod reserve;
 pub(crate) mod sockets;
 pub(crate) mod turn;

@@ -5,6 +5,7 @@
 
 mod conn;
 
+use crate::io::base::reserve::Reserve;
 use crate::io::base::turn::{self, Turn};
 use crate::io::base::{conn::Line, files, sockets};
 use crate::io::driver::{DirectIo, Driver, Entry, IoCounts, Open, Stable};
@@ -73,7 +74,7 @@ where
 }
 
 /// A listening socket.
-pub struct Listener(AsyncFd<OwnedFd>);
+pub struct Listener(AsyncFd<OwnedFd>, Reserve);
 
 /// A file or folder: closed with the last clone, wherever that is.
 type Shared = Arc<OwnedFd>;
@@ -153,11 +154,15 @@ impl Driver for Epoll {
     }
 
     fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
-        Ok(Listener(watch(sockets::listen(at)?, Interest::READABLE)?))
+        Ok(Listener(watch(sockets::listen(at)?, Interest::READABLE)?, Reserve::new()))
     }
 
     fn local(&self, listener: &Listener) -> io::Result<SocketAddr> {
         sockets::local(&listener.0)
+    }
+
+    fn shed(&self, listener: &Listener, reply: &[u8]) {
+        listener.1.shed(listener.0.get_ref().as_fd(), reply);
     }
 
     async fn accept(&self, listener: &Listener) -> io::Result<Line<Socket>> {

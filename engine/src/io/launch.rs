@@ -1,0 +1,161 @@
+//! Starting shards: one pinned thread each, on the driver that was chosen or that the machine allows.
+
+use super::driver::Driver;
+use super::epoll;
+use super::uring;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::str::FromStr;
+use std::thread::JoinHandle;
+
+/// A driver as `--driver` spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// The best that this machine allows: `uring`, else `epoll`.
+    #[default]
+    Auto,
+    /// Our own reactor on io_uring.
+    Uring,
+    /// The same interface on the tokio-uring crate.
+    TokioUring,
+    /// tokio on epoll.
+    Epoll,
+}
+
+impl FromStr for DriverChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "tokio-uring" => Ok(Self::TokioUring),
+            "epoll" => Ok(Self::Epoll),
+            other => Err(format!("no driver is called {other:?}: auto, uring, tokio-uring or epoll")),
+        }
+    }
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::TokioUring => "tokio-uring",
+            Self::Epoll => "epoll",
+        })
+    }
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The driver asked for.
+    pub driver: DriverChoice,
+    /// One shard per element, pinned to that processor where there is one.
+    pub cores: Vec<Option<usize>>,
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The driver that was named is refused by the machine: a usage error (exit 2).
+    #[error("the driver {driver} is not to be had here: {error}; name another by --driver, or auto")]
+    Refused {
+        /// Which.
+        driver: DriverChoice,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system has no thread for us.
+    #[error("cannot start a shard's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What every shard runs, whatever the driver.
+pub trait Program: Clone + Send + 'static {
+    /// Runs shard number `shard`; the shard stops when the future ends.
+    fn run<D: Driver>(self, driver: D, shard: usize) -> impl Future<Output = ()> + 'static;
+}
+
+/// Started shards.
+#[derive(Debug)]
+pub struct Running {
+    /// The driver in use, as results name it.
+    pub driver: &'static str,
+    /// Why a better driver was passed over, if one was.
+    pub passed_over: Option<String>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Waits for every shard.
+    ///
+    /// # Errors
+    /// The first shard's failure.
+    pub fn join(self) -> io::Result<()> {
+        let mut first = Ok(());
+        for thread in self.threads {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard's thread panicked")));
+            first = first.and(ended);
+        }
+        first
+    }
+}
+
+/// Starts `program` on every shard.
+///
+/// # Errors
+/// When the driver that was named is refused, or a thread cannot be had.
+pub fn launch<P: Program>(launch: &Launch, program: P) -> Result<Running, LaunchError> {
+    let refused = uring::probe().err();
+    let choice = match (launch.driver, refused) {
+        (DriverChoice::Auto | DriverChoice::Uring, None) => (DriverChoice::Uring, None),
+        (DriverChoice::Auto, Some(error)) => (DriverChoice::Epoll, Some(format!("io_uring is refused: {error}"))),
+        (DriverChoice::Uring, Some(error)) => {
+            return Err(LaunchError::Refused { driver: DriverChoice::Uring, error });
+        }
+        (other, _) => (other, None),
+    };
+    let mut running = Running { driver: "", passed_over: choice.1, threads: Vec::with_capacity(launch.cores.len()) };
+    for (shard, core) in launch.cores.iter().copied().enumerate() {
+        let program = program.clone();
+        let (name, body) = body(choice.0, program, shard)?;
+        running.driver = name;
+        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
+            if let Some(core) = core {
+                pin(core);
+            }
+            body()
+        });
+        running.threads.push(thread.map_err(LaunchError::Thread)?);
+    }
+    Ok(running)
+}
+
+type Body = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+fn body<P: Program>(driver: DriverChoice, program: P, shard: usize) -> Result<(&'static str, Body), LaunchError> {
+    match driver {
+        DriverChoice::Auto | DriverChoice::Uring => {
+            let body = move || uring::run(uring::Setup::default(), move |driver| program.run(driver, shard));
+            Ok((uring::Uring::NAME, Box::new(body)))
+        }
+        DriverChoice::Epoll => {
+            let body = move || epoll::run(&epoll::Options::default(), move |driver| program.run(driver, shard));
+            Ok((epoll::Epoll::NAME, Box::new(body)))
+        }
+        driver @ DriverChoice::TokioUring => {
+            Err(LaunchError::Refused { driver, error: io::ErrorKind::Unsupported.into() })
+        }
+    }
+}
+
+/// Keeps this thread on processor `core`; where the system refuses, it stays free.
+pub fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}

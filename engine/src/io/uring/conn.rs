@@ -1,0 +1,719 @@
+//! TCP connections on the ring.
+//!
+//! A connection's task sits in [`UringConn::next`]; completions change the connection's state and wake it. Receiving is a
+//! multishot into shared buffers, or, while aimed, one receive at a time into the chunk. A lease on a shared buffer ends
+//! with the turn: what its task leaves moves to the connection's own `carry`, which is bounded by cancelling the receive.
+
+use super::reactor::{Kind, Reactor, user};
+use super::timers::Target;
+use crate::io::driver::{Conn, Next, Notify, SEND_ROOM_BYTES, UNREAD_BYTES};
+use crate::sys::outgoing::Outgoing;
+use crate::sys::receive_buffers::Lease;
+use crate::sys::ring::{Done, Returned};
+use crate::sys::slice::{Fill, Slice};
+use crate::wire::{Span, Tick};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// How long a closed connection waits for the peer's FIN, discarding what it still sends.
+const LINGER: Span = Span::seconds(2);
+/// How long a closed connection may take to send what is queued.
+const FLUSH: Span = Span::seconds(30);
+/// Emptied carries kept for reuse.
+const SPARE_CARRIES: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receive {
+    /// Nothing is asked of the kernel.
+    Idle,
+    /// A multishot receive is armed, under this key of the ring.
+    Many(usize),
+    /// It was asked to end and has not yet.
+    Ending,
+    /// One receive goes into the aimed chunk.
+    Aimed(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    No,
+    Fin,
+    Broken(io::ErrorKind),
+}
+
+/// What the reactor keeps of a connection.
+pub(super) struct Connection {
+    fd: Option<OwnedFd>,
+    peer: SocketAddr,
+    generation: u32,
+    waker: Option<Waker>,
+    deadline: Tick,
+    /// Instant of the one live timer entry.
+    timer_at: Tick,
+    notes: u32,
+
+    receive: Receive,
+    unread: VecDeque<Lease>,
+    unread_bytes: u32,
+    /// Received, shown or moved here at the end of a turn, not consumed; `carry_from` octets of it are.
+    carry: Vec<u8>,
+    carry_from: u32,
+    /// Something stands unread that was not shown since the last note.
+    fresh: bool,
+    listed_leased: bool,
+    starved: bool,
+    aim: Option<Fill>,
+    filled: Option<(Fill, usize)>,
+    ended: Ended,
+    end_told: bool,
+
+    out: Outgoing,
+    /// Octets in the kernel's hands.
+    sending: usize,
+    is_sending: bool,
+    choked: bool,
+    room: bool,
+    fin_wanted: bool,
+    fin_sent: bool,
+    dirty: bool,
+    /// The task let go: flush, FIN, linger, close.
+    orphan: bool,
+    close_by: Tick,
+}
+
+impl Connection {
+    fn new(fd: OwnedFd, peer: SocketAddr, generation: u32) -> Self {
+        Self {
+            fd: Some(fd),
+            peer,
+            generation,
+            waker: None,
+            deadline: Tick::NEVER,
+            timer_at: Tick::NEVER,
+            notes: 0,
+            receive: Receive::Idle,
+            unread: VecDeque::new(),
+            unread_bytes: 0,
+            carry: Vec::new(),
+            carry_from: 0,
+            fresh: false,
+            listed_leased: false,
+            starved: false,
+            aim: None,
+            filled: None,
+            ended: Ended::No,
+            end_told: false,
+            out: Outgoing::default(),
+            sending: 0,
+            is_sending: false,
+            choked: false,
+            room: false,
+            fin_wanted: false,
+            fin_sent: false,
+            dirty: false,
+            orphan: false,
+            close_by: Tick::NEVER,
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn carried(&self) -> usize {
+        self.carry.len() - self.carry_from as usize
+    }
+
+    fn unread(&self) -> usize {
+        self.carried() + self.unread_bytes as usize
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.bytes() + self.sending
+    }
+
+    fn socket(&self) -> &OwnedFd {
+        self.fd.as_ref().expect("closed when removed only")
+    }
+
+    /// Moves what stands in shared buffers to the carry. Returns the octets copied.
+    fn carry_leases(&mut self, spare: &mut Vec<Vec<u8>>) -> usize {
+        let mut copied = 0;
+        if self.carry.capacity() == 0 && !self.unread.is_empty() {
+            self.carry = spare.pop().unwrap_or_default();
+        }
+        while let Some(lease) = self.unread.pop_front() {
+            self.carry.extend_from_slice(&lease);
+            copied += lease.len();
+        }
+        self.unread_bytes = 0;
+        copied
+    }
+
+    /// Drops `consumed` octets of the carry; an empty carry is put aside for others.
+    fn consume_carry(&mut self, consumed: usize, spare: &mut Vec<Vec<u8>>) {
+        self.carry_from += u32::try_from(consumed).expect("bounded by UNREAD_BYTES");
+        if self.carried() > 0 {
+            return;
+        }
+        self.carry_from = 0;
+        let mut carry = std::mem::take(&mut self.carry);
+        carry.clear();
+        if carry.capacity() <= 2 * UNREAD_BYTES && spare.len() < SPARE_CARRIES {
+            spare.push(carry);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended != Ended::No
+    }
+}
+
+/// A TCP connection.
+pub struct UringConn {
+    reactor: Rc<Reactor>,
+    key: usize,
+    /// `abort` was called.
+    aborted: bool,
+}
+
+/// Wakes a connection's task.
+#[derive(Clone)]
+pub struct UringHandle {
+    reactor: Rc<Reactor>,
+    key: u32,
+    generation: u32,
+}
+
+impl Notify for UringHandle {
+    fn note(&self, bits: u32) {
+        let mut conns = self.reactor.conns.borrow_mut();
+        if let Some(conn) = conns.get_mut(self.key as usize)
+            && conn.generation == self.generation
+        {
+            conn.notes |= bits;
+            conn.wake();
+        }
+    }
+}
+
+fn adopt(reactor: &Rc<Reactor>, fd: OwnedFd, peer: SocketAddr) -> UringConn {
+    let generation = reactor.next_generation();
+    let key = reactor.conns.borrow_mut().insert(Connection::new(fd, peer, generation));
+    UringConn { reactor: reactor.clone(), key, aborted: false }
+}
+
+/// Makes a connection of an accepted descriptor.
+pub(super) fn accepted(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<UringConn> {
+    reactor.count(|counts| counts.syscalls += 1);
+    let peer = SockRef::from(&fd).peer_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    Ok(adopt(reactor, fd, peer))
+}
+
+/// Connects, at the latest by `by`.
+pub(super) async fn connect(reactor: Rc<Reactor>, to: SocketAddr, by: Tick) -> io::Result<UringConn> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    reactor.count(|counts| counts.syscalls += 2);
+    let fd: OwnedFd = socket.into();
+    let (mut connected, ring_key) = reactor.begin_once(|ring, user| ring.connect(user, fd.as_fd(), to));
+    let mut sleep = std::pin::pin!(super::timers::sleep_until(reactor.clone(), by));
+    let mut late = false;
+    let done = std::future::poll_fn(|context| {
+        if let Poll::Ready(done) = std::pin::Pin::new(&mut connected).poll(context) {
+            return Poll::Ready(done);
+        }
+        if !late && sleep.as_mut().poll(context).is_ready() {
+            late = true;
+            reactor.ring.borrow_mut().cancel(user(Kind::Ignore, 0), ring_key);
+        }
+        Poll::Pending
+    })
+    .await;
+    match done.result {
+        0 => Ok(adopt(&reactor, fd, to)),
+        _ if late => Err(io::ErrorKind::TimedOut.into()),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+impl UringConn {
+    fn poll_next<R, S: FnOnce(&[u8]) -> (usize, R)>(
+        &mut self,
+        context: &mut Context<'_>,
+        by: Tick,
+        see: &mut Option<S>,
+    ) -> Poll<Next<R>> {
+        let reactor = &*self.reactor;
+        let mut conns = reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        if conn.notes != 0 {
+            conn.fresh = conn.unread() > 0;
+            return Poll::Ready(Next::Note(std::mem::take(&mut conn.notes)));
+        }
+        if conn.aim.is_some() && conn.unread() > 0 {
+            fill_from_unread(reactor, conn);
+        }
+        if let Some((fill, octets)) = conn.filled.take() {
+            return Poll::Ready(Next::Filled(fill, octets));
+        }
+        conn.choked = conn.unsent() > SEND_ROOM_BYTES;
+        if conn.fresh && conn.aim.is_none() && !conn.choked {
+            let shown = Shown::take(reactor, conn);
+            drop(conns);
+            // Nothing of the reactor is borrowed here: `see` may note, spawn and write as it likes.
+            let see = see.take().expect("a future is not polled after its end");
+            let (consumed, seen) = see(shown.octets());
+            let mut conns = reactor.conns.borrow_mut();
+            shown.put_back(reactor, &mut conns[self.key], consumed);
+            return Poll::Ready(Next::Bytes(seen));
+        }
+        if std::mem::take(&mut conn.room) {
+            return Poll::Ready(Next::Room);
+        }
+        if conn.has_ended() && !conn.end_told && !conn.fresh {
+            conn.end_told = true;
+            return Poll::Ready(match conn.ended {
+                Ended::Broken(kind) => Next::Broken(kind),
+                _ => Next::End,
+            });
+        }
+        if by <= reactor.now() {
+            return Poll::Ready(Next::Deadline);
+        }
+        arm(reactor, self.key, conn);
+        conn.deadline = by;
+        if by < conn.timer_at {
+            conn.timer_at = by;
+            reactor.timers.borrow_mut().add(by, Target::Conn(key32(self.key)));
+        }
+        if !conn.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            conn.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// The octets that one call of `see` is shown: a shared buffer as it is, or the carry.
+enum Shown {
+    Lease(Lease),
+    Carry(Vec<u8>, u32),
+}
+
+impl Shown {
+    fn take(reactor: &Reactor, conn: &mut Connection) -> Shown {
+        if conn.carried() == 0
+            && let Some(lease) = conn.unread.pop_front()
+        {
+            conn.unread_bytes -= u32::try_from(lease.len()).expect("a buffer's length");
+            return Shown::Lease(lease);
+        }
+        let copied = conn.carry_leases(&mut reactor.spare_carries.borrow_mut());
+        reactor.count(|counts| counts.copied_bytes += copied as u64);
+        Shown::Carry(std::mem::take(&mut conn.carry), std::mem::take(&mut conn.carry_from))
+    }
+
+    fn octets(&self) -> &[u8] {
+        match self {
+            Shown::Lease(lease) => lease,
+            Shown::Carry(carry, from) => &carry[*from as usize..],
+        }
+    }
+
+    fn put_back(self, reactor: &Reactor, conn: &mut Connection, consumed: usize) {
+        let mut spare = reactor.spare_carries.borrow_mut();
+        match self {
+            Shown::Lease(lease) => {
+                if consumed < lease.len() {
+                    // What is left comes before whatever arrived behind it.
+                    let mut carry = spare.pop().unwrap_or_default();
+                    carry.extend_from_slice(&lease[consumed..]);
+                    reactor.count(|counts| counts.copied_bytes += (lease.len() - consumed) as u64);
+                    conn.carry = carry;
+                    conn.carry_from = 0;
+                }
+            }
+            Shown::Carry(carry, from) => {
+                conn.carry = carry;
+                conn.carry_from = from;
+                conn.consume_carry(consumed, &mut spare);
+            }
+        }
+        // What was left has been seen; only what arrived behind it has not.
+        conn.fresh = !conn.unread.is_empty();
+    }
+}
+
+fn fill_from_unread(reactor: &Reactor, conn: &mut Connection) {
+    let mut fill = conn.aim.take().expect("checked by the caller");
+    let mut spare = reactor.spare_carries.borrow_mut();
+    let mut copied = 0;
+    if conn.carried() > 0 {
+        let put = fill.put(&conn.carry[conn.carry_from as usize..]);
+        conn.consume_carry(put, &mut spare);
+        copied += put;
+    }
+    while conn.carried() == 0
+        && fill.room() > 0
+        && let Some(lease) = conn.unread.pop_front()
+    {
+        let put = fill.put(&lease);
+        conn.unread_bytes -= u32::try_from(lease.len()).expect("a buffer's length");
+        copied += put;
+        if put < lease.len() {
+            conn.carry = spare.pop().unwrap_or_default();
+            conn.carry.extend_from_slice(&lease[put..]);
+        }
+    }
+    conn.fresh = conn.unread() > 0;
+    reactor.count(|counts| counts.copied_bytes += copied as u64);
+    conn.filled = Some((fill, copied));
+}
+
+/// Asks the kernel for what the connection wants to receive next.
+fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
+    if conn.has_ended() {
+        return;
+    }
+    let full = conn.unread() > UNREAD_BYTES || (conn.choked && conn.unread() > 0);
+    match conn.receive {
+        Receive::Idle if conn.starved => {}
+        Receive::Idle => {
+            let user = user(Kind::Receive, key);
+            let mut ring = reactor.ring.borrow_mut();
+            if let Some(fill) = conn.aim.take() {
+                conn.receive = Receive::Aimed(ring.receive_into(user, conn.socket().as_fd(), fill));
+            } else if !full {
+                conn.receive = Receive::Many(ring.receive_many(user, conn.socket().as_fd()));
+            }
+        }
+        Receive::Many(armed) if full || conn.aim.is_some() => {
+            reactor.ring.borrow_mut().cancel(super::reactor::user(Kind::Ignore, 0), armed);
+            conn.receive = Receive::Ending;
+        }
+        Receive::Many(_) | Receive::Ending | Receive::Aimed(_) => {}
+    }
+}
+
+fn key32(key: usize) -> u32 {
+    u32::try_from(key).expect("fewer than 2^32 connections")
+}
+
+/// A completion of a receive.
+pub(super) fn on_receive(reactor: &Rc<Reactor>, key: usize, done: Done) {
+    let mut conns = reactor.conns.borrow_mut();
+    let conn = &mut conns[key];
+    if !done.more {
+        conn.receive = Receive::Idle;
+    }
+    match done.returned {
+        Returned::Fill(mut fill) => {
+            let octets = usize::try_from(done.result).unwrap_or(0);
+            fill.advance(octets);
+            if octets > 0 && !conn.orphan {
+                conn.filled = Some((fill, octets));
+            } else {
+                conn.aim = Some(fill);
+            }
+        }
+        Returned::Lease(lease) if !conn.orphan && !lease.is_empty() => {
+            conn.unread_bytes += u32::try_from(lease.len()).expect("a buffer's length");
+            conn.unread.push_back(lease);
+            conn.fresh = true;
+            if !std::mem::replace(&mut conn.listed_leased, true) {
+                reactor.leased.borrow_mut().push(key32(key));
+            }
+        }
+        _ => {}
+    }
+    match done.result {
+        0 => conn.ended = Ended::Fin,
+        1.. => reactor.count(|counts| counts.received_bytes += u64::try_from(done.result).unwrap_or(0)),
+        error => on_receive_error(reactor, key, conn, -error),
+    }
+    if conn.orphan {
+        mark_dirty(reactor, key, conn);
+    }
+    conn.wake();
+}
+
+fn on_receive_error(reactor: &Reactor, key: usize, conn: &mut Connection, errno: i32) {
+    match errno {
+        // Buffers come back by the end of the turn; the receive is armed again then (F-048).
+        libc::ENOBUFS => {
+            conn.starved = true;
+            if !std::mem::replace(&mut conn.listed_leased, true) {
+                reactor.leased.borrow_mut().push(key32(key));
+            }
+        }
+        libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+        errno => conn.ended = Ended::Broken(io::Error::from_raw_os_error(errno).kind()),
+    }
+}
+
+/// A completion of a send.
+pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
+    let mut conns = reactor.conns.borrow_mut();
+    let conn = &mut conns[key];
+    let Returned::Sent(mut sending) = done.returned else { return };
+    conn.is_sending = false;
+    let sent = usize::try_from(done.result).unwrap_or(0);
+    sending.out.consume(sent);
+    reactor.count(|counts| counts.sent_bytes += sent as u64);
+    let failed = done.result < 0 && !matches!(-done.result, libc::EINTR | libc::EAGAIN);
+    let mut ring = reactor.ring.borrow_mut();
+    if failed {
+        let kind = io::Error::from_raw_os_error(-done.result).kind();
+        ring.recycle_send(sending);
+        conn.sending = 0;
+        conn.out.clear();
+        if conn.ended == Ended::No || !conn.end_told {
+            conn.ended = Ended::Broken(kind);
+        }
+    } else if sending.out.is_empty() {
+        ring.recycle_send(sending);
+        conn.sending = 0;
+    } else {
+        conn.sending = sending.out.bytes();
+        conn.is_sending = true;
+        let socket = conn.fd.as_ref().expect("open while sending");
+        ring.send_rest(user(Kind::Send, key), socket.as_fd(), sending);
+    }
+    drop(ring);
+    if conn.choked && conn.unsent() <= SEND_ROOM_BYTES {
+        conn.choked = false;
+        conn.room = true;
+        conn.wake();
+    }
+    if failed {
+        conn.wake();
+    }
+    if !conn.out.is_empty() || conn.fin_wanted || conn.orphan {
+        mark_dirty(reactor, key, conn);
+    }
+}
+
+fn mark_dirty(reactor: &Reactor, key: usize, conn: &mut Connection) {
+    if !std::mem::replace(&mut conn.dirty, true) {
+        reactor.dirty.borrow_mut().push(key32(key));
+    }
+}
+
+/// A timer entry of a connection fired.
+pub(super) fn on_timer(reactor: &Reactor, key: usize, at: Tick) {
+    let mut conns = reactor.conns.borrow_mut();
+    let Some(conn) = conns.get_mut(key) else { return };
+    if conn.timer_at != at {
+        return;
+    }
+    conn.timer_at = Tick::NEVER;
+    if conn.orphan {
+        mark_dirty(reactor, key, conn);
+    } else if conn.waker.is_some() {
+        if conn.deadline <= reactor.now() {
+            conn.wake();
+        } else if conn.deadline != Tick::NEVER {
+            conn.timer_at = conn.deadline;
+            reactor.timers.borrow_mut().add(conn.deadline, Target::Conn(key32(key)));
+        }
+    }
+}
+
+/// What every turn ends with: leases end, starved receives are armed again, what was queued is sent, orphans move on.
+pub(super) fn end_of_turn(reactor: &Rc<Reactor>) {
+    let mut leased = std::mem::take(&mut *reactor.leased.borrow_mut());
+    for key in leased.drain(..) {
+        let mut conns = reactor.conns.borrow_mut();
+        let Some(conn) = conns.get_mut(key as usize) else { continue };
+        conn.listed_leased = false;
+        let copied = conn.carry_leases(&mut reactor.spare_carries.borrow_mut());
+        reactor.count(|counts| counts.copied_bytes += copied as u64);
+        if std::mem::take(&mut conn.starved) || conn.unread() > UNREAD_BYTES {
+            arm(reactor, key as usize, conn);
+        }
+    }
+    reactor.leased.borrow_mut().append(&mut leased);
+    let mut dirty = std::mem::take(&mut *reactor.dirty.borrow_mut());
+    for key in dirty.drain(..) {
+        settle(reactor, key as usize);
+    }
+    // Keeps the list's capacity; nothing was added meanwhile but by `settle` itself.
+    dirty.append(&mut reactor.dirty.borrow_mut());
+    *reactor.dirty.borrow_mut() = dirty;
+}
+
+/// Sends what a connection has queued, then FIN if wanted, and takes an orphan one step towards its end.
+fn settle(reactor: &Rc<Reactor>, key: usize) {
+    let mut conns = reactor.conns.borrow_mut();
+    let Some(conn) = conns.get_mut(key) else { return };
+    conn.dirty = false;
+    if matches!(conn.ended, Ended::Broken(_)) {
+        conn.out.clear();
+    }
+    if !conn.is_sending && !conn.out.is_empty() {
+        conn.sending = conn.out.bytes();
+        conn.is_sending = true;
+        let socket = conn.fd.as_ref().expect("open until removed");
+        reactor.ring.borrow_mut().send(user(Kind::Send, key), socket.as_fd(), &mut conn.out);
+    }
+    let drained = !conn.is_sending && conn.out.is_empty();
+    if drained && (conn.fin_wanted || conn.orphan) && !conn.fin_sent {
+        conn.fin_sent = true;
+        if !conn.has_ended() || conn.ended == Ended::Fin {
+            reactor.ring.borrow_mut().shut_down(user(Kind::Ignore, 0), conn.socket().as_fd());
+        }
+        if conn.orphan {
+            conn.close_by = conn.close_by.min(reactor.now() + LINGER);
+        }
+    }
+    if conn.orphan && close_orphan(reactor, key, conn, drained) {
+        let fd = conn.fd.take();
+        conns.remove(key);
+        if let Some(fd) = fd {
+            reactor.ring.borrow_mut().close(user(Kind::Ignore, 0), fd);
+        }
+    }
+}
+
+/// Whether an orphan is done and may be removed; otherwise makes sure that it will be looked at again.
+fn close_orphan(reactor: &Reactor, key: usize, conn: &mut Connection, drained: bool) -> bool {
+    let late = conn.close_by <= reactor.now();
+    if late || (drained && conn.has_ended()) {
+        match conn.receive {
+            Receive::Many(armed) | Receive::Aimed(armed) => {
+                reactor.ring.borrow_mut().cancel(user(Kind::Ignore, 0), armed);
+                conn.receive = Receive::Ending;
+            }
+            Receive::Ending => {}
+            Receive::Idle if conn.is_sending => {
+                // The kernel still holds the gather list: a reset makes it let go.
+                let _ = SockRef::from(conn.socket()).shutdown(std::net::Shutdown::Both);
+            }
+            Receive::Idle => return true,
+        }
+        return false;
+    }
+    conn.aim = None;
+    conn.starved = false;
+    arm(reactor, key, conn);
+    if conn.close_by < conn.timer_at {
+        conn.timer_at = conn.close_by;
+        reactor.timers.borrow_mut().add(conn.close_by, Target::Conn(key32(key)));
+    }
+    false
+}
+
+/// Whether any connection still has octets to send.
+pub(super) fn any_unsent(reactor: &Reactor) -> bool {
+    reactor.conns.borrow().iter().any(|(_, conn)| conn.unsent() > 0 && !conn.has_ended())
+}
+
+impl Drop for UringConn {
+    fn drop(&mut self) {
+        let mut conns = self.reactor.conns.borrow_mut();
+        let Some(conn) = conns.get_mut(self.key) else { return };
+        conn.orphan = true;
+        conn.generation = 0;
+        conn.waker = None;
+        conn.unread.clear();
+        conn.unread_bytes = 0;
+        conn.carry = Vec::new();
+        conn.carry_from = 0;
+        conn.fresh = false;
+        conn.filled = None;
+        conn.close_by = self.reactor.now() + FLUSH;
+        if self.aborted {
+            conn.out.clear();
+            conn.close_by = self.reactor.now();
+            let _ = SockRef::from(conn.socket()).set_linger(Some(std::time::Duration::ZERO));
+        }
+        mark_dirty(&self.reactor, self.key, conn);
+    }
+}
+
+impl Conn for UringConn {
+    type Handle = UringHandle;
+
+    async fn next<R>(&mut self, by: Tick, see: impl FnOnce(&[u8]) -> (usize, R)) -> Next<R> {
+        let mut see = Some(see);
+        std::future::poll_fn(|context| self.poll_next(context, by, &mut see)).await
+    }
+
+    fn aim(&mut self, into: Fill) {
+        assert!(into.room() > 0, "an aimed chunk has room");
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        assert!(
+            conn.aim.is_none() && conn.filled.is_none() && !matches!(conn.receive, Receive::Aimed(_)),
+            "one chunk is aimed at a time"
+        );
+        conn.aim = Some(into);
+    }
+
+    fn give_back(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        let mut carry = self.reactor.spare_carries.borrow_mut().pop().unwrap_or_default();
+        carry.extend_from_slice(bytes);
+        carry.extend_from_slice(&conn.carry[conn.carry_from as usize..]);
+        conn.carry = carry;
+        conn.carry_from = 0;
+        conn.fresh = true;
+        self.reactor.count(|counts| counts.copied_bytes += bytes.len() as u64);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        conn.out.put(bytes);
+        mark_dirty(&self.reactor, self.key, conn);
+    }
+
+    fn push(&mut self, slice: Slice) {
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        conn.out.push(slice);
+        mark_dirty(&self.reactor, self.key, conn);
+    }
+
+    fn unsent(&self) -> usize {
+        self.reactor.conns.borrow()[self.key].unsent()
+    }
+
+    fn finish(&mut self) {
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        conn.fin_wanted = true;
+        mark_dirty(&self.reactor, self.key, conn);
+    }
+
+    fn abort(mut self) {
+        self.aborted = true;
+    }
+
+    fn handle(&self) -> UringHandle {
+        let generation = self.reactor.conns.borrow()[self.key].generation;
+        UringHandle { reactor: self.reactor.clone(), key: key32(self.key), generation }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.reactor.conns.borrow()[self.key].peer
+    }
+
+    fn local(&self) -> SocketAddr {
+        let conns = self.reactor.conns.borrow();
+        self.reactor.count(|counts| counts.syscalls += 1);
+        let local = SockRef::from(conns[self.key].socket()).local_addr().ok().and_then(|local| local.as_socket());
+        local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+}

@@ -1,0 +1,136 @@
+//! Files and folders on the ring.
+
+use super::reactor::{Outcome, Reactor};
+use crate::io::base::files as calls;
+use crate::io::driver::{Open, Stable};
+use crate::sys::ring::Returned;
+use crate::sys::slice::{Budget, CHUNK_CLASSES, Fill, Pool, Slice};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+
+/// An open file.
+#[derive(Clone)]
+pub struct UringFile(pub(super) Rc<OwnedFd>);
+
+/// An open folder.
+#[derive(Clone)]
+pub struct UringDir(pub(super) Rc<OwnedFd>);
+
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+fn name(name: &str) -> io::Result<CString> {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file name is one component"));
+    }
+    CString::new(name).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a file name holds no NUL"))
+}
+
+pub(super) fn root(path: &Path) -> io::Result<UringDir> {
+    Ok(UringDir(Rc::new(calls::root(path)?)))
+}
+
+pub(super) async fn dir(reactor: &Rc<Reactor>, at: &UringDir, called: &str) -> io::Result<UringDir> {
+    let called = name(called)?;
+    let fd = reactor.open_once(|ring, user| ring.open(user, &at.0, called, libc::O_DIRECTORY, 0)).await?;
+    Ok(UringDir(Rc::new(fd)))
+}
+
+pub(super) async fn create_dir(reactor: &Rc<Reactor>, at: &UringDir, called: &str) -> io::Result<()> {
+    let called = name(called)?;
+    reactor.once(|ring, user| ring.make_dir(user, &at.0, called, DIR_MODE)).await.unit()
+}
+
+pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how: Open) -> io::Result<UringFile> {
+    let called = name(called)?;
+    let direct = |direct: bool| if direct { libc::O_DIRECT } else { 0 };
+    let (flags, mode) = match how {
+        Open::Read => (libc::O_RDONLY, 0),
+        Open::Write { direct: on } => (libc::O_RDWR | direct(on), 0),
+        Open::Create { direct: on } => (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | direct(on), FILE_MODE),
+    };
+    let fd = reactor.open_once(|ring, user| ring.open(user, &at.0, called, flags, mode)).await?;
+    Ok(UringFile(Rc::new(fd)))
+}
+
+/// Reserved blocks alone read as zero but still change their state when they are first written, which a durable write then
+/// has to record: so real zeros are written, once (io-measurements: 265 against 152 µs a sync).
+pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
+    reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()?;
+    let step = CHUNK_CLASSES[CHUNK_CLASSES.len() - 1];
+    let mut zeros = Pool::new(Budget::new(step)).fill(step).expect("a pool of one chunk");
+    zeros.pad_to(step);
+    zeros.spare().fill(0);
+    zeros.advance(zeros.room());
+    let zeros = zeros.take();
+    let mut at = 0;
+    while at < bytes {
+        let now = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(step);
+        let (written, _) = write(reactor, file, vec![zeros.sub(0..now)], at, Stable::No).await;
+        match written? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => at += written as u64,
+        }
+    }
+    sync(reactor, &file.0).await
+}
+
+pub(super) async fn write(
+    reactor: &Rc<Reactor>,
+    file: &UringFile,
+    parts: Vec<Slice>,
+    at: u64,
+    stable: Stable,
+) -> (io::Result<usize>, Vec<Slice>) {
+    let stable = stable == Stable::Yes;
+    let outcome = reactor.once(|ring, user| ring.write(user, &file.0, parts, at, stable)).await;
+    let written = outcome.count();
+    let parts = if let Returned::Parts(parts) = outcome.returned { parts } else { Vec::new() };
+    if let Ok(bytes) = written {
+        reactor.count(|counts| {
+            counts.writes += 1;
+            counts.stable_writes += u64::from(stable);
+            counts.written_bytes += bytes as u64;
+        });
+    }
+    (written, parts)
+}
+
+pub(super) async fn read(reactor: &Rc<Reactor>, file: &UringFile, into: Fill, at: u64) -> (io::Result<usize>, Fill) {
+    let outcome = reactor.once(|ring, user| ring.read(user, &file.0, into, at)).await;
+    let count = outcome.count();
+    let Returned::Fill(mut fill) = outcome.returned else { unreachable!("a read returns its chunk") };
+    if let Ok(bytes) = count {
+        fill.advance(bytes);
+    }
+    (count, fill)
+}
+
+pub(super) async fn sync(reactor: &Rc<Reactor>, file: &Rc<OwnedFd>) -> io::Result<()> {
+    reactor.once(|ring, user| ring.sync(user, file)).await.unit()
+}
+
+pub(super) async fn rename(
+    reactor: &Rc<Reactor>,
+    at: &UringDir,
+    from: &str,
+    into: &UringDir,
+    to: &str,
+) -> io::Result<()> {
+    let (from, to) = (name(from)?, name(to)?);
+    reactor.once(|ring, user| ring.rename(user, (&at.0, from), (&into.0, to))).await.unit()
+}
+
+pub(super) async fn remove(reactor: &Rc<Reactor>, at: &UringDir, called: &str) -> io::Result<()> {
+    let called = name(called)?;
+    reactor.once(|ring, user| ring.remove(user, &at.0, called)).await.unit()
+}
+
+impl Outcome {
+    fn unit(self) -> io::Result<()> {
+        self.count().map(|_| ())
+    }
+}

@@ -1,0 +1,310 @@
+//! One thread's loop, and what it keeps.
+
+use super::conn::{self, Connection};
+use super::listener::{self, Listening};
+use super::remote::UringRemote;
+use super::timers::Timers;
+use crate::io::driver::IoCounts;
+use crate::sys::exec::Executor;
+use crate::sys::ring::{Done, Returned, Ring, Setup};
+use crate::wire::{Span, Tick};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// The longest sleep of the loop, so that a lost wake-up would cost a delay, not a hang.
+const SLEEP_MAX: Span = Span::seconds(1);
+/// How long queued octets may take to leave once the main task has ended.
+const FLUSH_MAX: Span = Span::seconds(2);
+
+/// What a completion belongs to: the upper half of its `user` number; the lower half is a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Ignore = 0,
+    Receive = 1,
+    Send = 2,
+    Accept = 3,
+    Once = 4,
+    Wake = 5,
+}
+
+impl Kind {
+    fn of(user: u64) -> (Kind, usize) {
+        let kind = match user >> 32 {
+            1 => Kind::Receive,
+            2 => Kind::Send,
+            3 => Kind::Accept,
+            4 => Kind::Once,
+            5 => Kind::Wake,
+            _ => Kind::Ignore,
+        };
+        (kind, usize::try_from(user & 0xffff_ffff).expect("32 bits"))
+    }
+}
+
+/// The `user` number of an operation.
+pub(super) fn user(kind: Kind, key: usize) -> u64 {
+    ((kind as u64) << 32) | u64::from(u32::try_from(key).expect("fewer than 2^32 of a kind"))
+}
+
+/// A one-shot operation's result.
+pub(super) struct Outcome {
+    pub result: i32,
+    pub returned: Returned,
+}
+
+impl Outcome {
+    /// A count, or the system's error.
+    pub fn count(&self) -> io::Result<usize> {
+        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+}
+
+enum Once {
+    Waiting(Option<Waker>),
+    Done(Done),
+    /// Nobody waits any more; the result is dropped when it comes.
+    Abandoned,
+}
+
+/// Everything of one thread.
+pub(super) struct Reactor {
+    pub ring: RefCell<Ring>,
+    exec: Executor,
+    pub conns: RefCell<Slab<Connection>>,
+    pub listeners: RefCell<Slab<Listening>>,
+    onces: RefCell<Slab<Once>>,
+    pub timers: RefCell<Timers>,
+    /// Connections with something to send, or to do once their task let go of them, at the end of the turn.
+    pub dirty: RefCell<Vec<u32>>,
+    /// Connections whose shared buffers must be given back at the end of the turn.
+    pub leased: RefCell<Vec<u32>>,
+    /// Emptied buffers of connections, for reuse.
+    pub spare_carries: RefCell<Vec<Vec<u8>>>,
+    pub remote: UringRemote,
+    counter: Rc<OwnedFd>,
+    pub woken: RefCell<Option<Waker>>,
+    now: Cell<Tick>,
+    generation: Cell<u32>,
+    /// The main task has ended: nothing is waited for any more.
+    done: Cell<bool>,
+    counts: Cell<IoCounts>,
+}
+
+/// CLOCK_MONOTONIC.
+pub(super) fn clock() -> Tick {
+    crate::io::monotonic()
+}
+
+impl Reactor {
+    pub fn new(setup: Setup) -> io::Result<Rc<Self>> {
+        let mut ring = Ring::new(setup)?;
+        let (remote, counter) = UringRemote::new()?;
+        ring.read_counter(user(Kind::Wake, 0), &counter);
+        Ok(Rc::new(Self {
+            ring: RefCell::new(ring),
+            exec: Executor::new(),
+            conns: RefCell::default(),
+            listeners: RefCell::default(),
+            onces: RefCell::default(),
+            timers: RefCell::default(),
+            dirty: RefCell::default(),
+            leased: RefCell::default(),
+            spare_carries: RefCell::default(),
+            remote,
+            counter,
+            woken: RefCell::default(),
+            now: Cell::new(clock()),
+            generation: Cell::new(0),
+            done: Cell::new(false),
+            counts: Cell::default(),
+        }))
+    }
+
+    pub fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    /// A number that no living connection has; never 0.
+    pub fn next_generation(&self) -> u32 {
+        let generation = self.generation.get().wrapping_add(1).max(1);
+        self.generation.set(generation);
+        generation
+    }
+
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.exec.spawn(task);
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut IoCounts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    pub fn counts(&self) -> IoCounts {
+        let mut counts = self.counts.get();
+        counts.syscalls += self.ring.borrow().syscalls();
+        counts
+    }
+
+    /// Runs `main` to its end, and everything spawned meanwhile beside it.
+    pub fn run(self: &Rc<Self>, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
+        let reactor = self.clone();
+        self.spawn(async move {
+            main.await;
+            reactor.done.set(true);
+        });
+        while !self.done.get() {
+            self.turn()?;
+        }
+        self.shut_down()
+    }
+
+    /// One turn of the loop.
+    fn turn(self: &Rc<Self>) -> io::Result<()> {
+        self.now.set(clock());
+        self.fire_timers();
+        self.exec.turn();
+        conn::end_of_turn(self);
+        let wait = if self.exec.is_idle() && !self.done.get() { self.wait_span() } else { Span::ZERO };
+        if wait == Span::ZERO || !self.remote.fall_asleep() {
+            self.ring.borrow_mut().turn(0)?;
+        } else {
+            self.ring.borrow_mut().turn(wait.0)?;
+            self.remote.rouse();
+        }
+        self.now.set(clock());
+        self.reap();
+        if self.remote_pending()
+            && let Some(waker) = self.woken.borrow_mut().take()
+        {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    fn remote_pending(&self) -> bool {
+        self.woken.borrow().is_some() && self.remote.is_pending()
+    }
+
+    fn wait_span(&self) -> Span {
+        self.timers.borrow().next().since(clock()).min(SLEEP_MAX)
+    }
+
+    fn fire_timers(&self) {
+        loop {
+            let due = self.timers.borrow_mut().due(self.now());
+            let Some((at, key)) = due else { break };
+            conn::on_timer(self, key as usize, at);
+        }
+    }
+
+    fn reap(self: &Rc<Self>) {
+        loop {
+            let done = self.ring.borrow_mut().reap();
+            let Some(done) = done else { break };
+            match Kind::of(done.user) {
+                (Kind::Receive, key) => conn::on_receive(self, key, done),
+                (Kind::Send, key) => conn::on_send(self, key, done),
+                (Kind::Accept, key) => listener::on_accept(self, key, done),
+                (Kind::Once, key) => self.on_once(key, done),
+                (Kind::Wake, _) => {
+                    self.ring.borrow_mut().read_counter(user(Kind::Wake, 0), &self.counter);
+                }
+                (Kind::Ignore, _) => {}
+            }
+        }
+    }
+
+    fn on_once(&self, key: usize, done: Done) {
+        let mut onces = self.onces.borrow_mut();
+        match std::mem::replace(&mut onces[key], Once::Done(done)) {
+            Once::Waiting(Some(waker)) => waker.wake(),
+            Once::Waiting(None) | Once::Done(_) => {}
+            Once::Abandoned => {
+                onces.remove(key);
+            }
+        }
+    }
+
+    /// Begins a one-shot operation and waits for it. Dropped half-way, the operation goes on and its memory stays alive.
+    pub async fn once(self: &Rc<Self>, begin: impl FnOnce(&mut Ring, u64) -> usize) -> Outcome {
+        let done = self.begin_once(begin).0.await;
+        Outcome { result: done.result, returned: done.returned }
+    }
+
+    /// The same for an operation that opens a descriptor.
+    pub async fn open_once(self: &Rc<Self>, begin: impl FnOnce(&mut Ring, u64) -> usize) -> io::Result<OwnedFd> {
+        let done = self.begin_once(begin).0.await;
+        let errno = -done.result;
+        done.into_fd().ok_or_else(|| io::Error::from_raw_os_error(errno))
+    }
+
+    /// Begins a one-shot operation; the second value is its key in the ring, for cancelling it.
+    pub fn begin_once(self: &Rc<Self>, begin: impl FnOnce(&mut Ring, u64) -> usize) -> (OnceFuture, usize) {
+        let key = self.onces.borrow_mut().insert(Once::Waiting(None));
+        let ring_key = begin(&mut self.ring.borrow_mut(), user(Kind::Once, key));
+        (OnceFuture { reactor: self.clone(), key, taken: false }, ring_key)
+    }
+
+    /// Sends what is queued, for a bounded time, and drops every task.
+    fn shut_down(self: &Rc<Self>) -> io::Result<()> {
+        self.exec.clear();
+        let until = clock() + FLUSH_MAX;
+        self.done.set(false);
+        while clock() < until && conn::any_unsent(self) {
+            self.turn()?;
+        }
+        self.conns.borrow_mut().clear();
+        self.listeners.borrow_mut().clear();
+        self.exec.clear();
+        Ok(())
+    }
+}
+
+/// A one-shot operation under way.
+pub(super) struct OnceFuture {
+    reactor: Rc<Reactor>,
+    key: usize,
+    taken: bool,
+}
+
+impl Future for OnceFuture {
+    type Output = Done;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Done> {
+        let this = &mut *self;
+        let mut onces = this.reactor.onces.borrow_mut();
+        match &mut onces[this.key] {
+            Once::Waiting(waker) => {
+                *waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Once::Done(_) => {
+                this.taken = true;
+                let Once::Done(done) = onces.remove(this.key) else { unreachable!("matched above") };
+                Poll::Ready(done)
+            }
+            Once::Abandoned => unreachable!("abandoned by drop only"),
+        }
+    }
+}
+
+impl Drop for OnceFuture {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        let mut onces = self.reactor.onces.borrow_mut();
+        match &onces[self.key] {
+            Once::Waiting(_) => onces[self.key] = Once::Abandoned,
+            _ => drop(onces.remove(self.key)),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The reactor end to end: an echo server and a client in one shard.
+
+use engine::io::driver::{Conn, Driver, Next, Open, Stable};
+use engine::io::uring;
+use engine::sys::slice::{Budget, Pool};
+use engine::wire::Span;
+
+#[test]
+fn octets_come_back_through_shared_buffers_and_aimed_chunks() {
+    uring::run(uring::Setup::default(), |driver| async move {
+        let listener = driver.listen("127.0.0.1:0".parse().expect("address")).expect("listens");
+        let at = driver.local(&listener).expect("bound");
+        let server = driver.clone();
+        driver.spawn(async move {
+            let mut conn = server.accept(&listener).await.expect("accepts");
+            loop {
+                let seen = conn.next(server.now() + Span::seconds(5), |octets| (octets.len(), octets.to_vec())).await;
+                match seen {
+                    Next::Bytes(octets) => conn.put(&octets),
+                    Next::Room => {}
+                    Next::End => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let pool = Pool::new(Budget::new(8 << 20));
+        let mut conn = driver.connect(at, driver.now() + Span::seconds(5)).await.expect("connects");
+        let mut fill = pool.fill(1 << 20).expect("fits");
+        for index in 0..fill.room() {
+            fill.spare()[index] = (index % 251) as u8;
+        }
+        fill.advance(fill.room());
+        let sent = fill.take();
+        conn.push(sent.clone());
+        let mut back = Vec::new();
+        while back.len() < sent.len() {
+            if back.len() > sent.len() / 2 {
+                conn.aim(pool.fill(64 << 10).expect("fits"));
+            }
+            match conn.next(driver.now() + Span::seconds(5), |octets| (octets.len(), octets.to_vec())).await {
+                Next::Bytes(octets) => back.extend(octets),
+                Next::Filled(fill, octets) => {
+                    assert_eq!(fill.filled(), octets);
+                    back.extend(fill.written());
+                }
+                Next::Room => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(back == *sent, "what comes back is what was sent");
+    })
+    .expect("runs");
+}
+
+#[test]
+fn a_direct_durable_write_reads_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    uring::run(uring::Setup::default(), |driver| async move {
+        let dir = driver.root(&path).expect("opens");
+        let file = driver.open(&dir, "log", Open::Create { direct: true }).await.expect("creates");
+        driver.allocate(&file, 1 << 20).await.expect("allocates");
+        let pool = Pool::new(Budget::new(8 << 20));
+        let mut fill = pool.fill(8192).expect("fits");
+        fill.put(b"hello");
+        fill.pad_to(4096);
+        let (written, parts) = driver.write(&file, vec![fill.take()], 4096, Stable::Yes).await;
+        assert_eq!((written.expect("written"), parts.len()), (4096, 1));
+        let (read, fill) = driver.read(&file, pool.fill(4096).expect("fits"), 4096).await;
+        assert_eq!(read.expect("read"), 4096);
+        assert_eq!(&fill.written()[..6], b"hello\0");
+        assert_eq!(driver.size(&file).expect("size"), 1 << 20);
+        driver.rename(&dir, "log", &dir, "log2").await.expect("renames");
+        assert_eq!(driver.list(&dir).await.expect("lists")[0].name, "log2");
+        assert!(driver.open(&dir, "../x", Open::Read).await.is_err());
+    })
+    .expect("runs");
+}

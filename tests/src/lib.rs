@@ -3,7 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod corpus;
+pub mod process;
+pub mod programs;
+pub mod sink;
 pub mod source;
+pub mod talk;
+pub mod wait;
 
 /// Says that the test `name` cannot run here, and why. The calling test returns at once; `tests/run` counts it as skipped
 /// and not as passed.

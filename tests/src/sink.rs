@@ -1,0 +1,243 @@
+//! A server that takes everything and remembers it: the far end of a relay under test. Plain threads and the standard
+//! library, so that it shares no code with what it judges.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use crate::wait::PATIENCE;
+
+/// One message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Reverse-path without brackets.
+    pub from: String,
+    /// Forward-paths without brackets.
+    pub to: Vec<String>,
+    /// Header and body, dots unstuffed.
+    pub content: Vec<u8>,
+}
+
+/// What the sink offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offers {
+    /// CHUNKING in its EHLO, and BDAT taken.
+    pub chunking: bool,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    taken: Mutex<Vec<Taken>>,
+    more: Condvar,
+}
+
+/// A listening sink. Its threads live as long as the test's process.
+#[derive(Debug)]
+pub struct Sink {
+    at: SocketAddr,
+    ledger: Arc<Ledger>,
+}
+
+impl Sink {
+    /// Listens on a free port of loopback.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn start(offers: Offers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let at = listener.local_addr().expect("an address");
+        let ledger = Arc::new(Ledger::default());
+        let kept = ledger.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let kept = kept.clone();
+                std::thread::spawn(move || serve(stream, offers, &kept));
+            }
+        });
+        Self { at, ledger }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Everything taken so far, in order of arrival.
+    pub fn taken(&self) -> Vec<Taken> {
+        self.ledger.taken.lock().expect("no panic").clone()
+    }
+
+    /// How often each reverse-path came.
+    pub fn count_by_sender(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for taken in self.ledger.taken.lock().expect("no panic").iter() {
+            *counts.entry(taken.from.clone()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Waits until `enough` says that what was taken is enough.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`] of the last message.
+    pub fn wait(&self, what: &str, mut enough: impl FnMut(&[Taken]) -> bool) {
+        let mut taken = self.ledger.taken.lock().expect("no panic");
+        let mut last = (taken.len(), Instant::now());
+        while !enough(&taken) {
+            taken = self.ledger.more.wait_timeout(taken, PATIENCE).expect("no panic").0;
+            if taken.len() != last.0 {
+                last = (taken.len(), Instant::now());
+            }
+            assert!(last.1.elapsed() < PATIENCE, "waited for {what}; {} messages came", taken.len());
+        }
+    }
+
+    /// Waits for `count` messages and gives them.
+    pub fn wait_for(&self, count: usize) -> Vec<Taken> {
+        self.wait(&format!("{count} messages"), |taken| taken.len() >= count);
+        self.taken()
+    }
+}
+
+fn serve(stream: TcpStream, offers: Offers, ledger: &Ledger) {
+    // The peer may be killed at any moment: that ends this session and nothing else.
+    let _ = session(stream, offers, ledger);
+}
+
+fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut open = Transaction::default();
+    out.write_all(b"220 sink.test ESMTP\r\n")?;
+    loop {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        let reply: &str = match verb.as_str() {
+            "EHLO" if offers.chunking => {
+                "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 SIZE 0"
+            }
+            "EHLO" => "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0",
+            "MAIL" => open.begin(&line),
+            "RCPT" => open.add(&line),
+            "DATA" if !open.to.is_empty() => {
+                out.write_all(b"354 go on\r\n")?;
+                open.content = read_stuffed(&mut reader)?;
+                open.end(ledger)
+            }
+            "BDAT" => {
+                let (count, last) = chunk_of(&line);
+                io::copy(&mut reader.by_ref().take(count), &mut open.content)?;
+                match (open.to.is_empty(), last) {
+                    (true, _) => open.refuse(),
+                    (false, true) => open.end(ledger),
+                    (false, false) => "250 2.0.0 more",
+                }
+            }
+            "RSET" | "HELO" => {
+                open = Transaction::default();
+                "250 2.0.0 ok"
+            }
+            "NOOP" => "250 2.0.0 ok",
+            "QUIT" => return out.write_all(b"221 2.0.0 bye\r\n"),
+            _ => "503 5.5.1 not now",
+        };
+        out.write_all(format!("{reply}\r\n").as_bytes())?;
+    }
+}
+
+/// The transaction that a session is in.
+#[derive(Default)]
+struct Transaction {
+    from: Option<String>,
+    to: Vec<String>,
+    content: Vec<u8>,
+}
+
+impl Transaction {
+    fn begin(&mut self, line: &str) -> &'static str {
+        *self = Self { from: Some(path_in(line)), ..Self::default() };
+        "250 2.1.0 ok"
+    }
+
+    fn add(&mut self, line: &str) -> &'static str {
+        if self.from.is_none() {
+            return "503 5.5.1 no sender";
+        }
+        self.to.push(path_in(line));
+        "250 2.1.5 ok"
+    }
+
+    fn end(&mut self, ledger: &Ledger) -> &'static str {
+        let Self { from, to, content } = std::mem::take(self);
+        let taken = Taken { from: from.unwrap_or_default(), to, content };
+        ledger.taken.lock().expect("no panic").push(taken);
+        ledger.more.notify_all();
+        "250 2.0.0 taken"
+    }
+
+    fn refuse(&mut self) -> &'static str {
+        self.content.clear();
+        "503 5.5.1 no recipient"
+    }
+}
+
+/// Octets of a chunk, and whether it is the last.
+fn chunk_of(line: &str) -> (u64, bool) {
+    let mut words = line.split(' ').skip(1);
+    let count = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    (count, words.next().is_some_and(|word| word.eq_ignore_ascii_case("LAST")))
+}
+
+/// What stands between the first `<` and the next `>`.
+fn path_in(line: &str) -> String {
+    let path = line.split_once('<').map_or("", |(_, rest)| rest);
+    path.split('>').next().unwrap_or_default().to_owned()
+}
+
+fn read_stuffed(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let at = content.len();
+        if reader.read_until(b'\n', &mut content)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if content[at..] == *b".\r\n" {
+            content.truncate(at);
+            return Ok(content);
+        }
+        if content[at] == b'.' {
+            content.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::mails;
+    use crate::talk::Talk;
+
+    #[test]
+    fn client_and_sink_carry_the_corpus_unchanged() {
+        let sink = Sink::start(Offers { chunking: true });
+        let mut talk = Talk::hello(sink.address()).expect("a greeting");
+        for mail in mails() {
+            let by_data = talk.send(&mail.name, &["bob@b.test", "eve@b.test"], &mail.content).expect("a reply");
+            let by_bdat = talk.send_in_chunks(&mail.name, &["bob@b.test"], &mail.content, 5000).expect("a reply");
+            assert!(by_data.is_positive() && by_bdat.is_positive());
+        }
+        assert_eq!(talk.say("QUIT").expect("a reply").code, 221);
+        let taken = sink.wait_for(2 * mails().len());
+        for (pair, mail) in taken.chunks(2).zip(mails()) {
+            assert!(pair[0].content == mail.content && pair[1].content == mail.content, "{}", mail.name);
+            assert_eq!((pair[0].to.len(), pair[1].to.len()), (2, 1));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A plain SMTP client: one command, one reply, nothing clever. Knows as little of the engine as a stranger does.
+
+use crate::wait::PATIENCE;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// A reply: its code and its lines without code and line end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The three digits.
+    pub code: u16,
+    /// The text of each line.
+    pub lines: Vec<String>,
+}
+
+impl Reply {
+    /// Whether it is 2yz.
+    pub fn is_positive(&self) -> bool {
+        self.code / 100 == 2
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Talk {
+    reader: BufReader<TcpStream>,
+}
+
+impl Talk {
+    /// Connects and reads nothing yet.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn connect(to: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { reader: BufReader::new(stream) })
+    }
+
+    /// Connects, reads the greeting and says EHLO.
+    ///
+    /// # Errors
+    /// What the system says, or a reply that is not positive.
+    pub fn hello(to: SocketAddr) -> io::Result<Self> {
+        let mut talk = Self::connect(to)?;
+        talk.positive()?;
+        talk.write(b"EHLO client.test\r\n")?;
+        talk.positive()?;
+        Ok(talk)
+    }
+
+    /// Sends octets as they are.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(octets)
+    }
+
+    /// Sends a line and reads its reply.
+    ///
+    /// # Errors
+    /// What the system says, or a reply that cannot be read.
+    pub fn say(&mut self, line: &str) -> io::Result<Reply> {
+        self.write(format!("{line}\r\n").as_bytes())?;
+        self.reply()
+    }
+
+    /// Reads one reply, all its lines.
+    ///
+    /// # Errors
+    /// When the connection ends first, or what comes is no reply.
+    pub fn reply(&mut self) -> io::Result<Reply> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            self.reader.read_until(b'\n', &mut line)?;
+            let text = String::from_utf8_lossy(&line).into_owned();
+            let Some(text) = text.strip_suffix("\r\n") else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+            let code = text.get(..3).and_then(|code| code.parse().ok());
+            let Some(code) = code else { return Err(io::Error::new(io::ErrorKind::InvalidData, text.to_owned())) };
+            lines.push(text.get(4..).unwrap_or_default().to_owned());
+            if text.as_bytes().get(3) != Some(&b'-') {
+                return Ok(Reply { code, lines });
+            }
+        }
+    }
+
+    fn positive(&mut self) -> io::Result<Reply> {
+        let reply = self.reply()?;
+        if reply.code / 100 == 2 || reply.code == 354 { Ok(reply) } else { Err(io::Error::other(format!("{reply:?}"))) }
+    }
+
+    /// Sends one message by MAIL, RCPT and DATA; the reply to the final dot.
+    ///
+    /// # Errors
+    /// When the connection breaks or a reply before the final one is not positive.
+    pub fn send(&mut self, from: &str, to: &[&str], content: &[u8]) -> io::Result<Reply> {
+        self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
+        self.positive()?;
+        for to in to {
+            self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+            self.positive()?;
+        }
+        self.write(b"DATA\r\n")?;
+        self.positive()?;
+        self.write(&stuffed(content))?;
+        self.write(b".\r\n")?;
+        self.reply()
+    }
+
+    /// Sends one message by BDAT, in pieces of at most `piece` octets; the reply to the last.
+    ///
+    /// # Errors
+    /// As [`Talk::send`].
+    pub fn send_in_chunks(&mut self, from: &str, to: &[&str], content: &[u8], piece: usize) -> io::Result<Reply> {
+        self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
+        self.positive()?;
+        for to in to {
+            self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+            self.positive()?;
+        }
+        let count = content.chunks(piece).len();
+        for (at, chunk) in content.chunks(piece).enumerate() {
+            let last = if at + 1 == count { " LAST" } else { "" };
+            self.write(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes())?;
+            self.write(chunk)?;
+            if at + 1 < count {
+                self.positive()?;
+            }
+        }
+        self.reply()
+    }
+}
+
+/// `content` with a dot before each line that begins with one (RFC 5321 §4.5.2). It must end with CRLF.
+pub fn stuffed(content: &[u8]) -> Vec<u8> {
+    assert!(content.ends_with(b"\r\n"), "content that travels by DATA ends with CRLF");
+    let mut out = Vec::with_capacity(content.len() + 64);
+    for line in content.split_inclusive(|octet| *octet == b'\n') {
+        if line.first() == Some(&b'.') {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_doubled_at_the_start_of_lines_alone() {
+        assert_eq!(stuffed(b".\r\n..a\r\nb.\r\n"), b"..\r\n...a\r\nb.\r\n");
+    }
+}

@@ -1,5 +1,7 @@
 //! The reactor end to end: an echo server and a client in one shard.
 
+#![forbid(unsafe_code)]
+
 use engine::io::driver::{Conn, Driver, Next, Open, Stable};
 use engine::io::uring;
 use engine::sys::slice::{Budget, Pool};

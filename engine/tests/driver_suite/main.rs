@@ -3,6 +3,8 @@
 //! To add a driver, add one line to the list below. Peers are the standard library's blocking sockets on threads of their
 //! own, so that no driver is measured against itself.
 
+#![forbid(unsafe_code)]
+
 mod harness;
 mod order;
 

@@ -11,5 +11,6 @@
 #![deny(unsafe_code)]
 
 pub mod io;
+pub mod shell;
 pub mod sys;
 pub mod wire;

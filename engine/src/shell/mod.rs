@@ -1,0 +1,4 @@
+//! Linear async code that joins machines and a [`Driver`](crate::io::driver::Driver). The shells perform what the machines
+//! decide, and decide nothing themselves.
+
+pub mod pump;

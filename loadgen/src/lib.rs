@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod correlate;
+pub mod ledger;
 pub mod record;
 pub mod schedule;
+pub mod sink;
 pub mod stamp;
 pub mod units;
 pub mod validity;

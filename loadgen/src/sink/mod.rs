@@ -1,0 +1,3 @@
+//! The sink: accepts mail, writes down what it took, and misbehaves on request.
+
+pub mod fault;

@@ -188,7 +188,8 @@ fn settle_message(
 ) {
     let reported = copies.iter().any(|copy| copy.is(FLAG_REPORT));
     for (place, address) in sent.recipients.of(seq).enumerate() {
-        let copies = copies.iter().filter(|copy| copy.recipient == address.key && !copy.is(FLAG_REPORT | FLAG_UNSTAMPED));
+        let copies =
+            copies.iter().filter(|copy| copy.recipient == address.key && !copy.is(FLAG_REPORT | FLAG_UNSTAMPED));
         let state = sent.state_of(seq, place, record);
         let accounts = &mut joined.accounts;
         accounts.intended += 1;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod corpus;
+pub mod peers;
 pub mod process;
 pub mod programs;
 pub mod sink;

@@ -1,0 +1,112 @@
+//! With parts that nobody here wrote, byte for byte except trace fields.
+
+#![forbid(unsafe_code)]
+
+use tests::corpus::{Mail, folder, mails};
+use tests::peers::{Peer, smtplib, swaks, trace_before};
+use tests::sink::{Offers, Sink};
+use tests::talk::Talk;
+use tests::wait::until;
+
+/// The foreign programs themselves carry the corpus unchanged: what differs in a test below is ours.
+mod baseline {
+    use super::*;
+
+    #[test]
+    fn postfix_relays_the_corpus_unchanged() {
+        let sink = Sink::start(Offers { chunking: true });
+        let postfix = match Peer::postfix(sink.address()) {
+            Ok(postfix) => postfix,
+            Err(why) => return tests::skip("postfix_relays_the_corpus_unchanged", &why),
+        };
+        let mut talk = Talk::hello(postfix.address()).expect("a greeting");
+        for mail in mails() {
+            let reply = talk.send(&sender(&mail), &["bob@b.test"], &mail.content).expect("a reply");
+            assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        }
+        all_arrived(&sink, &mails());
+    }
+
+    #[test]
+    fn dovecot_keeps_the_corpus_unchanged() {
+        let dovecot = match Peer::dovecot() {
+            Ok(dovecot) => dovecot,
+            Err(why) => return tests::skip("dovecot_keeps_the_corpus_unchanged", &why),
+        };
+        let mut talk = Talk::connect(dovecot.address()).expect("a connection");
+        assert_eq!(talk.reply().expect("a greeting").code, 220);
+        assert_eq!(talk.say("LHLO client.test").expect("a reply").code, 250);
+        for mail in mails() {
+            let reply = talk.send(&sender(&mail), &["bob@b.test"], &mail.content).expect("a reply");
+            assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        }
+        all_kept(&dovecot, &mails());
+    }
+
+    #[test]
+    fn swaks_and_smtplib_send_the_corpus_unchanged() {
+        let sink = Sink::start(Offers { chunking: false });
+        let mails = mails();
+        for mail in &mails {
+            let path = folder().join(format!("{}.eml", mail.name));
+            if let Err(why) = swaks(sink.address(), &sender(mail), &mail.content, &["bob@b.test"]) {
+                return tests::skip("swaks_and_smtplib_send_the_corpus_unchanged", &why);
+            }
+            if let Err(why) = smtplib(sink.address(), &sender(mail), &path, &["bob@b.test"]) {
+                return tests::skip("swaks_and_smtplib_send_the_corpus_unchanged", &why);
+            }
+        }
+        let twice: Vec<Mail> = mails.into_iter().flat_map(|mail| [mail.clone(), mail]).collect();
+        all_arrived(&sink, &twice);
+    }
+}
+
+/// The reverse-path that names a message of the corpus.
+fn sender(mail: &Mail) -> String {
+    format!("{}@a.test", mail.name)
+}
+
+/// Every one of `sent` is in `sink`, whole.
+fn all_arrived(sink: &Sink, sent: &[Mail]) {
+    let taken = sink.wait_for(sent.len());
+    assert_eq!(taken.len(), sent.len());
+    for mail in sent {
+        let wanted = sent.iter().filter(|other| *other == mail).count();
+        let same: Vec<_> = taken.iter().filter(|one| one.from == sender(mail)).collect();
+        assert_eq!(same.len(), wanted, "{} came so often", mail.name);
+        for one in same {
+            assert!(
+                trace_before(&mail.content, &one.content).is_some(),
+                "{}: {}",
+                mail.name,
+                difference(&mail.content, &one.content)
+            );
+        }
+    }
+}
+
+/// Every one of `sent` is in the mailbox, whole.
+fn all_kept(dovecot: &Peer, sent: &[Mail]) {
+    let kept = until("every message in the mailbox", || {
+        let kept = dovecot.mailbox("bob", "b.test");
+        (kept.len() >= sent.len()).then_some(kept)
+    });
+    assert_eq!(kept.len(), sent.len());
+    for mail in sent {
+        assert!(
+            kept.iter().any(|one| trace_before(&mail.content, one).is_some()),
+            "{} is not in the mailbox whole",
+            mail.name
+        );
+    }
+}
+
+/// Where what came first differs from what was sent, read from the end.
+fn difference(sent: &[u8], got: &[u8]) -> String {
+    let same = sent.iter().rev().zip(got.iter().rev()).take_while(|(one, other)| one == other).count();
+    let around = |text: &[u8]| {
+        let end = text.len() - same;
+        String::from_utf8_lossy(&text[end.saturating_sub(60)..(end + 20).min(text.len())]).into_owned()
+    };
+    format!("the last {same} octets are the same; sent {:?}, got {:?}", around(sent), around(got))
+}

@@ -33,6 +33,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "track",
             "store",
             "io::driver",
+            "io::launch::Program",
             "shard",
             "roles",
         ],

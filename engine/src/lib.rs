@@ -10,7 +10,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod io;
+pub mod settings;
 pub mod shell;
 pub mod sys;
 pub mod wire;

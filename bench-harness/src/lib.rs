@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod failover;
+pub mod html;
 pub mod observe;
 pub mod process;
 pub mod result;

@@ -5,6 +5,7 @@
 
 use crate::failover::Summary;
 use crate::observe::host::Host;
+use loadgen::correlate::Accounts;
 use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,12 +83,12 @@ pub struct Figures {
     /// Messages per second.
     pub rate: Rate,
     /// (Message, recipient) pairs.
-    pub pairs: Pairs,
+    pub pairs: Accounts,
     /// Messages.
     pub messages: Messages,
     /// Microseconds.
     pub latency_us: Latency,
-    /// Median time of each step of a transaction, in its order; microseconds.
+    /// Mean time of each step of a transaction, in its order; microseconds. They add up to the mean service time.
     pub step_us: Vec<(String, Option<f64>)>,
     /// User and system time of each kind of process for each acknowledged message.
     pub cpu_us_per_message: PerProcess,
@@ -113,47 +114,6 @@ pub struct Rate {
     pub offered_per_s: Option<f64>,
     /// Acknowledged inside the schedule / schedule length.
     pub achieved_per_s: Option<f64>,
-}
-
-/// Accounts of (message, recipient) pairs: the seven ends add up to `intended`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default)]
-pub struct Pairs {
-    /// Pairs of the schedule.
-    pub intended: u64,
-    /// Arrived, once or more.
-    pub delivered: u64,
-    /// A DSN came back.
-    pub bounced: u64,
-    /// Acknowledged and gone.
-    pub lost: u64,
-    /// Acknowledged and still waiting.
-    pub queued: u64,
-    /// Refused for good.
-    pub rejected: u64,
-    /// Refused for now.
-    pub deferred: u64,
-    /// The connection broke after the final dot.
-    pub unknown: u64,
-    /// Of the delivered: those whose sender could not know.
-    pub recovered: u64,
-    /// Extra copies by window.
-    pub duplicated: BTreeMap<String, u64>,
-    /// Arrived without having been sent.
-    pub unexpected: u64,
-}
-
-impl Pairs {
-    /// Whether every intended pair has exactly one end.
-    pub fn add_up(&self) -> bool {
-        let ends = [self.delivered, self.bounced, self.lost, self.queued, self.rejected, self.deferred, self.unknown];
-        ends.iter().sum::<u64>() == self.intended
-    }
-
-    /// Extra copies, whatever their window.
-    pub fn duplicates(&self) -> u64 {
-        self.duplicated.values().sum()
-    }
 }
 
 /// Counts of messages.
@@ -293,16 +253,5 @@ mod tests {
         assert!(judge_whole([("a", &good), ("b", &good)]).valid);
         let whole = judge_whole([("a", &bad), ("b", &good), ("a", &bad), ("c", &Validity::default())]);
         assert_eq!((whole.valid, whole.reasons), (false, vec!["a: late".to_owned(), "c: not measured".to_owned()]));
-    }
-
-    #[test]
-    fn pairs_add_up_or_do_not() {
-        let mut pairs = Pairs { intended: 10, delivered: 7, lost: 1, queued: 1, deferred: 1, ..Pairs::default() };
-        pairs.recovered = 3;
-        pairs.duplicated.insert("W1".into(), 2);
-        assert!(pairs.add_up(), "recovered and duplicates are counted beside the ends");
-        assert_eq!(pairs.duplicates(), 2);
-        pairs.unknown = 1;
-        assert!(!pairs.add_up());
     }
 }

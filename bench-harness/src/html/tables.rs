@@ -1,0 +1,195 @@
+//! The exact values behind the charts.
+
+use super::text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, rate, significant};
+use crate::failover::{Impact, Summary};
+use crate::result::{Figures, Phase, RunResult};
+use std::fmt::Write;
+
+struct Table {
+    out: String,
+}
+
+impl Table {
+    fn new(caption: &str, heads: &[&str]) -> Self {
+        let mut out = String::from("<div class=\"scroll\"><table>");
+        let _ = write!(out, "<caption>{}</caption><thead><tr>", escape(caption));
+        for head in heads {
+            let _ = write!(out, "<th scope=\"col\">{}</th>", escape(head));
+        }
+        out.push_str("</tr></thead><tbody>");
+        Self { out }
+    }
+
+    fn row(&mut self, name: &str, cells: impl IntoIterator<Item = String>) {
+        let _ = write!(self.out, "<tr><th scope=\"row\">{}</th>", escape(name));
+        for cell in cells {
+            let class = if cell == NOT_MEASURED { " class=\"none\"" } else { "" };
+            let _ = write!(self.out, "<td{class}>{}</td>", escape(&cell));
+        }
+        self.out.push_str("</tr>");
+    }
+
+    fn end(mut self, into: &mut String) {
+        self.out.push_str("</tbody></table></div>");
+        into.push_str(&self.out);
+    }
+}
+
+fn title(phase: &Phase) -> String {
+    phase.name.replace('-', " ")
+}
+
+/// All tables of the run.
+pub fn section(out: &mut String, result: &RunResult) {
+    out.push_str("<section><h2>Exact values</h2>");
+    latencies(out, result);
+    rates(out, result);
+    accounts(out, result);
+    costs(out, result);
+    out.push_str("</section>");
+}
+
+fn latencies(out: &mut String, result: &RunResult) {
+    let mut table = Table::new("Latency", &["", "p50", "p90", "p99", "p99.9", "max"]);
+    for phase in result.phases.iter().filter(|phase| !phase.saturating) {
+        let latency = &phase.figures.latency_us;
+        let kinds = [("response", &latency.response), ("service", &latency.service), ("delivery", &latency.delivery)];
+        for (kind, times) in kinds.into_iter().filter(|(_, times)| times.p50.is_some()) {
+            table.row(&format!("{}, {kind}", title(phase)), times.named().map(|(_, us)| or_none(us, duration_us)));
+        }
+    }
+    table.end(out);
+}
+
+fn rates(out: &mut String, result: &RunResult) {
+    let mut table =
+        Table::new("Rates, messages a second", &["", "offered", "achieved", "seconds", "limited by", "valid"]);
+    for phase in &result.phases {
+        let figures = &phase.figures;
+        let cells = [
+            or_none(figures.rate.offered_per_s, rate),
+            or_none(figures.rate.achieved_per_s, rate),
+            significant(phase.seconds),
+            figures.limited_by.clone().unwrap_or_else(|| NOT_MEASURED.to_owned()),
+            if figures.validity.valid { "yes" } else { "no" }.to_owned(),
+        ];
+        table.row(&title(phase), cells);
+    }
+    table.end(out);
+}
+
+fn accounts(out: &mut String, result: &RunResult) {
+    let heads = [
+        "",
+        "intended",
+        "delivered",
+        "bounced",
+        "lost",
+        "queued",
+        "rejected",
+        "deferred",
+        "unknown",
+        "recovered",
+        "duplicated",
+        "unexpected",
+    ];
+    let mut table = Table::new("Accounts of (message, recipient) pairs", &heads);
+    for phase in result.phases.iter().filter(|phase| phase.figures.pairs.intended > 0) {
+        let p = &phase.figures.pairs;
+        let cells = [
+            p.intended,
+            p.delivered,
+            p.bounced,
+            p.lost,
+            p.queued,
+            p.rejected,
+            p.deferred,
+            p.unknown,
+            p.recovered,
+            p.duplicated.total(),
+            p.unexpected,
+        ];
+        table.row(&title(phase), cells.map(count));
+    }
+    table.end(out);
+}
+
+fn costs(out: &mut String, result: &RunResult) {
+    let heads = ["", "CPU/msg", "system calls/msg", "copied/msg", "allocations/msg", "peak memory"];
+    let mut table = Table::new("Cost of a message, and memory, by kind of process", &heads);
+    for phase in &result.phases {
+        for kind in phase.figures.cpu_us_per_message.keys() {
+            table.row(&format!("{}, {kind}", title(phase)), cost_cells(&phase.figures, kind));
+        }
+    }
+    table.end(out);
+}
+
+fn cost_cells(figures: &Figures, kind: &str) -> [String; 5] {
+    let of = |map: &crate::result::PerProcess| map.get(kind).copied().flatten();
+    [
+        or_none(of(&figures.cpu_us_per_message), duration_us),
+        or_none(of(&figures.syscalls_per_message), significant),
+        or_none(of(&figures.copied_bytes_per_message), bytes),
+        or_none(of(&figures.allocations_per_message), significant),
+        or_none(of(&figures.peak_rss_bytes), bytes),
+    ]
+}
+
+/// Every single fault of one kind, and their summary where there are several.
+pub fn failover(out: &mut String, failover: &Summary) {
+    let caption = format!(
+        "What each fault cost. A message is good when it is acknowledged within {}; the figures are exact to {}",
+        duration_ms(failover.deadline_ms),
+        duration_ms(failover.bucket_ms)
+    );
+    let heads = [
+        "",
+        "outage",
+        "hard",
+        "brownout",
+        "detection",
+        "recovery",
+        "after heal",
+        "longest silence",
+        "affected",
+        "stranded",
+        "last of them",
+        "debt",
+    ];
+    let mut table = Table::new(&caption, &heads);
+    for (index, impact) in failover.each.iter().enumerate() {
+        table.row(&format!("fault {} at {}", index + 1, duration_ms(impact.struck_ms)), impact_cells(impact));
+    }
+    if failover.each.len() > 1 {
+        let spreads = [
+            &failover.outage_ms,
+            &failover.hard_outage_ms,
+            &failover.brownout_ms,
+            &failover.detection_ms,
+            &failover.recovery_ms,
+            &failover.heal_ms,
+            &failover.ack_gap_ms,
+        ];
+        table.row("median", spreads.map(|s| or_none(s.p50, duration_ms)));
+        table.row("worst", spreads.map(|s| or_none(s.max, duration_ms)));
+    }
+    table.end(out);
+    out.push_str("<p class=\"note\">Debt is the response time beyond the usual median, summed over all messages. Recovery needs ten seconds without a bad bucket to be told. One fault proves little: percentiles are given from nine on.</p>");
+}
+
+fn impact_cells(impact: &Impact) -> [String; 11] {
+    [
+        duration_ms(impact.outage_ms),
+        duration_ms(impact.hard_outage_ms),
+        duration_ms(impact.brownout_ms),
+        or_none(impact.detection_ms, duration_ms),
+        or_none(impact.recovery_ms, duration_ms),
+        or_none(impact.heal_ms, duration_ms),
+        duration_ms(impact.ack_gap_ms),
+        count(impact.affected),
+        count(impact.stranded),
+        or_none(impact.stranded_last_ms, duration_ms),
+        format!("{} message·s", significant(impact.debt_message_s)),
+    ]
+}

@@ -15,4 +15,5 @@ pub mod io;
 pub mod settings;
 pub mod shell;
 pub mod sys;
+pub mod track;
 pub mod wire;

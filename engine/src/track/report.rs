@@ -1,0 +1,311 @@
+//! Reports: what a shard answers when the control plane asks how it stands, and what the whole server answers a person.
+//! The JSON form of [`Status`] is the answer of the admin socket and of `ringpost status --json`; keys are only ever added.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How one shard stands. Times are relative, so that no clock has to be shared.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ShardReport {
+    /// Its queues.
+    pub queues: Vec<QueueReport>,
+}
+
+/// One queue of one shard, or of the server when shards were added up.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// The next hop as configuration names it.
+    pub next_hop: String,
+    /// `SmartHostConnectorDelivery` and the like (`exchange-transport.md` 3.2).
+    pub delivery_type: String,
+    /// `Active`, `Connecting`, `Ready`, `Retry` or `Suspended`.
+    pub status: QueueStatus,
+    /// Messages that could leave now.
+    pub waiting: u64,
+    /// Messages under way.
+    pub sending: u64,
+    /// Messages that wait for their own retry.
+    pub deferred: u64,
+    /// Messages held by an operator.
+    pub suspended: u64,
+    /// Age of the oldest message, in milliseconds; `None` for an empty queue.
+    pub oldest_ms: Option<u64>,
+    /// The last failure of a connection or a message, in words without addresses of people.
+    pub last_error: Option<String>,
+    /// In Retry: milliseconds until the next try.
+    pub next_retry_ms: Option<u64>,
+    /// Failures of all hosts in a row.
+    pub retry_count: u64,
+    /// Recipients delivered, put off, and failed for good.
+    pub delivered: u64,
+    /// See `delivered`.
+    pub put_off: u64,
+    /// See `delivered`.
+    pub failed: u64,
+    /// Its hosts.
+    pub hosts: Vec<HostReport>,
+}
+
+impl QueueReport {
+    /// Messages in the queue, whatever they wait for.
+    pub fn messages(&self) -> u64 {
+        self.waiting.saturating_add(self.sending).saturating_add(self.deferred).saturating_add(self.suspended)
+    }
+}
+
+/// Status of a queue (`exchange-transport.md` 3.3), in the order in which one shard's outweighs another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum QueueStatus {
+    /// Nothing to send now.
+    #[default]
+    Ready,
+    /// Opening its first connection.
+    Connecting,
+    /// All hosts failed; waits for the next try.
+    Retry,
+    /// Transmitting, or about to.
+    Active,
+    /// Held by an operator.
+    Suspended,
+}
+
+/// One host of a next hop.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct HostReport {
+    /// Its address with port.
+    pub address: String,
+    /// How it is thought to be.
+    pub health: Health,
+    /// Connections open.
+    pub connections: u64,
+    /// Messages under way.
+    pub sending: u64,
+    /// Its last failure, until it is connected again.
+    pub last_error: Option<String>,
+}
+
+/// Health of a host, in the order in which one shard's word outweighs another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Never tried.
+    #[default]
+    Unknown,
+    /// Its last connection worked.
+    Alive,
+    /// Left alone for a while.
+    Dead,
+}
+
+/// How the whole server stands.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Our name.
+    pub server: String,
+    /// The program's version.
+    pub version: String,
+    /// The commit it was built from.
+    pub git: Option<String>,
+    /// Its process.
+    pub pid: u32,
+    /// `starting`, `serving`, `draining`.
+    pub state: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Whose defaults hold.
+    pub profile: String,
+    /// What 250 means.
+    pub durability: String,
+    /// The I/O in use.
+    pub driver: String,
+    /// `direct` or `buffered`; `None` for servers that keep nothing.
+    pub commit: Option<String>,
+    /// Whether every shard answered and no role is unable to work.
+    pub healthy: bool,
+    /// What is served where.
+    pub roles: Vec<RoleReport>,
+    /// The shards.
+    pub shards: Vec<ShardLine>,
+    /// The queues of all shards, added up by next hop.
+    pub queues: Vec<QueueReport>,
+    /// Every counter, added up.
+    pub counters: BTreeMap<String, u64>,
+    /// Costs of an accepted message.
+    pub per_message: PerMessage,
+    /// Recipients that failed for good and are owed a notice.
+    pub dsn_owed: u64,
+    /// What became of the last reload.
+    pub reload: Reload,
+}
+
+/// A listener.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RoleReport {
+    /// `hub`, `frontend`, `mailbox-delivery`.
+    pub role: String,
+    /// The address bound.
+    pub listen: String,
+    /// Whether it can do its work now.
+    pub healthy: bool,
+    /// Why not.
+    pub why: Option<String>,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShardLine {
+    /// Its number.
+    pub shard: u64,
+    /// The core it is pinned to.
+    pub core: Option<u64>,
+    /// Whether it answered in time.
+    pub answered: bool,
+    /// Connections from clients.
+    pub connections_in: u64,
+    /// Connections to next hops.
+    pub connections_out: u64,
+    /// Messages queued.
+    pub queued: u64,
+    /// Octets of the memory budget in use.
+    pub memory_used_bytes: u64,
+    /// Messages answered with 250.
+    pub messages_accepted: u64,
+}
+
+/// Costs of an accepted message, on the average since the start; `None` before the first message and for what this build
+/// does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct PerMessage {
+    /// Octets of content copied in user space.
+    pub copied_bytes: Option<f64>,
+    /// System calls.
+    pub syscalls: Option<f64>,
+    /// Allocations.
+    pub allocations: Option<f64>,
+    /// Durable writes.
+    pub stable_writes: Option<f64>,
+}
+
+/// What became of reloads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reload {
+    /// Reloads that took effect.
+    pub done: u64,
+    /// Reloads that did not: what was before still holds.
+    pub refused: u64,
+    /// Why the last one did not; `None` when it did.
+    pub error: Option<String>,
+}
+
+/// Adds up the queues of several shards by next hop, sorted by name.
+pub fn merge(reports: &[ShardReport]) -> Vec<QueueReport> {
+    let mut merged: BTreeMap<&str, QueueReport> = BTreeMap::new();
+    for queue in reports.iter().flat_map(|report| &report.queues) {
+        match merged.get_mut(queue.next_hop.as_str()) {
+            Some(sum) => sum.add(queue),
+            None => {
+                merged.insert(&queue.next_hop, queue.clone());
+            }
+        }
+    }
+    merged.into_values().collect()
+}
+
+impl QueueReport {
+    fn add(&mut self, other: &QueueReport) {
+        self.status = self.status.max(other.status);
+        for (mine, theirs) in [
+            (&mut self.waiting, other.waiting),
+            (&mut self.sending, other.sending),
+            (&mut self.deferred, other.deferred),
+            (&mut self.suspended, other.suspended),
+            (&mut self.delivered, other.delivered),
+            (&mut self.put_off, other.put_off),
+            (&mut self.failed, other.failed),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+        self.oldest_ms = self.oldest_ms.max(other.oldest_ms);
+        self.next_retry_ms = [self.next_retry_ms, other.next_retry_ms].into_iter().flatten().min();
+        self.retry_count = self.retry_count.max(other.retry_count);
+        if self.last_error.is_none() {
+            self.last_error.clone_from(&other.last_error);
+        }
+        for host in &other.hosts {
+            match self.hosts.iter_mut().find(|mine| mine.address == host.address) {
+                Some(mine) => mine.add(host),
+                None => self.hosts.push(host.clone()),
+            }
+        }
+    }
+}
+
+impl HostReport {
+    fn add(&mut self, other: &HostReport) {
+        self.health = self.health.max(other.health);
+        self.connections = self.connections.saturating_add(other.connections);
+        self.sending = self.sending.saturating_add(other.sending);
+        if self.last_error.is_none() {
+            self.last_error.clone_from(&other.last_error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(next_hop: &str, waiting: u64, status: QueueStatus) -> QueueReport {
+        QueueReport { next_hop: next_hop.into(), waiting, status, ..QueueReport::default() }
+    }
+
+    #[test]
+    fn queues_of_shards_are_added_up_by_next_hop() {
+        let host = |health, connections| HostReport {
+            address: "10.0.0.1:25".into(),
+            health,
+            connections,
+            ..HostReport::default()
+        };
+        let one = QueueReport {
+            oldest_ms: Some(5),
+            next_retry_ms: None,
+            hosts: vec![host(Health::Alive, 2)],
+            ..queue("smart", 3, QueueStatus::Ready)
+        };
+        let two = QueueReport {
+            oldest_ms: Some(9),
+            next_retry_ms: Some(100),
+            last_error: Some("timed out".into()),
+            hosts: vec![host(Health::Dead, 1), HostReport { address: "10.0.0.2:25".into(), ..HostReport::default() }],
+            sending: 1,
+            ..queue("smart", 4, QueueStatus::Retry)
+        };
+        let merged = merge(&[
+            ShardReport { queues: vec![queue("b", 1, QueueStatus::Active), one] },
+            ShardReport { queues: vec![two] },
+            ShardReport::default(),
+        ]);
+        assert_eq!(merged.iter().map(|queue| queue.next_hop.as_str()).collect::<Vec<_>>(), ["b", "smart"]);
+        let smart = &merged[1];
+        assert_eq!((smart.waiting, smart.messages(), smart.status), (7, 8, QueueStatus::Retry));
+        assert_eq!((smart.oldest_ms, smart.next_retry_ms), (Some(9), Some(100)));
+        assert_eq!(smart.last_error.as_deref(), Some("timed out"));
+        assert_eq!(smart.hosts.len(), 2);
+        assert_eq!((smart.hosts[0].health, smart.hosts[0].connections), (Health::Dead, 3));
+    }
+
+    #[test]
+    fn a_status_is_read_back_from_its_json() {
+        let status = Status {
+            server: "a.test".into(),
+            queues: vec![queue("smart", 1, QueueStatus::Retry)],
+            counters: [("queued".to_owned(), 1)].into(),
+            per_message: PerMessage { syscalls: Some(0.25), ..PerMessage::default() },
+            ..Status::default()
+        };
+        let text = serde_json::to_string(&status).expect("JSON");
+        assert!(text.contains("\"status\":\"Retry\"") && text.contains("\"allocations\":null"), "{text}");
+        assert_eq!(serde_json::from_str::<Status>(&text).expect("a status"), status);
+    }
+}

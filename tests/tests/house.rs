@@ -6,6 +6,7 @@
 mod house {
     mod layers;
     mod licences;
+    mod promises;
     mod shape;
     mod words;
 }

@@ -1,0 +1,596 @@
+//! One shard's log: takes records and outcomes, gathers them into batches, and orders the writes.
+//!
+//! The shell's part, in a loop: while [`Log::wants`] asks for a file, bring one by [`Log::give`]; when nothing is in flight
+//! and [`Log::pending`], yield once, take [`Log::seal`]'s order, write its parts where it says, and tell
+//! [`Log::written`] how that ended. Who waits for a [`Ticket`] is the shell's business.
+//!
+//! Memory: per queued message six octets (its place and unsettled recipients), a bitmap more when it is settled in part;
+//! per open segment what its footer will say of the records in it (at most a quarter of the segment); per segment a few
+//! hundred octets. Batches in the making are charged to the pool.
+
+use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
+use super::ids::{FileId, Numbers, RecordId, Secret, SegmentNumber, Ticket};
+use super::pack::{Added, Batch, Pending};
+use super::record::{EXTENTS_MAX, Extent, Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordKind};
+use super::segment::{Segment, State};
+use super::write::{Chore, Flight};
+use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::sys::slice::{Fill, Pool, Slice};
+use crate::wire::Wall;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How a log is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// Whose log it is; kept in each segment's head.
+    pub shard: u16,
+    /// What a commit promises.
+    pub durability: Durability,
+    /// Octets of each segment; a multiple of the block, [`SEGMENT_BYTES_MIN`] at least.
+    pub segment_bytes: u64,
+    /// A batch that has reached so many octets takes no more; the next one starts.
+    pub batch_bytes_max: u64,
+    /// Where segment numbers come from.
+    pub numbers: Numbers,
+}
+
+/// A message to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRecord<'a> {
+    /// What it is for.
+    pub kind: RecordKind,
+    /// The encoded envelope, [`RECORD_TEXT_BYTES_MAX`] octets at most.
+    pub envelope: &'a [u8],
+    /// Recipients in it: 1 to 65 534.
+    pub recipients: u16,
+    /// The trace header that we put in front, [`RECORD_TEXT_BYTES_MAX`] octets at most.
+    pub trace: &'a [u8],
+    /// What is known of the content.
+    pub facts: &'a Facts,
+    /// Higher leaves first.
+    pub priority: u8,
+    /// When it was received.
+    pub received: Wall,
+    /// The content.
+    pub content: Content<'a>,
+    /// Outcomes that become true together with this record or not at all (a bounce and the original's failure).
+    pub settles: &'a [Settle],
+}
+
+/// Where a message's content is.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// Pieces to be copied into the batch: the one copy. [`PACKED_BYTES_MAX`] octets at most.
+    Octets(&'a [&'a [u8]]),
+    /// Chunks to be written as they are: every slice aligned and whole blocks, all content but for zeros behind the last
+    /// octet of the last one. [`OWN_BYTES_MAX`] octets at most. Must stay as they are (they are shared, so they do).
+    Chunks(&'a [Slice]),
+    /// Written while it arrived, by [`Log::extent`]; taken over by the record when `append` succeeds.
+    Extents(&'a Extents),
+}
+
+/// A body written while it arrives. Give it to [`Log::append`] or to [`Log::abandon`]: it holds its segments in use.
+#[derive(Debug, Default)]
+pub struct Extents {
+    pub(super) list: Vec<Extent>,
+    bytes: u64,
+}
+
+impl Extents {
+    /// Octets of content written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// A record that was put into a batch.
+#[derive(Debug)]
+pub struct Appended {
+    /// Its name from now on. It means nothing before `ticket` is durable.
+    pub id: RecordId,
+    /// When it is durable.
+    pub ticket: Ticket,
+    /// The trace header, for delivery.
+    pub trace: Slice,
+    /// The content, if it was copied into the batch; else it is where the caller had it.
+    pub content: Option<Slice>,
+}
+
+/// Why nothing was taken. Nothing has changed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The next segment is being prepared: try again after the next completion.
+    #[error("the next segment is not ready")]
+    Segment,
+    /// There is no file for a next segment ([`Log::no_file`]): 452 for messages; deliveries pause when settles get this
+    /// (F-022, F-024).
+    #[error("no space for a further segment")]
+    Space,
+    /// No memory to gather the batch in: back pressure.
+    #[error("no memory for the batch")]
+    Memory,
+    /// It does not fit the format's bounds, whenever it is tried.
+    #[error("larger than a record may be")]
+    TooLarge,
+    /// An extent of the body stands in a segment that was lost since: 451 for this message.
+    #[error("a part of the body could not be kept")]
+    Lost,
+}
+
+/// What the log needs from the shell to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// A new file of `segment_bytes` octets that exist and read as zero.
+    File,
+    /// Only a fresh secret: this file gets its next life.
+    Recycle(FileId),
+}
+
+/// What something needs of the open batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Need {
+    pub(super) packed: u64,
+    pub(super) own: u64,
+    pub(super) table: u64,
+    pub(super) footer: u64,
+    /// Settles may use the space that messages leave to them.
+    pub(super) message: bool,
+}
+
+/// One shard's log.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) options: LogOptions,
+    pub(super) pool: Pool,
+    /// Memory in hand, so that outcomes can be written when the budget is spent.
+    pub(super) in_hand: Option<Fill>,
+    pub(super) segments: BTreeMap<SegmentNumber, Segment>,
+    pub(super) current: Option<SegmentNumber>,
+    pub(super) spare: Option<SegmentNumber>,
+    /// The shell said that it has no file.
+    pub(super) no_space: bool,
+    pub(super) chores: VecDeque<Chore>,
+    /// Batches written since the last chore.
+    pub(super) batches_between: u32,
+    pub(super) open: Option<Batch>,
+    /// Finished batches, oldest first, waiting for the one in flight.
+    pub(super) ready: VecDeque<Batch>,
+    pub(super) flight: Option<Flight>,
+    pub(super) next_ticket: u64,
+    /// Settles that must be written (again) and have no batch yet.
+    pub(super) owed: Vec<Settle>,
+    /// A dead segment waits for something before it can be reclaimed.
+    pub(super) reclaim_due: bool,
+    /// Records that were or are being relocated: the old name and the new one.
+    pub(super) moved: BTreeMap<RecordId, RecordId>,
+    /// Emptied batches and lists, for their memory.
+    pub(super) spare_batches: Vec<Batch>,
+    pub(super) spare_parts: Vec<Vec<Slice>>,
+}
+
+/// Octets kept in hand for outcomes.
+const IN_HAND_BYTES: usize = 64 << 10;
+
+/// Part of the last segment that is left to settles when no further one is at hand: 1/16.
+const RESERVE_SHARE: u64 = 16;
+
+/// A batch's table takes no more octets.
+pub(super) const TABLE_BYTES_MAX: u64 = 512 << 10;
+
+/// A batch takes no more parts: Linux gathers 1024 in one write.
+const PARTS_MAX: usize = 512;
+
+impl Log {
+    /// An empty log.
+    ///
+    /// # Panics
+    /// When the segment size is no whole number of blocks, too small, or too large for record ids.
+    pub fn new(options: LogOptions, pool: Pool) -> Self {
+        let bytes = options.segment_bytes;
+        assert!(bytes.is_multiple_of(BLOCK as u64), "a segment is whole blocks");
+        assert!((SEGMENT_BYTES_MIN..=super::SEGMENT_BYTES_LIMIT).contains(&bytes), "a segment of {bytes} octets");
+        let in_hand = pool.fill(IN_HAND_BYTES);
+        Self {
+            options,
+            pool,
+            in_hand,
+            segments: BTreeMap::new(),
+            current: None,
+            spare: None,
+            no_space: false,
+            chores: VecDeque::new(),
+            batches_between: 0,
+            open: None,
+            ready: VecDeque::new(),
+            flight: None,
+            next_ticket: 1,
+            owed: Vec::new(),
+            reclaim_due: false,
+            moved: BTreeMap::new(),
+            spare_batches: Vec::new(),
+            spare_parts: Vec::new(),
+        }
+    }
+
+    /// What the log needs from the shell. Asks before the current segment is full; asks on after [`Log::no_file`], so the
+    /// shell decides when to look for space again.
+    pub fn wants(&self) -> Option<Want> {
+        if self.spare.is_some() || self.segments.values().any(|segment| segment.state == State::Preparing) {
+            return None;
+        }
+        let free = self.segments.values().find(|segment| segment.state == State::Free && !segment.kept);
+        Some(free.map_or(Want::File, |segment| Want::Recycle(segment.file)))
+    }
+
+    /// Brings what [`Log::wants`] asked for: a file (new and zero-filled, or the one to be recycled) and a fresh secret.
+    pub fn give(&mut self, file: FileId, secret: Secret) {
+        self.no_space = false;
+        let number = self.options.numbers.take();
+        let mut segment = Segment::new(file, secret, self.options.segment_bytes);
+        let old = self.segments.iter().find(|(_, old)| old.file == file && old.state == State::Free);
+        if let Some((&old, was)) = old {
+            segment.segment_bytes = was.segment_bytes;
+            segment.first_life = false;
+            segment.replaces = Some(old);
+        }
+        self.segments.insert(number, segment);
+        self.chores.push_front(Chore::HeadCopy(number));
+        self.chores.push_front(Chore::Head(number));
+    }
+
+    /// There is no file to be had now (ENOSPC, EMFILE …).
+    pub fn no_file(&mut self) {
+        self.no_space = true;
+    }
+
+    /// Puts a record into the open batch.
+    ///
+    /// # Errors
+    /// Flow control, see [`Full`]; nothing has changed then.
+    ///
+    /// # Panics
+    /// When the content does not agree with its facts, or chunks are not whole aligned blocks: the caller's mistake.
+    pub fn append(&mut self, new: &NewRecord<'_>) -> Result<Appended, Full> {
+        self.append_as(new, None, &[])
+    }
+
+    /// The same for a record that replaces `was`, of which these recipients are settled.
+    pub(super) fn append_as(
+        &mut self,
+        new: &NewRecord<'_>,
+        was: Option<RecordId>,
+        settled: &[u16],
+    ) -> Result<Appended, Full> {
+        let head = Self::head_of(new, was)?;
+        let own = match new.content {
+            Content::Chunks(slices) => own_bytes(slices, new.facts.body_bytes),
+            _ => 0,
+        };
+        if let Content::Extents(extents) = new.content {
+            self.check_extents(extents, new.facts.body_bytes)?;
+        }
+        self.make_room(&Need {
+            packed: head.packed_bytes(),
+            own,
+            table: (batch::ITEM_BYTES * (1 + new.settles.len() + settled.len())) as u64,
+            footer: Segment::property_bytes(&head) + (batch::ITEM_BYTES * new.settles.len()) as u64,
+            message: true,
+        })?;
+        let appended = self.put_record(new, head);
+        for &recipient in settled {
+            let settle = Settle { id: appended.id, recipient, outcome: Outcome::Moved };
+            self.join_settle(settle, Some(appended.id.place()));
+        }
+        Ok(appended)
+    }
+
+    fn head_of(new: &NewRecord<'_>, was: Option<RecordId>) -> Result<RecordHead, Full> {
+        assert!(new.recipients > 0 && new.recipients < ALL_RECIPIENTS, "a record has 1 to 65534 recipients");
+        let bounded = new.envelope.len() <= RECORD_TEXT_BYTES_MAX && new.trace.len() <= RECORD_TEXT_BYTES_MAX;
+        let (placement, content_max) = match new.content {
+            Content::Octets(_) => (Placement::Packed, PACKED_BYTES_MAX as u64),
+            Content::Chunks(_) => (Placement::Own { block: 0 }, OWN_BYTES_MAX),
+            Content::Extents(extents) => {
+                let count = u16::try_from(extents.list.len()).map_err(|_| Full::TooLarge)?;
+                (Placement::Extents { count }, u64::MAX)
+            }
+        };
+        if !bounded || new.facts.body_bytes > content_max {
+            return Err(Full::TooLarge);
+        }
+        let first = SegmentNumber::new(1).expect("valid");
+        Ok(RecordHead {
+            id: RecordId::at_place(first, 0),
+            was,
+            kind: new.kind,
+            recipients: new.recipients,
+            priority: new.priority,
+            received: new.received,
+            envelope_bytes: u32::try_from(new.envelope.len()).map_err(|_| Full::TooLarge)?,
+            trace_bytes: u32::try_from(new.trace.len()).map_err(|_| Full::TooLarge)?,
+            placement,
+            facts: *new.facts,
+        })
+    }
+
+    fn check_extents(&self, extents: &Extents, body_bytes: u64) -> Result<(), Full> {
+        assert_eq!(extents.bytes, body_bytes, "the extents hold the whole body");
+        let sound =
+            |extent: &Extent| self.segments.get(&extent.number).is_some_and(|segment| segment.state != State::Poisoned);
+        if extents.list.iter().all(sound) { Ok(()) } else { Err(Full::Lost) }
+    }
+
+    /// Puts it in; room was made.
+    fn put_record(&mut self, new: &NewRecord<'_>, mut head: RecordHead) -> Appended {
+        let open = self.open.as_mut().expect("room was made in an open batch");
+        let number = open.number.expect("a batch belongs to a segment");
+        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
+        head.id = RecordId::new(number, open.next_place()).expect("segments fit record ids");
+        let mut extents = Vec::new();
+        if let Content::Extents(body) = new.content {
+            super::record::encode_extents(&body.list, &mut extents);
+            let holders = body.list.iter().map(|extent| extent.number).collect();
+            open.pins.push((head.id.place(), holders));
+        }
+        let packed = head.packed_bytes();
+        if let Placement::Own { block } = &mut head.placement {
+            let end = open.next_place() + packed;
+            *block = u32::try_from(end.div_ceil(BLOCK as u64)).expect("segments are below 16 TiB");
+        }
+        let encoded = head.encode(segment.seed, [&extents, new.envelope, new.trace]);
+        let pieces: &[&[u8]] = if let Content::Octets(pieces) = new.content { pieces } else { &[] };
+        let copied: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let texts = [encoded.as_slice(), &extents, new.envelope, new.trace];
+        let whole = open.pack(texts.into_iter().chain(pieces.iter().copied()));
+        if let Content::Octets(_) = new.content {
+            assert_eq!(copied as u64, new.facts.body_bytes, "the facts are those of the content");
+        }
+        if let Content::Chunks(slices) = new.content {
+            open.push_own(slices);
+        }
+        open.records.push(Added { place: head.id.place(), recipients: new.recipients });
+        batch::put_record(&mut open.table, head.id.place(), u32::try_from(packed).expect("packed records are bounded"));
+        segment.note_properties(&encoded, &extents, new.envelope);
+        segment.note_recipients(new.recipients);
+        let ticket = Ticket(open.ticket);
+        for settle in new.settles {
+            self.join_settle(*settle, Some(head.id.place()));
+        }
+        let trace_end = whole.len() - copied;
+        Appended {
+            id: head.id,
+            ticket,
+            trace: whole.sub(trace_end - new.trace.len()..trace_end),
+            content: matches!(new.content, Content::Octets(_)).then(|| whole.sub(trace_end..whole.len())),
+        }
+    }
+
+    /// Writes down what became of a recipient, or of all ([`ALL_RECIPIENTS`]). The ticket says when it is durable. A record
+    /// that is not (or no longer) here is left alone.
+    ///
+    /// # Errors
+    /// Flow control; deliveries pause until it succeeds (F-024).
+    pub fn settle(&mut self, id: RecordId, recipient: u16, outcome: Outcome) -> Result<Ticket, Full> {
+        let settle = Settle { id, recipient, outcome };
+        let ticket = self.put_settle(settle)?;
+        let mut renamed = id;
+        while let Some(&now) = self.moved.get(&renamed) {
+            self.put_settle(Settle { id: now, ..settle })?;
+            renamed = now;
+        }
+        Ok(ticket)
+    }
+
+    /// Says that a record must never be delivered although it may stand on disk.
+    ///
+    /// # Errors
+    /// Flow control.
+    pub fn cancel(&mut self, id: RecordId) -> Result<Ticket, Full> {
+        self.settle(id, ALL_RECIPIENTS, Outcome::Cancelled)
+    }
+
+    pub(super) fn put_settle(&mut self, settle: Settle) -> Result<Ticket, Full> {
+        if !self.segments.contains_key(&settle.id.number()) {
+            // The whole segment is gone: everything in it was settled, durably.
+            return Ok(Ticket(0));
+        }
+        let bytes = batch::ITEM_BYTES as u64;
+        self.make_room(&Need { table: bytes, footer: bytes, ..Need::default() })?;
+        Ok(self.join_settle(settle, None))
+    }
+
+    /// Puts a settle into the open batch, which has room.
+    fn join_settle(&mut self, settle: Settle, needs: Option<u32>) -> Ticket {
+        let open = self.open.as_mut().expect("room was made in an open batch");
+        batch::put_settle(&mut open.table, &settle, needs);
+        open.settles.push(Pending { settle, needs });
+        let number = open.number.expect("a batch belongs to a segment");
+        if settle.id.number() != number {
+            self.segments.get_mut(&number).expect("an open batch has its segment").note_settle(&settle);
+        }
+        Ticket(open.ticket)
+    }
+
+    /// Writes the next `bytes` octets of a body that is still arriving: `slices` as in [`Content::Chunks`]. Large pieces:
+    /// a body has [`EXTENTS_MAX`] at most. The chunks may go when the ticket is durable.
+    ///
+    /// # Errors
+    /// Flow control, and `TooLarge` for one extent too many.
+    ///
+    /// # Panics
+    /// When the slices are not whole aligned blocks.
+    pub fn extent(&mut self, into: &mut Extents, slices: &[Slice], bytes: u64) -> Result<Ticket, Full> {
+        let own = own_bytes(slices, bytes);
+        if bytes > OWN_BYTES_MAX || into.list.len() >= EXTENTS_MAX {
+            return Err(Full::TooLarge);
+        }
+        self.make_room(&Need { own, table: batch::ITEM_BYTES as u64, message: true, ..Need::default() })?;
+        let open = self.open.as_mut().expect("room was made in an open batch");
+        let number = open.number.expect("a batch belongs to a segment");
+        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
+        let crc = own_crc(segment, slices, bytes);
+        let block = u32::try_from(open.next_block() / BLOCK as u64).expect("segments are below 16 TiB");
+        let bytes32 = u32::try_from(bytes).map_err(|_| Full::TooLarge)?;
+        open.push_own(slices);
+        batch::put_extent(&mut open.table, block, bytes32, crc);
+        segment.extent_pins += 1;
+        into.list.push(Extent { number, block, bytes: bytes32, crc });
+        into.bytes += bytes;
+        Ok(Ticket(open.ticket))
+    }
+
+    /// The body under way will not become a message: its extents are dead space.
+    pub fn abandon(&mut self, extents: Extents) {
+        for extent in extents.list {
+            self.unpin(extent.number);
+        }
+    }
+
+    /// Makes sure that the open batch can take `need`: opens one, closes a full one, goes on in the next segment.
+    pub(super) fn make_room(&mut self, need: &Need) -> Result<(), Full> {
+        // Close the batch, open the next, close the segment, open in the next: four steps at most.
+        for _ in 0..5 {
+            let Some(open) = self.open.as_ref() else {
+                self.open_batch()?;
+                continue;
+            };
+            let number = open.number.expect("a batch belongs to a segment");
+            let segment = self.segments.get(&number).expect("an open batch has its segment");
+            let end = open.at + open.bytes_with(need.packed, need.own, need.table);
+            let fits = end <= segment.batches_end(need.footer);
+            let footer = segment.footer_bytes_max() + need.footer <= segment.segment_bytes / 4;
+            let long = open.len + need.packed + need.own > self.options.batch_bytes_max
+                || open.table.len() as u64 + need.table > TABLE_BYTES_MAX
+                || open.parts.len() >= PARTS_MAX;
+            if fits && (footer || segment.ordinal == 0) && (open.is_empty() || !long) {
+                let reserve = segment.segment_bytes / RESERVE_SHARE;
+                if need.message && self.spare.is_none() && end + reserve > segment.batches_end(need.footer) {
+                    return Err(self.out_of_segments());
+                }
+                return self.ensure_memory(need);
+            }
+            if !open.is_empty() {
+                self.close_batch()?;
+            } else if open.at == BLOCK as u64 {
+                return Err(Full::TooLarge);
+            } else {
+                self.rotate()?;
+            }
+        }
+        Err(Full::TooLarge)
+    }
+
+    fn ensure_memory(&mut self, need: &Need) -> Result<(), Full> {
+        let packs = need.packed > 0 || need.own > 0;
+        let Some(open) = self.open.as_mut().filter(|_| packs) else { return Ok(()) };
+        // What is kept in hand is for outcomes.
+        open.ensure(&self.pool, &mut None, need.packed as usize)
+    }
+
+    fn out_of_segments(&self) -> Full {
+        if self.no_space { Full::Space } else { Full::Segment }
+    }
+
+    fn open_batch(&mut self) -> Result<(), Full> {
+        let number = match self.current {
+            Some(number) => number,
+            None => self.next_segment()?,
+        };
+        let segment = self.segments.get(&number).expect("the current segment is known");
+        let mut batch = self.spare_batches.pop().unwrap_or_default();
+        batch.parts = self.spare_parts.pop().unwrap_or_default();
+        batch.ticket = self.next_ticket;
+        batch.number = Some(number);
+        batch.at = segment.next_at;
+        self.next_ticket += 1;
+        self.open = Some(batch);
+        Ok(())
+    }
+
+    fn next_segment(&mut self) -> Result<SegmentNumber, Full> {
+        let number = self.spare.take().ok_or_else(|| self.out_of_segments())?;
+        let segment = self.segments.get_mut(&number).expect("the spare segment is known");
+        segment.state = State::Open;
+        self.current = Some(number);
+        Ok(number)
+    }
+
+    /// Goes on in the next segment; the open batch, if any, is empty.
+    fn rotate(&mut self) -> Result<(), Full> {
+        if self.spare.is_none() {
+            return Err(self.out_of_segments());
+        }
+        self.drop_open();
+        self.close_segment();
+        self.next_segment().map(|_| ())
+    }
+
+    fn drop_open(&mut self) {
+        if let Some(batch) = self.open.take() {
+            self.keep_batch(batch);
+        }
+    }
+
+    /// The current segment takes no more batches; its footer comes when its batches are written.
+    pub(super) fn close_segment(&mut self) {
+        let Some(number) = self.current.take() else { return };
+        let segment = self.segments.get_mut(&number).expect("the current segment is known");
+        segment.state = State::Closing;
+        self.chores.push_back(Chore::Footer(number));
+    }
+
+    /// The open batch takes no more: it waits for its write.
+    pub(super) fn close_batch(&mut self) -> Result<(), Full> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        let number = open.number.expect("a batch belongs to a segment");
+        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
+        open.finish(&self.pool, &mut self.in_hand, segment.seed)?;
+        segment.next_at += open.len;
+        self.ready.extend(self.open.take());
+        if self.in_hand.is_none() {
+            self.in_hand = self.pool.fill(IN_HAND_BYTES);
+        }
+        Ok(())
+    }
+
+    /// Keeps an emptied batch for its memory.
+    pub(super) fn keep_batch(&mut self, mut batch: Batch) {
+        batch.clear();
+        let mut parts = std::mem::take(&mut batch.parts);
+        parts.clear();
+        self.spare_parts.push(parts);
+        self.spare_batches.push(batch);
+    }
+
+    pub(super) fn unpin(&mut self, number: SegmentNumber) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.extent_pins = segment.extent_pins.saturating_sub(1);
+        }
+        self.reclaim(number);
+    }
+}
+
+/// Octets of `slices`, which must be whole aligned blocks around `bytes` octets of content.
+fn own_bytes(slices: &[Slice], bytes: u64) -> u64 {
+    let aligned = |slice: &Slice| slice.len().is_multiple_of(BLOCK) && (slice.as_ptr() as usize).is_multiple_of(BLOCK);
+    assert!(slices.iter().all(aligned), "chunks are aligned and whole blocks");
+    let own: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+    assert_eq!(own, bytes.next_multiple_of(BLOCK as u64), "chunks hold the content and no block more");
+    own
+}
+
+fn own_crc(segment: &Segment, slices: &[Slice], bytes: u64) -> u32 {
+    let mut left = bytes as usize;
+    let mut crc = segment.seed.running();
+    for slice in slices {
+        let count = left.min(slice.len());
+        crc.update(&slice[..count]);
+        left -= count;
+    }
+    crc.finish()
+}

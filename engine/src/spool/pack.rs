@@ -1,0 +1,188 @@
+//! A batch while it is put together: records packed into chunks (the one copy), content in chunks of its own by
+//! reference, and the list of what becomes true when the write is done.
+
+use super::BLOCK;
+use super::batch::{BATCH_HEAD_BYTES, BatchHead, Settle};
+use super::ids::{RECORD_ALIGN, RecordId, Seed, SegmentNumber, Ticket};
+use super::log::Full;
+use crate::sys::slice::{Fill, Pool, Slice};
+
+/// Chunks of a batch grow, so that a lone message does not pin much and a full batch has few parts.
+const CHUNK_BYTES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
+
+/// A record that becomes part of its segment when the batch is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added {
+    pub(super) place: u32,
+    pub(super) recipients: u16,
+}
+
+/// A settle on its way to disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pending {
+    pub(super) settle: Settle,
+    /// It counts only with this record of its batch.
+    pub(super) needs: Option<u32>,
+}
+
+/// One batch.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) ticket: u64,
+    pub(super) number: Option<SegmentNumber>,
+    /// Where it will stand in its segment.
+    pub(super) at: u64,
+    /// Octets so far, the header included.
+    pub(super) len: u64,
+    header: Option<Fill>,
+    fill: Option<Fill>,
+    /// What was packed since the last part was closed.
+    run: Option<Slice>,
+    pub(super) parts: Vec<Slice>,
+    chunks: usize,
+    pub(super) table: Vec<u8>,
+    table_at: u64,
+    table_crc: u32,
+    pub(super) records: Vec<Added>,
+    pub(super) settles: Vec<Pending>,
+    /// Segments of which this batch says what is live.
+    pub(super) marks: Vec<SegmentNumber>,
+    /// Records here with extents, and the segments that hold those.
+    pub(super) pins: Vec<(u32, Box<[SegmentNumber]>)>,
+    /// Records here that replace others.
+    pub(super) moved: Vec<(RecordId, RecordId)>,
+}
+
+impl Batch {
+    /// Makes it ready for reuse, keeping the memory of its lists.
+    pub(super) fn clear(&mut self) {
+        self.number = None;
+        (self.at, self.len, self.chunks, self.table_at) = (0, 0, 0, 0);
+        (self.header, self.fill, self.run) = (None, None, None);
+        self.parts.clear();
+        self.table.clear();
+        self.records.clear();
+        self.settles.clear();
+        self.marks.clear();
+        self.pins.clear();
+        self.moved.clear();
+    }
+
+    /// Nothing stands in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Octets that the batch would take on disk with so much more in it, at most.
+    pub(super) fn bytes_with(&self, packed: u64, own: u64, table: u64) -> u64 {
+        // Each of: what is there, one chunk switch, own blocks, one more switch before the table; all padded.
+        let block = BLOCK as u64;
+        let head = BATCH_HEAD_BYTES as u64;
+        let body = (self.len.max(head) + packed + 2 * RECORD_ALIGN as u64).next_multiple_of(block) + block;
+        body + own + (self.table.len() as u64 + table + 8).next_multiple_of(block) + block
+    }
+
+    /// Makes sure that `bytes` can be packed in one piece.
+    pub(super) fn ensure(&mut self, pool: &Pool, spare: &mut Option<Fill>, bytes: usize) -> Result<(), Full> {
+        let bytes = bytes + RECORD_ALIGN;
+        if self.fill.as_ref().is_some_and(|fill| fill.room() >= bytes) {
+            return Ok(());
+        }
+        let bytes = if self.header.is_none() { bytes + BATCH_HEAD_BYTES } else { bytes };
+        let wanted = bytes.max(CHUNK_BYTES[self.chunks.min(CHUNK_BYTES.len() - 1)]);
+        let fill = pool.fill(wanted).or_else(|| pool.fill(bytes)).or_else(|| spare.take());
+        let mut fill = fill.filter(|fill| fill.room() >= bytes).ok_or(Full::Memory)?;
+        self.chunks += 1;
+        if self.header.is_none() {
+            self.header = Some(fill.reserve(BATCH_HEAD_BYTES));
+            self.len = BATCH_HEAD_BYTES as u64;
+        } else {
+            self.close_run();
+        }
+        self.fill = Some(fill);
+        Ok(())
+    }
+
+    /// Where the next packed record will start, from the segment's start.
+    pub(super) fn next_place(&self) -> u64 {
+        self.at + self.len.next_multiple_of(RECORD_ALIGN as u64)
+    }
+
+    /// Packs `pieces` behind each other at a record's place; room was made by `ensure`.
+    pub(super) fn pack<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Slice {
+        let fill = self.fill.as_mut().expect("ensured");
+        let gap = (self.len.next_multiple_of(RECORD_ALIGN as u64) - self.len) as usize;
+        fill.put(&[0; RECORD_ALIGN][..gap]);
+        for piece in pieces {
+            let put = fill.put(piece);
+            assert_eq!(put, piece.len(), "room was made for what is packed");
+        }
+        let packed = fill.take();
+        self.len += packed.len() as u64;
+        self.run = Some(match self.run.take() {
+            Some(run) => run.join(&packed),
+            None => packed.clone(),
+        });
+        packed.sub(gap..packed.len())
+    }
+
+    /// Where blocks of their own would stand now, from the segment's start. A chunk was ensured.
+    pub(super) fn next_block(&self) -> u64 {
+        self.at + self.len.next_multiple_of(BLOCK as u64)
+    }
+
+    /// Puts whole blocks in by reference.
+    pub(super) fn push_own(&mut self, slices: &[Slice]) {
+        self.close_run();
+        for slice in slices {
+            self.len += slice.len() as u64;
+            self.parts.push(slice.clone());
+        }
+    }
+
+    fn close_run(&mut self) {
+        let Some(fill) = self.fill.as_mut() else { return };
+        self.len += fill.pad_to(BLOCK) as u64;
+        let pad = fill.take();
+        match self.run.take() {
+            Some(run) => self.parts.push(run.join(&pad)),
+            None if !pad.is_empty() => self.parts.push(pad),
+            None => {}
+        }
+    }
+
+    /// Closes the batch: nothing joins any more, its length is final.
+    pub(super) fn finish(&mut self, pool: &Pool, spare: &mut Option<Fill>, seed: Seed) -> Result<(), Full> {
+        self.ensure(pool, spare, self.table.len())?;
+        self.table_crc = seed.crc(&[&self.table]);
+        self.table_at = self.next_place() - self.at;
+        let table = std::mem::take(&mut self.table);
+        self.pack([table.as_slice()]);
+        self.table = table;
+        self.close_run();
+        self.fill = None;
+        assert!(self.len.is_multiple_of(BLOCK as u64), "a batch is whole blocks");
+        Ok(())
+    }
+
+    /// Writes the header of a finished batch; its parts are complete then.
+    pub(super) fn write_header(&mut self, seed: Seed, ordinal: u32, synced_upto: u64) {
+        let head = BatchHead {
+            number: self.number.expect("a batch belongs to a segment"),
+            at: self.at,
+            ticket: Ticket(self.ticket),
+            ordinal,
+            records: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
+            settles: u32::try_from(self.settles.len()).unwrap_or(u32::MAX),
+            bytes: self.len,
+            synced_upto,
+            table_at: self.table_at,
+            table_bytes: u32::try_from(self.table.len()).expect("tables are bounded"),
+            table_crc: self.table_crc,
+        };
+        let mut header = self.header.take().expect("a finished batch has its header's place");
+        header.put(&head.encode(seed));
+        let first = self.parts.first_mut().expect("a finished batch has a part");
+        *first = header.take().join(first);
+    }
+}

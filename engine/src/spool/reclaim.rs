@@ -1,0 +1,179 @@
+//! Space comes back segment by segment; what stands in a poisoned one goes elsewhere first.
+//!
+//! A segment is dead when no record in it is live and no body needs an extent in it. But settles that stand in it may be
+//! all that keeps records of other segments settled: before it may be overwritten, the open batch says of each such
+//! segment what is live there (a *mark*). Marks cost eight octets per live record, so a segment whose marks would be
+//! large waits until those others have drained.
+
+use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
+use super::ids::{FileId, RecordId, SegmentNumber};
+use super::log::{Appended, Content, Full, Log, Need, NewRecord};
+use super::record::RecordRef;
+use super::segment::State;
+use super::write::Chore;
+
+/// Marks that free one segment may take so many octets.
+const MARK_BYTES_MAX: usize = 64 << 10;
+
+impl Log {
+    /// Looks at every segment again.
+    pub(super) fn reclaim_all(&mut self) {
+        self.reclaim_due = false;
+        let numbers: Vec<_> = self.segments.keys().copied().collect();
+        for number in numbers {
+            self.reclaim(number);
+        }
+    }
+
+    /// Frees the segment if nothing in it is needed any more.
+    pub(super) fn reclaim(&mut self, number: SegmentNumber) {
+        let Some(segment) = self.segments.get(&number) else { return };
+        let over = matches!(segment.state, State::Closing | State::Closed | State::Poisoned);
+        let dead = segment.live.count() == 0 && segment.extent_pins == 0 && !segment.kept;
+        if !over || !dead || segment.marking {
+            return;
+        }
+        if self.has_batches(number) || self.writes_footer(number) {
+            self.reclaim_due = true;
+            return;
+        }
+        let refs: Vec<_> = segment.refs.iter().copied().filter(|other| self.segments.contains_key(other)).collect();
+        if refs.is_empty() {
+            self.free(number);
+        } else if self.mark(&refs).is_ok() {
+            if let Some(segment) = self.segments.get_mut(&number) {
+                segment.marking = true;
+            }
+        } else {
+            self.reclaim_due = true;
+        }
+    }
+
+    fn free(&mut self, number: SegmentNumber) {
+        self.chores.retain(|chore| *chore != Chore::Footer(number));
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        segment.state = if segment.state == State::Poisoned { State::Bad } else { State::Free };
+        segment.live = Default::default();
+        (segment.properties, segment.foreign) = (Vec::new(), Vec::new());
+    }
+
+    /// Says in the open batch what is live in each of these.
+    fn mark(&mut self, numbers: &[SegmentNumber]) -> Result<(), Full> {
+        let cost = |number: &SegmentNumber| {
+            self.segments.get(number).map_or(0, |segment| segment.live.encoded_bytes() + batch::ITEM_BYTES)
+        };
+        let bytes: usize = numbers.iter().map(cost).sum();
+        let open = |number: &SegmentNumber| self.has_batches(*number) || self.current == Some(*number);
+        if bytes > MARK_BYTES_MAX || numbers.iter().any(open) {
+            return Err(Full::TooLarge);
+        }
+        self.make_room(&Need { table: bytes as u64, footer: bytes as u64, ..Need::default() })?;
+        let here = self.open.as_ref().and_then(|open| open.number).expect("room was made in an open batch");
+        // A settle on its way in another segment would be forgotten with that segment although no mark contains it.
+        if self.has_batches_outside(here) {
+            return Err(Full::Segment);
+        }
+        for &number in numbers {
+            let Some(marked) = self.segments.get(&number) else { continue };
+            let live = marked.live.clone();
+            let open = self.open.as_mut().expect("room was made in an open batch");
+            batch::put_live(&mut open.table, number, &live);
+            open.marks.push(number);
+            self.segments.get_mut(&here).expect("an open batch has its segment").note_live(number, &live);
+        }
+        Ok(())
+    }
+
+    /// These segments are gone, or a durable mark in `except` says all there is to say about them: nobody else's settles
+    /// of them are needed.
+    pub(super) fn forget_refs(&mut self, numbers: &[SegmentNumber], except: Option<SegmentNumber>) {
+        for (&holder, segment) in &mut self.segments {
+            if Some(holder) != except {
+                numbers.iter().for_each(|&number| segment.drop_ref(number));
+            }
+            segment.marking = false;
+        }
+        self.reclaim_due = true;
+    }
+
+    /// A file that must not be used again and holds nothing that is needed: the shell moves it out of the spool, syncs the
+    /// folder, and says [`Log::removed`].
+    pub fn discard(&self) -> Option<FileId> {
+        self.segments.values().find(|segment| segment.state == State::Bad).map(|segment| segment.file)
+    }
+
+    /// A file that is free and that the shell may remove to give space back to the system: as [`Log::discard`].
+    pub fn surplus(&self, keep: usize) -> Option<FileId> {
+        let mut free = self.segments.values().filter(|segment| segment.state == State::Free && !segment.kept);
+        free.nth(keep).map(|segment| segment.file)
+    }
+
+    /// The file is gone from the spool, durably.
+    pub fn removed(&mut self, file: FileId) {
+        let of_file = self.segments.iter().filter(|(_, segment)| segment.file == file);
+        let gone: Vec<_> = of_file.map(|(&number, _)| number).collect();
+        for number in &gone {
+            self.segments.remove(number);
+        }
+        self.forget_refs(&gone, None);
+        self.reclaim_all();
+    }
+
+    /// Damage in this segment was put aside; it may be overwritten when nothing in it is live.
+    pub fn put_aside(&mut self, number: SegmentNumber) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.kept = false;
+        }
+        self.reclaim(number);
+    }
+
+    /// The oldest live record that stands, or has a part of its content, in a poisoned segment and is not yet on its way
+    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`], or, when it cannot be read, puts aside
+    /// what there is and settles it as removed.
+    pub fn relocation(&self) -> Option<RecordId> {
+        let poisoned = self.segments.iter().filter(|(_, segment)| segment.state == State::Poisoned);
+        for (&number, segment) in poisoned {
+            let inside = segment.live.iter().map(|(place, _)| RecordId::at_place(number, place));
+            let elsewhere = self.segments.iter().filter(|_| segment.extent_pins > 0).flat_map(|(&other, segment)| {
+                let needing = segment.pins.iter().filter(move |(_, holders)| holders.contains(&number));
+                needing.map(move |(&place, _)| RecordId::at_place(other, place))
+            });
+            let next = inside.chain(elsewhere).find(|id| !self.moved.contains_key(id) && !self.settles_pending(*id));
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+
+    /// Writes a record again elsewhere, under a new name; the old one goes on meaning it. Durable with the ticket.
+    ///
+    /// # Errors
+    /// Flow control.
+    pub fn relocate(&mut self, record: &RecordRef<'_>, content: Content<'_>) -> Result<Appended, Full> {
+        let old = record.head.id;
+        if self.settles_pending(old) {
+            return Err(Full::Segment);
+        }
+        let place = old.place();
+        let settled: Vec<u16> =
+            self.segments.get(&old.number()).map(|segment| segment.live.settled(place).collect()).unwrap_or_default();
+        let new = NewRecord {
+            kind: record.head.kind,
+            envelope: record.envelope,
+            recipients: record.head.recipients,
+            trace: record.trace,
+            facts: &record.head.facts,
+            priority: record.head.priority,
+            received: record.head.received,
+            content,
+            settles: &[Settle { id: old, recipient: ALL_RECIPIENTS, outcome: Outcome::Moved }],
+        };
+        let appended = self.append_as(&new, Some(old), &settled)?;
+        self.moved.insert(old, appended.id);
+        if let Some(open) = self.open.as_mut() {
+            open.moved.push((old, appended.id));
+        }
+        Ok(appended)
+    }
+}

@@ -1,0 +1,163 @@
+//! One segment as the log keeps it in memory.
+
+use super::batch::{self, ALL_RECIPIENTS, Settle};
+use super::ids::{FileId, Secret, Seed, SegmentNumber};
+use super::live::LiveSet;
+use super::record::{RECORD_HEAD_BYTES, RecordHead};
+use super::{BLOCK, PROPERTY_ENVELOPE_BYTES_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a segment is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its heads are being written.
+    Preparing,
+    /// Prepared, waiting to be taken.
+    Spare,
+    /// Batches go here.
+    Open,
+    /// Takes no more batches; its footer is not written yet.
+    Closing,
+    /// Its footer is written.
+    Closed,
+    /// A write failed: what is live here must go elsewhere, nothing is written here any more.
+    Poisoned,
+    /// Nothing here is needed: may be given a new life.
+    Free,
+    /// Nothing here is needed, and the file must not be used again.
+    Bad,
+}
+
+/// A segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: FileId,
+    pub(super) secret: Secret,
+    pub(super) seed: Seed,
+    pub(super) state: State,
+    pub(super) segment_bytes: u64,
+    pub(super) first_life: bool,
+    /// The life whose place this one takes, until both heads are written.
+    pub(super) replaces: Option<SegmentNumber>,
+    /// Where the next batch goes.
+    pub(super) next_at: u64,
+    /// Batches issued in this life.
+    pub(super) ordinal: u32,
+    pub(super) live: LiveSet,
+    /// For records here whose content is in extents: the segments that hold them.
+    pub(super) pins: BTreeMap<u32, Box<[SegmentNumber]>>,
+    /// Extents here that a record or a body under way needs.
+    pub(super) extent_pins: u32,
+    /// Other segments of whose records settles or marks stand here and nowhere else.
+    pub(super) refs: BTreeSet<SegmentNumber>,
+    last_ref: Option<SegmentNumber>,
+    /// Those settles and marks, as items.
+    pub(super) foreign: Vec<u8>,
+    /// What the footer will say of each record.
+    pub(super) properties: Vec<u8>,
+    /// Octets of bitmaps that the footer may need.
+    bitmap_bytes: u64,
+    /// A batch under way says what is live in all that it refers to.
+    pub(super) marking: bool,
+    /// Damage here was not yet put aside: not to be overwritten.
+    pub(super) kept: bool,
+}
+
+impl Segment {
+    pub(super) fn new(file: FileId, secret: Secret, segment_bytes: u64) -> Self {
+        Self {
+            file,
+            secret,
+            seed: Seed::of(secret),
+            state: State::Preparing,
+            segment_bytes,
+            first_life: true,
+            replaces: None,
+            next_at: BLOCK as u64,
+            ordinal: 0,
+            live: LiveSet::default(),
+            pins: BTreeMap::new(),
+            extent_pins: 0,
+            refs: BTreeSet::new(),
+            last_ref: None,
+            foreign: Vec::new(),
+            properties: Vec::new(),
+            bitmap_bytes: 0,
+            marking: false,
+            kept: false,
+        }
+    }
+
+    /// Where batches must end: before the footer, if it were written now with so much more in it, and the copied head.
+    pub(super) fn batches_end(&self, footer_more: u64) -> u64 {
+        let end = self.segment_bytes - BLOCK as u64;
+        end.saturating_sub((self.footer_bytes_max() + footer_more).next_multiple_of(BLOCK as u64))
+    }
+
+    /// Octets of the footer, at most.
+    pub(super) fn footer_bytes_max(&self) -> u64 {
+        // Live entries take 8 octets where a property entry takes 132 and more: one eighth more covers them. Pins take
+        // no more than the extents that the property section lists.
+        let properties = self.properties.len() as u64;
+        2 * BLOCK as u64 + properties * 2 + self.foreign.len() as u64 + self.bitmap_bytes
+    }
+
+    /// Notes what the footer will say of a record.
+    pub(super) fn note_properties(&mut self, head: &[u8; RECORD_HEAD_BYTES], extents: &[u8], envelope: &[u8]) {
+        let envelope = if envelope.len() <= PROPERTY_ENVELOPE_BYTES_MAX { envelope } else { &[] };
+        let bytes = RECORD_HEAD_BYTES + extents.len() + envelope.len();
+        self.properties.extend_from_slice(&u32::try_from(bytes).expect("records are bounded").to_le_bytes());
+        self.properties.extend_from_slice(head);
+        self.properties.extend_from_slice(extents);
+        self.properties.extend_from_slice(envelope);
+    }
+
+    /// Octets that `note_properties` will add to the footer, at most.
+    pub(super) fn property_bytes(head: &RecordHead) -> u64 {
+        let envelope = u64::from(head.envelope_bytes).min(PROPERTY_ENVELOPE_BYTES_MAX as u64);
+        let text = head.text_bytes() - u64::from(head.envelope_bytes) - u64::from(head.trace_bytes);
+        2 * (4 + RECORD_HEAD_BYTES as u64 + envelope + text) + Self::bitmap_bytes_of(head.recipients)
+    }
+
+    fn bitmap_bytes_of(recipients: u16) -> u64 {
+        if recipients > 1 { u64::from(recipients.div_ceil(64)) * 8 } else { 0 }
+    }
+
+    pub(super) fn note_recipients(&mut self, recipients: u16) {
+        self.bitmap_bytes += Self::bitmap_bytes_of(recipients);
+    }
+
+    /// Notes a settle that stands here and is about another segment.
+    pub(super) fn note_settle(&mut self, settle: &Settle) {
+        batch::put_settle(&mut self.foreign, settle, None);
+        let number = settle.id.number();
+        if self.last_ref != Some(number) {
+            self.last_ref = Some(number);
+            self.refs.insert(number);
+        }
+    }
+
+    /// Notes a mark that stands here.
+    pub(super) fn note_live(&mut self, number: SegmentNumber, live: &LiveSet) {
+        batch::put_live(&mut self.foreign, number, live);
+        self.refs.insert(number);
+    }
+
+    /// Another batch says what is live in `number`: settles of it that stand here are not needed any more.
+    pub(super) fn drop_ref(&mut self, number: SegmentNumber) {
+        self.refs.remove(&number);
+        if self.last_ref == Some(number) {
+            self.last_ref = None;
+        }
+    }
+
+    /// Settles here; true when the record became dead space.
+    pub(super) fn settle(&mut self, place: u32, recipient: u16) -> super::live::Settled {
+        self.live.settle(place, recipient)
+    }
+
+    /// Takes a record out as a whole.
+    pub(super) fn settle_whole(&mut self, place: u32) -> super::live::Settled {
+        self.live.settle(place, ALL_RECIPIENTS)
+    }
+}

@@ -1,0 +1,4 @@
+//! The log on an in-memory disk.
+
+mod disk;
+mod happy;

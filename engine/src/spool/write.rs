@@ -1,0 +1,445 @@
+//! The log's writes: one order at a time, and what follows from how it ended.
+
+use super::BLOCK;
+use super::batch::{ALL_RECIPIENTS, Outcome, Settle};
+use super::head::SegmentHead;
+use super::ids::{FileId, RecordId, SegmentNumber, Ticket};
+use super::live::Settled;
+use super::log::Log;
+use super::pack::Batch;
+use super::segment::State;
+use super::{Durability, footer};
+use crate::sys::slice::Slice;
+use std::ops::RangeInclusive;
+
+/// Work besides batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// A new life's head, first block.
+    Head(SegmentNumber),
+    /// The same, last block.
+    HeadCopy(SegmentNumber),
+    /// What is live in a segment that takes no more.
+    Footer(SegmentNumber),
+}
+
+/// What is being written.
+#[derive(Debug)]
+pub(super) struct Flight {
+    what: What,
+    file: FileId,
+    at: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum What {
+    Batch(Box<Batch>),
+    Chore(Chore),
+}
+
+/// A write to be performed.
+#[derive(Debug)]
+pub struct Order {
+    /// Into this file.
+    pub file: FileId,
+    /// At this offset, a multiple of the block.
+    pub at: u64,
+    /// These parts, one behind the other: aligned, whole blocks.
+    pub parts: Vec<Slice>,
+    /// Octets of all parts.
+    pub bytes: u64,
+    /// It counts only when the octets are on stable storage.
+    pub stable: bool,
+}
+
+/// How a write ended, as the shell knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteResult {
+    /// So many octets were written, all of them or fewer.
+    Octets(usize),
+    /// It failed, or nobody knows.
+    Failed,
+}
+
+/// What follows from a completed write.
+#[derive(Debug)]
+pub enum Written {
+    /// Everything up to this ticket is durable, in the mode's sense, but for tickets named in a [`Failure`].
+    Durable(Ticket),
+    /// Housekeeping; nobody waits.
+    Chore,
+    /// It was short: write the rest (F-021).
+    Rest(Order),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// A failed write of a batch. Its segment is poisoned; nothing will be written there again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The file, for the alarm.
+    pub file: FileId,
+    /// What was being written may or may not stand on disk. Messages of this ticket get 451 only when `cancelled_by` is
+    /// durable; if that fails, or is `None`, their connections close without a reply.
+    pub in_doubt: Option<Ticket>,
+    /// The batch that cancels them.
+    pub cancelled_by: Option<Ticket>,
+    /// Batches that were never given to the disk: 451 at once.
+    pub unwritten: Option<RangeInclusive<u64>>,
+}
+
+/// So many batches may pass before a chore that could wait gets its turn.
+const CHORE_WAIT_BATCHES: u32 = 16;
+
+/// With more chores waiting than one segment's heads and footer and another's footer, batches wait.
+const CHORES_MAX: usize = 4;
+
+impl Log {
+    /// Something is to be written.
+    pub fn pending(&self) -> bool {
+        self.has_batch() || !self.owed.is_empty() && self.current.or(self.spare).is_some() || self.due_chore().is_some()
+    }
+
+    fn has_batch(&self) -> bool {
+        !self.ready.is_empty() || self.open.as_ref().is_some_and(|open| !open.is_empty())
+    }
+
+    /// Whether batches of this segment are not written yet.
+    pub(super) fn has_batches(&self, number: SegmentNumber) -> bool {
+        let of = |batch: &Batch| batch.number == Some(number);
+        self.open.as_ref().is_some_and(|open| of(open) && !open.is_empty())
+            || self.ready.iter().any(of)
+            || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if of(batch)))
+    }
+
+    /// Whether batches of any other segment are not written yet.
+    pub(super) fn has_batches_outside(&self, number: SegmentNumber) -> bool {
+        let other = |batch: &Batch| batch.number != Some(number);
+        self.ready.iter().any(other)
+            || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if other(batch)))
+    }
+
+    /// Whether this segment's footer is being written.
+    pub(super) fn writes_footer(&self, number: SegmentNumber) -> bool {
+        let footer = Chore::Footer(number);
+        self.flight.as_ref().is_some_and(|flight| matches!(flight.what, What::Chore(chore) if chore == footer))
+    }
+
+    /// Whether outcomes of this record are not written yet.
+    pub(super) fn settles_pending(&self, id: RecordId) -> bool {
+        let of = |batch: &Batch| batch.settles.iter().any(|pending| pending.settle.id == id);
+        self.open.as_ref().is_some_and(of)
+            || self.ready.iter().any(of)
+            || self.owed.iter().any(|settle| settle.id == id)
+            || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if of(batch)))
+    }
+
+    fn due_chore(&self) -> Option<usize> {
+        self.chores.iter().position(|chore| match chore {
+            Chore::Head(_) | Chore::HeadCopy(_) => true,
+            Chore::Footer(number) => !self.has_batches(*number),
+        })
+    }
+
+    /// The next write; `None` while one is in flight, when there is nothing to write, or when there is no memory for it
+    /// now (try again when some came back).
+    pub fn seal(&mut self) -> Option<Order> {
+        if self.flight.is_some() {
+            return None;
+        }
+        self.flush_owed();
+        let chore_first = !self.has_batch() || self.is_tight() || self.batches_between >= CHORE_WAIT_BATCHES;
+        if chore_first && let Some(order) = self.issue_chore() {
+            self.batches_between = 0;
+            return Some(order);
+        }
+        if self.ready.is_empty() && self.has_batch() {
+            self.close_batch().ok()?;
+        }
+        match self.ready.pop_front() {
+            Some(batch) => Some(self.issue_batch(batch)),
+            None => self.issue_chore(),
+        }
+    }
+
+    /// The next segment will be needed soon and is not prepared, or too many chores wait.
+    fn is_tight(&self) -> bool {
+        let current = self.current.and_then(|number| self.segments.get(&number));
+        let half_full = current.is_none_or(|segment| segment.next_at >= segment.segment_bytes / 2);
+        self.spare.is_none() && half_full || self.chores.len() > CHORES_MAX
+    }
+
+    fn issue_batch(&mut self, mut batch: Batch) -> Order {
+        self.batches_between = self.batches_between.saturating_add(1);
+        let number = batch.number.expect("a batch belongs to a segment");
+        let segment = self.segments.get_mut(&number).expect("a batch has its segment");
+        segment.ordinal += 1;
+        // One write is in flight at a time, so whatever stands below this batch is durable already, if anything is.
+        let synced_upto = if self.options.durability == Durability::Disk { batch.at } else { 0 };
+        batch.write_header(segment.seed, segment.ordinal, synced_upto);
+        let (file, at, bytes) = (segment.file, batch.at, batch.len);
+        let parts = std::mem::take(&mut batch.parts);
+        self.flight = Some(Flight { what: What::Batch(Box::new(batch)), file, at, bytes });
+        self.order(parts)
+    }
+
+    fn order(&self, parts: Vec<Slice>) -> Order {
+        let flight = self.flight.as_ref().expect("an order is in flight");
+        let stable = self.options.durability == Durability::Disk;
+        Order { file: flight.file, at: flight.at, parts, bytes: flight.bytes, stable }
+    }
+
+    fn issue_chore(&mut self) -> Option<Order> {
+        let index = self.due_chore()?;
+        let chore = *self.chores.get(index)?;
+        let (number, at, parts) = match chore {
+            Chore::Head(number) => (number, 0, self.head_parts(number)?),
+            Chore::HeadCopy(number) => {
+                let at = self.segments.get(&number)?.segment_bytes - BLOCK as u64;
+                (number, at, self.head_parts(number)?)
+            }
+            Chore::Footer(number) => {
+                let exists = |other: SegmentNumber| self.segments.contains_key(&other);
+                let segment = self.segments.get(&number)?;
+                let parts = footer::build(number, segment, exists, self.options.durability, &self.pool)?;
+                let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+                let at = segment.segment_bytes - BLOCK as u64 - bytes;
+                assert!(at >= segment.next_at, "room for the footer was left in segment {number}");
+                (number, at, parts)
+            }
+        };
+        self.chores.remove(index);
+        let file = self.segments.get(&number)?.file;
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.flight = Some(Flight { what: What::Chore(chore), file, at, bytes });
+        Some(self.order(parts))
+    }
+
+    fn head_parts(&mut self, number: SegmentNumber) -> Option<Vec<Slice>> {
+        let segment = self.segments.get(&number)?;
+        let head = SegmentHead {
+            number,
+            secret: segment.secret,
+            segment_bytes: segment.segment_bytes,
+            shard: self.options.shard,
+            durability: self.options.durability,
+            first_life: segment.first_life,
+            file: segment.file,
+        };
+        let mut fill = self.pool.fill(BLOCK).or_else(|| self.in_hand.take())?;
+        fill.put(&head.encode());
+        let mut parts = self.spare_parts.pop().unwrap_or_default();
+        parts.push(fill.take());
+        Some(parts)
+    }
+
+    /// Takes the parts of the order in flight back, and how its write ended.
+    ///
+    /// # Panics
+    /// When no order is in flight.
+    pub fn written(&mut self, mut parts: Vec<Slice>, result: WriteResult) -> Written {
+        let mut flight = self.flight.take().expect("an order is in flight");
+        match result {
+            WriteResult::Octets(octets) if octets as u64 == flight.bytes => {}
+            // Whole blocks count; a block written in part is written again with the same octets.
+            WriteResult::Octets(octets) if octets >= BLOCK && (octets as u64) < flight.bytes => {
+                let done = octets - octets % BLOCK;
+                drop_front(&mut parts, done);
+                flight.at += done as u64;
+                flight.bytes -= done as u64;
+                self.flight = Some(flight);
+                return Written::Rest(self.order(parts));
+            }
+            _ => return Written::Failed(self.failed(flight)),
+        }
+        parts.clear();
+        self.spare_parts.push(parts);
+        match flight.what {
+            What::Batch(batch) => {
+                let ticket = Ticket(batch.ticket);
+                self.apply(*batch);
+                Written::Durable(ticket)
+            }
+            What::Chore(chore) => {
+                self.chore_done(chore);
+                Written::Chore
+            }
+        }
+    }
+
+    fn chore_done(&mut self, chore: Chore) {
+        match chore {
+            Chore::Head(_) => {}
+            Chore::HeadCopy(number) => {
+                let Some(segment) = self.segments.get_mut(&number) else { return };
+                segment.state = State::Spare;
+                let replaced = segment.replaces.take();
+                self.spare = Some(number);
+                if let Some(old) = replaced {
+                    self.segments.remove(&old);
+                    self.forget_refs(&[old], None);
+                }
+            }
+            Chore::Footer(number) => {
+                if let Some(segment) = self.segments.get_mut(&number) {
+                    segment.state = State::Closed;
+                    segment.properties = Vec::new();
+                    segment.foreign = Vec::new();
+                    segment.live.shrink();
+                }
+                self.reclaim(number);
+            }
+        }
+    }
+
+    /// What a durable batch makes true.
+    fn apply(&mut self, batch: Batch) {
+        let number = batch.number.expect("a batch belongs to a segment");
+        let segment = self.segments.get_mut(&number).expect("a batch has its segment");
+        for added in &batch.records {
+            segment.live.push(added.place, added.recipients);
+        }
+        for (place, holders) in &batch.pins {
+            segment.pins.insert(*place, holders.clone());
+        }
+        for pending in &batch.settles {
+            self.apply_settle(&pending.settle);
+        }
+        if !batch.marks.is_empty() {
+            self.forget_refs(&batch.marks, Some(number));
+        }
+        self.keep_batch(batch);
+        if self.reclaim_due {
+            self.reclaim_all();
+        }
+    }
+
+    fn apply_settle(&mut self, settle: &Settle) {
+        let (number, place) = (settle.id.number(), settle.id.place());
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        if segment.settle(place, settle.recipient) != Settled::Wholly {
+            return;
+        }
+        let holders = segment.pins.remove(&place);
+        let dead = segment.live.count() == 0;
+        for holder in holders.into_iter().flatten() {
+            self.unpin(holder);
+        }
+        if !self.moved.is_empty() {
+            self.moved.retain(|_, now| *now != settle.id);
+        }
+        if dead {
+            self.reclaim(number);
+        }
+    }
+
+    fn failed(&mut self, flight: Flight) -> Failure {
+        let mut failure = Failure { file: flight.file, in_doubt: None, cancelled_by: None, unwritten: None };
+        match flight.what {
+            What::Batch(batch) => {
+                let number = batch.number.expect("a batch belongs to a segment");
+                failure.in_doubt = Some(Ticket(batch.ticket));
+                for added in &batch.records {
+                    let id = RecordId::at_place(number, added.place);
+                    self.owed.push(Settle { id, recipient: ALL_RECIPIENTS, outcome: Outcome::Cancelled });
+                }
+                failure.unwritten = self.poison(number);
+                self.unmake(*batch);
+                failure.cancelled_by = self.flush_owed();
+                self.reclaim(number);
+            }
+            What::Chore(Chore::Footer(number)) => {
+                failure.unwritten = self.poison(number);
+            }
+            What::Chore(Chore::Head(number) | Chore::HeadCopy(number)) => self.bad_file(number),
+        }
+        failure
+    }
+
+    /// Nothing more is written to this segment. Batches that wait for it are unmade; their tickets are returned.
+    fn poison(&mut self, number: SegmentNumber) -> Option<RangeInclusive<u64>> {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.state = State::Poisoned;
+        }
+        if self.current == Some(number) {
+            self.current = None;
+        }
+        self.chores.retain(|chore| *chore != Chore::Footer(number));
+        let mut tickets: Option<RangeInclusive<u64>> = None;
+        let (mine, others) =
+            std::mem::take(&mut self.ready).into_iter().partition(|batch| batch.number == Some(number));
+        self.ready = others;
+        let open = self.open.take_if(|open| open.number == Some(number));
+        for batch in std::collections::VecDeque::into_iter(mine).chain(open) {
+            let first = tickets.as_ref().map_or(batch.ticket, |range| *range.start());
+            tickets = Some(first..=batch.ticket);
+            self.unmake(batch);
+        }
+        tickets
+    }
+
+    /// What a batch would have made true does not happen: outcomes are owed again, but for those that hung on its
+    /// records; extents and marks are as before.
+    fn unmake(&mut self, batch: Batch) {
+        self.owed.extend(batch.settles.iter().filter(|pending| pending.needs.is_none()).map(|pending| pending.settle));
+        for (_, holders) in &batch.pins {
+            for &holder in holders {
+                self.unpin(holder);
+            }
+        }
+        for (old, new) in &batch.moved {
+            if self.moved.get(old) == Some(new) {
+                self.moved.remove(old);
+            }
+        }
+        if !batch.marks.is_empty() {
+            self.segments.values_mut().for_each(|segment| segment.marking = false);
+            self.reclaim_due = true;
+        }
+        self.keep_batch(batch);
+    }
+
+    /// Puts owed settles into the open batch; its ticket, when all went in.
+    pub(super) fn flush_owed(&mut self) -> Option<Ticket> {
+        let mut ticket = None;
+        while let Some(settle) = self.owed.last().copied() {
+            ticket = Some(self.put_settle(settle).ok()?);
+            self.owed.pop();
+        }
+        ticket
+    }
+
+    /// A file whose head could not be written is of no use; what it was before stays known until the shell removed it.
+    fn bad_file(&mut self, number: SegmentNumber) {
+        self.chores.retain(|chore| *chore != Chore::HeadCopy(number));
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        segment.state = State::Bad;
+        if let Some(old) = segment.replaces.take()
+            && let Some(old) = self.segments.get_mut(&old)
+        {
+            old.state = State::Bad;
+        }
+    }
+
+    /// Every outcome and message taken so far was written, in the mode's sense.
+    pub fn is_settled(&self) -> bool {
+        self.flight.is_none() && !self.has_batch() && self.owed.is_empty()
+    }
+}
+
+/// Removes the first `count` octets, whole blocks.
+fn drop_front(parts: &mut Vec<Slice>, mut count: usize) {
+    let whole = parts.iter().take_while(|part| {
+        let fits = part.len() <= count;
+        count -= if fits { part.len() } else { 0 };
+        fits
+    });
+    let whole = whole.count();
+    parts.drain(..whole);
+    if count > 0
+        && let Some(first) = parts.first_mut()
+    {
+        *first = first.sub(count..first.len());
+    }
+}

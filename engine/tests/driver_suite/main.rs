@@ -5,7 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
 mod harness;
+mod aim;
+mod ending;
+mod files;
+mod many;
 mod order;
+mod sending;
+mod time;
 
 suite!(epoll, engine::io::epoll::Epoll, |f| engine::io::epoll::run(&engine::io::epoll::Options::default(), f));

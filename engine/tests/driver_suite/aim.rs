@@ -42,7 +42,7 @@ async fn fill_up<D: Driver>(driver: &D, conn: &mut D::Conn, mut chunk: Fill) -> 
 }
 
 pub fn what_is_received_fills_the_chunk_and_the_rest_is_shown<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let sent = numbered(600_000);
@@ -59,7 +59,7 @@ pub fn what_is_received_fills_the_chunk_and_the_rest_is_shown<U: Under>() {
 }
 
 pub fn octets_received_before_the_aim_come_first<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         peer.write_all(b"BDAT 12\r\nfirst ").expect("sent");
@@ -80,7 +80,7 @@ pub fn octets_received_before_the_aim_come_first<U: Under>() {
 }
 
 pub fn what_an_aim_leaves_is_shown_at_once<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         peer.write_all(b"bodyRSET\r\n").expect("sent");
@@ -94,7 +94,7 @@ pub fn what_an_aim_leaves_is_shown_at_once<U: Under>() {
 }
 
 pub fn an_aim_holds_across_notes_and_deadlines<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         conn.aim(fill(&pool, 100));
@@ -116,7 +116,7 @@ pub fn an_aim_holds_across_notes_and_deadlines<U: Under>() {
 }
 
 pub fn a_chunk_is_filled_behind_what_stands_in_it<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let mut chunk = fill(&pool, 64);
@@ -136,7 +136,7 @@ pub fn a_chunk_is_filled_behind_what_stands_in_it<U: Under>() {
 }
 
 pub fn given_back_octets_are_shown_first<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         conn.aim(fill(&pool, 1000));
@@ -158,7 +158,7 @@ pub fn given_back_octets_are_shown_first<U: Under>() {
 }
 
 pub fn given_back_octets_are_aimed_first<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         peer.write_all(b"behind").expect("sent");
@@ -170,7 +170,7 @@ pub fn given_back_octets_are_aimed_first<U: Under>() {
 }
 
 pub fn one_chunk_at_a_time<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let mut full = fill(&pool, 4);
@@ -188,7 +188,7 @@ fn takes_aim(conn: &mut impl Conn, chunk: Fill) -> bool {
 }
 
 pub fn the_end_comes_while_aimed<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         peer.write_all(b"half a body").expect("sent");
@@ -204,7 +204,7 @@ pub fn the_end_comes_while_aimed<U: Under>() {
 }
 
 pub fn f_050_a_dropped_connection_gives_the_chunk_back_when_the_kernel_is_done<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let pool = pool();
         for round in 0..20 {
             let (mut conn, mut peer) = pair(&driver).await;
@@ -230,7 +230,7 @@ fn nothing_yet(conn: &mut impl Conn) {
 
 pub fn any_mixture_of_aims_and_looks_keeps_the_stream<U: Under>() {
     for seed in 1..=6 {
-        U::run(async |driver| {
+        U::run(async move |driver| {
             println!("seed {seed}");
             let (mut conn, mut peer) = pair(&driver).await;
             let sent = numbered(1 << 20);

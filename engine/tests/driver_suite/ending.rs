@@ -14,6 +14,7 @@ crate::each!(ending:
     a_connect_that_hangs_times_out
     a_dropped_accept_loses_no_connection
     shards_share_a_port
+    f_038_a_shed_connection_is_told_and_closed
     a_dropped_connection_sends_everything_first
     f_007_the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
@@ -24,7 +25,7 @@ crate::each!(ending:
 );
 
 pub fn addresses_are_those_of_the_socket<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (conn, peer) = pair(&driver).await;
         assert_eq!(conn.peer(), peer.local_addr().expect("bound"));
         assert_eq!(conn.local(), peer.peer_addr().expect("connected"));
@@ -32,7 +33,7 @@ pub fn addresses_are_those_of_the_socket<U: Under>() {
 }
 
 pub fn a_connect_arrives<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = TcpListener::bind(anywhere()).expect("a free port");
         let at = listener.local_addr().expect("bound");
         let mut conn = driver.connect(at, soon(&driver)).await.expect("listening");
@@ -53,7 +54,7 @@ pub fn a_connect_arrives<U: Under>() {
 }
 
 pub fn a_refused_connect_says_so<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let closed = TcpListener::bind(anywhere()).expect("a free port").local_addr().expect("bound");
         let error = driver.connect(closed, soon(&driver)).await.err().expect("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -61,7 +62,7 @@ pub fn a_refused_connect_says_so<U: Under>() {
 }
 
 pub fn a_connect_that_hangs_times_out<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         // A full backlog: the system drops further requests.
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         listener.bind(&anywhere().into()).expect("a free port");
@@ -85,7 +86,7 @@ pub fn a_connect_that_hangs_times_out<U: Under>() {
 }
 
 pub fn a_dropped_accept_loses_no_connection<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = driver.listen(anywhere()).expect("a free port");
         let at = driver.local(&listener).expect("bound");
         let mut peers = Vec::new();
@@ -105,7 +106,7 @@ pub fn a_dropped_accept_loses_no_connection<U: Under>() {
 }
 
 pub fn shards_share_a_port<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let one = Rc::new(driver.listen(anywhere()).expect("a free port"));
         let at = driver.local(&one).expect("bound");
         let two = Rc::new(driver.listen(at).expect("shared"));
@@ -125,8 +126,26 @@ pub fn shards_share_a_port<U: Under>() {
     });
 }
 
+pub fn f_038_a_shed_connection_is_told_and_closed<U: Under>() {
+    U::run(async move |driver| {
+        let listener = driver.listen(anywhere()).expect("a free port");
+        let at = driver.local(&listener).expect("bound");
+        driver.shed(&listener, b"nobody waits: nothing happens\r\n");
+        let mut peer = TcpStream::connect(at).expect("listening");
+        driver.shed(&listener, b"421 4.3.2 too many\r\n");
+        let told = elsewhere(&driver, move || {
+            let mut told = Vec::new();
+            peer.read_to_end(&mut told).expect("FIN");
+            told
+        });
+        assert_eq!(told.await, b"421 4.3.2 too many\r\n");
+        let _peer = TcpStream::connect(at).expect("still listening");
+        driver.accept(&listener).await.expect("still accepting");
+    });
+}
+
 pub fn a_dropped_connection_sends_everything_first<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let block = slice(&pool, &numbered(1 << 20));
@@ -149,7 +168,7 @@ pub fn a_dropped_connection_sends_everything_first<U: Under>() {
 /// The lingering close of F-007's "250 sent, client still sending": without it the last reply dies in a reset.
 pub fn f_007_the_last_reply_survives_a_peer_that_keeps_sending<U: Under>() {
     for _ in 0..5 {
-        U::run(async |driver| {
+        U::run(async move |driver| {
             let (mut conn, mut peer) = pair(&driver).await;
             let client = start(&driver, move || {
                 peer.write_all(&numbered(8 << 20)).expect("the server reads to the end");
@@ -167,7 +186,7 @@ pub fn f_007_the_last_reply_survives_a_peer_that_keeps_sending<U: Under>() {
 }
 
 pub fn a_dropped_connection_does_not_linger_for_ever<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         conn.put(b"221\r\n");
         drop(conn);
@@ -184,7 +203,7 @@ pub fn a_dropped_connection_does_not_linger_for_ever<U: Under>() {
 }
 
 pub fn an_aborted_connection_is_reset<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (conn, mut peer) = pair(&driver).await;
         conn.abort();
         let error = elsewhere(&driver, move || peer.read(&mut [0; 10])).await.expect_err("a reset, not FIN");
@@ -193,7 +212,7 @@ pub fn an_aborted_connection_is_reset<U: Under>() {
 }
 
 pub fn an_aborted_connection_drops_its_queue<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let block = slice(&pool, &[3; 1 << 20]);
@@ -216,7 +235,7 @@ pub fn an_aborted_connection_drops_its_queue<U: Under>() {
 }
 
 pub fn a_note_to_a_connection_that_is_gone_does_nothing<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (conn, _peer) = pair(&driver).await;
         let (aborted, _other_peer) = pair(&driver).await;
         let handles = [conn.handle(), aborted.handle()];
@@ -230,8 +249,8 @@ pub fn a_note_to_a_connection_that_is_gone_does_nothing<U: Under>() {
 }
 
 pub fn connections_of_tasks_that_end_with_the_driver_are_closed<U: Under>() {
-    let mut peer = None;
-    U::run(async |driver| {
+    let (out, peer) = std::sync::mpsc::channel();
+    U::run(async move |driver| {
         let (mut conn, its_peer) = pair(&driver).await;
         let task_driver = driver.clone();
         driver.spawn(async move {
@@ -239,9 +258,9 @@ pub fn connections_of_tasks_that_end_with_the_driver_are_closed<U: Under>() {
             while !matches!(next_all(&task_driver, &mut conn).await, Next::End) {}
         });
         driver.sleep(Span::millis(1)).await;
-        peer = Some(its_peer);
+        out.send(its_peer).expect("awaited");
     });
     let mut rest = Vec::new();
-    peer.expect("connected").read_to_end(&mut rest).expect("FIN");
+    peer.recv().expect("connected").read_to_end(&mut rest).expect("FIN");
     assert_eq!(rest, b"421 4.3.2 closing\r\n");
 }

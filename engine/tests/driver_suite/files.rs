@@ -58,7 +58,7 @@ async fn read<D: Driver>(driver: &D, file: &D::File, pool: &Pool, bytes: usize, 
 }
 
 pub fn what_is_written_is_read<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let pool = pool();
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
@@ -78,7 +78,7 @@ pub fn what_is_written_is_read<U: Under>() {
 }
 
 pub fn parts_are_written_one_behind_the_other_and_come_back<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let pool = pool();
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
@@ -103,7 +103,7 @@ pub fn parts_are_written_one_behind_the_other_and_come_back<U: Under>() {
 }
 
 pub fn a_read_is_short_at_the_end_and_keeps_what_stands_in_the_chunk<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         fs::write(path.join("f"), b"0123456789").expect("written");
         let file = driver.open(&root, "f", Open::Read).await.expect("there");
@@ -118,7 +118,7 @@ pub fn a_read_is_short_at_the_end_and_keeps_what_stands_in_the_chunk<U: Under>()
 }
 
 pub fn open_says_what_is_wrong<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         fs::write(path.join("there"), b"x").expect("written");
         let kind = async |name: &str, how| driver.open(&root, name, how).await.err().map(|error| error.kind());
@@ -133,7 +133,7 @@ pub fn open_says_what_is_wrong<U: Under>() {
 }
 
 pub fn created_files_and_folders_are_private<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         driver.open(&root, "f", PLAIN).await.expect("created");
         driver.create_dir(&root, "d").await.expect("made");
@@ -143,7 +143,7 @@ pub fn created_files_and_folders_are_private<U: Under>() {
 }
 
 pub fn allocated_octets_exist_and_read_as_zero<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let pool = pool();
         const BYTES: u64 = (5 << 20) + 4096;
@@ -165,7 +165,7 @@ pub fn allocated_octets_exist_and_read_as_zero<U: Under>() {
 }
 
 pub fn f_033_a_lock_excludes_others_until_the_file_is_closed<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let file = driver.open(&root, "lock", PLAIN).await.expect("created");
         // Another open file stands for another process: the lock is flock's, whatever the driver, so that processes with
@@ -184,7 +184,7 @@ pub fn f_033_a_lock_excludes_others_until_the_file_is_closed<U: Under>() {
 }
 
 pub fn direct_writes_ask_for_alignment_and_get_it<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let pool = pool();
         let plain = driver.open(&root, "plain", PLAIN).await.expect("created");
@@ -210,7 +210,7 @@ pub fn direct_writes_ask_for_alignment_and_get_it<U: Under>() {
 }
 
 pub fn folders_are_made_listed_and_left<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         assert!(driver.list(&root).await.expect("readable").is_empty());
         for name in ["tmp", "new", "cur"] {
@@ -234,7 +234,7 @@ pub fn folders_are_made_listed_and_left<U: Under>() {
 }
 
 pub fn rename_replaces_across_folders<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         for name in ["tmp", "new"] {
             driver.create_dir(&root, name).await.expect("made");
@@ -252,7 +252,7 @@ pub fn rename_replaces_across_folders<U: Under>() {
 }
 
 pub fn s_008_names_never_leave_their_folder<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         fs::create_dir_all(path.join("inside/deep")).expect("made");
         fs::write(path.join("secret"), b"secret").expect("written");
@@ -284,7 +284,7 @@ pub fn s_008_names_never_leave_their_folder<U: Under>() {
 }
 
 pub fn f_050_a_dropped_write_still_owns_its_slices<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
         let pool = pool();
@@ -308,7 +308,7 @@ pub fn f_050_a_dropped_write_still_owns_its_slices<U: Under>() {
 }
 
 pub fn many_operations_at_once_all_complete<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, _path, root) = folder(&driver);
         let pool = pool();
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
@@ -329,7 +329,7 @@ pub fn many_operations_at_once_all_complete<U: Under>() {
 }
 
 pub fn writes_are_counted<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, _path, root) = folder(&driver);
         let pool = pool();
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
@@ -343,7 +343,7 @@ pub fn writes_are_counted<U: Under>() {
 }
 
 pub fn f_053_a_write_to_a_file_opened_for_reading_is_an_error<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (_folder, path, root) = folder(&driver);
         let pool = pool();
         fs::write(path.join("f"), b"kept").expect("written");

@@ -24,7 +24,7 @@ pub trait Under: 'static {
     fn run<F, Fut>(f: F)
     where
         F: FnOnce(Self::Driver) -> Fut,
-        Fut: Future<Output = ()>;
+        Fut: Future<Output = ()> + 'static;
 }
 
 /// Runs `test` on a thread of its own and fails when it does not end.
@@ -68,7 +68,7 @@ macro_rules! suite {
                 fn run<F, Fut>($f: F)
                 where
                     F: FnOnce($driver) -> Fut,
-                    Fut: Future<Output = ()>,
+                    Fut: Future<Output = ()> + 'static,
                 {
                     $run.expect("the driver starts");
                 }

@@ -48,7 +48,7 @@ pub fn i_007_ten_thousand_connections_leave_no_descriptor<U: Under>() {
     const WAVES: usize = 50;
     const AT_ONCE: usize = 200;
     limit_descriptors(4096);
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = driver.listen(anywhere()).expect("a free port");
         let at = driver.local(&listener).expect("bound");
         let served = serve(&driver, listener);
@@ -74,7 +74,7 @@ pub fn thousands_of_idle_connections_all_answer<U: Under>() {
     let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(20_000);
     limit_descriptors(maximum);
     let count = usize::try_from(maximum.saturating_sub(200) / 2).expect("small").min(5_000);
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = driver.listen(anywhere()).expect("a free port");
         let at = driver.local(&listener).expect("bound");
         let served = serve(&driver, listener);
@@ -95,7 +95,7 @@ pub fn thousands_of_idle_connections_all_answer<U: Under>() {
 
 pub fn f_038_accept_without_descriptors_is_an_error_and_goes_on_later<U: Under>() {
     const PEERS: usize = 8;
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = driver.listen(anywhere()).expect("a free port");
         let at = driver.local(&listener).expect("bound");
         let peers: Vec<_> = (0..PEERS).map(|_| TcpStream::connect(at).expect("listening")).collect();
@@ -114,7 +114,7 @@ pub fn f_038_accept_without_descriptors_is_an_error_and_goes_on_later<U: Under>(
 }
 
 pub fn f_039_connect_and_open_without_descriptors_are_errors<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let listener = driver.listen(anywhere()).expect("a free port");
         let at = driver.local(&listener).expect("bound");
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
@@ -136,7 +136,7 @@ pub fn f_039_connect_and_open_without_descriptors_are_errors<U: Under>() {
 }
 
 pub fn i_007_files_leave_no_descriptor<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let root = driver.root(folder.path()).expect("a folder");
         driver.create_dir(&root, "sub").await.expect("made");

@@ -26,7 +26,7 @@ crate::each!(order:
 );
 
 pub fn replies_reach_the_peer_and_bytes_reach_us<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         conn.put(b"220 ready\r\n");
         let mut peer = elsewhere(&driver, move || {
@@ -50,7 +50,7 @@ pub fn replies_reach_the_peer_and_bytes_reach_us<U: Under>() {
 }
 
 pub fn what_is_left_is_shown_again_with_what_arrives_behind_it<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"EHLO a\r\nMAIL").expect("sent");
         until_shown(&driver, &mut conn, b"EHLO a\r\nMAIL").await;
@@ -65,7 +65,7 @@ pub fn what_is_left_is_shown_again_with_what_arrives_behind_it<U: Under>() {
 }
 
 pub fn what_is_left_is_shown_again_after_a_note_and_not_before<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"DATA\r\n").expect("sent");
         until_shown(&driver, &mut conn, b"DATA\r\n").await;
@@ -80,7 +80,7 @@ pub fn what_is_left_is_shown_again_after_a_note_and_not_before<U: Under>() {
 }
 
 pub fn notes_come_first_and_are_ored<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"x").expect("sent");
         until_shown(&driver, &mut conn, b"x").await;
@@ -98,7 +98,7 @@ pub fn notes_come_first_and_are_ored<U: Under>() {
 }
 
 pub fn a_note_wakes_a_task_that_waits<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, _peer) = pair(&driver).await;
         let handle = conn.handle();
         let seen = Rc::new(Cell::new(0));
@@ -117,7 +117,7 @@ pub fn a_note_wakes_a_task_that_waits<U: Under>() {
 }
 
 pub fn bytes_come_before_a_deadline_that_has_passed<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         assert!(matches!(conn.next(Tick(1), |_| (0, ())).await, Next::Deadline));
         peer.write_all(b"NOOP\r\n").expect("sent");
@@ -130,7 +130,7 @@ pub fn bytes_come_before_a_deadline_that_has_passed<U: Under>() {
 }
 
 pub fn a_deadline_does_not_end_anything<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         for round in 0..3_u8 {
             nothing(&driver, &mut conn).await;
@@ -141,7 +141,7 @@ pub fn a_deadline_does_not_end_anything<U: Under>() {
 }
 
 pub fn a_deadline_that_moves_is_met_when_it_passes<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let begin = driver.precise_now();
         // Far, then near, then a little farther: the connection's timer must follow in both directions.
@@ -160,7 +160,7 @@ pub fn a_deadline_that_moves_is_met_when_it_passes<U: Under>() {
 }
 
 pub fn the_end_comes_once_and_after_everything_that_was_sent<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"last words").expect("sent");
         drop(peer);
@@ -170,7 +170,7 @@ pub fn the_end_comes_once_and_after_everything_that_was_sent<U: Under>() {
 }
 
 pub fn notes_and_what_is_left_are_reported_after_the_end<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"RSET\r\nQUIT\r\n").expect("sent");
         until_shown(&driver, &mut conn, b"RSET\r\nQUIT\r\n").await;
@@ -198,7 +198,7 @@ pub fn notes_and_what_is_left_are_reported_after_the_end<U: Under>() {
 }
 
 pub fn f_053_a_reset_is_told_once_and_after_what_arrived_before<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         peer.write_all(b"421 going\r\n").expect("sent");
         socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("valid");
@@ -221,7 +221,7 @@ pub fn f_053_a_reset_is_told_once_and_after_what_arrived_before<U: Under>() {
 }
 
 pub fn a_dropped_next_loses_nothing<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let sent = numbered(64 << 10);
         let expected = sent.clone();
@@ -254,7 +254,7 @@ pub fn a_dropped_next_loses_nothing<U: Under>() {
 pub fn what_stays_unread_is_bounded<U: Under>() {
     /// More than any receive buffer of a driver holds.
     const RECEIVE_BUFFER_MAX: usize = 64 << 10;
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let sent = numbered(24 << 20);
         let expected = sent.clone();
@@ -277,7 +277,7 @@ pub fn what_stays_unread_is_bounded<U: Under>() {
 }
 
 pub fn m_116_a_peer_that_does_not_read_is_not_read_until_there_is_room<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let block = slice(&pool, &numbered(1 << 20));

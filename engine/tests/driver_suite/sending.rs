@@ -25,7 +25,7 @@ fn read_all(mut peer: impl Read) -> Vec<u8> {
 
 pub fn text_and_slices_leave_in_order<U: Under>() {
     for seed in 1..=4 {
-        U::run(async |driver| {
+        U::run(async move |driver| {
             let (mut conn, peer) = pair(&driver).await;
             let pool = pool();
             let mut dice = Dice::new(seed);
@@ -53,7 +53,7 @@ pub fn text_and_slices_leave_in_order<U: Under>() {
 }
 
 pub fn one_turn_leaves_in_one_piece<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         for index in 0..20_u8 {
@@ -71,7 +71,7 @@ pub fn one_turn_leaves_in_one_piece<U: Under>() {
 }
 
 pub fn what_is_sent_is_no_longer_unsent_and_its_memory_is_free<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, peer) = pair(&driver).await;
         let pool = pool();
         conn.put(b"text");
@@ -86,7 +86,7 @@ pub fn what_is_sent_is_no_longer_unsent_and_its_memory_is_free<U: Under>() {
 }
 
 pub fn a_finished_connection_still_receives<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         conn.put(b"all I have");
         conn.finish();
@@ -104,7 +104,7 @@ pub fn a_finished_connection_still_receives<U: Under>() {
 }
 
 pub fn finish_waits_for_what_is_queued<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, peer) = pair(&driver).await;
         let pool = pool();
         let block = slice(&pool, &numbered(1 << 20));
@@ -119,7 +119,7 @@ pub fn finish_waits_for_what_is_queued<U: Under>() {
 }
 
 pub fn a_slow_reader_gets_everything_and_delays_nobody<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut slow, mut slow_peer) = pair(&driver).await;
         let (mut quick, mut quick_peer) = pair(&driver).await;
         let pool = pool();
@@ -159,7 +159,7 @@ pub fn a_slow_reader_gets_everything_and_delays_nobody<U: Under>() {
 }
 
 pub fn f_053_sending_to_a_peer_that_is_gone_breaks_and_frees_everything<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let pool = pool();
         let block = slice(&pool, &[1; 1 << 20]);
@@ -187,7 +187,7 @@ pub fn f_053_sending_to_a_peer_that_is_gone_breaks_and_frees_everything<U: Under
 }
 
 pub fn octets_are_counted<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;
         let before = driver.counts();
         conn.put(&[1; 1000]);

@@ -23,7 +23,7 @@ crate::each!(time:
 );
 
 pub fn the_clock_is_monotonic_and_everyones<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let mut last = driver.now();
         for _ in 0..100 {
             let (turn, precise) = (driver.now(), driver.precise_now());
@@ -40,7 +40,7 @@ pub fn the_clock_is_monotonic_and_everyones<U: Under>() {
 }
 
 pub fn timers_fire_in_order_and_never_early<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let order = Rc::new(RefCell::new(Vec::new()));
         let begin = driver.precise_now();
         for millis in [40, 5, 25, 60, 15] {
@@ -59,7 +59,7 @@ pub fn timers_fire_in_order_and_never_early<U: Under>() {
 }
 
 pub fn a_timer_in_the_past_completes<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         driver.sleep_until(Tick(0)).await;
         driver.sleep_until(driver.now()).await;
         driver.sleep(Span::ZERO).await;
@@ -68,7 +68,7 @@ pub fn a_timer_in_the_past_completes<U: Under>() {
 }
 
 pub fn a_thousand_timers_fire_and_dropped_ones_do_not_matter<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let fired = Rc::new(Cell::new(0));
         for index in 0..1000_u64 {
             let (driver_too, fired) = (driver.clone(), fired.clone());
@@ -84,7 +84,7 @@ pub fn a_thousand_timers_fire_and_dropped_ones_do_not_matter<U: Under>() {
 }
 
 pub fn yielding_lets_everything_that_is_ready_run<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let ran = Rc::new(Cell::new(0));
         let spawn_many = |driver: &U::Driver| {
             for _ in 0..300 {
@@ -119,8 +119,9 @@ pub fn spawned_tasks_end_with_the_driver<U: Under>() {
         }
     }
     let ended = Arc::new(AtomicU64::new(0));
-    let told = || Told(ended.clone());
-    U::run(async |driver| {
+    let count = ended.clone();
+    let told = move || Told(count.clone());
+    U::run(async move |driver| {
         for _ in 0..5 {
             let (told, driver_too) = (told(), driver.clone());
             driver.spawn(async move {
@@ -136,7 +137,7 @@ pub fn spawned_tasks_end_with_the_driver<U: Under>() {
 }
 
 pub fn random_octets_differ<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let mut buffers = [[0_u8; 600]; 3];
         buffers.iter_mut().for_each(|buffer| driver.random(buffer));
         assert!(buffers[0] != buffers[1] && buffers[1] != buffers[2]);
@@ -150,7 +151,7 @@ pub fn random_octets_differ<U: Under>() {
 }
 
 pub fn a_wake_up_before_the_wait_counts_and_is_used_up<U: Under>() {
-    U::run(async |driver| {
+    U::run(async move |driver| {
         driver.remote().wake();
         driver.remote().wake();
         driver.woken().await;
@@ -169,7 +170,7 @@ pub fn a_wake_up_before_the_wait_counts_and_is_used_up<U: Under>() {
 pub fn no_wake_up_from_another_thread_is_lost<U: Under>() {
     const THREADS: u64 = 3;
     const WAKES: u64 = 20_000;
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let sum = Arc::new(AtomicU64::new(0));
         for index in 0..THREADS {
             let (sum, remote) = (sum.clone(), driver.remote());
@@ -192,7 +193,7 @@ pub fn no_wake_up_from_another_thread_is_lost<U: Under>() {
         assert!(wakes > 0);
     });
     // Ping and pong: each side sleeps until the other wakes it.
-    U::run(async |driver| {
+    U::run(async move |driver| {
         let (there, remote) = (Arc::new(AtomicU64::new(0)), driver.remote());
         let (pings, ping) = std::sync::mpsc::channel::<u64>();
         let pong = there.clone();
@@ -214,9 +215,9 @@ pub fn no_wake_up_from_another_thread_is_lost<U: Under>() {
 }
 
 pub fn wake_ups_after_the_driver_has_ended_do_nothing<U: Under>() {
-    let mut remote = None;
-    U::run(async |driver| remote = Some(driver.remote()));
-    let remote = remote.expect("ran");
+    let (out, remotes) = std::sync::mpsc::channel();
+    U::run(async move |driver| out.send(driver.remote()).expect("awaited"));
+    let remote = remotes.recv().expect("ran");
     remote.wake();
     std::thread::spawn(move || remote.wake()).join().expect("no panic");
 }

@@ -19,6 +19,9 @@ pub(crate) fn listen(at: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -26,7 +26,7 @@ pub struct Function {
     pub name: String,
     /// The line of its `fn`, from 1.
     pub line: usize,
-    /// Lines from its `fn` to its closing brace.
+    /// Lines from its `fn` to its closing brace, without those of tables in brackets: they are data.
     pub lines: usize,
 }
 
@@ -128,7 +128,8 @@ impl Reader {
         });
         if let Some(body) = body {
             let LineColumn { line: end, .. } = body.span_close().end();
-            self.source.functions.push(Function { name: name.to_string(), line, lines: end - line + 1 });
+            let lines = end - line + 1 - table_lines(body.stream());
+            self.source.functions.push(Function { name: name.to_string(), line, lines });
         }
     }
 
@@ -167,6 +168,22 @@ impl Reader {
             self.path(named, &part[1..], first.span().start().line, in_test);
         }
     }
+}
+
+/// Lines between the brackets of every `[` … `]` in `stream`.
+fn table_lines(stream: TokenStream) -> usize {
+    let groups = stream.into_iter().filter_map(|token| match token {
+        TokenTree::Group(group) => Some(group),
+        _ => None,
+    });
+    groups
+        .map(|group| {
+            if group.delimiter() != Delimiter::Bracket {
+                return table_lines(group.stream());
+            }
+            (group.span_close().start().line - group.span_open().start().line).saturating_sub(1)
+        })
+        .sum()
 }
 
 fn is_punct(token: &TokenTree, wanted: char) -> bool {
@@ -287,6 +304,8 @@ mod tests {
         let source = Source::parse("impl A {\n  fn f(\n    a: u8,\n  ) {\n    b\n  }\n  fn g();\n}\ntype P = fn(u8);")
             .expect("Rust");
         assert_eq!(source.functions, [Function { name: "f".into(), line: 2, lines: 5 }]);
+        let table = "fn f() {\n  for a in [\n    1,\n    2,\n  ] {\n    g(a)\n  }\n}";
+        assert_eq!(Source::parse(table).expect("Rust").functions[0].lines, 6);
     }
 
     #[test]

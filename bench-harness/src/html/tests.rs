@@ -1,5 +1,5 @@
 use super::*;
-use crate::failover::{Answer, Fate, Strike, impact, summarise};
+use crate::failover::{Answer, Fate, Strike, Summary, impact, summarise};
 use crate::result::{Figures, Process, Quantiles, Rate};
 use crate::timeline::moments;
 use charts::Mark;
@@ -45,6 +45,48 @@ fn marks() -> Vec<Mark> {
     ]
 }
 
+fn strike() -> Strike {
+    Strike {
+        struck_us: STRUCK_US,
+        healed_us: Some(HEALED_US),
+        lost_route: Some(1),
+        window_start_us: 0,
+        window_end_us: SECONDS * 1_000_000,
+    }
+}
+
+fn phases(figures: &Figures, failover: &Option<Summary>) -> Vec<Phase> {
+    let probe = Phase {
+        name: "probe".into(),
+        about: "How much the topology takes: as many messages as it acknowledges.".into(),
+        saturating: true,
+        seconds: 4.0,
+        figures: Figures {
+            rate: Rate { offered_per_s: None, achieved_per_s: Some(16_210.0) },
+            limited_by: Some("engine".into()),
+            validity: Validity::from_reasons(vec![]),
+            ..Figures::default()
+        },
+        ..Phase::default()
+    };
+    let latency = Phase {
+        name: "latency".into(),
+        about: "Open loop at half of the rate found.".into(),
+        seconds: 10.0,
+        figures: figures.clone(),
+        ..Phase::default()
+    };
+    let hop = Phase {
+        name: "next-hop-killed".into(),
+        about: "One of two sinks is killed and comes back.".into(),
+        seconds: SECONDS as f64,
+        figures: figures.clone(),
+        failover: failover.clone(),
+        ..Phase::default()
+    };
+    vec![probe, latency, hop]
+}
+
 fn sample() -> (RunResult, Views) {
     let fates = fates();
     let (response, response_curve) = quantiles(fates.iter().filter_map(Fate::response_us).collect());
@@ -69,13 +111,7 @@ fn sample() -> (RunResult, Views) {
         figures.peak_rss_bytes.insert(kind.into(), Some(us * 3_000_000.0));
     }
     figures.syscalls_per_message.insert("hub".into(), Some(0.29));
-    let strike = Strike {
-        struck_us: STRUCK_US,
-        healed_us: Some(HEALED_US),
-        lost_route: Some(1),
-        window_start_us: 0,
-        window_end_us: SECONDS * 1_000_000,
-    };
+    let strike = strike();
     let failover = summarise("next-hop", vec![impact(&fates, &strike).expect("a baseline")], Some(0), Some(0));
     let curve = |name: &str, points: Vec<(f64, f64)>| Curve { name: name.into(), points };
     let near: Vec<Fate> = fates.iter().filter(|f| (2_800_000..3_400_000).contains(&f.intended_us)).copied().collect();
@@ -111,34 +147,6 @@ fn sample() -> (RunResult, Views) {
         command: "ringbench quickstart".into(),
         nonce: "abc123".into(),
     };
-    let probe = Phase {
-        name: "probe".into(),
-        about: "How much the topology takes: as many messages as it acknowledges.".into(),
-        saturating: true,
-        seconds: 4.0,
-        figures: Figures {
-            rate: Rate { offered_per_s: None, achieved_per_s: Some(16_210.0) },
-            limited_by: Some("engine".into()),
-            validity: Validity::from_reasons(vec![]),
-            ..Figures::default()
-        },
-        ..Phase::default()
-    };
-    let latency = Phase {
-        name: "latency".into(),
-        about: "Open loop at half of the rate found.".into(),
-        seconds: 10.0,
-        figures: figures.clone(),
-        ..Phase::default()
-    };
-    let hop = Phase {
-        name: "next-hop-killed".into(),
-        about: "One of two sinks is killed and comes back.".into(),
-        seconds: SECONDS as f64,
-        figures: figures.clone(),
-        failover: failover.clone(),
-        ..Phase::default()
-    };
     let result = RunResult {
         schema: 1,
         tool: "ringbench".into(),
@@ -146,7 +154,7 @@ fn sample() -> (RunResult, Views) {
         git: Some("0123abc".into()),
         started: "2025-01-01T00:00:00Z".into(),
         scenario: "quickstart".into(),
-        phases: vec![probe, latency, hop],
+        phases: phases(&figures, &failover),
         durability: "disk".into(),
         main: figures,
         failover: failover.into_iter().collect(),

@@ -14,6 +14,7 @@ pub mod config;
 pub mod io;
 pub mod settings;
 pub mod shell;
+pub mod smtp;
 pub mod spool;
 pub mod sys;
 pub mod track;

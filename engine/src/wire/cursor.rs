@@ -40,7 +40,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes `prefix`, letter case aside, if it comes next.
-    #[allow(dead_code, reason = "read by the command parser")]
     pub(crate) fn eat_ignore_case(&mut self, prefix: &[u8]) -> bool {
         match self.rest.split_at_checked(prefix.len()) {
             Some((head, rest)) if head.eq_ignore_ascii_case(prefix) => {
@@ -65,7 +64,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips spaces and tabs; whether there were any.
-    #[allow(dead_code, reason = "read by the command parser")]
     pub(crate) fn skip_blanks(&mut self) -> bool {
         !self.take_while(|octet| matches!(octet, b' ' | b'\t')).is_empty()
     }

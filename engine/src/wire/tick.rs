@@ -12,6 +12,11 @@ impl Tick {
     /// Never: later than every instant.
     pub const NEVER: Tick = Tick(u64::MAX);
 
+    /// `span` later; `+` says the same where arithmetic needs no excuse.
+    pub fn after(self, span: Span) -> Tick {
+        Tick(self.0.saturating_add(span.0))
+    }
+
     /// How long after `earlier` this is; zero when it is not.
     pub fn since(self, earlier: Tick) -> Span {
         Span(self.0.saturating_sub(earlier.0))

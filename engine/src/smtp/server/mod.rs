@@ -1,0 +1,364 @@
+//! One inbound session (RFC 5321 §4). Owns no socket, no buffer of content, no clock.
+//!
+//! In: `greet` once, then `step` with whatever was received and not yet consumed, `on_aimed` for content received straight
+//! into a chunk, `on_verdict` for each complete message, `on_timeout` after `deadline`, `on_shutdown`. Out: replies, put
+//! into the caller's buffer, and exactly one [`Event`] per input.
+//!
+//! The session runs ahead of its verdicts, up to `slots_max` messages; replies leave in the order of their commands.
+//! Octets of content are never copied here: events name ranges of what was shown. A tail that further octets must decide
+//! (half a command, a dot at the end) is left unconsumed, so a caller shows it again with what follows.
+//!
+//! Bounds: a command line of `command_line_bytes_max` octets, 64 KiB of replies held behind owed verdicts, the envelope of
+//! `recipients_max` recipients; nothing grows with the length of lines, chunks or bodies. Steady state allocates nothing
+//! per command or message.
+//!
+//! | file | what |
+//! |---|---|
+//! | `facts` | the contract: events, verdicts, policy |
+//! | `options` | limits, timers, extensions by profile |
+//! | `commands` | command lines, greeting, the small commands |
+//! | `transaction` | MAIL, RCPT and their parameters |
+//! | `body` | DATA, BDAT and content |
+//! | `replies` | order and texts |
+
+mod body;
+mod commands;
+mod facts;
+mod options;
+pub(super) mod replies;
+mod transaction;
+
+pub use facts::{AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionFacts, Slot, Step, Verdict};
+pub use options::{BareLf, Extensions, ServerOptions, ServerTimers};
+
+use super::scan::Scan;
+use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Tick};
+use replies::{Failure, HELD_BYTES_MAX, Replies, Say};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Where the session stands between commands: the columns of smtp-must.md section 26.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Greeted with 554: only QUIT is served.
+    NoService,
+    /// C: greeted, no EHLO.
+    Connected,
+    /// E: EHLO or HELO done.
+    Ready,
+    /// M: MAIL accepted.
+    Mail,
+    /// R: a recipient accepted.
+    Rcpt,
+    /// B: a chunk accepted, not the last.
+    Chunks,
+    /// X: a chunk failed, not the last; RSET is awaited.
+    Failed,
+}
+
+/// What the next octets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Command,
+    /// The rest of a line that was too long.
+    SkipLine,
+    /// Content up to the dot.
+    Data,
+    /// A bare LF comes next; its CR is to be inserted first.
+    DataInsert,
+    /// The dot was read.
+    DataEnd,
+    Chunk(Chunk),
+    /// Nothing: what comes is ignored (M-063, F-148).
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Chunk {
+    /// Octets still to come.
+    left: u64,
+    last: bool,
+    /// No transaction to take it: read, discarded, refused, and nothing changes (M-118).
+    outside: bool,
+}
+
+/// The caller's side of one input.
+struct Turn<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    now: Tick,
+    policy: &'a dyn Policy,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Turn<'a> {
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, octets: usize) {
+        self.at = self.at.saturating_add(octets);
+    }
+}
+
+/// One inbound session.
+#[derive(Debug)]
+pub struct ServerSession {
+    options: Arc<ServerOptions>,
+    facts: SessionFacts,
+    state: State,
+    phase: Phase,
+    envelope: EnvelopeBuf,
+    scan: Scan,
+    replies: Replies,
+    /// Why the body being received will be refused; nothing of it is handed out any more.
+    failure: Option<Failure>,
+    /// `Begin` was reported, and neither `Message` nor `Discard` yet.
+    begun: bool,
+    /// `Message` was reported: the next step clears the transaction.
+    completed: bool,
+    shutting_down: bool,
+    /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
+    excused: bool,
+    errors: u32,
+    idle_commands: u32,
+    refused_recipients: u32,
+    deadline: Tick,
+    session_end: Tick,
+    body_began: Tick,
+}
+
+impl ServerSession {
+    /// A session on a connection just accepted. `trusted_front_end`: the peer is one of ours and may say who it speaks for.
+    pub fn new(
+        options: Arc<ServerOptions>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        trusted_front_end: bool,
+        now: Tick,
+    ) -> Self {
+        let session_end = options.timers.session.map_or(Tick::NEVER, |span| now.after(span));
+        let deadline = now.after(options.timers.command);
+        Self {
+            options,
+            facts: SessionFacts::new(peer, local, trusted_front_end),
+            state: State::Connected,
+            phase: Phase::Command,
+            envelope: EnvelopeBuf::new(),
+            scan: Scan::new(),
+            replies: Replies::default(),
+            failure: None,
+            begun: false,
+            completed: false,
+            shutting_down: false,
+            excused: false,
+            errors: 0,
+            idle_commands: 0,
+            refused_recipients: 0,
+            deadline,
+            session_end,
+            body_began: now,
+        }
+    }
+
+    /// Puts the greeting, or `refuse` in its place: 5yz leaves the session to QUIT (M-001), 4yz closes it (M-016).
+    pub fn greet(&mut self, refuse: Option<&Refusal>, out: &mut Vec<u8>) -> Event {
+        match refuse {
+            None => self.write_greeting(out),
+            Some(refusal) => {
+                refusal.write(out);
+                if !refusal.is_permanent() {
+                    self.phase = Phase::Closed;
+                    return Event::Close;
+                }
+                self.state = State::NoService;
+            }
+        }
+        Event::More
+    }
+
+    /// Takes what it can of `bytes`, up to the first event. Call it again with what is left until it answers `More`,
+    /// `Paused` or `Close`.
+    pub fn step(&mut self, bytes: &[u8], now: Tick, policy: &dyn Policy, out: &mut Vec<u8>) -> Step {
+        if self.completed {
+            self.end_transaction();
+        }
+        let mut turn = Turn { bytes, at: 0, now, policy, out };
+        let event = loop {
+            let event = match self.phase {
+                Phase::Command => self.command_phase(&mut turn),
+                Phase::SkipLine => skip_line(&mut self.phase, &mut turn),
+                Phase::Data => self.data_phase(&mut turn),
+                Phase::DataInsert => self.insert_phase(),
+                Phase::DataEnd => self.finish_body(turn.out),
+                Phase::Chunk(chunk) => self.chunk_phase(chunk, &mut turn),
+                Phase::Closed => {
+                    turn.at = turn.bytes.len();
+                    Some(self.closing())
+                }
+            };
+            if let Some(event) = event {
+                break event;
+            }
+        };
+        Step { consumed: turn.at, event }
+    }
+
+    /// One verdict on a message: the only one, or in LMTP that of its next accepted recipient. What waited behind it leaves.
+    /// A slot that is owed nothing is ignored.
+    pub fn on_verdict(&mut self, slot: Slot, verdict: Verdict<'_>, now: Tick, out: &mut Vec<u8>) {
+        let options = &self.options;
+        self.replies.settle(slot, out, |out| {
+            replies::write_verdict(verdict, options.profile, &options.fqdn, out);
+        });
+        if self.phase == Phase::Command && self.replies.in_flight() == 0 {
+            self.deadline = now.after(self.options.timers.command);
+        }
+    }
+
+    /// The body being received is refused by its taker: the rest of it is swallowed, `refusal` is its reply, and no further
+    /// event speaks of it. Does nothing when no body is being received.
+    pub fn refuse_content(&mut self, refusal: &Refusal) {
+        if self.begun {
+            self.begun = false;
+            self.failure = Some(Failure::Policy(refusal.clone()));
+        }
+    }
+
+    /// When to call `on_timeout`.
+    pub fn deadline(&self) -> Tick {
+        let in_body = matches!(self.phase, Phase::Data | Phase::DataInsert | Phase::Chunk(_));
+        if in_body {
+            return self.deadline.min(self.rate_deadline());
+        }
+        if self.replies.in_flight() > 0 {
+            // The peer waits for us.
+            return Tick::NEVER;
+        }
+        let between = matches!(self.state, State::NoService | State::Connected | State::Ready);
+        if between { self.deadline.min(self.session_end) } else { self.deadline }
+    }
+
+    /// The content's average rate falls below the least at this instant, unless more comes (M-071).
+    fn rate_deadline(&self) -> Tick {
+        let least = u64::from(self.options.timers.content_bytes_per_second_min);
+        match self.scan.facts().bytes.checked_div(least) {
+            None => Tick::NEVER,
+            Some(seconds) => self.body_began.after(crate::wire::Span::seconds(seconds.saturating_add(60))),
+        }
+    }
+
+    /// Time has passed: 421 and `Close` when the deadline has, `More` otherwise.
+    pub fn on_timeout(&mut self, now: Tick, out: &mut Vec<u8>) -> Event {
+        if now < self.deadline() {
+            return Event::More;
+        }
+        if self.phase != Phase::Closed {
+            self.close_with(Say::TimedOut, out);
+        }
+        self.closing()
+    }
+
+    /// The service goes down: 421 4.3.2 at the next command boundary (M-012). A body being received still reaches its
+    /// verdict. Answers as `step` would.
+    pub fn on_shutdown(&mut self, out: &mut Vec<u8>) -> Event {
+        self.shutting_down = true;
+        match self.phase {
+            Phase::Command | Phase::SkipLine => {
+                self.close_with(Say::ShutDown, out);
+                self.closing()
+            }
+            Phase::Closed => self.closing(),
+            _ => Event::More,
+        }
+    }
+
+    /// The envelope of the transaction: complete at `Message`.
+    pub fn envelope(&self) -> EnvelopeRef<'_> {
+        self.envelope.as_ref()
+    }
+
+    /// Facts about the content: complete at `Message`.
+    pub fn content(&self) -> &ContentFacts {
+        self.scan.facts()
+    }
+
+    /// Facts about the session.
+    pub fn facts(&self) -> &SessionFacts {
+        &self.facts
+    }
+
+    /// What the listener's sessions share.
+    pub fn options(&self) -> &Arc<ServerOptions> {
+        &self.options
+    }
+
+    /// Whether nothing is open and nothing is owed: the connection may be closed without anybody's loss.
+    pub fn idle(&self) -> bool {
+        self.phase == Phase::Command
+            && matches!(self.state, State::NoService | State::Connected | State::Ready)
+            && self.replies.in_flight() == 0
+    }
+
+    /// Messages whose verdict is owed.
+    pub fn in_flight(&self) -> usize {
+        self.replies.in_flight()
+    }
+
+    /// Octets of memory that the session holds beyond its own size.
+    pub fn held_bytes(&self) -> usize {
+        self.envelope.capacity_bytes().saturating_add(self.replies.held_bytes())
+    }
+
+    fn is_full(&self) -> bool {
+        self.replies.in_flight() >= self.options.slots_max as usize || self.replies.held_bytes() > HELD_BYTES_MAX
+    }
+
+    /// Clears the transaction; the session stays greeted (M-052).
+    fn end_transaction(&mut self) {
+        self.completed = false;
+        self.excused = false;
+        self.facts.identified = false;
+        self.envelope.clear();
+        if !matches!(self.state, State::NoService | State::Connected) {
+            self.state = State::Ready;
+        }
+    }
+
+    /// A begun body is void.
+    fn abandon(&mut self) -> Option<Event> {
+        std::mem::take(&mut self.begun).then_some(Event::Discard)
+    }
+
+    fn closing(&mut self) -> Event {
+        if let Some(discard) = self.abandon() {
+            return discard;
+        }
+        if self.replies.in_flight() > 0 { Event::Paused } else { Event::Close }
+    }
+
+    fn close_with(&mut self, say: Say, out: &mut Vec<u8>) {
+        self.say(say, out);
+        self.phase = Phase::Closed;
+    }
+
+    fn say(&mut self, say: Say, out: &mut Vec<u8>) {
+        self.replies.put(say.line(self.options.profile), out);
+    }
+}
+
+/// Discards up to the CRLF; a CR at the end stays for its LF.
+fn skip_line(phase: &mut Phase, turn: &mut Turn<'_>) -> Option<Event> {
+    let rest = turn.rest();
+    if let Some(at) = memchr::memmem::find(rest, b"\r\n") {
+        turn.advance(at.saturating_add(2));
+        *phase = Phase::Command;
+        return None;
+    }
+    let kept = usize::from(rest.last() == Some(&b'\r'));
+    turn.advance(rest.len().saturating_sub(kept));
+    Some(Event::More)
+}
+
+#[cfg(test)]
+mod tests;

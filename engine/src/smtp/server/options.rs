@@ -1,0 +1,189 @@
+//! What a listener's sessions are told once: names, limits, timers, extensions.
+
+use crate::smtp::{Dialect, Profile};
+use crate::wire::{PathLimits, Span};
+
+/// What becomes of a bare LF in the content of DATA (M-044).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BareLf {
+    /// The message is read to its real end and refused.
+    #[default]
+    Reject,
+    /// It becomes CRLF in the content; a bare CR still refuses the message. Departs from RFC 5321 §2.3.8: only for
+    /// listeners that serve an allow-list of clients.
+    Normalize,
+}
+
+/// Which extensions are announced and honoured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extensions {
+    /// RFC 2920.
+    pub pipelining: bool,
+    /// RFC 3030.
+    pub chunking: bool,
+    /// RFC 3030 §3; only with `chunking`.
+    pub binary_mime: bool,
+    /// RFC 1870.
+    pub size: bool,
+    /// RFC 6152.
+    pub eight_bit_mime: bool,
+    /// RFC 2034. The replies carry the codes in any case.
+    pub enhanced_status_codes: bool,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self {
+            pipelining: true,
+            chunking: true,
+            binary_mime: false,
+            size: true,
+            eight_bit_mime: true,
+            enhanced_status_codes: true,
+        }
+    }
+}
+
+/// How long a session waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerTimers {
+    /// For a whole command line (RFC 5321 §4.5.3.2.7; M-071). Octets of an unfinished line do not restart it (F-121).
+    pub command: Span,
+    /// For the next octets of content.
+    pub block: Span,
+    /// From the greeting to the last command accepted outside a transaction; `None` is no limit.
+    pub session: Option<Span>,
+    /// Content must arrive at this average from its second minute on, in octets per second; 0 is no limit (F-122).
+    pub content_bytes_per_second_min: u32,
+}
+
+/// Everything that sessions of one listener share. Built once, shared by `Arc`.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Our fully qualified name: greeting, EHLO, trace.
+    pub fqdn: String,
+    /// What tells this process from every other, in the greeting (M-081); printable, without spaces. Empty: none.
+    pub instance: String,
+    /// Which codes and texts.
+    pub profile: Profile,
+    /// SMTP or LMTP.
+    pub dialect: Dialect,
+    /// Largest message in octets, without trace; 0 is no fixed maximum.
+    pub size_max: u64,
+    /// Recipients of one transaction, at least 100 (RFC 5321 §4.5.3.1.8).
+    pub recipients_max: u32,
+    /// Commands in error that are answered; the next one is answered by 421 and closes (M-018, S-021).
+    pub errors_max: u32,
+    /// Whether a good command forgives the errors before it.
+    pub errors_in_a_row: bool,
+    /// Commands in a row that bring no message nearer (NOOP, RSET, EHLO …) that are answered; then 421 (F-137).
+    pub idle_commands_max: u32,
+    /// Recipients refused in a row that are answered; then 421 (F-138).
+    pub refused_recipients_max: u32,
+    /// Messages whose verdict may be owed at one time.
+    pub slots_max: u32,
+    /// Octets of a command line with CRLF.
+    pub command_line_bytes_max: usize,
+    /// Octets of a line of content without CRLF (M-053).
+    pub text_line_bytes_max: u32,
+    /// Octets of a header section.
+    pub header_bytes_max: u64,
+    /// Fields of a header section.
+    pub header_fields_max: u32,
+    /// Received fields in it; more is a loop (M-080).
+    pub hops_max: u16,
+    /// Lengths of paths.
+    pub paths: PathLimits,
+    /// Bare LF in DATA.
+    pub bare_lf: BareLf,
+    /// Octets right behind EHLO or DATA, before our reply, close the session (M-112).
+    pub strict_pipelining: bool,
+    /// No white space between `FROM:` and `<` (M-021).
+    pub strict_blanks: bool,
+    /// EHLO takes any printable name without a space (M-005).
+    pub odd_ehlo_names: bool,
+    /// Domains without a dot that addresses may have, in lower case (M-028).
+    pub single_label_domains: Vec<String>,
+    /// Announced and honoured.
+    pub extensions: Extensions,
+    /// Waits.
+    pub timers: ServerTimers,
+}
+
+impl ServerOptions {
+    /// The defaults of `profile` for a server named `fqdn`.
+    pub fn new(profile: Profile, fqdn: &str) -> Self {
+        let rfc = Self {
+            fqdn: fqdn.to_owned(),
+            instance: String::new(),
+            profile,
+            dialect: Dialect::Smtp,
+            size_max: 100 << 20,
+            recipients_max: 1_000,
+            errors_max: 20,
+            errors_in_a_row: true,
+            idle_commands_max: 200,
+            refused_recipients_max: 100,
+            slots_max: 64,
+            command_line_bytes_max: 2_048,
+            text_line_bytes_max: 1 << 20,
+            header_bytes_max: 64 << 10,
+            header_fields_max: 1_000,
+            hops_max: 100,
+            paths: PathLimits::RFC,
+            bare_lf: BareLf::Reject,
+            strict_pipelining: true,
+            strict_blanks: false,
+            odd_ehlo_names: false,
+            single_label_domains: if fqdn.contains('.') { Vec::new() } else { vec![fqdn.to_ascii_lowercase()] },
+            extensions: Extensions::default(),
+            timers: ServerTimers {
+                command: Span::minutes(5),
+                block: Span::minutes(3),
+                session: None,
+                content_bytes_per_second_min: 0,
+            },
+        };
+        match profile {
+            Profile::Rfc => rfc,
+            Profile::Exchange => rfc.exchange(),
+            Profile::Bench => rfc.bench(),
+        }
+    }
+
+    /// exchange-transport.md, 5.2 and 7.4.
+    fn exchange(self) -> Self {
+        Self {
+            size_max: 36 << 20,
+            recipients_max: 200,
+            errors_max: 5,
+            errors_in_a_row: false,
+            header_bytes_max: 256 << 10,
+            header_fields_max: 10_000,
+            hops_max: 30,
+            paths: PathLimits::EXCHANGE,
+            odd_ehlo_names: true,
+            timers: ServerTimers {
+                command: Span::minutes(5),
+                block: Span::minutes(5),
+                session: Some(Span::minutes(10)),
+                ..self.timers
+            },
+            ..self
+        }
+    }
+
+    /// As `rfc`, with rates and caps lifted.
+    fn bench(self) -> Self {
+        Self {
+            size_max: 1 << 30,
+            recipients_max: 100_000,
+            errors_max: u32::MAX,
+            idle_commands_max: u32::MAX,
+            refused_recipients_max: u32::MAX,
+            header_bytes_max: 1 << 20,
+            header_fields_max: 100_000,
+            ..self
+        }
+    }
+}

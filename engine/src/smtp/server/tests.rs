@@ -1,0 +1,6 @@
+//! The server session: small stories, the matrix of section 26, and what every byte stream must keep.
+
+mod support;
+
+mod matrix;
+mod stories;

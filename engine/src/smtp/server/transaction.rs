@@ -1,0 +1,256 @@
+//! MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3) with their parameters.
+
+use super::facts::{ClientIdentity, Protocol};
+use super::replies::Say;
+use super::{ServerSession, State, Turn};
+use crate::smtp::command::{Parameter, next_parameter, saturating_number};
+use crate::smtp::xtext;
+use crate::wire::cursor::Cursor;
+use crate::wire::{BodyType, MailboxRef, PathError, Refusal, ReversePathRef};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Longest EHLO name that a front end may pass on, in octets.
+const XHELO_BYTES_MAX: usize = 255;
+
+/// What MAIL's parameters said.
+#[derive(Debug, Default)]
+struct MailParameters {
+    size: Option<u64>,
+    body: Option<BodyType>,
+    address: Option<IpAddr>,
+    name: bool,
+    protocol: Option<Protocol>,
+}
+
+impl ServerSession {
+    pub(super) fn on_mail(&mut self, argument: &[u8], turn: &mut Turn<'_>) {
+        match self.state {
+            State::Ready => {}
+            _ => return self.out_of_order(Say::BadSequence, turn),
+        }
+        let Some(path) = self.path_text(argument, b"FROM:") else { return self.error(Say::BadSyntax, turn) };
+        match self.read_mail(path, turn) {
+            Ok(()) => {
+                self.state = State::Mail;
+                self.served();
+                self.say(Say::SenderOk, turn.out);
+            }
+            Err(no) => {
+                self.envelope.clear();
+                self.refuse(no, turn);
+            }
+        }
+    }
+
+    fn read_mail(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
+        let options = self.options.clone();
+        let rest = self.envelope.read_reverse_path(path, options.paths).map_err(|error| {
+            No::Error(match error {
+                PathError::Syntax => Say::BadSender,
+                PathError::Domain => Say::BadSenderDomain,
+                PathError::NotAscii => Say::Utf8Sender,
+            })
+        })?;
+        let parameters = self.read_mail_parameters(rest).map_err(No::Error)?;
+        if let ReversePathRef::Mailbox(mailbox) = self.envelope.as_ref().reverse_path()
+            && !self.is_qualified(mailbox)
+        {
+            return Err(No::Said(Say::UnqualifiedSender));
+        }
+        let declared = parameters.size.unwrap_or(0);
+        if options.size_max != 0 && declared > options.size_max {
+            return Err(No::Said(Say::TooLarge));
+        }
+        self.envelope.set_body(parameters.body);
+        self.envelope.set_declared_bytes(declared);
+        if let (Some(address), Some(protocol)) = (parameters.address, parameters.protocol) {
+            let identity = &mut self.facts.identity;
+            identity.address = address;
+            identity.protocol = protocol;
+            self.facts.identified = true;
+        }
+        turn.policy.mail(&self.facts, self.envelope.as_ref().reverse_path())?;
+        turn.policy.room(declared)?;
+        Ok(())
+    }
+
+    fn read_mail_parameters(&mut self, mut rest: &[u8]) -> Result<MailParameters, Say> {
+        let extended = self.facts.protocol != Protocol::Smtp;
+        let offered = self.options.extensions;
+        let trusted = self.facts.trusted_front_end;
+        let mut all = MailParameters::default();
+        self.facts.identified = false;
+        while let Some(parameter) = next_parameter(&mut rest).map_err(|_| Say::BadSyntax)? {
+            let is = |keyword: &[u8]| parameter.keyword.eq_ignore_ascii_case(keyword);
+            if !extended {
+                return Err(Say::UnknownParameter);
+            } else if offered.size && is(b"SIZE") {
+                let octets = parameter.value.and_then(saturating_number).ok_or(Say::BadParameter)?;
+                once(&mut all.size, octets)?;
+            } else if offered.eight_bit_mime && is(b"BODY") {
+                let binary = offered.binary_mime && offered.chunking;
+                once(&mut all.body, body_type(parameter, binary)?)?;
+            } else if trusted && is(b"XADDR") {
+                once(&mut all.address, parameter.value.and_then(address).ok_or(Say::BadParameter)?)?;
+            } else if trusted && is(b"XPROTO") {
+                once(&mut all.protocol, parameter.value.and_then(Protocol::named).ok_or(Say::BadParameter)?)?;
+            } else if trusted && is(b"XHELO") {
+                let fresh = !std::mem::replace(&mut all.name, true);
+                if !fresh || !read_name(parameter.value.unwrap_or_default(), &mut self.facts.identity) {
+                    return Err(Say::BadParameter);
+                }
+            } else {
+                return Err(Say::UnknownParameter);
+            }
+        }
+        let half = all.address.is_some() != all.protocol.is_some() || (all.name && all.address.is_none());
+        if half {
+            return Err(Say::BadParameter);
+        }
+        if !all.name {
+            self.facts.identity.ehlo_name.clear();
+        }
+        Ok(all)
+    }
+
+    pub(super) fn on_rcpt(&mut self, argument: &[u8], turn: &mut Turn<'_>) {
+        match self.state {
+            State::Mail | State::Rcpt => {}
+            _ => return self.out_of_order(Say::BadSequence, turn),
+        }
+        let Some(path) = self.path_text(argument, b"TO:") else { return self.error(Say::BadSyntax, turn) };
+        match self.read_rcpt(path, turn) {
+            Ok(()) => {
+                self.envelope.commit();
+                self.state = State::Rcpt;
+                self.refused_recipients = 0;
+                self.idle_commands = 0;
+                self.served();
+                self.say(Say::RecipientOk, turn.out);
+            }
+            Err(no) => {
+                self.envelope.unstage();
+                self.refused_recipients = self.refused_recipients.saturating_add(1);
+                if self.refused_recipients > self.options.refused_recipients_max && !self.facts.trusted_front_end {
+                    self.close_with(Say::TooManyErrors, turn.out);
+                } else {
+                    self.refuse(no, turn);
+                }
+            }
+        }
+    }
+
+    fn read_rcpt(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
+        let mut rest = self.envelope.stage_recipient(path, self.options.paths).map_err(|error| {
+            No::Error(match error {
+                PathError::Syntax => Say::BadRecipient,
+                PathError::Domain => Say::BadRecipientDomain,
+                PathError::NotAscii => Say::Utf8Recipient,
+            })
+        })?;
+        match next_parameter(&mut rest) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(No::Error(Say::UnknownParameter)),
+            Err(_) => return Err(No::Error(Say::BadSyntax)),
+        }
+        if self.envelope.recipient_count() >= self.options.recipients_max {
+            return Err(No::Said(Say::TooManyRecipients));
+        }
+        // Just staged.
+        let Some(recipient) = self.envelope.staged() else { return Err(No::Error(Say::BadRecipient)) };
+        if !self.is_qualified(recipient.mailbox) {
+            return Err(No::Said(Say::UnqualifiedRecipient));
+        }
+        turn.policy.rcpt(&self.facts, self.envelope.as_ref().reverse_path(), recipient)?;
+        Ok(())
+    }
+
+    /// The path behind `FROM:` or `TO:`.
+    fn path_text<'a>(&self, argument: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+        let mut cursor = Cursor::new(argument);
+        if !cursor.eat_ignore_case(prefix) || (cursor.skip_blanks() && self.options.strict_blanks) {
+            return None;
+        }
+        Some(cursor.rest())
+    }
+
+    /// A domain with a dot, a literal, a single label that is ours, or none at all (`postmaster`).
+    fn is_qualified(&self, mailbox: MailboxRef<'_>) -> bool {
+        let domain = mailbox.domain();
+        domain.is_empty()
+            || mailbox.is_literal()
+            || domain.contains(&b'.')
+            || self.options.single_label_domains.iter().any(|name| name.as_bytes() == domain)
+    }
+
+    fn refuse(&mut self, no: No, turn: &mut Turn<'_>) {
+        match no {
+            No::Error(say) => self.error(say, turn),
+            No::Said(say) => {
+                self.excused = true;
+                self.say(say, turn.out);
+            }
+            No::Policy(refusal) => {
+                self.excused = true;
+                self.replies.put_with(turn.out, |out| refusal.write(out));
+            }
+        }
+    }
+}
+
+/// Why MAIL or RCPT was refused.
+enum No {
+    /// The peer's mistake: counted.
+    Error(Say),
+    /// A limit of ours.
+    Said(Say),
+    /// The role's decision.
+    Policy(Refusal),
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        No::Policy(refusal)
+    }
+}
+
+/// Sets what may be said once (M-025).
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Say> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Say::BadParameter),
+    }
+}
+
+fn body_type(parameter: Parameter<'_>, binary_offered: bool) -> Result<BodyType, Say> {
+    let value = parameter.value.ok_or(Say::BadParameter)?;
+    if value.eq_ignore_ascii_case(b"7BIT") {
+        Ok(BodyType::SevenBit)
+    } else if value.eq_ignore_ascii_case(b"8BITMIME") {
+        Ok(BodyType::EightBit)
+    } else if value.eq_ignore_ascii_case(b"BINARYMIME") {
+        if binary_offered { Ok(BodyType::Binary) } else { Err(Say::UnknownParameter) }
+    } else {
+        Err(Say::BadParameter)
+    }
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(value).ok()?;
+    match text.split_at_checked(5) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6:") => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        _ => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+fn read_name(value: &[u8], identity: &mut ClientIdentity) -> bool {
+    identity.ehlo_name.clear();
+    let good = !value.is_empty()
+        && xtext::decode(value, &mut identity.ehlo_name)
+        && identity.ehlo_name.len() <= XHELO_BYTES_MAX
+        && identity.ehlo_name.iter().all(u8::is_ascii_graphic);
+    if !good {
+        identity.ehlo_name.clear();
+    }
+    good
+}

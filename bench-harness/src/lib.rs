@@ -7,10 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod cli;
+pub mod exit;
 pub mod failover;
+pub mod folder;
 pub mod html;
+pub mod interrupt;
 pub mod observe;
 pub mod process;
+pub mod pump;
 pub mod result;
 pub mod stats;
 pub mod timeline;

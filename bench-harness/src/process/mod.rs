@@ -8,6 +8,7 @@
 pub mod child;
 pub mod placement;
 
+use crate::interrupt::Interrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::fs::File;
@@ -33,6 +34,8 @@ pub enum Program {
     Engine,
     /// `ringload send` and `ringload sink`.
     Load,
+    /// The byte pump and its load.
+    Pump,
 }
 
 impl Program {
@@ -41,6 +44,7 @@ impl Program {
         match self {
             Self::Engine => "engine",
             Self::Load => "load",
+            Self::Pump => "pump",
         }
     }
 }
@@ -216,9 +220,9 @@ impl Component {
         self.ready.get(key)?.as_str().map(str::to_owned)
     }
 
-    /// Takes the next line that it wrote to stdout after its readiness, waiting at most `wait`.
-    pub fn line(&self, wait: Duration) -> Option<String> {
-        self.lines.recv_timeout(wait).ok()
+    /// Takes the next line that it wrote to stdout after its readiness, waiting at most `wait` or for an interrupt.
+    pub fn line(&self, wait: Duration, interrupt: &Interrupt) -> Option<String> {
+        interrupt.receive(&self.lines, Instant::now() + wait).ok()
     }
 
     /// How it ended, if it did.

@@ -1,0 +1,206 @@
+//! The command line of `ringbench`.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Whole mail topologies as real processes: load, faults, figures, report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringbench",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        ringbench quickstart\n  \
+        ringbench run hub-hop --size 4k -c 50 -d 10s\n  \
+        ringbench run failover-hub --out results/failover\n  \
+        ringbench pump -c 256 --size 4k\n  \
+        ringbench targets --quick --json\n\n\
+        Exit codes: 0 good, 1 failed or worse than promised, 2 wrong command line, 3 the measurement is not valid, \
+        4 a component failed to start or died."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Front end, two hubs, mailbox delivery and sinks: throughput, latency, two failovers and a report, in a minute.
+    Quickstart(QuickstartArgs),
+    /// Runs a scenario by name.
+    Run(RunArgs),
+    /// Lists the scenarios.
+    List(ListArgs),
+    /// Measures the promises of SPECIFICATION.md on this machine.
+    Targets(TargetsArgs),
+    /// The raw byte pump: what a hop costs without mail.
+    Pump(PumpArgs),
+    /// Prints shell completions.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Prints the manual page.
+    Man,
+    /// A component of a run; started by ringbench itself.
+    #[command(hide = true)]
+    Component(ComponentArgs),
+}
+
+/// What every measurement takes.
+#[derive(Debug, Clone, Args)]
+pub struct OutArgs {
+    /// The result folder; made if it is not there [default: ringbench-results/TIME-NAME].
+    #[arg(long, env = "RINGBENCH_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// One JSON document on stdout; people's text goes to stderr.
+    #[arg(long, env = "RINGBENCH_JSON")]
+    pub json: bool,
+}
+
+/// How the engine is started.
+#[derive(Debug, Clone, Args)]
+pub struct EngineArgs {
+    /// What a 250 means.
+    #[arg(long, env = "RINGBENCH_DURABILITY", value_name = "MODE", default_value = "disk", value_parser = ["none", "os", "disk"])]
+    pub durability: String,
+    /// The I/O driver.
+    #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", default_value = "auto", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
+    pub driver: String,
+    /// Shards (threads) of each engine process.
+    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub shards: u16,
+}
+
+/// `quickstart`.
+#[derive(Debug, Clone, Args)]
+pub struct QuickstartArgs {
+    /// How the engine is started.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Where results go.
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// Mail to replay: a folder of .eml files or an mbox [default: the corpus that this program brings].
+    #[arg(long, env = "RINGBENCH_CORPUS", value_name = "DIR|MBOX")]
+    pub corpus: Option<PathBuf>,
+}
+
+/// `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which scenario; `ringbench list` shows them.
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: String,
+    /// Octets of a message: 4096, 4k, 100k, 1M.
+    #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES")]
+    pub size: Option<String>,
+    /// Connections of the load generator.
+    #[arg(short = 'c', long = "connections", env = "RINGBENCH_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: Option<u32>,
+    /// Open-loop rate, as 500/s; without it a probe finds the highest and half of it is used.
+    #[arg(short = 'r', long = "rate", env = "RINGBENCH_RATE", value_name = "RATE")]
+    pub rate: Option<String>,
+    /// Measured time of the main phase, as 10s.
+    #[arg(short = 'd', long = "duration", env = "RINGBENCH_DURATION", value_name = "DURATION")]
+    pub duration: Option<String>,
+    /// How the engine is started.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Where results go.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// One JSON document on stdout.
+    #[arg(long, env = "RINGBENCH_JSON")]
+    pub json: bool,
+}
+
+/// `targets`.
+#[derive(Debug, Clone, Args)]
+pub struct TargetsArgs {
+    /// Only what fits into a minute; the rest stays unmeasured.
+    #[arg(long, env = "RINGBENCH_QUICK")]
+    pub quick: bool,
+    /// Only the targets whose id contains this.
+    #[arg(long, env = "RINGBENCH_ONLY", value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Where results go.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `pump`.
+#[derive(Debug, Clone, Args)]
+pub struct PumpArgs {
+    /// Connections of the source, each with one frame under way.
+    #[arg(short = 'c', long = "connections", env = "RINGBENCH_CONNECTIONS", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// Octets of a frame: 4096, 4k, 100k.
+    #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES", default_value = "4k")]
+    pub size: String,
+    /// Measured time.
+    #[arg(short = 'd', long = "duration", env = "RINGBENCH_DURATION", value_name = "DURATION", default_value = "5s")]
+    pub duration: String,
+    /// How the pump is started.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Where its log stands while it runs, and its results.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `component`.
+#[derive(Debug, Clone, Args)]
+pub struct ComponentArgs {
+    /// Dies with this process.
+    #[arg(long)]
+    pub parent: u32,
+    /// The cores it may run on.
+    #[arg(long, value_delimiter = ',')]
+    pub cores: Vec<usize>,
+    /// `engine`, `load` or `pump`.
+    pub program: String,
+    /// Its own command line.
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_an_environment_variable_too() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            for option in
+                command.get_arguments().filter(|a| a.get_long().is_some_and(|l| l != "help" && l != "version"))
+            {
+                let name = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                assert!(name.starts_with("RINGBENCH_"), "{} {}", command.get_name(), option.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_component_keeps_its_own_options() {
+        let line = "ringbench component --parent 7 --cores 0,1 engine -- run --role hub --help";
+        let cli = Cli::try_parse_from(line.split(' ')).expect("our own line");
+        let Command::Component(component) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((component.cores, component.program.as_str()), (vec![0, 1], "engine"));
+        assert_eq!(component.args, ["run", "--role", "hub", "--help"]);
+    }
+}

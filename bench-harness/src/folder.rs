@@ -1,0 +1,88 @@
+//! The result folder: made fresh or taken as given, with a place for what a run leaves behind only while it runs.
+
+use anyhow::Context;
+use serde::Serialize;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A result folder.
+#[derive(Debug)]
+pub struct ResultFolder {
+    path: PathBuf,
+    scratch: tempfile::TempDir,
+}
+
+impl ResultFolder {
+    /// Makes `asked`, or a new one named after the time and `name` below `ringbench-results`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make(asked: Option<&Path>, name: &str) -> anyhow::Result<Self> {
+        let path = match asked {
+            Some(path) => path.to_owned(),
+            None => {
+                let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+                Path::new("ringbench-results").join(format!("{now}-{name}"))
+            }
+        };
+        std::fs::create_dir_all(&path).with_context(|| format!("making the result folder {}", path.display()))?;
+        let scratch = tempfile::Builder::new()
+            .prefix(".running-")
+            .tempdir_in(&path)
+            .with_context(|| format!("the result folder {} cannot be written to", path.display()))?;
+        Ok(Self { path, scratch })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Spools and other data of the run: gone when this value is.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Writes a file of it, whole or not at all.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, name: &str, text: &[u8]) -> anyhow::Result<()> {
+        let (there, new) = (self.path.join(name), self.scratch.path().join("new-file"));
+        let write = || -> std::io::Result<()> {
+            File::create(&new)?.write_all(text)?;
+            std::fs::rename(&new, &there)
+        };
+        write().with_context(|| format!("writing {}", there.display()))
+    }
+
+    /// Writes `value` as JSON.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(value).context("a result as JSON")?;
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_needs_only_while_it_runs_is_gone_afterwards() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let wanted = root.path().join("a/b");
+        let folder = ResultFolder::make(Some(&wanted), "x").expect("made");
+        std::fs::write(folder.scratch().join("spool"), b"x").expect("scratch");
+        folder.write("timeline.csv", b"a,b\n").expect("written");
+        folder.write("timeline.csv", b"c\n").expect("written again");
+        drop(folder);
+        let left: Vec<_> = std::fs::read_dir(&wanted).expect("kept").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["timeline.csv"]);
+        assert_eq!(std::fs::read(wanted.join("timeline.csv")).expect("kept"), b"c\n");
+    }
+}

@@ -1,0 +1,150 @@
+//! `ringbench pump`: the raw byte pump, the floor that a hub is compared with. It receives, commits and sends on the same
+//! octets without mail (engine::shell::pump has the data path); here are its processes and its measurement.
+//!
+//! The relay is one process on the engine's cores; source and sink are one process on the load's.
+
+mod component;
+
+pub use component::main as component_main;
+
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::observe::process::{Usage, usage};
+use crate::process::placement::Placement;
+use crate::process::{Component, ComponentError, Program, Spec};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+/// What to pump.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PumpPlan {
+    /// Connections of the source.
+    pub connections: usize,
+    /// Octets of a frame.
+    pub frame_bytes: usize,
+    /// Measured time, behind a warm-up of a fifth of it.
+    pub seconds: f64,
+    /// `none`, `os` or `disk`.
+    pub durability: String,
+    /// As `--driver` spells it.
+    pub driver: String,
+    /// Threads of the relay.
+    pub shards: usize,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PumpFigures {
+    /// Frames answered per second.
+    pub rate_per_s: f64,
+    /// User and system time of the relay for each.
+    pub relay_cpu_us: f64,
+    /// Of source and sink together.
+    pub load_cpu_us: f64,
+    /// Time from sending a frame to its answer, microseconds.
+    pub latency_us: crate::result::Quantiles,
+    /// The driver in use.
+    pub driver: String,
+    /// What an answer meant.
+    pub durability: String,
+    /// Frames counted.
+    pub frames: u64,
+}
+
+/// What the source process prints when it is done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SourceReport {
+    latency_us: crate::result::Quantiles,
+}
+
+/// A mark that the source process prints: frames answered so far, at the end of warm-up and of the measured time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Mark {
+    answered: u64,
+    at_us: u64,
+}
+
+/// Runs the pump once. `folder` takes its log (removed afterwards) and its processes' stderr.
+///
+/// # Errors
+/// A component does not start or dies, or the folder cannot be used.
+pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Result<PumpFigures> {
+    let placement = Placement::here(plan.shards);
+    let data = tempfile::Builder::new().prefix("pump-").tempdir_in(folder).context("making the pump's folder")?;
+    let (relay_at, sink_at) = (free_port()?, free_port()?);
+    let load = Spec {
+        name: "pump-load".into(),
+        program: Program::Pump,
+        cores: placement.load,
+        args: load_args(plan, relay_at, sink_at),
+    };
+    let relay = Spec {
+        name: "pump".into(),
+        program: Program::Pump,
+        cores: placement.engine,
+        args: relay_args(plan, relay_at, sink_at, data.path()),
+    };
+    // The sink listens before the relay connects; the source waits for the relay.
+    let mut load = Component::start(&load, folder)?;
+    let mut relay = Component::start(&relay, folder)?;
+    let began = await_line::<Mark>(&mut load, plan, interrupt)?;
+    let before = (usage(relay.pid()), usage(load.pid()));
+    let ended = await_line::<Mark>(&mut load, plan, interrupt)?;
+    let after = (usage(relay.pid()), usage(load.pid()));
+    let report: SourceReport = await_line(&mut load, plan, interrupt)?;
+    if let Some(death) = relay.death() {
+        return Err(death.into());
+    }
+    let frames = ended.answered - began.answered;
+    let per_frame =
+        |before: Option<Usage>, after: Option<Usage>| Some(after?.cpu_us_since(&before?) as f64 / frames.max(1) as f64);
+    Ok(PumpFigures {
+        rate_per_s: frames as f64 * 1e6 / (ended.at_us - began.at_us).max(1) as f64,
+        relay_cpu_us: per_frame(before.0, after.0).context("the relay's CPU time cannot be read")?,
+        load_cpu_us: per_frame(before.1, after.1).context("the source's CPU time cannot be read")?,
+        latency_us: report.latency_us,
+        driver: relay.said("driver").unwrap_or_default(),
+        durability: plan.durability.clone(),
+        frames,
+    })
+}
+
+fn relay_args(plan: &PumpPlan, listen: SocketAddr, sink: SocketAddr, folder: &Path) -> Vec<String> {
+    let mut args = ["relay", "--listen", &listen.to_string(), "--sink", &sink.to_string()].map(str::to_owned).to_vec();
+    args.extend(["--size".into(), plan.frame_bytes.to_string(), "--durability".into(), plan.durability.clone()]);
+    args.extend(["--driver".into(), plan.driver.clone(), "--shards".into(), plan.shards.to_string()]);
+    args.extend(["--folder".into(), folder.display().to_string()]);
+    args
+}
+
+fn load_args(plan: &PumpPlan, target: SocketAddr, sink: SocketAddr) -> Vec<String> {
+    let mut args = ["load", "--target", &target.to_string(), "--listen", &sink.to_string()].map(str::to_owned).to_vec();
+    args.extend(["--size".into(), plan.frame_bytes.to_string(), "-c".into(), plan.connections.to_string()]);
+    args.extend(["--seconds".into(), plan.seconds.to_string(), "--driver".into(), plan.driver.clone()]);
+    args
+}
+
+fn await_line<T: for<'a> Deserialize<'a>>(
+    load: &mut Component,
+    plan: &PumpPlan,
+    interrupt: &Interrupt,
+) -> anyhow::Result<T> {
+    let patience = Duration::from_secs_f64(plan.seconds * 2.0 + 20.0);
+    let Some(line) = load.line(patience, interrupt) else {
+        if interrupt.asked() {
+            return Err(Interrupted.into());
+        }
+        load.wait(Duration::from_secs(1));
+        let silent = ComponentError::Silent { name: load.name().to_owned(), waited: patience, tail: String::new() };
+        return Err(load.death().unwrap_or(silent).into());
+    };
+    serde_json::from_str(&line).with_context(|| format!("the pump's source said `{line}`"))
+}
+
+/// A port of loopback that was free a moment ago: shards that share a port need its number beforehand.
+fn free_port() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
+    Ok(listener.local_addr()?)
+}

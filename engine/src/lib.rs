@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod io;
+pub mod queue;
 pub mod settings;
 pub mod shell;
 pub mod smtp;

@@ -1,0 +1,322 @@
+//! Queues: what waits for which next hop, when it leaves, by which host, over how many connections.
+//!
+//! [`Queues`] is one shard's. It owns no socket, no clock and no content: the shell tells it what happened and when, and
+//! it answers what to do. One queue per next hop; trouble with one is invisible to the others.
+//!
+//! ```text
+//!  enqueue ─► Waiting ──take/lend──► Sending ──finish──► gone (all recipients settled)
+//!               ▲  ▲                    │ ├─ Deferred ──► Deferred ─(its own retry time)─┐
+//!               │  │                    │ └─ some settled ─► Settling ─(settle durable)──┤
+//!               │  └── NotAttempted, first break: at the head again ◄────────────────────┘
+//! ```
+//! The shell's side of the contract:
+//! - After anything was told, call [`Queues::next_action`] until it answers `None`, and do what it says: open a connection,
+//!   wake one to take messages, close one.
+//! - A connection that has room calls [`Queues::take`]; each message taken ends by exactly one [`Queues::finish`], after any
+//!   [`Queues::recipient`] that were answered on their own. When [`Fate::AwaitsSettle`] comes back, call
+//!   [`Queues::settle_is_durable`] once the outcomes are on disk (M-102).
+//! - A connection that ends reports its unfinished messages first, then [`Queues::closed`], with no `next_action` between.
+//! - Call [`Queues::on_timer`] when [`Queues::next_timer`] has come. Every wait hangs on it (I-8).
+//!
+//! Bounds: 64 octets a message and next hop, and 4 while it waits for its own retry; at most two attempts at once on a
+//! host not known to live; caps of connections per destination and in sum; half of the sum at most for hosts not known to
+//! live. Nothing is allocated per message in steady state: slabs grow by pages and are kept.
+//!
+//! Conformance: M-087, M-091, M-098, M-101, M-102; F-060 to F-065, F-072, F-089, F-091 to F-093.
+
+mod concurrency;
+mod destination;
+mod entry;
+mod health;
+mod lane;
+mod link;
+mod options;
+mod outcome;
+mod recipients;
+mod retry;
+mod scheduler;
+mod status;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use destination::{HopId, Totals};
+pub use entry::{EntryId, Priority};
+pub use health::Cause;
+pub use link::ConnId;
+pub use options::Options;
+pub use outcome::{Fate, Outcome, RecipientOutcome};
+pub use recipients::Members;
+pub use retry::Ladder;
+pub use scheduler::{Action, Room, Taken};
+pub use status::{HopStatus, HostStatus, Status};
+
+use crate::wire::{HostAddress, NextHopKey, Tick};
+use destination::Hop;
+use entry::{Entries, NONE, State, flag};
+use health::Host;
+use link::Links;
+use recipients::Wide;
+use scheduler::Scheduler;
+use slab::Slab;
+use std::collections::BTreeMap;
+use timers::Heap;
+
+/// A message for one next hop, as it enters its queue.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEntry<'a> {
+    /// Its record on disk.
+    pub record: u64,
+    /// The recipients that go to this hop, as a bitmap over their indexes in the record: bit `i % 64` of word `i / 64`.
+    pub recipients: &'a [u64],
+    /// Octets of trace headers and content.
+    pub bytes: u64,
+    /// Wall clock of its receipt, in seconds since 1970.
+    pub received: u32,
+    /// Its priority.
+    pub priority: Priority,
+    /// The caller's handle of its content in memory, if it is there.
+    pub content: Option<u32>,
+}
+
+/// What an attempt leaves for later, by recipient.
+#[derive(Debug, Default)]
+struct Note {
+    /// Deferred by their own 4yz: wait for the message's retry.
+    put_off: u32,
+    /// For a further transaction at once.
+    rest: u32,
+}
+
+/// All queues of one shard.
+#[derive(Debug)]
+pub struct Queues {
+    options: Options,
+    entries: Entries,
+    wide: Wide,
+    notes: Slab<Note>,
+    hops: Vec<Hop>,
+    free_hops: Vec<u32>,
+    by_key: BTreeMap<NextHopKey, u32>,
+    links: Links,
+    retries: Heap,
+    hop_timers: Heap,
+    scheduler: Scheduler,
+}
+
+impl Queues {
+    /// Empty queues.
+    pub fn new(options: Options) -> Self {
+        let scheduler = Scheduler::new(&options);
+        Self {
+            options,
+            entries: Entries::new(),
+            wide: Wide::default(),
+            notes: Slab::new(),
+            hops: Vec::new(),
+            free_hops: Vec::new(),
+            by_key: BTreeMap::new(),
+            links: Links::new(),
+            retries: Heap::default(),
+            hop_timers: Heap::default(),
+            scheduler,
+        }
+    }
+
+    /// Takes over a new set of next hops, in the order of a routing snapshot; `ids` is filled with their ids in that order.
+    ///
+    /// Queues keep their messages and hosts their health; a host that is gone finishes what it has under way. The queue of
+    /// a next hop that is gone goes on with its last hosts until it is empty, or until [`Queues::requeue`] moves its
+    /// messages.
+    pub fn install<'a>(
+        &mut self,
+        hops: impl IntoIterator<Item = (&'a NextHopKey, &'a [HostAddress])>,
+        now: Tick,
+        ids: &mut Vec<HopId>,
+    ) {
+        ids.clear();
+        self.hops.iter_mut().for_each(|hop| hop.pinned = false);
+        for (key, hosts) in hops {
+            let index = self.hop_for(key, now);
+            self.hops[index as usize].pinned = true;
+            self.set_hosts(index, hosts);
+            self.mark(index);
+            ids.push(HopId(index));
+        }
+        for index in 0..self.hops.len() {
+            let hop = &self.hops[index];
+            if hop.live && !hop.pinned {
+                self.mark(u32::try_from(index).expect("hops are named by 32 bits"));
+            }
+        }
+    }
+
+    fn hop_for(&mut self, key: &NextHopKey, now: Tick) -> u32 {
+        if let Some(&index) = self.by_key.get(key) {
+            return index;
+        }
+        let hop = Hop::new(key.clone(), &self.options, now);
+        let index = match self.free_hops.pop() {
+            Some(index) => {
+                self.hops[index as usize] = hop;
+                index
+            }
+            None => {
+                self.hops.push(hop);
+                u32::try_from(self.hops.len() - 1).expect("hops are named by 32 bits")
+            }
+        };
+        self.by_key.insert(key.clone(), index);
+        index
+    }
+
+    fn set_hosts(&mut self, index: u32, hosts: &[HostAddress]) {
+        let hop = &mut self.hops[index as usize];
+        for host in &mut hop.hosts {
+            host.retired = !hosts.iter().any(|at| at.address == host.at.address);
+        }
+        for &at in hosts {
+            if let Some(host) = hop.hosts.iter_mut().find(|host| host.at.address == at.address) {
+                host.at = at;
+                continue;
+            }
+            let new = Host::new(at, self.options.host_window_start);
+            match hop.hosts.iter_mut().find(|host| host.retired && host.is_unused()) {
+                Some(slot) => *slot = new,
+                None => hop.hosts.push(new),
+            }
+        }
+        self.close_idle_of_retired(index);
+    }
+
+    /// Puts a message behind all others of its priority. At least one recipient must be in the set.
+    pub fn enqueue(&mut self, hop: HopId, new: NewEntry<'_>, now: Tick) -> EntryId {
+        assert!(self.hops[hop.0 as usize].live, "messages enter queues that exist");
+        assert!(!recipients::is_empty(new.recipients), "an entry has recipients");
+        let index = self.entries.allocate();
+        let wide = new.recipients.len() > 1;
+        let bits = match wide {
+            true => u64::from(self.wide.insert(new.recipients)),
+            false => new.recipients[0],
+        };
+        let entry = &mut self.entries[index];
+        entry.record = new.record;
+        entry.recipients = bits;
+        entry.received = new.received;
+        entry.bytes = u32::try_from(new.bytes).unwrap_or(u32::MAX);
+        entry.hop = hop.0;
+        entry.content = new.content.unwrap_or(NONE);
+        entry.flags = new.priority as u8 | if wide { flag::WIDE } else { 0 };
+        let hop_state = &mut self.hops[hop.0 as usize];
+        hop_state.push_back(&mut self.entries, index);
+        hop_state.totals.enqueued += 1;
+        hop_state.used = now;
+        self.mark(hop.0);
+        self.entries.id(index)
+    }
+
+    /// Takes a message that is not being sent out of its queue; `false` when it is being sent, or gone.
+    pub fn remove(&mut self, id: EntryId, now: Tick) -> bool {
+        let Some(index) = self.unqueue(id) else { return false };
+        self.release(index, now);
+        true
+    }
+
+    /// Moves a message that is not being sent behind all others of another queue; `false` when it is being sent, or gone.
+    pub fn requeue(&mut self, id: EntryId, hop: HopId, now: Tick) -> bool {
+        let Some(index) = self.unqueue(id) else { return false };
+        let from = self.entries[index].hop;
+        self.hops[from as usize].used = now;
+        self.mark(from);
+        self.entries[index].hop = hop.0;
+        let to = &mut self.hops[hop.0 as usize];
+        to.push_back(&mut self.entries, index);
+        to.used = now;
+        self.mark(hop.0);
+        true
+    }
+
+    /// The messages of queues that no installed route names, for routing them again: the first that waits, if any.
+    pub fn first_orphan(&self) -> Option<EntryId> {
+        let mut orphaned = self.hops.iter().filter(|hop| hop.live && !hop.pinned);
+        orphaned.find_map(Hop::first).map(|index| self.entries.id(index))
+    }
+
+    /// A message's record, octets and content handle, as long as it is queued.
+    pub fn find(&self, id: EntryId) -> Option<Taken> {
+        self.entries.find(id).map(|index| self.taken(index))
+    }
+
+    /// Notes that a message's content is in memory now, under this handle, or no longer; the handle it had before.
+    pub fn set_content(&mut self, id: EntryId, content: Option<u32>) -> Option<u32> {
+        let index = self.entries.find(id)?;
+        let before = std::mem::replace(&mut self.entries[index].content, content.unwrap_or(NONE));
+        (before != NONE).then_some(before)
+    }
+
+    /// When memory is short: forgets the content handles of up to `most` waiting messages, those that leave last first, and
+    /// hands each to `drop`. Returns how many.
+    pub fn shed_content(&mut self, most: usize, mut drop: impl FnMut(u32)) -> usize {
+        let mut shed = 0;
+        for hop in self.hops.iter().filter(|hop| hop.live) {
+            for priority in Priority::ALL.iter().rev() {
+                let mut at = hop.lanes[*priority as usize].tail;
+                while at != NONE && shed < most {
+                    let entry = &mut self.entries[at];
+                    if entry.content != NONE {
+                        drop(std::mem::replace(&mut entry.content, NONE));
+                        shed += 1;
+                    }
+                    at = entry.prev;
+                }
+            }
+        }
+        shed
+    }
+
+    /// The unsettled recipients that this attempt offers, and for which its end will speak: all but those whose own
+    /// answer was told by [`Queues::recipient`], ascending.
+    pub fn recipients(&self, id: EntryId) -> Members<'_> {
+        let index = self.entries.find(id).expect("recipients are asked of messages being sent");
+        self.offered(index)
+    }
+
+    fn offered(&self, index: u32) -> Members<'_> {
+        let entry = &self.entries[index];
+        let (put_off, rest) = match self.notes.get(entry.place as usize) {
+            Some(note) if !matches!(entry.state, State::Deferred | State::Free) => {
+                (self.wide.words(note.put_off), self.wide.words(note.rest))
+            }
+            _ => (&[][..], &[][..]),
+        };
+        Members::new(entry.words(&self.wide), put_off, rest)
+    }
+
+    /// Takes a message out of whatever list or heap it is in.
+    fn unqueue(&mut self, id: EntryId) -> Option<u32> {
+        let index = self.entries.find(id)?;
+        let hop = &mut self.hops[self.entries[index].hop as usize];
+        match self.entries[index].state {
+            State::Waiting => hop.remove_waiting(&mut self.entries, index),
+            State::Deferred => {
+                self.retries.remove(&mut self.entries, index);
+                hop.deferred -= 1;
+            }
+            State::Sending | State::Settling | State::Free => return None,
+        }
+        Some(index)
+    }
+
+    fn release(&mut self, index: u32, now: Tick) {
+        self.drop_note(index);
+        let entry = &self.entries[index];
+        if entry.has(flag::WIDE) {
+            self.wide.remove(entry.wide_index());
+        }
+        let hop = entry.hop;
+        self.hops[hop as usize].used = now;
+        self.entries.release(index);
+        self.mark(hop);
+    }
+}

@@ -1,0 +1,115 @@
+//! What an operator may set about queues, with the values of the three profiles.
+
+use super::retry::Ladder;
+use crate::wire::Span;
+
+/// Settings of one shard's queues. Caps are per shard: [`Options::share_of`] divides a server's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Waits of a queue whose hosts all failed (`exchange-transport.md` 4; M-096).
+    pub queue_ladder: Ladder,
+    /// Waits of a message by its own 4yz.
+    pub message_ladder: Ladder,
+    /// How long a dead host is left alone while others of its next hop work; also what halves the memory of a slow one.
+    pub probe_wait: Span,
+    /// How long a connection attempt may take.
+    pub connect_wait: Span,
+    /// The same when another host of the next hop is connected (F-061).
+    pub connect_wait_alternative: Span,
+    /// After so long an unanswered attempt no longer keeps another host from being tried.
+    pub attempt_stagger: Span,
+    /// After so long without work a connection is closed.
+    pub idle_wait: Span,
+    /// An unused queue of a next hop that no route names is forgotten after so long (`QueueMaxIdleTime`).
+    pub queue_idle_wait: Span,
+    /// A host is passed over when its delay exceeds eight times the best host's by more than this.
+    pub slow_tolerance: Span,
+    /// Connections at most, to all destinations.
+    pub connections_max: u32,
+    /// Connections at most, to one destination.
+    pub connections_per_destination: u32,
+    /// Connections to one destination before its answers have shown that it bears more.
+    pub connections_start: u32,
+    /// New connections a minute, to all destinations; `None`: as many as needed (`MaxConnectionRatePerMinute`).
+    pub connections_per_minute: Option<u32>,
+    /// Another connection is worth opening for so many messages waiting or under way.
+    pub work_per_connection: u32,
+    /// A connection is closed after so many messages (`SmtpMaxMessagesPerConnection`).
+    pub messages_per_connection: u32,
+    /// Recipients offered in one transaction (M-098).
+    pub recipients_per_transaction: u32,
+    /// Messages under way to a host that has not answered yet, at most.
+    pub host_window_start: u32,
+    /// Messages under way to one host, at most.
+    pub host_window_max: u32,
+}
+
+impl Options {
+    /// The documented values of the product whose behaviour is kept (`exchange-transport.md` 4).
+    pub fn exchange() -> Self {
+        Self {
+            queue_ladder: Ladder::new(&[(4, Span::minutes(1)), (6, Span::minutes(5))], Span::minutes(10)),
+            message_ladder: Ladder::new(&[], Span::minutes(15)),
+            connections_per_minute: Some(1200),
+            messages_per_connection: 20,
+            ..Self::rfc()
+        }
+    }
+
+    /// The values of RFC 5321 §4.5.4.1 (M-096): two tries within the first hour, then every half an hour, growing to 3 h.
+    pub fn rfc() -> Self {
+        let ladder = Ladder::new(
+            &[(2, Span::minutes(15)), (4, Span::minutes(30)), (4, Span::hours(1)), (4, Span::hours(2))],
+            Span::hours(3),
+        );
+        Self {
+            queue_ladder: ladder.clone(),
+            message_ladder: ladder,
+            probe_wait: Span::seconds(30),
+            connect_wait: Span::seconds(30),
+            connect_wait_alternative: Span::seconds(5),
+            attempt_stagger: Span::millis(250),
+            idle_wait: Span::seconds(15),
+            queue_idle_wait: Span::minutes(3),
+            slow_tolerance: Span::millis(100),
+            connections_max: 1000,
+            connections_per_destination: 20,
+            connections_start: 4,
+            connections_per_minute: None,
+            work_per_connection: 2,
+            messages_per_connection: u32::MAX,
+            recipients_per_transaction: 1000,
+            host_window_start: 64,
+            host_window_max: 65_536,
+        }
+    }
+
+    /// For measuring: caps lifted, waits short (F-091).
+    pub fn bench() -> Self {
+        Self {
+            queue_ladder: Ladder::new(&[(5, Span::millis(200))], Span::seconds(1)),
+            message_ladder: Ladder::new(&[], Span::seconds(1)),
+            probe_wait: Span::millis(500),
+            connect_wait: Span::seconds(5),
+            connect_wait_alternative: Span::seconds(1),
+            attempt_stagger: Span::millis(20),
+            idle_wait: Span::seconds(60),
+            connections_max: 65_536,
+            connections_per_destination: 4096,
+            connections_start: 16,
+            work_per_connection: 16,
+            host_window_start: 1024,
+            ..Self::rfc()
+        }
+    }
+
+    /// One shard's share of these caps, never less than one.
+    pub fn share_of(mut self, shards: u32) -> Self {
+        let share = |cap: u32| cap.div_ceil(shards.max(1)).max(1);
+        self.connections_max = share(self.connections_max);
+        self.connections_per_destination = share(self.connections_per_destination);
+        self.connections_start = share(self.connections_start);
+        self.connections_per_minute = self.connections_per_minute.map(share);
+        self
+    }
+}

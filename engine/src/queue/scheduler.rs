@@ -1,0 +1,710 @@
+//! Who gets the next message, and when a connection is opened or closed.
+//!
+//! A hop whose state changed is *marked*; [`Queues::next_action`] looks at marked hops until nothing more is to be done for
+//! them. For one hop, in this order:
+//!
+//! ```text
+//! in Retry                                      nothing, until its timer
+//! a dead host is due and another is connected   probe it with one connection
+//! more waits than connections were woken for    wake an idle connection of the cheapest host,
+//!                                               else open another if backlog and caps allow it,
+//!                                               else wake the cheapest host's connection that has room
+//! ```
+//! Cheapest = delay x (messages under way + 1), so equal hosts share alike and a slow one gets little; one that is slow
+//! beyond tolerance, dead or doubted gets nothing while a better one is connected.
+
+use super::destination::{Hop, HopId};
+use super::entry::{EntryId, NONE, State};
+use super::health::{Cause, Host, Standing};
+use super::link::{ConnId, Link, Listed, Phase};
+use super::options::Options;
+use super::outcome::{Fate, Outcome};
+use super::{Queues, flag};
+use crate::wire::{HostAddress, Span, Tick};
+use std::collections::VecDeque;
+
+/// What the shell is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Open a connection; report [`Queues::connected`] when its session takes transactions, else [`Queues::closed`].
+    Connect {
+        /// Names it from now on.
+        conn: ConnId,
+        /// For this queue.
+        hop: HopId,
+        /// To this host.
+        host: HostAddress,
+        /// The connection attempt ends then; greeting and EHLO have their own timers.
+        by: Tick,
+    },
+    /// Messages wait for this connection: wake it, so that it calls [`Queues::take`].
+    Feed {
+        /// It is ready and has room.
+        conn: ConnId,
+    },
+    /// Say QUIT and close, within a short time. The queue has forgotten the connection already.
+    Close {
+        /// It has nothing under way.
+        conn: ConnId,
+    },
+}
+
+/// How much a connection takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Messages at most.
+    pub messages: u32,
+    /// Octets at most; the first message is taken whatever its size.
+    pub bytes: u64,
+}
+
+/// A message taken for sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Names it in every report.
+    pub id: EntryId,
+    /// Its record.
+    pub record: u64,
+    /// Octets of trace headers and content, saturating.
+    pub bytes: u32,
+    /// Wall clock of its receipt, in seconds since 1970.
+    pub received: u32,
+    /// The caller's handle of its content, if it is in memory.
+    pub content: Option<u32>,
+    /// Which attempt this is, from 1.
+    pub attempts: u16,
+}
+
+/// The scheduler's own bookkeeping.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    /// Hops to look at.
+    marked: VecDeque<u32>,
+    /// Hops that want a connection and wait for a global cap.
+    starved: VecDeque<u32>,
+    /// Connections to be closed.
+    closing: VecDeque<ConnId>,
+    /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
+    attempts: VecDeque<(Tick, ConnId)>,
+    /// Attempts on hosts not known to live.
+    unproven: u32,
+    serial: u32,
+    rate: Rate,
+}
+
+/// New connections per time: a bucket that holds one second's worth, or one connection.
+#[derive(Debug)]
+struct Rate {
+    /// Between two connections; `None`: no limit.
+    step: Option<Span>,
+    /// The bucket is full at `full_at`, and holds a connection so long before.
+    held: Span,
+    full_at: Tick,
+    /// A hop waits for it.
+    awaited: bool,
+}
+
+impl Rate {
+    fn new(per_minute: Option<u32>) -> Self {
+        let step = per_minute.map(|count| Span(Span::minutes(1).0 / u64::from(count.max(1))));
+        let held = Span(Span::seconds(1).0.saturating_sub(step.map_or(0, |step| step.0)));
+        Self { step, held, full_at: Tick(0), awaited: false }
+    }
+
+    /// When the next connection may be made.
+    fn next(&self) -> Tick {
+        self.full_at - self.held
+    }
+
+    fn take(&mut self, now: Tick) {
+        if let Some(step) = self.step {
+            self.full_at = self.full_at.max(now) + step;
+        }
+    }
+}
+
+impl Scheduler {
+    pub fn new(options: &Options) -> Self {
+        Self {
+            marked: VecDeque::new(),
+            starved: VecDeque::new(),
+            closing: VecDeque::new(),
+            attempts: VecDeque::new(),
+            unproven: 0,
+            serial: 0,
+            rate: Rate::new(options.connections_per_minute),
+        }
+    }
+}
+
+impl Scheduler {
+    fn mark(&mut self, index: u32, hop: &mut Hop) {
+        if !hop.dirty {
+            hop.dirty = true;
+            self.marked.push_back(index);
+        }
+    }
+
+    fn starve(&mut self, index: u32, hop: &mut Hop) {
+        if !hop.starved {
+            hop.starved = true;
+            self.starved.push_back(index);
+        }
+    }
+}
+
+/// Which connections may be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    Idle,
+    Roomy,
+}
+
+impl Queues {
+    /// What to do next. Call it after every report until it answers `None`.
+    pub fn next_action(&mut self, now: Tick) -> Option<Action> {
+        loop {
+            if let Some(conn) = self.scheduler.closing.pop_front() {
+                return Some(Action::Close { conn });
+            }
+            let hop = *self.scheduler.marked.front()?;
+            if let Some(action) = self.step(hop, now) {
+                return Some(action);
+            }
+            self.scheduler.marked.pop_front();
+            self.hops[hop as usize].dirty = false;
+            self.retime(hop, now);
+        }
+    }
+
+    /// A connection's session takes transactions, up to `window` at once (at least one).
+    pub fn connected(&mut self, conn: ConnId, window: u32, now: Tick) {
+        let Some(index) = self.link(conn) else { return };
+        self.end_attempt(index);
+        let link = &mut self.links[index as usize];
+        assert!(matches!(link.phase, Phase::Connecting { .. }), "a connection becomes ready once");
+        link.phase = Phase::Ready;
+        link.since = now;
+        link.window = window.max(1);
+        let hop_index = link.hop;
+        let hop = &mut self.hops[hop_index as usize];
+        if hop.hosts.iter().all(|host| host.standing == Standing::Dead) {
+            hop.limit.restart();
+        }
+        let host = &mut hop.hosts[link.host as usize];
+        host.on_connected();
+        host.ready += 1;
+        // Whoever was given up before is worth another try when this one fails.
+        hop.round += 1;
+        hop.retry_at = Tick::NEVER;
+        self.relist(index, now);
+        self.mark(hop_index);
+    }
+
+    /// A ready connection may have so many transactions under way from now on (a new EHLO, a learned limit).
+    pub fn set_window(&mut self, conn: ConnId, window: u32, now: Tick) {
+        let Some(index) = self.link(conn) else { return };
+        let link = &mut self.links[index as usize];
+        link.window = window.max(1);
+        let hop = link.hop;
+        self.relist(index, now);
+        self.mark(hop);
+    }
+
+    /// A connection is gone, or was never made. `None`: as agreed, with nothing to blame (our QUIT, or its FIN while idle).
+    ///
+    /// Messages not reported before are taken as [`Outcome::Unknown`]. What follows from the cause (M-091): an attempt that
+    /// failed makes its host dead, so that messages leave by the next one at once, and the queue go to Retry when it was the
+    /// last; `PushBack` halves the concurrency; a broken session makes the host doubted, and dead when the next one breaks
+    /// too without an answer.
+    pub fn closed(&mut self, conn: ConnId, cause: Option<Cause>, now: Tick) {
+        let Some(index) = self.link(conn) else { return };
+        while self.links[index as usize].sending.head != NONE {
+            let id = self.entries.id(self.links[index as usize].sending.head);
+            if self.finish(id, Outcome::Unknown, now) == Fate::AwaitsSettle {
+                self.settle_is_overdue(id, now);
+            }
+        }
+        let was_ready = self.links[index as usize].phase == Phase::Ready;
+        let link = self.forget_link(index);
+        let hop = &mut self.hops[link.hop as usize];
+        hop.last_cause = cause.or(hop.last_cause);
+        hop.hosts[link.host as usize].last_cause = cause.or(hop.hosts[link.host as usize].last_cause);
+        match cause {
+            None => {}
+            Some(cause) if was_ready => hop.on_session_failed(&link, cause, &self.options, now),
+            Some(cause) => hop.on_attempt_failed(&link, cause, &self.options, now),
+        }
+        if cause.is_some() && hop.all_failed() && !hop.in_retry() {
+            hop.failures = hop.failures.saturating_add(1);
+            hop.retry_at = now + self.options.queue_ladder.wait(hop.failures);
+        }
+        self.mark(link.hop);
+    }
+
+    /// The host behind a connection is slow by the caller's own measure: it is given one message at a time until it answers.
+    pub fn slow(&mut self, conn: ConnId) {
+        let Some(index) = self.link(conn) else { return };
+        let link = &self.links[index as usize];
+        self.hops[link.hop as usize].hosts[link.host as usize].window = 1;
+        self.mark(link.hop);
+    }
+
+    /// Messages for a ready connection, oldest first within the highest priority, appended to `out`; how many. None when
+    /// nothing waits, or when others should have it: a further `Feed` tells.
+    pub fn take(&mut self, conn: ConnId, room: Room, now: Tick, out: &mut Vec<Taken>) -> usize {
+        let Some(index) = self.link(conn) else { return 0 };
+        let link = &mut self.links[index as usize];
+        let (hop_index, host) = (link.hop, link.host as usize);
+        self.hops[hop_index as usize].promised -= std::mem::take(&mut link.promised);
+        let room = Room { messages: self.fair_share(index, now).min(room.messages), ..room };
+        let count = self.take_some(hop_index, room, index, now, out);
+        let hop = &mut self.hops[hop_index as usize];
+        hop.hosts[host].on_taken(count, now);
+        if hop.queued() > 0 {
+            self.scheduler.mark(hop_index, hop);
+        }
+        let link = &mut self.links[index as usize];
+        link.load += count;
+        link.taken = link.taken.saturating_add(count);
+        self.relist(index, now);
+        count as usize
+    }
+
+    /// Messages that a connection may take now.
+    fn fair_share(&mut self, index: u32, now: Tick) -> u32 {
+        let link = &self.links[index as usize];
+        let hop = &mut self.hops[link.hop as usize];
+        if link.phase != Phase::Ready || hop.suspended {
+            return 0;
+        }
+        if !hop.admits(&hop.hosts[link.host as usize], &self.options, now) {
+            hop.hosts[link.host as usize].window = 1;
+            return 0;
+        }
+        let share = hop.queued().div_ceil(hop.ready().max(1)).max(self.options.work_per_connection);
+        let left = self.options.messages_per_connection.saturating_sub(link.taken);
+        share.min(link.room()).min(left).min(hop.hosts[link.host as usize].room())
+    }
+
+    /// Messages for the hot ring, from where connections of other shards take them; reported as if sent from here. How many.
+    pub fn lend(&mut self, hop: HopId, most: u32, now: Tick, out: &mut Vec<Taken>) -> usize {
+        let room = Room { messages: most, bytes: u64::MAX };
+        self.take_some(hop.0, room, NONE, now, out) as usize
+    }
+
+    /// So many tickets of other shards wait for this queue's connections now.
+    pub fn offered_by_others(&mut self, hop: HopId, count: u32) {
+        self.hops[hop.0 as usize].offered = count;
+        self.mark(hop.0);
+    }
+
+    /// A connection took `count` tickets of other shards: they use its room.
+    pub fn borrowed(&mut self, conn: ConnId, count: u32, now: Tick) {
+        let Some(index) = self.link(conn) else { return };
+        let link = &mut self.links[index as usize];
+        let hop = &mut self.hops[link.hop as usize];
+        hop.promised -= std::mem::take(&mut link.promised);
+        hop.hosts[link.host as usize].on_taken(count, now);
+        link.load += count;
+        link.taken = link.taken.saturating_add(count);
+        self.relist(index, now);
+    }
+
+    /// One borrowed ticket, taken at `taken`, ended so on this connection. Its owner is told elsewhere.
+    pub fn returned(&mut self, conn: ConnId, outcome: Outcome, taken: Tick, now: Tick) {
+        let Some(index) = self.link(conn) else { return };
+        self.unload(index, outcome, taken, now);
+    }
+
+    /// The next time at which [`Queues::on_timer`] must be called.
+    pub fn next_timer(&self) -> Tick {
+        let stagger = self.scheduler.attempts.front().map_or(Tick::NEVER, |&(at, _)| at);
+        let rate = if self.scheduler.rate.awaited { self.scheduler.rate.next() } else { Tick::NEVER };
+        self.retries.next(&self.entries).min(self.hop_timers.next(&self.hops)).min(stagger).min(rate)
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timer(&mut self, now: Tick) {
+        while let Some(index) = self.retries.pop_due(&mut self.entries, now) {
+            self.retry_is_due(index);
+        }
+        while let Some((_, conn)) = self.scheduler.attempts.pop_front_if(|(at, _)| *at <= now) {
+            self.attempt_is_stale(conn);
+        }
+        while let Some(index) = self.hop_timers.pop_due(&mut self.hops, now) {
+            self.hop_is_due(index, now);
+        }
+        if self.scheduler.rate.awaited && self.scheduler.rate.next() <= now {
+            self.scheduler.rate.awaited = false;
+            self.wake_starved();
+        }
+    }
+
+    /// Has [`Queues::next_action`] look at a hop.
+    pub(super) fn mark(&mut self, hop: u32) {
+        self.scheduler.mark(hop, &mut self.hops[hop as usize]);
+    }
+
+    pub(super) fn taken(&self, index: u32) -> Taken {
+        let entry = &self.entries[index];
+        Taken {
+            id: self.entries.id(index),
+            record: entry.record,
+            bytes: entry.bytes,
+            received: entry.received,
+            content: (entry.content != NONE).then_some(entry.content),
+            attempts: entry.attempts,
+        }
+    }
+
+    /// A message's attempt has ended: its connection has room again, and its host has answered or not.
+    pub(super) fn land(&mut self, index: u32, outcome: Outcome, now: Tick) {
+        let entry = &self.entries[index];
+        let (hop, link_index, taken) = (entry.hop, entry.link, entry.when);
+        self.hops[hop as usize].sending -= 1;
+        if link_index != NONE {
+            self.links[link_index as usize].sending.remove(&mut self.entries, index);
+            self.unload(link_index, outcome, taken, now);
+        }
+        self.entries[index].link = NONE;
+        self.mark(hop);
+    }
+
+    /// Closes what a host that is no longer configured keeps open for nothing.
+    pub(super) fn close_idle_of_retired(&mut self, hop: u32) {
+        for host in 0..self.hops[hop as usize].hosts.len() {
+            while self.hops[hop as usize].hosts[host].retired && !self.hops[hop as usize].hosts[host].idle.is_empty() {
+                let index = self.hops[hop as usize].hosts[host].idle.head;
+                self.close(index);
+            }
+        }
+    }
+
+    fn link(&self, conn: ConnId) -> Option<u32> {
+        self.links.get(conn.index as usize).filter(|link| link.serial == conn.serial).map(|_| conn.index)
+    }
+
+    fn conn(&self, index: u32) -> ConnId {
+        ConnId { index, serial: self.links[index as usize].serial }
+    }
+
+    fn take_some(&mut self, hop: u32, room: Room, link: u32, now: Tick, out: &mut Vec<Taken>) -> u32 {
+        let (mut count, mut bytes) = (0, 0u64);
+        while count < room.messages {
+            let Some(index) = self.hops[hop as usize].first() else { break };
+            bytes = bytes.saturating_add(u64::from(self.entries[index].bytes));
+            if count > 0 && bytes > room.bytes {
+                break;
+            }
+            let state = &mut self.hops[hop as usize];
+            state.remove_waiting(&mut self.entries, index);
+            state.sending += 1;
+            let entry = &mut self.entries[index];
+            entry.state = State::Sending;
+            entry.when = now;
+            entry.link = link;
+            entry.attempts = entry.attempts.saturating_add(1);
+            if link != NONE {
+                self.links[link as usize].sending.push_back(&mut self.entries, index);
+            }
+            self.leave_rest(index);
+            out.push(self.taken(index));
+            count += 1;
+        }
+        count
+    }
+
+    /// Recipients beyond what one transaction offers go in a further one (M-098).
+    fn leave_rest(&mut self, index: u32) {
+        let most = self.options.recipients_per_transaction.max(1) as usize;
+        if !self.entries[index].has(flag::WIDE) && most >= 64 {
+            return;
+        }
+        let Some(first) = self.offered(index).nth(most) else { return };
+        let words = self.entries[index].words(&self.wide).len();
+        for recipient in first..words * 64 {
+            if super::recipients::contains(self.entries[index].words(&self.wide), recipient) {
+                self.note_recipient(index, recipient, flag::REST);
+            }
+        }
+    }
+
+    fn unload(&mut self, index: u32, outcome: Outcome, taken: Tick, now: Tick) {
+        let link = &mut self.links[index as usize];
+        link.load -= 1;
+        let hop = &mut self.hops[link.hop as usize];
+        let host = &mut hop.hosts[link.host as usize];
+        if matches!(outcome, Outcome::Delivered | Outcome::Failed | Outcome::Deferred) {
+            // Its turn came when it was taken, or when the one before it was answered.
+            let delay = now.since(taken.max(link.answered));
+            link.answered = now;
+            link.answers = link.answers.saturating_add(1);
+            host.on_answer(delay, &self.options, now);
+            hop.limit.on_answer(delay, now);
+            hop.failures = 0;
+            hop.retry_at = Tick::NEVER;
+        }
+        host.load -= 1;
+        let hop = link.hop;
+        self.relist(index, now);
+        self.mark(hop);
+    }
+
+    /// One thing to do for a hop, if any.
+    fn step(&mut self, hop: u32, now: Tick) -> Option<Action> {
+        let state = &self.hops[hop as usize];
+        if !state.live || state.in_retry() || state.suspended {
+            return None;
+        }
+        let probe = state.host_to_probe(now);
+        let idle = state.waiting() <= state.promised;
+        if let Some(action) = probe.and_then(|host| self.connect(hop, host, now)) {
+            return Some(action);
+        }
+        if idle {
+            return None;
+        }
+        if let Some(action) = self.feed(hop, Feed::Idle, now) {
+            return Some(action);
+        }
+        let host =
+            if self.wants_connection(hop, now) { self.hops[hop as usize].candidate(&self.options, now) } else { None };
+        if let Some(action) = host.and_then(|host| self.connect(hop, host, now)) {
+            return Some(action);
+        }
+        self.feed(hop, Feed::Roomy, now)
+    }
+
+    /// Wakes a connection of the cheapest host that has one of the kind asked for.
+    fn feed(&mut self, hop_index: u32, kind: Feed, now: Tick) -> Option<Action> {
+        let hop = &self.hops[hop_index as usize];
+        let half_life = self.options.probe_wait;
+        let cost = |host: &Host| u128::from(host.delay_us(half_life, now)) * u128::from(host.load + 1);
+        let list = |host: &Host| if kind == Feed::Idle { host.idle } else { host.roomy };
+        let hosts = hop.hosts.iter().filter(|host| !list(host).is_empty() && host.room() > 0);
+        let host =
+            hosts.filter(|host| hop.admits(host, &self.options, now)).min_by_key(|host| (cost(host), host.fed))?;
+        let (index, number) = (list(host).head, self.links[list(host).head as usize].host);
+        let share = hop.waiting().div_ceil(hop.ready().max(1)).max(self.options.work_per_connection);
+        let link = &self.links[index as usize];
+        let promised = link.room().min(host.room()).min(share).max(1);
+        self.unlist(index);
+        self.links[index as usize].promised = promised;
+        let hop = &mut self.hops[hop_index as usize];
+        hop.promised += promised;
+        hop.feeds += 1;
+        hop.hosts[number as usize].fed = hop.feeds;
+        Some(Action::Feed { conn: self.conn(index) })
+    }
+
+    /// Whether the hop's own numbers ask for another connection.
+    fn wants_connection(&mut self, hop: u32, now: Tick) -> bool {
+        let hop = &mut self.hops[hop as usize];
+        let open = hop.ready() + hop.connecting();
+        if open >= self.options.connections_per_destination {
+            return false;
+        }
+        // Connections of hosts that take nothing, and attempts that hang, do not count: others must be tried.
+        let useful: u32 =
+            hop.hosts.iter().filter(|host| hop.admits(host, &self.options, now)).map(|host| host.ready).sum();
+        let fresh: u32 = hop.hosts.iter().map(|host| host.fresh).sum();
+        // Work that is done side by side is spread over all good hosts, so that losing one loses little.
+        let work = hop.waiting() + hop.sending;
+        let desired = work.div_ceil(self.options.work_per_connection.max(1)).max(work.min(hop.equals()));
+        if useful + fresh >= desired {
+            return false;
+        }
+        if useful + fresh >= hop.limit.allowed() {
+            hop.limit.press();
+            return false;
+        }
+        true
+    }
+
+    /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
+    fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
+        let hop = &mut self.hops[hop_index as usize];
+        let unproven = hop.hosts[host_index as usize].standing != Standing::Alive;
+        let max = self.options.connections_max;
+        let full = self.links.len() >= max as usize || (unproven && self.scheduler.unproven >= max.div_ceil(2));
+        let too_early = self.scheduler.rate.next() > now;
+        if full || too_early {
+            self.scheduler.rate.awaited |= too_early;
+            self.scheduler.starve(hop_index, hop);
+            return None;
+        }
+        self.scheduler.rate.take(now);
+        self.scheduler.serial = self.scheduler.serial.wrapping_add(1);
+        self.scheduler.unproven += u32::from(unproven);
+        let link = Link::new(self.scheduler.serial, hop_index, host_index, unproven, now);
+        let conn = ConnId {
+            index: u32::try_from(self.links.insert(link)).expect("bounded by the cap"),
+            serial: self.scheduler.serial,
+        };
+        self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
+        let wait = match hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
+            true => self.options.connect_wait_alternative.min(self.options.connect_wait),
+            false => self.options.connect_wait,
+        };
+        hop.rotation = hop.rotation.wrapping_add(1);
+        hop.totals.connects += 1;
+        let host = &mut hop.hosts[host_index as usize];
+        host.connecting += 1;
+        host.fresh += 1;
+        host.tried = hop.round;
+        if host.standing == Standing::Dead {
+            host.connect_at = now + self.options.probe_wait;
+        }
+        Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
+    }
+
+    /// An attempt has been under way for so long that others are tried beside it.
+    fn attempt_is_stale(&mut self, conn: ConnId) {
+        let Some(index) = self.link(conn) else { return };
+        let link = &mut self.links[index as usize];
+        if link.phase == (Phase::Connecting { fresh: true }) {
+            link.phase = Phase::Connecting { fresh: false };
+            let hop = link.hop;
+            self.hops[hop as usize].hosts[link.host as usize].fresh -= 1;
+            self.mark(hop);
+        }
+    }
+
+    /// Takes a connection out of the counts of attempts.
+    fn end_attempt(&mut self, index: u32) {
+        let link = &self.links[index as usize];
+        let Phase::Connecting { fresh } = link.phase else { return };
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        host.connecting -= 1;
+        host.fresh -= u32::from(fresh);
+        if link.unproven {
+            self.scheduler.unproven -= 1;
+            self.wake_starved();
+        }
+    }
+
+    /// A connection is no more.
+    fn forget_link(&mut self, index: u32) -> Link {
+        self.unlist(index);
+        self.end_attempt(index);
+        let link = self.links.remove(index as usize);
+        let hop = &mut self.hops[link.hop as usize];
+        hop.promised -= link.promised;
+        let host = &mut hop.hosts[link.host as usize];
+        host.load -= link.load;
+        if link.phase == Phase::Ready {
+            host.ready -= 1;
+        }
+        self.wake_starved();
+        link
+    }
+
+    fn close(&mut self, index: u32) {
+        let conn = self.conn(index);
+        let link = self.forget_link(index);
+        self.scheduler.closing.push_back(conn);
+        self.mark(link.hop);
+    }
+
+    fn unlist(&mut self, index: u32) {
+        let link = &mut self.links[index as usize];
+        let listed = std::mem::replace(&mut link.listed, Listed::Nowhere);
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        match listed {
+            Listed::Nowhere => {}
+            Listed::Idle => host.idle.remove(&mut self.links, index),
+            Listed::Roomy => host.roomy.remove(&mut self.links, index),
+        }
+    }
+
+    /// Puts a connection into the list that its load asks for, or closes it when it is spent.
+    fn relist(&mut self, index: u32, now: Tick) {
+        let link = &self.links[index as usize];
+        if link.phase != Phase::Ready || link.promised > 0 {
+            return;
+        }
+        let host = &self.hops[link.hop as usize].hosts[link.host as usize];
+        let spent = link.taken >= self.options.messages_per_connection || host.retired;
+        let wanted = match link.load {
+            0 if spent => return self.close(index),
+            0 => Listed::Idle,
+            _ if !spent && link.room() > 0 => Listed::Roomy,
+            _ => Listed::Nowhere,
+        };
+        if link.listed == wanted {
+            return;
+        }
+        self.unlist(index);
+        let link = &mut self.links[index as usize];
+        link.listed = wanted;
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        match wanted {
+            Listed::Nowhere => {}
+            Listed::Idle => {
+                link.idle_since = now;
+                host.idle.push_front(&mut self.links, index);
+            }
+            Listed::Roomy => host.roomy.push_back(&mut self.links, index),
+        }
+    }
+
+    fn wake_starved(&mut self) {
+        while let Some(hop) = self.scheduler.starved.pop_front() {
+            self.hops[hop as usize].starved = false;
+            self.mark(hop);
+        }
+    }
+
+    /// A hop's timer has come: whatever it was set for is looked at again.
+    fn hop_is_due(&mut self, index: u32, now: Tick) {
+        let hop = &mut self.hops[index as usize];
+        hop.timer = Tick::NEVER;
+        if hop.retry_at <= now {
+            hop.retry_at = Tick::NEVER;
+            hop.retried_at = Some(now);
+            hop.round += 1;
+        }
+        for host in 0..self.hops[index as usize].hosts.len() {
+            self.close_idle(index, host, now);
+        }
+        let hop = &self.hops[index as usize];
+        let unused = !hop.has_messages() && hop.ready() + hop.connecting() == 0;
+        if !hop.pinned && unused && now.since(hop.used) >= self.options.queue_idle_wait {
+            return self.forget_hop(index);
+        }
+        self.mark(index);
+    }
+
+    fn close_idle(&mut self, hop: u32, host: usize, now: Tick) {
+        loop {
+            let oldest = self.hops[hop as usize].hosts[host].idle.tail;
+            if oldest == NONE || now.since(self.links[oldest as usize].idle_since) < self.options.idle_wait {
+                return;
+            }
+            self.close(oldest);
+        }
+    }
+
+    fn forget_hop(&mut self, index: u32) {
+        let hop = &mut self.hops[index as usize];
+        hop.live = false;
+        hop.hosts.clear();
+        self.by_key.remove(&hop.key);
+        self.free_hops.push(index);
+    }
+
+    /// Sets the hop's timer to the earliest thing it waits for. A timer that is set too early only looks once more.
+    fn retime(&mut self, index: u32, now: Tick) {
+        let hop = &self.hops[index as usize];
+        if !hop.live {
+            return;
+        }
+        let at = hop.next_wait(&self.options, &self.links, now);
+        let hop = &mut self.hops[index as usize];
+        if at < hop.timer {
+            hop.timer = at;
+            self.hop_timers.put(&mut self.hops, index);
+        }
+    }
+}

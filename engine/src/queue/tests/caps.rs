@@ -1,0 +1,99 @@
+//! Bounds: connections per destination, in sum, per minute, per life; memory.
+
+use super::super::*;
+use super::world::{Mode, World, host};
+use crate::wire::Span;
+
+#[test]
+fn connections_grow_with_backlog_up_to_the_cap_and_close_when_idle() {
+    let mut world = World::new(Options::rfc(), &[&[1, 2]]);
+    world.window = 1;
+    for number in [1, 2] {
+        world.set(number, Mode::Up(Span::millis(20)));
+    }
+    for _ in 0..2000 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(30));
+    world.assert_nothing_lost();
+    assert_eq!(world.connections_peak, 20, "exchange-transport.md 4: 20 to one destination");
+    world.run_for(Span::minutes(1));
+    assert_eq!(world.queues.connections(), 0);
+}
+
+#[test]
+fn one_message_opens_one_connection() {
+    let mut world = World::new(Options::rfc(), &[&[1, 2, 3]]);
+    world.send(0);
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.connects.len(), 1);
+    world.send(0);
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.connects.len(), 1, "an idle connection takes the next message");
+}
+
+#[test]
+fn the_global_cap_holds_and_the_dead_leave_half_of_it_to_the_living() {
+    let hops: Vec<Vec<u16>> = (1..=100).map(|number| vec![number]).collect();
+    let hops: Vec<&[u16]> = hops.iter().map(Vec::as_slice).collect();
+    let mut world = World::new(Options { connections_max: 20, ..Options::rfc() }, &hops);
+    (1..100).for_each(|number| world.set(number, Mode::Blackhole));
+    // The living destination has shown that it lives.
+    world.send(99);
+    world.run_for(Span::seconds(20));
+    for hop in 0..100 {
+        for _ in 0..10 {
+            world.send(hop);
+        }
+    }
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.delivered_by(100), 11, "F-094: the living one does not wait for the dead");
+    world.run_for(Span::hours(1));
+    assert!(world.connections_peak <= 20);
+    assert!((1..100).all(|number| world.connects_to(number) > 0), "everybody is tried in turn");
+    assert!(world.attempts_peak[&host(1)] <= 2);
+}
+
+#[test]
+fn the_rate_of_new_connections_is_bounded() {
+    let mut world = World::new(Options { connections_per_minute: Some(60), ..Options::rfc() }, &[&[1]]);
+    world.window = 1;
+    world.set(1, Mode::OneEach(Span::millis(1)));
+    for _ in 0..100 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(60));
+    assert!((58..=63).contains(&world.connects.len()), "{}", world.connects.len());
+    world.run_for(Span::seconds(60));
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn a_connection_serves_its_share_of_messages_and_is_replaced() {
+    let mut world = World::new(Options { connections_per_destination: 1, ..Options::exchange() }, &[&[1]]);
+    for _ in 0..100 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(10));
+    world.assert_nothing_lost();
+    assert_eq!(world.connects.len(), 5, "20 messages a connection");
+}
+
+#[test]
+fn f_095_a_long_queue_for_the_dead_costs_64_octets_a_message() {
+    let mut world = World::new(Options::bench(), &[&[1]]);
+    world.set(1, Mode::Refuse);
+    for _ in 0..100_000 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(1));
+    assert!(world.queues.memory_bytes() <= 100_000 * 72, "{}", world.queues.memory_bytes());
+    assert_eq!(world.queues.messages(), 100_000);
+}
+
+#[test]
+fn shares_of_caps_are_never_nothing() {
+    let share = Options::exchange().share_of(64);
+    assert_eq!((share.connections_max, share.connections_per_destination, share.connections_start), (16, 1, 1));
+    assert_eq!(share.connections_per_minute, Some(19));
+}

@@ -1,0 +1,301 @@
+//! Fake hosts and connections around [`Queues`], driven by events in simulated time.
+
+use super::super::*;
+use crate::wire::{DeliveryType, Span};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+/// How a fake host behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Answers each message so long after the one before on the same connection.
+    Up(Span),
+    /// Refuses connections.
+    Refuse,
+    /// Lets connection attempts hang.
+    Blackhole,
+    /// Accepts and never greets; the client gives up after its timer.
+    Mute(Span),
+    /// Answers the first command of each message with 421.
+    PushBack,
+    /// Takes messages and never answers.
+    Stall,
+    /// Answers each message with 4yz.
+    Defer,
+    /// Takes one message, answers it, closes.
+    OneEach(Span),
+    /// Accepts so many connections and refuses more.
+    UpTo(u32, Span),
+}
+
+#[derive(Debug)]
+enum Event {
+    Connected(ConnId),
+    Failed(ConnId, Cause),
+    Answer(ConnId),
+}
+
+#[derive(Debug)]
+struct Conn {
+    host: SocketAddr,
+    ready: bool,
+    held: VecDeque<Taken>,
+}
+
+/// A delivered message: record, when, by whom.
+pub type Delivery = (u64, Tick, SocketAddr);
+
+pub struct World {
+    pub queues: Queues,
+    pub now: Tick,
+    pub hops: Vec<HopId>,
+    pub modes: BTreeMap<SocketAddr, Mode>,
+    pub delivered: Vec<Delivery>,
+    /// Attempts by host.
+    pub connects: Vec<(Tick, SocketAddr)>,
+    /// The most attempts that were under way at once, by host.
+    pub attempts_peak: BTreeMap<SocketAddr, u32>,
+    pub connections_peak: usize,
+    pub window: u32,
+    conns: BTreeMap<ConnId, Conn>,
+    events: BTreeMap<(Tick, u64), Event>,
+    sequence: u64,
+    next_record: u64,
+}
+
+pub fn host(number: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], number))
+}
+
+pub fn key(name: &str) -> NextHopKey {
+    NextHopKey { delivery: DeliveryType::SmartHost, domain: name.into(), connector: "".into() }
+}
+
+impl World {
+    /// One next hop for each list of hosts; every host is up and takes 1 ms per message.
+    pub fn new(options: Options, hops: &[&[u16]]) -> Self {
+        let now = Tick(0) + Span::hours(1);
+        let mut queues = Queues::new(options);
+        let keys: Vec<NextHopKey> = (0..hops.len()).map(|index| key(&format!("hop{index}"))).collect();
+        let hosts: Vec<Vec<HostAddress>> =
+            hops.iter().map(|hosts| hosts.iter().map(|&number| HostAddress::equal(host(number))).collect()).collect();
+        let mut ids = Vec::new();
+        queues.install(keys.iter().zip(hosts.iter().map(Vec::as_slice)), now, &mut ids);
+        let modes = hops.iter().flat_map(|hosts| hosts.iter());
+        World {
+            queues,
+            now,
+            hops: ids,
+            modes: modes.map(|&number| (host(number), Mode::Up(Span::millis(1)))).collect(),
+            delivered: Vec::new(),
+            connects: Vec::new(),
+            attempts_peak: BTreeMap::new(),
+            connections_peak: 0,
+            window: 8,
+            conns: BTreeMap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            next_record: 0,
+        }
+    }
+
+    pub fn set(&mut self, number: u16, mode: Mode) {
+        self.modes.insert(host(number), mode);
+    }
+
+    /// The host dies: its connections break at once, with their messages unanswered, and it refuses new ones.
+    pub fn kill(&mut self, number: u16) {
+        self.set(number, Mode::Refuse);
+        let dead = host(number);
+        let broken: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| conn.host == dead && conn.ready).map(|(&id, _)| id).collect();
+        for id in broken {
+            self.break_connection(id, Cause::Broken);
+        }
+    }
+
+    pub fn send(&mut self, hop: usize) -> u64 {
+        self.next_record += 1;
+        let new = NewEntry {
+            record: self.next_record,
+            recipients: &[1],
+            bytes: 4096,
+            received: 0,
+            priority: Priority::Normal,
+            content: None,
+        };
+        self.queues.enqueue(self.hops[hop], new, self.now);
+        self.act();
+        self.next_record
+    }
+
+    /// Sends one message to the hop every `each`, for `span`.
+    pub fn send_for(&mut self, hop: usize, each: Span, span: Span) {
+        let end = self.now + span;
+        while self.now < end {
+            self.send(hop);
+            self.run_for(each);
+        }
+    }
+
+    pub fn run_for(&mut self, span: Span) {
+        let end = self.now + span;
+        self.act();
+        let mut turns = 0;
+        loop {
+            let event = self.events.keys().next().map_or(Tick::NEVER, |&(at, _)| at);
+            let next = event.min(self.queues.next_timer());
+            if next > end {
+                break;
+            }
+            turns = if next > self.now { 0 } else { turns + 1 };
+            assert!(turns < 100_000, "the world turns without moving at {:?}", self.now);
+            self.now = self.now.max(next);
+            if self.queues.next_timer() <= self.now {
+                self.queues.on_timer(self.now);
+            }
+            if event <= self.now {
+                let (_, event) = self.events.pop_first().expect("seen above");
+                self.happen(event);
+            }
+            self.act();
+        }
+        self.now = end;
+    }
+
+    /// Records delivered at or after `from`.
+    pub fn delivered_since(&self, from: Tick) -> usize {
+        self.delivered.iter().filter(|(_, at, _)| *at >= from).count()
+    }
+
+    pub fn delivered_by(&self, number: u16) -> usize {
+        self.delivered.iter().filter(|(_, _, by)| *by == host(number)).count()
+    }
+
+    pub fn connects_to(&self, number: u16) -> usize {
+        self.connects.iter().filter(|(_, to)| *to == host(number)).count()
+    }
+
+    /// Every record sent was delivered at least once.
+    pub fn assert_nothing_lost(&self) {
+        let seen: BTreeSet<u64> = self.delivered.iter().map(|(record, _, _)| *record).collect();
+        assert_eq!(seen.len() as u64, self.next_record, "every message arrives");
+        assert_eq!(self.queues.messages(), 0);
+    }
+
+    fn after(&mut self, span: Span, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now + span, self.sequence), event);
+    }
+
+    fn act(&mut self) {
+        let mut actions = 0;
+        while let Some(action) = self.queues.next_action(self.now) {
+            actions += 1;
+            assert!(actions < 100_000, "the scheduler comes to rest");
+            match action {
+                Action::Connect { conn, host, by, .. } => self.connect(conn, host.address, by),
+                Action::Feed { conn } => self.feed(conn),
+                Action::Close { conn } => drop(self.conns.remove(&conn).expect("only what is open is closed")),
+            }
+        }
+        self.connections_peak = self.connections_peak.max(self.conns.len());
+    }
+
+    fn connect(&mut self, id: ConnId, host: SocketAddr, by: Tick) {
+        self.connects.push((self.now, host));
+        let open = self.conns.values().filter(|conn| conn.host == host).count() as u32;
+        self.conns.insert(id, Conn { host, ready: false, held: VecDeque::new() });
+        let attempts = self.conns.values().filter(|conn| conn.host == host && !conn.ready).count() as u32;
+        let peak = self.attempts_peak.entry(host).or_default();
+        *peak = attempts.max(*peak);
+        let quick = Span::micros(100);
+        match self.modes[&host] {
+            Mode::Refuse => self.after(quick, Event::Failed(id, Cause::Refused)),
+            Mode::UpTo(most, _) if open >= most => self.after(quick, Event::Failed(id, Cause::Greeting(421))),
+            Mode::Blackhole => self.after(by.since(self.now), Event::Failed(id, Cause::TimedOut)),
+            Mode::Mute(wait) => self.after(wait, Event::Failed(id, Cause::TimedOut)),
+            _ => self.after(quick, Event::Connected(id)),
+        }
+    }
+
+    fn feed(&mut self, id: ConnId) {
+        let room = Room { messages: u32::MAX, bytes: u64::MAX };
+        let mut taken = Vec::new();
+        self.queues.take(id, room, self.now, &mut taken);
+        let Some(conn) = self.conns.get_mut(&id) else { panic!("only open connections are fed") };
+        let was_idle = conn.held.is_empty();
+        conn.held.extend(taken);
+        let mode = self.modes[&conn.host];
+        if !was_idle || conn.held.is_empty() {
+            return;
+        }
+        self.await_answer(id, mode);
+    }
+
+    fn await_answer(&mut self, id: ConnId, mode: Mode) {
+        match mode {
+            Mode::Up(service) | Mode::OneEach(service) | Mode::UpTo(_, service) => {
+                self.after(service, Event::Answer(id))
+            }
+            Mode::Stall | Mode::Mute(_) | Mode::Blackhole => {}
+            Mode::PushBack | Mode::Defer | Mode::Refuse => self.after(Span::micros(100), Event::Answer(id)),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Connected(id) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.ready = true;
+                    self.queues.connected(id, self.window, self.now);
+                }
+            }
+            Event::Failed(id, cause) => {
+                self.conns.remove(&id);
+                self.queues.closed(id, Some(cause), self.now);
+            }
+            Event::Answer(id) => self.answer(id),
+        }
+    }
+
+    fn answer(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let (host, mode) = (conn.host, self.modes[&conn.host]);
+        if mode == Mode::PushBack {
+            return self.break_connection(id, Cause::PushBack);
+        }
+        let Some(first) = conn.held.pop_front() else { return };
+        let outcome = if mode == Mode::Defer { Outcome::Deferred } else { Outcome::Delivered };
+        let fate = self.queues.finish(first.id, outcome, self.now);
+        if outcome == Outcome::Delivered {
+            assert!(matches!(fate, Fate::Gone { .. }));
+            self.delivered.push((first.record, self.now, host));
+        }
+        if matches!(mode, Mode::OneEach(_)) {
+            return self.break_connection(id, Cause::Broken);
+        }
+        self.feed(id);
+        if self.conns.get(&id).is_some_and(|conn| !conn.held.is_empty()) && self.pending_answers(id) == 0 {
+            self.await_answer(id, mode);
+        }
+    }
+
+    fn pending_answers(&self, id: ConnId) -> usize {
+        self.events.values().filter(|event| matches!(event, Event::Answer(at) if *at == id)).count()
+    }
+
+    /// The first message under way was begun, the others not.
+    fn break_connection(&mut self, id: ConnId, cause: Cause) {
+        let conn = self.conns.remove(&id).expect("open");
+        for (at, taken) in conn.held.iter().enumerate().rev() {
+            let outcome = match (at, cause) {
+                (0, Cause::Broken) => Outcome::Unknown,
+                (0, _) => Outcome::Interrupted,
+                _ => Outcome::NotAttempted,
+            };
+            self.queues.finish(taken.id, outcome, self.now);
+        }
+        self.queues.closed(id, Some(cause), self.now);
+    }
+}

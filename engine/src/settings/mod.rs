@@ -5,12 +5,11 @@
 //! No text of a file, no default and no rule is known here: `profile` has the defaults, `config` the rules.
 
 mod mailboxes;
-mod network;
 mod profile;
 
 pub use crate::io::launch::DriverChoice;
+pub use crate::wire::{Network, NetworkError};
 pub use mailboxes::{Mailboxes, Owner};
-pub use network::{Network, NetworkError};
 
 use crate::wire::Span;
 use std::collections::BTreeMap;

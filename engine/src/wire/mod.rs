@@ -14,6 +14,7 @@ pub mod envelope;
 pub(crate) mod mailbox;
 
 mod content;
+mod network;
 mod next_hop;
 pub(crate) mod reply;
 mod status;
@@ -24,6 +25,7 @@ pub use envelope::{BodyType, EnvelopeBuf, EnvelopeError, EnvelopeRef, RecipientR
 pub use mailbox::{
     DOMAIN_BYTES_MAX, Mailbox, MailboxRef, PathError, PathLimits, ReversePathRef, is_domain, is_ehlo_name,
 };
+pub use network::{Network, NetworkError};
 pub use next_hop::{DeliveryType, HostAddress, NextHopKey};
 pub use reply::{REPLY_TEXT_BYTES_MAX, Refusal, Reply, ReplyBuf, ReplyClass};
 pub use status::EnhancedStatus;

@@ -2,10 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chance;
 pub mod corpus;
+pub mod hub;
+pub mod ledger;
 pub mod peers;
 pub mod process;
 pub mod programs;
+pub mod senders;
 pub mod sink;
 pub mod source;
 pub mod talk;

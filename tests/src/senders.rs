@@ -1,0 +1,123 @@
+//! Senders that go on until they are told to stop, whatever happens to the server, and note every answer.
+
+use crate::ledger::{Ledger, content, sender};
+use crate::talk::Talk;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Octets of a chunk of those that send by BDAT.
+const PIECE_BYTES: usize = 20_000;
+
+#[derive(Debug, Default)]
+struct Shared {
+    ledger: Arc<Ledger>,
+    next_id: AtomicU64,
+    stop: AtomicBool,
+    /// Where the server is now; `None` while it is down.
+    server: Mutex<Option<SocketAddr>>,
+    moved: Condvar,
+}
+
+/// A few sending threads. They send by DATA and by BDAT in turn.
+#[derive(Debug)]
+pub struct Senders {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Senders {
+    /// `count` threads that wait for a server.
+    pub fn start(count: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let threads = (0..count).map(|_| {
+            let shared = shared.clone();
+            std::thread::spawn(move || run(&shared))
+        });
+        Self { threads: threads.collect(), shared }
+    }
+
+    /// The server is at `server` now, or down. Only the next connection notices.
+    pub fn aim(&self, server: Option<SocketAddr>) {
+        *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.shared.moved.notify_all();
+    }
+
+    /// What was offered and answered so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Stops after the transactions under way; gives the ledger.
+    ///
+    /// # Panics
+    /// When a sender has panicked.
+    pub fn stop(self) -> Arc<Ledger> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.aim(None);
+        for thread in self.threads {
+            thread.join().expect("a sender does not panic");
+        }
+        self.shared.ledger.clone()
+    }
+}
+
+fn run(shared: &Shared) {
+    let mut repeat = None;
+    while let Some(server) = wait_for_server(shared) {
+        // A connection that breaks is the point of these tests; what it carried is offered again on the next.
+        let _ = one_connection(shared, server, &mut repeat);
+    }
+}
+
+fn wait_for_server(shared: &Shared) -> Option<SocketAddr> {
+    let mut server = shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(at) = *server {
+            return Some(at);
+        }
+        server = shared.moved.wait(server).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn one_connection(shared: &Shared, server: SocketAddr, repeat: &mut Option<u64>) -> io::Result<()> {
+    let connected = Talk::hello(server);
+    if connected.is_err() {
+        forget(shared, server);
+    }
+    let mut talk = connected?;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let id = repeat.take().unwrap_or_else(|| shared.next_id.fetch_add(1, Ordering::Relaxed));
+        let content = content(id);
+        let sent = if id.is_multiple_of(2) {
+            talk.send(&sender(id), &["bob@b.test"], &content)
+        } else {
+            talk.send_in_chunks(&sender(id), &["bob@b.test"], &content, PIECE_BYTES)
+        };
+        match sent {
+            Ok(reply) if reply.is_positive() => shared.ledger.note(id, |offered| offered.acked += 1),
+            Ok(_) => shared.ledger.note(id, |offered| offered.refused += 1),
+            Err(error) => {
+                // It may be durable, and our 250 lost (W2): offered again, as an honest sender does.
+                shared.ledger.note(id, |offered| offered.unknown += 1);
+                *repeat = Some(id);
+                forget(shared, server);
+                return Err(error);
+            }
+        }
+    }
+    talk.say("QUIT").map(drop)
+}
+
+/// Nobody connects there again until the server is said to be somewhere.
+fn forget(shared: &Shared, gone: SocketAddr) {
+    let mut server = shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+    if *server == Some(gone) {
+        *server = None;
+    }
+}

@@ -60,7 +60,11 @@ const ENGINE: &[(&str, &[&str])] = &[
 /// What the crates above may name of those below.
 const ABOVE: &[(&str, &str, &[&str])] = &[
     ("loadgen", "engine", &["wire", "smtp", "shard", "io", "sim", "sys::slice"]),
-    ("bench-harness", "engine", &["wire", "io", "sys::slice", "config", "smtp"]),
+    (
+        "bench-harness",
+        "engine",
+        &["wire", "io", "sys::slice", "smtp", "shell::pump", "settings", "config", "track", "app"],
+    ),
     ("engine", "loadgen", &[]),
     ("engine", "bench_harness", &[]),
     ("loadgen", "bench_harness", &[]),

@@ -13,6 +13,7 @@
 pub mod config;
 pub mod io;
 pub mod queue;
+pub mod route;
 pub mod settings;
 pub mod shell;
 pub mod smtp;

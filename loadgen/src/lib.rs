@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+#[allow(dead_code, reason = "half of it is the sender's")]
+mod clock;
 pub mod correlate;
 pub mod ledger;
+mod local;
 pub mod record;
 pub mod schedule;
 pub mod sink;

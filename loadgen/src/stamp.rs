@@ -2,8 +2,8 @@
 //! (measurement.md, "delivered").
 //!
 //! `rl-RUN-SEQ-BYTES-CRC`, all lower-case hexadecimal: the run (8 digits), the message's number in it, the octets of its
-//! content in DATA form (with a final CRLF), and their CRC-32C (8 digits). The last two let the sink check what arrived
-//! (I-4) without having seen what was sent.
+//! content, and their CRC-32C (8 digits). The last two let the sink check what arrived (I-4) without having seen what was
+//! sent. A content that does not end in CRLF, which DATA has to add, is stamped `rn-` instead.
 
 use std::fmt::Write;
 
@@ -14,10 +14,12 @@ pub struct Stamp {
     pub run: u32,
     /// Its number in the run.
     pub seq: u64,
-    /// Octets of content, the final CRLF included.
+    /// Octets of content as it was sent.
     pub bytes: u64,
     /// CRC-32C of those octets.
     pub crc32c: u32,
+    /// They end in CRLF.
+    pub ends_with_crlf: bool,
 }
 
 /// The longest stamp in octets: below the 64 of a local part (RFC 5321 §4.5.3.1.1).
@@ -27,8 +29,9 @@ const _: () = assert!(STAMP_BYTES_MAX <= 64, "a stamp is a local part");
 impl Stamp {
     /// Appends the local part to `into`; allocates only if `into` has no room for [`STAMP_BYTES_MAX`] octets.
     pub fn write(&self, into: &mut String) {
-        let Self { run, seq, bytes, crc32c } = self;
-        write!(into, "rl-{run:08x}-{seq:x}-{bytes:x}-{crc32c:08x}").expect("a String takes everything");
+        let Self { run, seq, bytes, crc32c, ends_with_crlf } = self;
+        let kind = if *ends_with_crlf { 'l' } else { 'n' };
+        write!(into, "r{kind}-{run:08x}-{seq:x}-{bytes:x}-{crc32c:08x}").expect("a String takes everything");
     }
 
     /// Reads a local part back. `None` for every local part that no stamp writes.
@@ -36,12 +39,17 @@ impl Stamp {
         if local_part.len() > STAMP_BYTES_MAX {
             return None;
         }
-        let mut fields = local_part.strip_prefix(b"rl-")?.split(|&octet| octet == b'-');
+        let (ends_with_crlf, fields) = match local_part.split_at_checked(3)? {
+            (b"rl-", fields) => (true, fields),
+            (b"rn-", fields) => (false, fields),
+            _ => return None,
+        };
+        let mut fields = fields.split(|&octet| octet == b'-');
         let run = u32::try_from(hex(fields.next()?, 8..=8)?).ok()?;
         let seq = hex(fields.next()?, 1..=16)?;
         let bytes = hex(fields.next()?, 1..=16)?;
         let crc32c = u32::try_from(hex(fields.next()?, 8..=8)?).ok()?;
-        fields.next().is_none().then_some(Self { run, seq, bytes, crc32c })
+        fields.next().is_none().then_some(Self { run, seq, bytes, crc32c, ends_with_crlf })
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
         for local in [
             "",
             "rl-",
+            "rm-00000001-1-1-00000000",
             "bob",
             "rl-0000001-1-1-00000000",
             "rl-00000001-1-1-0000000",
@@ -130,8 +139,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stamp_reads_back(run: u32, seq: u64, bytes: u64, crc32c: u32) {
-            let stamp = Stamp { run, seq, bytes, crc32c };
+        fn a_stamp_reads_back(run: u32, seq: u64, bytes: u64, crc32c: u32, ends_with_crlf: bool) {
+            let stamp = Stamp { run, seq, bytes, crc32c, ends_with_crlf };
             let mut local = String::new();
             stamp.write(&mut local);
             prop_assert!(local.len() <= STAMP_BYTES_MAX);

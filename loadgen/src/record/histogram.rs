@@ -46,7 +46,7 @@ impl Times {
 
     /// One more time of `us` microseconds; below one counts as one.
     pub fn record(&mut self, us: u64) {
-        if self.histogram.record(us.max(1)).is_err() {
+        if us > HISTOGRAM_US_MAX || self.histogram.record(us.max(1)).is_err() {
             self.overflowed += 1;
         }
     }
@@ -134,7 +134,7 @@ mod tests {
     fn what_does_not_fit_is_counted_not_clipped() {
         let mut times = Times::new();
         times.record(HISTOGRAM_US_MAX);
-        times.record(HISTOGRAM_US_MAX * 2);
+        times.record(HISTOGRAM_US_MAX + 1);
         times.record(u64::MAX);
         assert_eq!((times.count(), times.overflowed()), (1, 2));
     }

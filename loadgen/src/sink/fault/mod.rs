@@ -35,7 +35,7 @@ pub enum Where {
     Body,
     /// The end of a message: the final dot or the last chunk.
     Eod,
-    /// A BDAT chunk's reply.
+    /// The end of a message that came by BDAT; `any` means `eod` there.
     Bdat,
     /// RSET.
     Rset,
@@ -77,7 +77,7 @@ impl Where {
 
     /// Whether something that happens at `here` is meant.
     pub fn covers(self, here: Where) -> bool {
-        self == here || (self == Where::Any && !matches!(here, Where::Accept | Where::Body | Where::Idle))
+        self == here || (self == Where::Any && !matches!(here, Where::Accept | Where::Body | Where::Bdat | Where::Idle))
     }
 }
 

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(struck("eod:close;every=3;first=2", eod, 10), [2, 5]);
         assert_eq!(struck("eod:close;after=2;every=2;first=1", eod, 10), [3]);
         assert_eq!(struck("any:pause 1s", eod, 4), [0]);
-        assert_eq!(struck("mail:close", eod, 4), []);
+        assert!(struck("mail:close", eod, 4).is_empty());
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         assert!((800..1200).contains(&hits.len()), "{}", hits.len());
         assert_eq!(hits, struck("eod:close;p=0.1;seed=4", eod, 10_000));
         assert_ne!(hits, struck("eod:close;p=0.1;seed=5", eod, 10_000));
-        assert_eq!(struck("eod:close;p=0", eod, 100), []);
+        assert!(struck("eod:close;p=0", eod, 100).is_empty());
         assert_eq!(struck("eod:close;p=1", eod, 3), [0, 1, 2]);
     }
 

@@ -5,13 +5,16 @@
 //! [`ShardDesk::tell`]. What is told while the control plane is stuck and the queue is full comes back to the shard, which
 //! drops it or keeps it: mail goes on (architecture.md, "Control plane").
 
+use super::counters::Tally;
 use super::report::ShardReport;
+use crate::settings::Routing;
 use crate::wire::Span;
+use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Orders that a shard may leave lying.
 pub const ORDERS_MAX: usize = 16;
@@ -78,6 +81,38 @@ pub struct ShardDesk(Arc<Desk>);
 /// The control plane's side.
 #[derive(Clone)]
 pub struct ControlDesk(Arc<Desk>);
+
+/// Everything by which one shard touches the control plane.
+#[derive(Debug)]
+pub struct ShardLink {
+    /// Its counters.
+    pub tally: Tally,
+    /// Its side of its desk.
+    pub desk: ShardDesk,
+    /// Where mail goes; [`Order::Routes`] says that there is a new snapshot.
+    pub routing: Arc<ArcSwap<Routing>>,
+}
+
+/// The links of all shards, for whoever starts their threads: each shard takes its own, once.
+#[derive(Debug, Clone)]
+pub struct Links(Arc<Mutex<Vec<Option<ShardLink>>>>);
+
+impl Links {
+    /// Links in the order of the shards.
+    pub fn new(links: Vec<ShardLink>) -> Links {
+        Links(Arc::new(Mutex::new(links.into_iter().map(Some).collect())))
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The link of shard number `shard`; `None` when there is no such shard or its link was taken.
+    pub fn take(&self, shard: usize) -> Option<ShardLink> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(shard)?.take()
+    }
+}
 
 /// Both sides of a new desk. `wake_control` is called, from the shard's thread, after something was told; it must not wait.
 pub fn desk(wake_control: Arc<dyn Fn() + Send + Sync>) -> (ShardDesk, ControlDesk) {

@@ -1,0 +1,490 @@
+//! The control plane at work: one task that hears everything and owns all its state.
+
+use super::names::Names;
+use super::status::Facts;
+use super::{
+    Control, ControlError, FRESH, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log, metrics,
+    socket,
+};
+use crate::settings::{Routing, Settings};
+use crate::track::counters::Board;
+use crate::track::desk::{ControlDesk, Failure, Notice, Order, Ready};
+use crate::track::report::{Reload, ShardReport, Status};
+use crate::wire::Span;
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// How often the plane looks after what nobody announces.
+const TICK: Duration = Duration::from_millis(200);
+/// People who wait for a status at once.
+const ASKING_MAX: usize = 64;
+/// How long the shards' threads may take to end after the last of them has stopped.
+const JOIN_WAIT: Duration = Duration::from_secs(2);
+
+type Asking = oneshot::Sender<Option<Arc<Status>>>;
+
+struct Plane {
+    settings: Arc<Settings>,
+    /// Whose routes are published: the settings of the start, or of the last reload.
+    routes: Arc<Settings>,
+    reload: Box<dyn FnMut() -> Result<Settings, String> + Send>,
+    version: &'static str,
+    git: Option<&'static str>,
+    board: Board,
+    desks: Vec<ControlDesk>,
+    woken: Arc<Notify>,
+    routing: Arc<ArcSwap<Routing>>,
+    driver: &'static str,
+    began: Instant,
+    state: State,
+    shards: Vec<Shard>,
+    /// Shards that have not been told yet, because their desk was full.
+    untold: Vec<(usize, Order)>,
+    reloads: Reload,
+    names: Option<Names>,
+    names_back: mpsc::Receiver<Names>,
+    names_done: mpsc::Sender<Names>,
+    resolve_at: Instant,
+    gathering: Option<Gathering>,
+    ticket: u64,
+    last: Option<(Instant, Arc<Status>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Starting,
+    Serving,
+    Draining { until: Instant },
+}
+
+#[derive(Debug, Clone, Default)]
+struct Shard {
+    ready: Option<Ready>,
+    stopped: bool,
+}
+
+/// Reports on their way.
+struct Gathering {
+    until: Instant,
+    reports: Vec<Option<ShardReport>>,
+    asking: Vec<Asking>,
+}
+
+/// What the plane heard.
+enum Heard {
+    Desks,
+    Ask(Option<Asking>),
+    End,
+    Hangup,
+    Names(Option<Names>),
+    Tick,
+    Joined(io::Result<()>),
+}
+
+/// Runs a prepared control plane to its end.
+pub(super) fn run(
+    control: Control,
+    driver: &'static str,
+    join: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ready: impl FnOnce(&Serving),
+) -> Result<(), ControlError> {
+    let (joined, join_end) = oneshot::channel();
+    std::thread::Builder::new().name("join".into()).spawn(move || {
+        // Nobody listens any more when the deadline passed first.
+        let _late = joined.send(join());
+    })?;
+    let Control {
+        runtime,
+        settings,
+        reload,
+        version,
+        git,
+        board,
+        desks,
+        woken,
+        routing,
+        names,
+        signals,
+        admin,
+        metrics,
+    } = control;
+    let (names_done, names_back) = mpsc::channel(1);
+    let now = Instant::now();
+    let mut plane = Plane {
+        routes: settings.clone(),
+        shards: vec![Shard::default(); desks.len()],
+        settings,
+        reload,
+        version,
+        git,
+        board,
+        desks,
+        woken,
+        routing,
+        driver,
+        began: now,
+        state: State::Starting,
+        untold: Vec::new(),
+        reloads: Reload::default(),
+        names: Some(names),
+        names_back,
+        names_done,
+        resolve_at: now + RESOLVE_SOON,
+        gathering: None,
+        ticket: 0,
+        last: None,
+    };
+    let (asks, asked) = mpsc::channel(ASKING_MAX);
+    let ended = runtime.block_on(async {
+        if let Some(listener) = admin {
+            tokio::spawn(socket::serve(listener, move || ask(asks.clone())));
+        }
+        let bound = metrics.as_ref().map(|(_, bound)| *bound);
+        if let Some((listener, _)) = metrics {
+            let registry = metrics::registry(plane.board.clone(), plane.facts());
+            tokio::spawn(async move {
+                if let Err(error) = metrics::serve(listener, registry).await {
+                    tracing::error!(cause = "metrics", %error, "metrics ended");
+                }
+            });
+        }
+        plane.live(signals, asked, join_end, bound, ready).await
+    });
+    if let Some(path) = &plane.settings.server.admin {
+        // It may be gone already.
+        let _gone = std::fs::remove_file(path);
+    }
+    runtime.shutdown_background();
+    ended
+}
+
+/// Asks the plane how the server stands; `None` when it is ending.
+async fn ask(asks: mpsc::Sender<Asking>) -> Option<Arc<Status>> {
+    let (sender, answer) = oneshot::channel();
+    asks.send(sender).await.ok()?;
+    answer.await.ok().flatten()
+}
+
+impl Plane {
+    async fn live(
+        &mut self,
+        mut signals: Signals,
+        mut asked: mpsc::Receiver<Asking>,
+        mut joined: oneshot::Receiver<io::Result<()>>,
+        metrics: Option<SocketAddr>,
+        ready: impl FnOnce(&Serving),
+    ) -> Result<(), ControlError> {
+        let mut ready = Some(ready);
+        let mut ends = 0;
+        loop {
+            match self.hear(&mut signals, &mut asked, &mut joined).await {
+                Heard::Desks => self.take_notices()?,
+                Heard::Ask(Some(asking)) => self.asked(asking),
+                Heard::Ask(None) | Heard::Tick => {}
+                Heard::Names(names) => self.resolved(names),
+                Heard::Hangup => self.hangup(),
+                Heard::Joined(result) => return self.joined(result),
+                Heard::End => {
+                    ends += 1;
+                    if ends > 1 {
+                        tracing::warn!("told twice to end: leaving at once, with the mail on disk");
+                        return Err(ControlError::Late(self.running()));
+                    }
+                    self.drain();
+                }
+            }
+            self.look_after();
+            if self.state == State::Starting && self.shards.iter().all(|shard| shard.ready.is_some()) {
+                self.state = State::Serving;
+                if let Some(ready) = ready.take() {
+                    ready(&self.serving(metrics));
+                    notify(&[NotifyState::Ready]);
+                }
+            }
+            if let State::Draining { until } = self.state {
+                if self.running().is_empty() {
+                    return self.join(joined).await;
+                }
+                if Instant::now() >= until {
+                    return Err(ControlError::Late(self.running()));
+                }
+            }
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        signals: &mut Signals,
+        asked: &mut mpsc::Receiver<Asking>,
+        joined: &mut oneshot::Receiver<io::Result<()>>,
+    ) -> Heard {
+        let woken = self.woken.clone();
+        let Signals { terminate, interrupt, hangup } = signals;
+        tokio::select! {
+            biased;
+            () = woken.notified() => Heard::Desks,
+            _ = hangup.recv() => Heard::Hangup,
+            _ = terminate.recv() => Heard::End,
+            _ = interrupt.recv() => Heard::End,
+            result = joined => Heard::Joined(result.unwrap_or_else(|_| Err(io::Error::other("the shards are gone")))),
+            names = self.names_back.recv() => Heard::Names(names),
+            asking = asked.recv(), if !asked.is_closed() => Heard::Ask(asking),
+            () = sleep_until(Instant::now() + TICK) => Heard::Tick,
+        }
+    }
+
+    fn take_notices(&mut self) -> Result<(), ControlError> {
+        for index in 0..self.desks.len() {
+            while let Some(notice) = self.desks.get(index).and_then(ControlDesk::take) {
+                self.notice(index, notice)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, index: usize, notice: Notice) -> Result<(), ControlError> {
+        let Some(shard) = self.shards.get_mut(index) else { return Ok(()) };
+        match notice {
+            Notice::Ready(ready) => shard.ready = Some(ready),
+            Notice::Stopped { left } => {
+                shard.stopped = true;
+                tracing::info!(shard = index, left, "stopped");
+            }
+            Notice::Failed(Failure { usage: true, text }) => return Err(ControlError::Usage(text)),
+            Notice::Failed(Failure { usage: false, text }) => return Err(ControlError::Died(text)),
+            Notice::Report(ticket, report) => self.reported(index, ticket, *report),
+        }
+        Ok(())
+    }
+
+    /// Shards that serve or drain.
+    fn running(&self) -> Vec<usize> {
+        (0..self.shards.len()).filter(|index| self.shards.get(*index).is_some_and(|shard| !shard.stopped)).collect()
+    }
+
+    fn serving(&self, metrics: Option<SocketAddr>) -> Serving {
+        let all = || self.shards.iter().filter_map(|shard| shard.ready.as_ref());
+        let mut listen: Vec<SocketAddr> = Vec::new();
+        for address in all().flat_map(|ready| &ready.listen) {
+            if !listen.contains(address) {
+                listen.push(*address);
+            }
+        }
+        Serving { listen, metrics, driver: self.driver, commit: all().find_map(|ready| ready.commit) }
+    }
+
+    // Ending.
+
+    fn drain(&mut self) {
+        let wait = self.settings.server.drain_wait;
+        tracing::info!(within = %wait, "draining");
+        notify(&[NotifyState::Stopping]);
+        self.state = State::Draining { until: Instant::now() + Duration::from_nanos(wait.0) + STUCK_WAIT };
+        self.tell_all(Order::Drain(Span(wait.0)));
+    }
+
+    /// The threads ended while somebody still should run.
+    fn joined(&mut self, result: io::Result<()>) -> Result<(), ControlError> {
+        self.take_notices()?;
+        match (result, self.running().as_slice(), self.state) {
+            (Err(error), ..) => Err(ControlError::Died(format!("a shard ended: {error}"))),
+            (Ok(()), [], State::Draining { .. }) => Ok(()),
+            (Ok(()), ..) => Err(ControlError::Died("the shards ended by themselves".into())),
+        }
+    }
+
+    async fn join(&self, joined: oneshot::Receiver<io::Result<()>>) -> Result<(), ControlError> {
+        match tokio::time::timeout(JOIN_WAIT, joined).await {
+            Ok(Ok(Err(error))) => Err(ControlError::Died(format!("a shard ended: {error}"))),
+            // All have stopped; a thread that lingers holds nothing that matters.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives `order` to every shard; to one whose desk is full, later.
+    fn tell_all(&mut self, order: Order) {
+        self.untold.retain(|(_, waiting)| *waiting != order);
+        self.untold.extend((0..self.desks.len()).map(|index| (index, order)));
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let desks = &self.desks;
+        self.untold.retain(|(index, order)| desks.get(*index).is_some_and(|desk| desk.order(*order).is_err()));
+    }
+
+    // Routes.
+
+    /// What no event announces: orders not yet given, names to ask for, reports that are late, the log's own account.
+    fn look_after(&mut self) {
+        self.tell();
+        let now = Instant::now();
+        if now >= self.resolve_at {
+            self.resolve();
+        }
+        if self.gathering.as_ref().is_some_and(|gathering| now >= gathering.until) {
+            self.gathered();
+        }
+        log::start(&self.settings.log).say_what_was_left_out_since();
+    }
+
+    fn resolve(&mut self) {
+        // With a round under way, the next one begins when it is back.
+        let Some(names) = self.names.take() else { return };
+        let (settings, done) = (self.routes.clone(), self.names_done.clone());
+        tokio::spawn(async move {
+            // The plane is gone when the process ends.
+            let _ended = done.send(names.ask(settings).await).await;
+        });
+        self.resolve_at = Instant::now() + RESOLVE_EVERY;
+    }
+
+    fn resolved(&mut self, names: Option<Names>) {
+        let Some(names) = names else { return };
+        self.publish(&names);
+        if self.routing.load().unresolved().next().is_some() {
+            self.resolve_at = self.resolve_at.min(Instant::now() + RESOLVE_SOON);
+        }
+        self.names = Some(names);
+    }
+
+    fn publish(&mut self, names: &Names) {
+        let before = self.routing.load_full();
+        let known = |name: &str, port| names.addresses(name, port);
+        let next = Routing::new(&self.routes, known, before.generation + 1);
+        if before.says_the_same(&next) {
+            return;
+        }
+        tracing::info!(generation = next.generation, "new routes");
+        self.routing.store(Arc::new(next));
+        self.tell_all(Order::Routes);
+    }
+
+    /// SIGHUP: the routes of the file as it is now. Anything wrong with it changes nothing (F-177).
+    fn hangup(&mut self) {
+        match (self.reload)() {
+            Ok(fresh) => {
+                let rest_is_same = with_routes_of(&fresh, &self.settings) == *self.settings;
+                if !rest_is_same {
+                    tracing::warn!("only routes are reloaded: what else the file changed needs a restart");
+                }
+                self.routes = Arc::new(with_routes_of(&self.settings, &fresh));
+                self.reloads.done += 1;
+                self.reloads.error = None;
+                tracing::info!("configuration reloaded");
+                // New names are asked for before anybody is sent to them; known ones stand at once.
+                if let Some(names) = self.names.take() {
+                    self.publish(&names);
+                    self.names = Some(names);
+                }
+                self.resolve_at = Instant::now();
+            }
+            Err(error) => {
+                tracing::error!(cause = "reload", %error, "configuration not reloaded, the old one holds");
+                self.reloads.refused += 1;
+                self.reloads.error = Some(error);
+            }
+        }
+    }
+
+    // Status.
+
+    fn asked(&mut self, asking: Asking) {
+        if let Some((at, status)) = &self.last
+            && at.elapsed() < FRESH
+        {
+            // Who asked may have left.
+            let _left = asking.send(Some(status.clone()));
+            return;
+        }
+        match &mut self.gathering {
+            Some(gathering) => gathering.asking.push(asking),
+            None => self.gather(asking),
+        }
+    }
+
+    fn gather(&mut self, asking: Asking) {
+        self.ticket += 1;
+        // A shard whose desk is full is stuck; it counts as one that did not answer in time.
+        for desk in &self.desks {
+            let _stuck = desk.order(Order::Report(self.ticket));
+        }
+        self.gathering = Some(Gathering {
+            until: Instant::now() + REPORT_WAIT,
+            reports: vec![None; self.desks.len()],
+            asking: vec![asking],
+        });
+    }
+
+    fn reported(&mut self, index: usize, ticket: u64, report: ShardReport) {
+        let Some(gathering) = self.gathering.as_mut().filter(|_| ticket == self.ticket) else { return };
+        if let Some(place) = gathering.reports.get_mut(index) {
+            *place = Some(report);
+        }
+        if gathering.reports.iter().all(Option::is_some) {
+            self.gathered();
+        }
+    }
+
+    fn gathered(&mut self) {
+        let Some(gathering) = self.gathering.take() else { return };
+        let serving = self.serving(None);
+        let facts = Facts {
+            settings: &self.settings,
+            routing: &self.routing.load(),
+            board: &self.board,
+            reports: &gathering.reports,
+            listen: &serving.listen,
+            state: match self.state {
+                State::Starting => "starting",
+                State::Serving => "serving",
+                State::Draining { .. } => "draining",
+            },
+            uptime_s: self.began.elapsed().as_secs(),
+            driver: self.driver,
+            commit: serving.commit,
+            reload: &self.reloads,
+            version: self.version,
+            git: self.git,
+        };
+        let status = Arc::new(facts.status());
+        for asking in gathering.asking {
+            let _left = asking.send(Some(status.clone()));
+        }
+        self.last = Some((Instant::now(), status));
+    }
+
+    /// What metrics say about the server itself.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("version", self.version.to_owned()),
+            ("commit", self.git.unwrap_or("unknown").to_owned()),
+            ("driver", self.driver.to_owned()),
+            ("durability", self.settings.server.durability.to_string()),
+            ("profile", self.settings.profile.to_string()),
+        ]
+    }
+}
+
+/// `settings` with the routes of `other`.
+fn with_routes_of(settings: &Settings, other: &Settings) -> Settings {
+    Settings {
+        next_hops: other.next_hops.clone(),
+        routes: other.routes.clone(),
+        hubs: other.hubs.clone(),
+        ..settings.clone()
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(cause = "sd_notify", %error, "the service manager cannot be told");
+    }
+}

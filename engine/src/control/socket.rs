@@ -1,0 +1,284 @@
+//! The admin socket: a Unix socket of mode 0600 on which people of this server ask how it stands (S-016, F-180).
+//!
+//! One request is one line; so is its answer.
+//!
+//! | line | answer |
+//! |---|---|
+//! | `{"ringpost":1,"ask":"status"}` | `{"ringpost":1,"status":{…}}`: `track::report::Status` |
+//! | anything else | `{"ringpost":1,"error":"…"}` |
+//!
+//! Version 1 is the number behind `ringpost`; another one is an error that names ours. Bounds: [`PEERS_MAX`] peers at once,
+//! lines of [`LINE_BYTES_MAX`], [`REQUESTS_MAX`] requests and [`PEER_WAIT`] for each peer; whatever is sent, the process
+//! goes on, and shards are asked at most once in [`super::FRESH`].
+
+use crate::track::report::Status;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, Permissions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// The version of the protocol.
+pub const VERSION: u32 = 1;
+/// Peers that are served at once; further ones are closed.
+const PEERS_MAX: usize = 16;
+/// Octets of a request.
+const LINE_BYTES_MAX: u64 = 4_096;
+/// Requests on one connection.
+const REQUESTS_MAX: usize = 1_000;
+/// How long a peer may take for a request and for taking its answer.
+const PEER_WAIT: Duration = Duration::from_secs(10);
+/// Pause when the system has no descriptor for a peer.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The protocol's version.
+    pub ringpost: u32,
+    /// What is asked: `status`.
+    pub ask: String,
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The protocol's version.
+    pub ringpost: u32,
+    /// How the server stands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<Box<Status>>,
+    /// Why there is nothing else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Binds the socket, mode 0600, in place of one that a dead server left.
+///
+/// # Errors
+/// The path is no socket, another server answers on it, or the system refuses: the user's to mend.
+pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket stands there"));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there"));
+        }
+        Ok(_) => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves peers for ever. `status` answers how the server stands.
+pub(super) async fn serve<F>(listener: UnixListener, status: impl Fn() -> F + Clone + Send + Sync + 'static)
+where
+    F: Future<Output = Option<Arc<Status>>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(PEERS_MAX));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(cause = "admin_accept", %error, "the admin socket cannot take a peer");
+                tokio::time::sleep(SHORT_WAIT).await;
+                continue;
+            }
+        };
+        if !is_ours(&stream) {
+            tracing::warn!(cause = "admin_peer", "a stranger at the admin socket was sent away");
+            continue;
+        }
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(cause = "admin_full", "too many peers at the admin socket");
+            continue;
+        };
+        let status = status.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            // A peer that leaves in the middle of its answer is nobody's trouble.
+            let _left = peer(stream, status).await;
+        });
+    }
+}
+
+/// Whether the peer is who we are, or root.
+fn is_ours(stream: &UnixStream) -> bool {
+    let us = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
+}
+
+async fn peer<F>(stream: UnixStream, status: impl Fn() -> F) -> io::Result<()>
+where
+    F: Future<Output = Option<Arc<Status>>>,
+{
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
+    let mut line = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        line.clear();
+        let read = (&mut reading).take(LINE_BYTES_MAX);
+        tokio::time::timeout(PEER_WAIT, { read }.read_until(b'\n', &mut line)).await??;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let mut answer = serde_json::to_vec(&answer(&line, whole, &status).await)?;
+        answer.push(b'\n');
+        tokio::time::timeout(PEER_WAIT, writing.write_all(&answer)).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn answer<F>(line: &[u8], whole: bool, status: impl Fn() -> F) -> Answer
+where
+    F: Future<Output = Option<Arc<Status>>>,
+{
+    let refuse = |error: &str| Answer { ringpost: VERSION, status: None, error: Some(error.into()) };
+    if !whole {
+        return refuse("a request is one line of at most 4096 octets");
+    }
+    let Ok(request) = serde_json::from_slice::<Request>(line) else {
+        return refuse(r#"a request reads {"ringpost":1,"ask":"status"}"#);
+    };
+    if request.ringpost != VERSION {
+        return refuse("this server speaks version 1");
+    }
+    match request.ask.as_str() {
+        "status" => match status().await {
+            Some(status) => Answer { ringpost: VERSION, status: Some(Box::new(Status::clone(&status))), error: None },
+            None => refuse("the server is stopping"),
+        },
+        _ => refuse("what can be asked is status"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Served {
+        folder: tempfile::TempDir,
+        asked: Arc<AtomicUsize>,
+    }
+
+    /// A socket that answers with a status that counts.
+    fn serve_here() -> Served {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = bind(&folder.path().join("s")).expect("a socket");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(serve(listener, move || {
+            let uptime_s = count.fetch_add(1, Ordering::Relaxed) as u64;
+            async move { Some(Arc::new(Status { uptime_s, ..Status::default() })) }
+        }));
+        Served { folder, asked }
+    }
+
+    impl Served {
+        async fn connect(&self) -> UnixStream {
+            UnixStream::connect(self.folder.path().join("s")).await.expect("a connection")
+        }
+
+        /// Sends `octets` and reads everything until the end.
+        async fn exchange(&self, octets: &[u8]) -> String {
+            let mut stream = self.connect().await;
+            // The peer may have closed before all was sent.
+            let _closed = stream.write_all(octets).await;
+            let _closed = stream.shutdown().await;
+            let mut all = Vec::new();
+            let _reset = stream.read_to_end(&mut all).await;
+            String::from_utf8(all).expect("UTF-8")
+        }
+    }
+
+    const ASK: &[u8] = b"{\"ringpost\":1,\"ask\":\"status\"}\n";
+
+    #[tokio::test]
+    async fn a_request_is_a_line_and_so_is_its_answer() {
+        let served = serve_here();
+        let text = served.exchange(&[ASK, ASK].concat()).await;
+        let answers: Vec<Answer> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let counts: Vec<u64> = answers.iter().filter_map(|answer| answer.status.as_ref()).map(|s| s.uptime_s).collect();
+        assert_eq!(counts, [0, 1]);
+        assert_eq!(served.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn s_016_f_180_garbage_never_ends_the_server() {
+        let served = serve_here();
+        let long = vec![b'x'; 100_000];
+        let cases: [(&[u8], &str); 9] = [
+            (b"\n", "a request reads"),
+            (b"GET / HTTP/1.1\r\n", "a request reads"),
+            (b"\xff\xfe\0\n", "a request reads"),
+            (b"{\"ringpost\":2,\"ask\":\"status\"}\n", "version 1"),
+            (b"{\"ringpost\":1,\"ask\":\"stop\"}\n", "what can be asked"),
+            (b"{\"ringpost\":-1}\n", "a request reads"),
+            (b"[[[[[[[[[[[[[[[[[[[[[[\n", "a request reads"),
+            (&long, "at most 4096"),
+            (b"{\"ringpost\":1,\"ask\":\"status\"}", "at most 4096"),
+        ];
+        for (octets, expected) in cases {
+            let text = served.exchange(octets).await;
+            let answer: Answer = serde_json::from_str(text.lines().next().expect("an answer")).expect("JSON");
+            assert!(answer.error.as_deref().is_some_and(|error| error.contains(expected)), "{text}");
+        }
+        assert_eq!(served.exchange(b"").await, "");
+        assert!(served.exchange(ASK).await.contains("\"status\""));
+        assert_eq!(served.asked.load(Ordering::Relaxed), 1, "garbage asks nobody");
+    }
+
+    #[tokio::test]
+    async fn f_180_slow_peers_take_their_places_only() {
+        let served = serve_here();
+        let mut idle = Vec::new();
+        for _ in 0..PEERS_MAX {
+            let mut stream = served.connect().await;
+            stream.write_all(ASK).await.expect("sent");
+            let mut first = [0];
+            stream.read_exact(&mut first).await.expect("served");
+            idle.push(stream);
+        }
+        for _ in 0..100 {
+            assert_eq!(served.exchange(ASK).await, "", "no place is left");
+        }
+        idle.pop();
+        // The place comes back when the server has seen the end.
+        let mut answer = String::new();
+        while answer.is_empty() {
+            answer = served.exchange(ASK).await;
+        }
+        assert!(answer.contains("\"status\""));
+    }
+
+    #[tokio::test]
+    async fn s_007_the_socket_is_ours_alone_and_stands_in_nobody_s_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s");
+        let first = bind(&path).expect("a socket");
+        let mode = fs::metadata(&path).expect("it stands there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert_eq!(bind(&path).expect_err("in use").kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        drop(bind(&path).expect("a dead server's socket is replaced"));
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "mail").expect("written");
+        assert_eq!(bind(&path).expect_err("a file").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("still there"), b"mail");
+    }
+}

@@ -34,6 +34,8 @@ pub struct Told {
     pub shards: usize,
     /// Which build of the program.
     pub build: Build,
+    /// A program that starts it, with its command line behind.
+    pub under: Option<PathBuf>,
     /// Further lines of the file, by section: `("receive", "chunking = false")`.
     pub more: Vec<(&'static str, String)>,
 }
@@ -47,6 +49,7 @@ impl Default for Told {
             driver: "auto",
             shards: 1,
             build: Build::Plain,
+            under: None,
             more: Vec::new(),
         }
     }
@@ -159,7 +162,11 @@ impl Hub {
         }
         let file = self.folder.path().join("ringpost.toml");
         std::fs::write(&file, self.told.file(&data)).expect("room for a file");
-        let mut command = Command::new(ringpost(self.told.build));
+        let program = ringpost(self.told.build);
+        let mut command = Command::new(self.told.under.as_ref().unwrap_or(&program));
+        if self.told.under.is_some() {
+            command.arg(&program);
+        }
         command.args(["run", "--allow-root", "--config"]).arg(&file);
         command.env("RUST_BACKTRACE", "1");
         if let Some(hook) = kill_at {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use arc_swap::ArcSwap;
 use engine::control::{Control, ControlError, Plan, Serving};
+use engine::route::Snapshot;
 use engine::settings::{Host, Listener, NextHop, Profile, Protocol, Receive, Role, Settings};
 use engine::track::counters::Counter;
 use engine::track::desk::{Failure, Links, Notice, Order, Ready, ShardLink};
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Signals reach every control plane of this process: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
+
+type Heard = mpsc::Sender<(Order, Vec<SocketAddr>)>;
 
 /// How a shard plays.
 #[derive(Clone, Copy, PartialEq)]
@@ -67,7 +71,7 @@ fn hop(address: &str) -> NextHop {
 }
 
 /// One shard's part.
-fn play(number: usize, link: ShardLink, play: Play, heard: mpsc::Sender<(Order, Vec<SocketAddr>)>) {
+fn play(number: usize, link: ShardLink, play: Play, routes: &ArcSwap<Snapshot>, heard: &Heard) {
     let me = thread::current();
     link.desk.wake_by(move || me.unpark());
     match play {
@@ -94,7 +98,10 @@ fn play(number: usize, link: ShardLink, play: Play, heard: mpsc::Sender<(Order, 
             }
             Some(order) => {
                 if number == 0 {
-                    let _unheard = heard.send((order, link.routing.load().hops[0].hosts.clone()));
+                    let _unheard = heard.send((
+                        order,
+                        routes.load().table.next_hops()[0].hosts.iter().map(|host| host.address).collect(),
+                    ));
                 }
                 if matches!(order, Order::Drain(_)) {
                     link.desk.tell(Notice::Stopped { left: 2 }).unwrap();
@@ -121,8 +128,8 @@ fn start(plays: &[Play]) -> World {
         .copied()
         .enumerate()
         .map(|(number, how)| {
-            let (link, hear) = (links.take(number).unwrap(), hear.clone());
-            thread::spawn(move || play(number, link, how, hear))
+            let (link, hear, routes) = (links.take(number).unwrap(), hear.clone(), control.routes());
+            thread::spawn(move || play(number, link, how, &routes, &hear))
         })
         .collect();
     assert!(links.take(0).is_none(), "a link is taken once");

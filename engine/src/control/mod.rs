@@ -16,10 +16,12 @@ pub mod log;
 mod metrics;
 mod names;
 mod plane;
+mod routes;
 pub mod socket;
 mod status;
 
-use crate::settings::{Routing, Settings};
+use crate::route::Snapshot;
+use crate::settings::Settings;
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Links, ShardLink, desk};
 use arc_swap::ArcSwap;
@@ -88,7 +90,7 @@ pub struct Control {
     board: Board,
     desks: Vec<ControlDesk>,
     woken: Arc<Notify>,
-    routing: Arc<ArcSwap<Routing>>,
+    published: Arc<ArcSwap<Snapshot>>,
     names: Names,
     signals: Signals,
     admin: Option<UnixListener>,
@@ -128,14 +130,14 @@ impl Control {
         let names = runtime.block_on(async { tokio::time::timeout(FIRST_RESOLVE_WAIT, asking).await });
         let names = names.unwrap_or_default();
         let known = |name: &str, port| names.addresses(name, port);
-        let routing = Arc::new(ArcSwap::from_pointee(Routing::new(&plan.settings, known, 1)));
+        let published = Arc::new(ArcSwap::from_pointee(routes::snapshot(&plan.settings, known, 1)));
         let woken = Arc::new(Notify::new());
         let (board, tallies) = Board::new(plan.settings.server.cores.len());
         let (mut links, mut desks) = (Vec::new(), Vec::new());
         for tally in tallies {
             let woken = woken.clone();
             let (shard, control) = desk(Arc::new(move || woken.notify_one()));
-            links.push(ShardLink { tally, desk: shard, routing: routing.clone() });
+            links.push(ShardLink { tally, desk: shard });
             desks.push(control);
         }
         let Plan { settings, reload, version, git } = plan;
@@ -148,13 +150,18 @@ impl Control {
             board,
             desks,
             woken,
-            routing,
+            published,
             names,
             signals,
             admin,
             metrics,
         };
         Ok((control, Links::new(links)))
+    }
+
+    /// Where mail goes, for shards to look at whenever they like; [`crate::track::desk::Order::Routes`] says that it is new.
+    pub fn routes(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.published.clone()
     }
 
     /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads;

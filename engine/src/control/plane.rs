@@ -4,9 +4,10 @@ use super::names::Names;
 use super::status::Facts;
 use super::{
     Control, ControlError, FRESH, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log, metrics,
-    socket,
+    routes, socket,
 };
-use crate::settings::{Routing, Settings};
+use crate::route::Snapshot;
+use crate::settings::Settings;
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Failure, Notice, Order, Ready};
 use crate::track::report::{Reload, ShardReport, Status};
@@ -39,7 +40,7 @@ struct Plane {
     board: Board,
     desks: Vec<ControlDesk>,
     woken: Arc<Notify>,
-    routing: Arc<ArcSwap<Routing>>,
+    published: Arc<ArcSwap<Snapshot>>,
     driver: &'static str,
     began: Instant,
     state: State,
@@ -108,7 +109,7 @@ pub(super) fn run(
         board,
         desks,
         woken,
-        routing,
+        published,
         names,
         signals,
         admin,
@@ -126,7 +127,7 @@ pub(super) fn run(
         board,
         desks,
         woken,
-        routing,
+        published,
         driver,
         began: now,
         state: State::Starting,
@@ -348,21 +349,21 @@ impl Plane {
     fn resolved(&mut self, names: Option<Names>) {
         let Some(names) = names else { return };
         self.publish(&names);
-        if self.routing.load().unresolved().next().is_some() {
+        if !self.published.load().unresolved.is_empty() {
             self.resolve_at = self.resolve_at.min(Instant::now() + RESOLVE_SOON);
         }
         self.names = Some(names);
     }
 
     fn publish(&mut self, names: &Names) {
-        let before = self.routing.load_full();
+        let before = self.published.load_full();
         let known = |name: &str, port| names.addresses(name, port);
-        let next = Routing::new(&self.routes, known, before.generation + 1);
+        let next = routes::snapshot(&self.routes, known, before.generation + 1);
         if before.says_the_same(&next) {
             return;
         }
         tracing::info!(generation = next.generation, "new routes");
-        self.routing.store(Arc::new(next));
+        self.published.store(Arc::new(next));
         self.tell_all(Order::Routes);
     }
 
@@ -437,7 +438,7 @@ impl Plane {
         let serving = self.serving(None);
         let facts = Facts {
             settings: &self.settings,
-            routing: &self.routing.load(),
+            routes: &self.published.load(),
             board: &self.board,
             reports: &gathering.reports,
             listen: &serving.listen,

@@ -1,6 +1,7 @@
 //! How the server stands, from what everybody said. Pure.
 
-use crate::settings::{HUBS, Role, Routing, Settings};
+use crate::route::{HUBS, Snapshot};
+use crate::settings::{Role, Settings};
 use crate::track::counters::{Board, Counter};
 use crate::track::report::{
     Health, PerMessage, QueueReport, Reload, RoleReport, ShardLine, ShardReport, Status, merge,
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 /// Everything a status is made of.
 pub(super) struct Facts<'f> {
     pub settings: &'f Settings,
-    pub routing: &'f Routing,
+    pub routes: &'f Snapshot,
     pub board: &'f Board,
     /// By shard; `None` for one that did not answer in time.
     pub reports: &'f [Option<ShardReport>],
@@ -103,7 +104,7 @@ impl Facts<'_> {
                     .then(|| "the spool's disk is full: mail is refused for now".into())
             }
             Role::Frontend => {
-                if self.routing.hubs.hosts.is_empty() {
+                if self.routes.hubs.hosts.is_empty() {
                     return Some("no hub has an address".into());
                 }
                 let hubs = queues.iter().find(|queue| queue.next_hop == HUBS)?;
@@ -146,10 +147,10 @@ mod tests {
     }
 
     fn status(settings: &Settings, board: &Board, reports: &[Option<ShardReport>]) -> Status {
-        let routing = Routing::new(settings, |_, _| Vec::new(), 1);
+        let routes = crate::control::routes::snapshot(settings, |_, _| Vec::new(), 1);
         let facts = Facts {
             settings,
-            routing: &routing,
+            routes: &routes,
             board,
             reports,
             listen: &["127.0.0.1:2525".parse().expect("an address")],

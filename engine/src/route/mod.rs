@@ -11,8 +11,10 @@
 
 mod bifurcation;
 mod policy;
+mod snapshot;
 mod table;
 
 pub use bifurcation::{Group, Groups};
 pub use policy::{RelayDenied, RelayPolicy};
+pub use snapshot::{HUBS, Manners, Snapshot};
 pub use table::{NextHop, NextHopIndex, RouteError, RouteTable, RouteTableBuilder, Unroutable};

@@ -20,7 +20,7 @@ impl NextHopIndex {
 pub struct NextHop {
     /// Names its queue.
     pub key: NextHopKey,
-    /// Never empty.
+    /// Empty only while no name of its hosts has an address.
     pub hosts: Vec<HostAddress>,
 }
 
@@ -52,7 +52,7 @@ pub enum RouteError {
 /// Which next hop each domain goes to. A snapshot: built once, read by every shard.
 ///
 /// A domain is looked up whole, then as a subdomain of the nearest `.suffix`, then as `*`. Case does not matter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteTable {
     next_hops: Vec<NextHop>,
     /// Lower case, sorted.
@@ -87,6 +87,14 @@ impl RouteTableBuilder {
         let index = NextHopIndex(u32::try_from(hops.len()).expect("next hops are written down by people"));
         hops.push(NextHop { key, hosts: addresses });
         Ok(index)
+    }
+
+    /// Adds a next hop whose hosts have no address now: its mail waits in its own queue, and goes to no other route.
+    pub fn next_hop_unresolved(&mut self, key: NextHopKey) -> NextHopIndex {
+        let hops = &mut self.table.next_hops;
+        let index = NextHopIndex(u32::try_from(hops.len()).expect("next hops are written down by people"));
+        hops.push(NextHop { key, hosts: Vec::new() });
+        index
     }
 
     /// Routes what `pattern` matches: `example.com` that domain, `.example.com` or `*.example.com` every domain below it,

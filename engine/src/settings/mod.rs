@@ -6,12 +6,10 @@
 
 mod mailboxes;
 mod profile;
-mod routing;
 
 pub use crate::io::launch::DriverChoice;
 pub use crate::wire::{Network, NetworkError};
 pub use mailboxes::{Mailboxes, Owner};
-pub use routing::{HUBS, ResolvedHop, Routing};
 
 use crate::wire::Span;
 use std::collections::BTreeMap;

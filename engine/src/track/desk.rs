@@ -7,9 +7,7 @@
 
 use super::counters::Tally;
 use super::report::ShardReport;
-use crate::settings::Routing;
 use crate::wire::Span;
-use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
 use std::net::SocketAddr;
@@ -89,8 +87,6 @@ pub struct ShardLink {
     pub tally: Tally,
     /// Its side of its desk.
     pub desk: ShardDesk,
-    /// Where mail goes; [`Order::Routes`] says that there is a new snapshot.
-    pub routing: Arc<ArcSwap<Routing>>,
 }
 
 /// The links of all shards, for whoever starts their threads: each shard takes its own, once.

@@ -5,6 +5,7 @@ use crate::exit::{Exit, UsageError, of_error};
 use crate::folder::ResultFolder;
 use crate::html::text::{duration_us, or_none, rate};
 use crate::interrupt::Interrupt;
+use crate::load;
 use crate::process::{Program, child};
 use crate::pump::{self, PumpFigures, PumpPlan};
 use clap::{CommandFactory, Parser};
@@ -35,6 +36,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Err(UsageError("this build has no scenarios".to_owned()).into())
         }
     };
+    finish(done)
+}
+
+fn finish(done: anyhow::Result<Exit>) -> ExitCode {
     match done {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -50,19 +55,14 @@ fn run_component(component: ComponentArgs) -> ExitCode {
         eprintln!("ringbench: {error}");
         return Exit::Component.into();
     }
-    match child::program(&program) {
-        Some(Program::Pump) => pump::component_main(&args).map_or_else(
-            |error| {
-                eprintln!("pump: {error:#}");
-                of_error(&error).into()
-            },
-            ExitCode::from,
-        ),
-        Some(Program::Engine | Program::Load) | None => {
-            eprintln!("ringbench: there is no component `{program}`");
-            Exit::Usage.into()
+    let done = match child::program(&program) {
+        Some(Program::Pump) => pump::component_main(&args),
+        Some(Program::Sink) => load::sink::main(&args),
+        Some(Program::Engine | Program::Send) | None => {
+            Err(UsageError(format!("there is no component `{program}`")).into())
         }
-    }
+    };
+    finish(done)
 }
 
 fn run_pump(args: &PumpArgs) -> anyhow::Result<Exit> {

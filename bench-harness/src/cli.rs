@@ -166,7 +166,7 @@ pub struct ComponentArgs {
     /// The cores it may run on.
     #[arg(long, value_delimiter = ',')]
     pub cores: Vec<usize>,
-    /// `engine`, `load` or `pump`.
+    /// `engine`, `sink`, `send` or `pump`.
     pub program: String,
     /// Its own command line.
     #[arg(last = true)]

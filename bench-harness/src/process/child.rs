@@ -1,4 +1,4 @@
-//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|load|pump -- ARGS…`.
+//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|sink|send|pump -- ARGS…`.
 //!
 //! Before anything else the child ties its life to its parent's and takes its cores, so that every thread made later
 //! inherits them.
@@ -23,7 +23,7 @@ pub fn arguments(spec: &Spec) -> Vec<String> {
 
 /// The program that the hidden subcommand's word names.
 pub fn program(word: &str) -> Option<Program> {
-    [Program::Engine, Program::Load, Program::Pump].into_iter().find(|program| program.name() == word)
+    [Program::Engine, Program::Sink, Program::Send, Program::Pump].into_iter().find(|program| program.name() == word)
 }
 
 /// Makes this process die with its parent and stay on `cores` (all of them when empty).
@@ -63,7 +63,7 @@ mod tests {
         };
         let line = arguments(&spec).join(" ");
         assert_eq!(line, format!("component --parent {} --cores 0,2 engine -- run --role hub", process::id()));
-        assert_eq!(program("load"), Some(Program::Load));
+        assert_eq!(program("sink"), Some(Program::Sink));
         assert_eq!(program("sh"), None);
     }
 

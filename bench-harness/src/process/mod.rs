@@ -32,8 +32,10 @@ const TAIL_BYTES: u64 = 2_000;
 pub enum Program {
     /// `ringpost`.
     Engine,
-    /// `ringload send` and `ringload sink`.
-    Load,
+    /// `ringload sink`, or what is like it.
+    Sink,
+    /// `ringload send`, or what is like it.
+    Send,
     /// The byte pump and its load.
     Pump,
 }
@@ -43,7 +45,18 @@ impl Program {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Engine => "engine",
-            Self::Load => "load",
+            Self::Sink => "sink",
+            Self::Send => "send",
+            Self::Pump => "pump",
+        }
+    }
+
+    /// How a person would start it.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Engine => "ringpost",
+            Self::Sink => "ringload sink",
+            Self::Send => "ringload send",
             Self::Pump => "pump",
         }
     }

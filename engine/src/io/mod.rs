@@ -5,6 +5,7 @@
 pub(crate) mod base;
 pub mod driver;
 pub mod epoll;
+pub mod faulty;
 pub mod launch;
 pub mod uring;
 

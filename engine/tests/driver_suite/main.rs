@@ -16,3 +16,7 @@ mod sending;
 mod time;
 
 suite!(epoll, engine::io::epoll::Epoll, |f| engine::io::epoll::run(&engine::io::epoll::Options::default(), f));
+suite!(faulty_on_epoll, engine::io::faulty::Faulty<engine::io::epoll::Epoll>, |f| {
+    let sound = |driver| f(engine::io::faulty::Faulty::new(driver, engine::io::faulty::Faults::none()));
+    engine::io::epoll::run(&engine::io::epoll::Options::default(), sound)
+});

@@ -18,10 +18,15 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod client;
 mod command;
+mod reader;
 mod scan;
 pub mod server;
+pub mod stuff;
 mod xtext;
+
+pub use reader::{ProtocolError, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, REPLY_LINES_MAX};
 
 use std::fmt;
 use std::str::FromStr;

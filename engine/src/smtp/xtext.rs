@@ -1,7 +1,6 @@
 //! xtext (RFC 3461 §4): printable text with `+HH` for what could be mistaken.
 
 /// Appends `text` as xtext. Octets outside printable ASCII, `+`, `=` and space are written as `+HH`.
-#[allow(dead_code, reason = "the client session writes it")]
 pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &octet in text {

@@ -96,13 +96,17 @@ impl Reply {
     }
 
     /// Overwrites this reply, keeping its memory.
-    #[allow(dead_code, reason = "filled by the reply reader")]
     pub(crate) fn refill(&mut self, code: u16, enhanced: Option<EnhancedStatus>) -> &mut String {
         self.code = code;
         self.enhanced = enhanced;
         let text = self.text.to_mut();
         text.clear();
         text
+    }
+
+    /// The text, to be added to by `push_clean` alone.
+    pub(crate) fn text_mut(&mut self) -> &mut String {
+        self.text.to_mut()
     }
 }
 

@@ -43,8 +43,8 @@ impl ServerSession {
     }
 
     fn read_mail(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
-        let options = self.options.clone();
-        let rest = self.envelope.read_reverse_path(path, options.paths).map_err(|error| {
+        let (paths, size_max) = (self.options.paths, self.options.size_max);
+        let rest = self.envelope.read_reverse_path(path, paths).map_err(|error| {
             No::Error(match error {
                 PathError::Syntax => Say::BadSender,
                 PathError::Domain => Say::BadSenderDomain,
@@ -58,7 +58,7 @@ impl ServerSession {
             return Err(No::Said(Say::UnqualifiedSender));
         }
         let declared = parameters.size.unwrap_or(0);
-        if options.size_max != 0 && declared > options.size_max {
+        if size_max != 0 && declared > size_max {
             return Err(No::Said(Say::TooLarge));
         }
         self.envelope.set_body(parameters.body);

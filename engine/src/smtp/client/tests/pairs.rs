@@ -1,0 +1,264 @@
+//! Our client against our server in memory: every form, every split, refusals in the middle of a pipeline.
+
+use super::support::*;
+use crate::smtp::client::*;
+use crate::smtp::server::{Event, Policy, ServerOptions, ServerSession, SessionFacts, Slot, Verdict};
+use crate::smtp::{Dialect, Profile};
+use crate::wire::{EnvelopeRef, RecipientRef, Refusal, ReversePathRef, Tick};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+const UNKNOWN: Refusal = Refusal::fixed(550, (5, 1, 1), "User unknown");
+
+/// Refuses senders and recipients named `refused`.
+struct ByName;
+
+impl Policy for ByName {
+    fn mail(&self, _: &SessionFacts, from: ReversePathRef<'_>) -> Result<(), Refusal> {
+        match from {
+            ReversePathRef::Mailbox(mailbox) if mailbox.local() == b"refused" => Err(UNKNOWN),
+            _ => Ok(()),
+        }
+    }
+    fn rcpt(&self, _: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        if to.local() == b"refused" { Err(UNKNOWN) } else { Ok(()) }
+    }
+    fn room(&self, _: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// A server session, its messages, and the verdicts that it owes: each is given one turn late.
+struct Server {
+    session: ServerSession,
+    unread: Vec<u8>,
+    out: Vec<u8>,
+    body: Option<Vec<u8>>,
+    owed: VecDeque<(Slot, Vec<bool>)>,
+    messages: Vec<(String, Vec<u8>)>,
+    closed: bool,
+}
+
+impl Server {
+    fn new(options: ServerOptions) -> Self {
+        let (peer, local) = ("192.0.2.1:1000".parse().expect("address"), "192.0.2.2:25".parse().expect("address"));
+        let mut session = ServerSession::new(Arc::new(options), peer, local, false, Tick(0));
+        let mut out = Vec::new();
+        session.greet(None, &mut out);
+        Self {
+            session,
+            unread: Vec::new(),
+            out,
+            body: None,
+            owed: VecDeque::new(),
+            messages: Vec::new(),
+            closed: false,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+        while !self.closed {
+            let step = self.session.step(&self.unread, Tick(0), &ByName, &mut self.out);
+            let shown = std::mem::take(&mut self.unread);
+            self.unread = shown[step.consumed..].to_vec();
+            match step.event {
+                Event::More | Event::Paused => return,
+                Event::Begin { .. } => self.body = Some(Vec::new()),
+                Event::Body(range) => self.body.as_mut().expect("begun").extend_from_slice(&shown[range]),
+                Event::Message(slot) => self.message(slot),
+                Event::Discard => self.body = None,
+                Event::Close => self.closed = true,
+                Event::Insert(_) => unreachable!("never asked for"),
+            }
+        }
+    }
+
+    fn message(&mut self, slot: Slot) {
+        let envelope = EnvelopeRef::parse(self.session.envelope().bytes()).expect("sound");
+        let to: Vec<_> = envelope.recipients().map(|to| to.mailbox.to_string()).collect();
+        let content = self.body.take().expect("begun");
+        // A body that says "no" is refused at its end; in LMTP only for mailboxes that say so.
+        let lmtp = self.session.options().dialect == Dialect::Lmtp;
+        let bad = content.starts_with(b"no");
+        let verdicts = if lmtp { to.iter().map(|to| !to.starts_with("full")).collect() } else { vec![!bad] };
+        if lmtp || !bad {
+            self.messages.push((to.join(" "), content));
+        }
+        self.owed.push_back((slot, verdicts));
+    }
+
+    fn settle(&mut self) {
+        for (slot, verdicts) in std::mem::take(&mut self.owed) {
+            for good in verdicts {
+                let verdict =
+                    if good { Verdict::Accepted { id: 1, message_id: b"" } } else { Verdict::Refused(&UNKNOWN) };
+                self.session.on_verdict(slot, verdict, Tick(0), &mut self.out);
+            }
+        }
+        self.feed(b"");
+    }
+}
+
+/// Sends all of `mails`; the link carries `step` octets at a time. What each fared, in order of the events.
+fn run(client: ClientOptions, server: ServerOptions, mails: &[Mail], step: usize) -> (Vec<ClientEvent>, Server) {
+    let mut talk = Talk::new(client);
+    let mut server = Server::new(server);
+    let (mut events, mut offered) = (Vec::new(), 0);
+    for _ in 0..1_000_000 {
+        while offered < mails.len() && talk.client.room() > 0 {
+            talk.offer(u32::try_from(offered).expect("few"), &mails[offered]).expect("can be sent");
+            offered += 1;
+        }
+        if !server.out.is_empty() {
+            let octets: Vec<_> = server.out.drain(..step.min(server.out.len())).collect();
+            events.extend(talk.hear(&octets));
+        } else if !talk.wire.sent.is_empty() {
+            let octets: Vec<_> = talk.wire.sent.drain(..step.min(talk.wire.sent.len())).collect();
+            server.feed(&octets);
+        } else if !server.owed.is_empty() {
+            server.settle();
+        } else if offered == mails.len() && talk.client.in_flight() == 0 && talk.client.is_ready() {
+            talk.client.quit(talk.now, &mut talk.wire);
+        } else if server.closed {
+            return (events, server);
+        }
+    }
+    panic!("the pair stands still: {events:?}");
+}
+
+fn server_options(extensions: fn(&mut ServerOptions)) -> ServerOptions {
+    let mut options = ServerOptions { size_max: 0, ..ServerOptions::new(Profile::Rfc, "peer.test") };
+    extensions(&mut options);
+    options
+}
+
+fn mails() -> Vec<Mail> {
+    vec![
+        mail("a@a.test", &["b@b.test"], b"Subject: 1\r\n\r\none\r\n"),
+        mail("", &["b@b.test", "refused@b.test", "c@c.test"], b".\r\n..\r\ntwo\r\n"),
+        mail("refused@a.test", &["b@b.test"], b"three\r\n"),
+        mail("a@a.test", &["refused@b.test"], b"four\r\n"),
+        mail("a@a.test", &["b@b.test"], b"no five\r\n"),
+        mail("a@a.test", &["b@b.test"], b""),
+        mail("a@a.test", &["b@b.test"], b"seven\r\n.x\r\n"),
+    ]
+}
+
+fn expected() -> Vec<ClientEvent> {
+    use ClientEvent::{Done, Down, Ready, Recipient};
+    vec![
+        Ready,
+        Done { token: 0, class: Class::Accepted },
+        Recipient { token: 1, index: 1, class: Class::Refused },
+        Done { token: 1, class: Class::Accepted },
+        Done { token: 2, class: Class::Refused },
+        Recipient { token: 3, index: 0, class: Class::Refused },
+        Done { token: 3, class: Class::Refused },
+        Done { token: 4, class: Class::Refused },
+        Done { token: 5, class: Class::Accepted },
+        Done { token: 6, class: Class::Accepted },
+        Down(DownReason::Quit),
+    ]
+}
+
+fn delivered() -> Vec<(String, Vec<u8>)> {
+    let mail = |to: &str, content: &[u8]| (to.to_owned(), content.to_vec());
+    vec![
+        mail("b@b.test", b"Subject: 1\r\n\r\none\r\n"),
+        mail("b@b.test c@c.test", b".\r\n..\r\ntwo\r\n"),
+        mail("b@b.test", b""),
+        mail("b@b.test", b"seven\r\n.x\r\n"),
+    ]
+}
+
+fn prove(name: &str, client: &ClientOptions, server: &ServerOptions) {
+    for step in [1, 2, 3, 5, 7, 16, 64, 100, 1 << 20] {
+        let (events, server) = run(client.clone(), server.clone(), &mails(), step);
+        assert_eq!(events, expected(), "{name}, {step} octets at a time");
+        assert_eq!(server.messages, delivered(), "{name}, {step} octets at a time");
+    }
+}
+
+#[test]
+fn m_118_pipelined_chunking_keeps_every_outcome_apart() {
+    prove("chunking", &ClientOptions::new("c.test"), &server_options(|_| {}));
+    let narrow = ClientOptions { in_flight_max: 2, ..ClientOptions::new("c.test") };
+    prove("two at a time", &narrow, &server_options(|options| options.slots_max = 1));
+}
+
+#[test]
+fn m_113_pipelined_data_keeps_every_outcome_apart() {
+    prove("data", &ClientOptions::new("c.test"), &server_options(|options| options.extensions.chunking = false));
+}
+
+#[test]
+fn m_113_without_pipelining_commands_go_one_by_one() {
+    prove(
+        "one by one",
+        &ClientOptions::new("c.test"),
+        &server_options(|options| {
+            options.extensions.chunking = false;
+            options.extensions.pipelining = false;
+        }),
+    );
+    prove(
+        "one by one, in chunks",
+        &ClientOptions::new("c.test"),
+        &server_options(|options| options.extensions.pipelining = false),
+    );
+}
+
+#[test]
+fn m_213_lmtp_maps_replies_to_recipients_by_place() {
+    let client = ClientOptions { dialect: Dialect::Lmtp, ..ClientOptions::new("c.test") };
+    let server = server_options(|options| options.dialect = Dialect::Lmtp);
+    let mails = [
+        mail("a@a.test", &["refused@b.test", "b@b.test", "full@b.test", "c@b.test"], b"one\r\n"),
+        mail("a@a.test", &["refused@b.test"], b"two\r\n"),
+        mail("a@a.test", &["b@b.test"], b"three\r\n"),
+    ];
+    let told = |token, index, class| ClientEvent::Recipient { token, index, class };
+    for step in [1, 3, 50, 1 << 20] {
+        let (events, server) = run(client.clone(), server.clone(), &mails, step);
+        let expected = [
+            ClientEvent::Ready,
+            told(0, 0, Class::Refused),
+            told(0, 1, Class::Accepted),
+            told(0, 2, Class::Refused),
+            told(0, 3, Class::Accepted),
+            ClientEvent::Done { token: 0, class: Class::Accepted },
+            told(1, 0, Class::Refused),
+            ClientEvent::Done { token: 1, class: Class::Refused },
+            told(2, 0, Class::Accepted),
+            ClientEvent::Done { token: 2, class: Class::Accepted },
+            ClientEvent::Down(DownReason::Quit),
+        ];
+        assert_eq!(events, expected, "{step} octets at a time");
+        assert_eq!(server.messages.len(), 2);
+    }
+}
+
+#[test]
+fn refusing_one_of_64_leaves_the_other_63_unharmed() {
+    for bad in [0, 1, 31, 63] {
+        for (from, to, content) in [
+            ("refused@a.test", "b@b.test", "x\r\n"),
+            ("a@a.test", "refused@b.test", "x\r\n"),
+            ("a@a.test", "b@b.test", "no\r\n"),
+        ] {
+            let mut mails: Vec<_> =
+                (0..64).map(|n| mail("a@a.test", &["b@b.test"], format!("{n}\r\n").as_bytes())).collect();
+            mails[bad] = mail(from, &[to], content.as_bytes());
+            let (events, server) = run(ClientOptions::new("c.test"), server_options(|_| {}), &mails, 1 << 20);
+            let done = |class| {
+                events
+                    .iter()
+                    .filter(|event| matches!(event, ClientEvent::Done { class: of, .. } if *of == class))
+                    .count()
+            };
+            assert_eq!((done(Class::Accepted), done(Class::Refused)), (63, 1), "{bad} {from} {to}");
+            assert_eq!(server.messages.len(), 63);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Peers of any quality, one story each (faults.md section 6).
+
+use super::support::*;
+use crate::smtp::Dialect;
+use crate::smtp::client::*;
+use crate::smtp::reader::ProtocolError;
+use crate::wire::{Span, Tick};
+
+fn options() -> ClientOptions {
+    ClientOptions::new("c.test")
+}
+
+fn one() -> Mail {
+    mail("a@a.test", &["b@b.test"], b"hi\r\n")
+}
+
+#[test]
+fn m_009_ehlo_first_and_helo_only_when_ehlo_is_unknown() {
+    for code in ["500", "502", "504"] {
+        let mut talk = Talk::new(options());
+        talk.hear(b"220 peer.test\r\n");
+        assert_eq!(talk.sent(), "EHLO c.test\r\n");
+        assert_eq!(talk.hear(format!("{code} what\r\n").as_bytes()), []);
+        assert_eq!(talk.sent(), "HELO c.test\r\n");
+        assert_eq!(talk.hear(b"250-peer.test\r\n250 PIPELINING\r\n"), [ClientEvent::Ready]);
+        assert!(!talk.client.peer().pipelining);
+    }
+    for (code, permanent) in [("550", true), ("554", true), ("451", false)] {
+        let mut talk = Talk::new(options());
+        talk.hear(b"220 peer.test\r\n");
+        talk.sent();
+        let down = DownReason::Refused { at: Stage::Hello, permanent };
+        assert_eq!(talk.hear(format!("{code} no\r\n").as_bytes()), [ClientEvent::Down(down)]);
+        assert_eq!(talk.sent(), "QUIT\r\n");
+    }
+}
+
+#[test]
+fn m_010_only_what_was_offered_is_used() {
+    let mut talk = Talk::ready(options(), &[]);
+    talk.offer(1, &one()).expect("sent");
+    assert_eq!(talk.sent(), "MAIL FROM:<a@a.test>\r\n");
+    let mut talk = Talk::ready(options(), &["size 1000", "Pipelining"]);
+    talk.offer(1, &one()).expect("sent");
+    assert_eq!(talk.sent(), "MAIL FROM:<a@a.test> SIZE=4\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING", "8BITMIME", "X-NEW thing", "AUTH=PLAIN"]);
+    talk.offer(1, &mail("", &["b@b.test"], "é\r\n".as_bytes())).expect("sent");
+    let whole = "RSET\r\nMAIL FROM:<> BODY=8BITMIME\r\nRCPT TO:<b@b.test>\r\nBDAT 4 LAST\r\né\r\n";
+    assert_eq!(talk.sent(), whole);
+}
+
+#[test]
+fn m_011_the_first_of_repeated_keywords_wins() {
+    let talk = Talk::ready(options(), &["SIZE 10", "SIZE 20", "SIZE"]);
+    assert_eq!(talk.client.peer().size, Some(10));
+    let talk = Talk::ready(options(), &["SIZE"]);
+    assert_eq!(talk.client.peer().size, Some(0));
+}
+
+#[test]
+fn m_107_f_087_a_message_over_the_offered_size_is_not_sent() {
+    let mut talk = Talk::ready(options(), &["SIZE 3"]);
+    let error = talk.offer(1, &one()).expect_err("too large");
+    assert_eq!(error, CannotSend::TooLarge(3));
+    assert_eq!(
+        error.refusal().map(|refusal| refusal.reply().to_string()[..9].to_owned()).as_deref(),
+        Some("552 5.3.4")
+    );
+    assert_eq!((talk.sent().as_str(), talk.client.in_flight()), ("", 0));
+    let mut talk = Talk::ready(options(), &["SIZE 0"]);
+    assert_eq!(talk.offer(1, &one()), Ok(()));
+}
+
+#[test]
+fn m_175_eight_bit_is_refused_unless_told_to_just_send() {
+    let eight = mail("a@a.test", &["b@b.test"], b"\xe9\r\n");
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    let error = talk.offer(1, &eight).expect_err("refused");
+    assert_eq!(error, CannotSend::EightBit);
+    assert!(error.refusal().is_some_and(|refusal| refusal.reply().to_string().starts_with("554 5.6.3")));
+    let mut talk = Talk::ready(ClientOptions { just_send_eight_bit: true, ..options() }, &["PIPELINING"]);
+    assert_eq!(talk.offer(1, &eight), Ok(()));
+    assert!(!talk.sent().contains("BODY"));
+}
+
+#[test]
+fn m_054_m_045_lines_that_smtp_cannot_carry_are_not_sent() {
+    let long = mail("a@a.test", &["b@b.test"], &[b'x'; 999]);
+    let fits = mail("a@a.test", &["b@b.test"], &[b'x'; 998]);
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    assert_eq!(talk.offer(1, &long), Err(CannotSend::Lines));
+    assert_eq!(talk.offer(1, &fits), Ok(()));
+    let mut talk = Talk::ready(ClientOptions { long_lines: true, ..options() }, &["PIPELINING"]);
+    assert_eq!(talk.offer(1, &long), Ok(()));
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING", "BINARYMIME"]);
+    assert_eq!(talk.offer(1, &long), Ok(()));
+    for bare in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r", b"\n.\r\n"] {
+        let mut talk = Talk::ready(ClientOptions { long_lines: true, ..options() }, &["PIPELINING", "CHUNKING"]);
+        assert_eq!(talk.offer(1, &mail("a@a.test", &["b@b.test"], bare)), Err(CannotSend::Lines));
+    }
+}
+
+#[test]
+fn m_033_m_034_one_recipient_too_many_goes_again_at_once() {
+    use Class::{Again, Deferred, Refused};
+    for (first, reply, class) in [
+        ("250", "452 4.5.3 too many", Again),
+        ("250", "452 too many", Again),
+        ("250", "552 5.5.3 too many", Again),
+        ("250", "552 too many", Again),
+        ("250", "552 5.3.4 too large", Refused),
+        ("250", "552 5.2.2 full", Refused),
+        ("550", "452 4.5.3 too many", Deferred),
+        ("550", "552 5.5.3 too many", Deferred),
+        ("550", "552 too many", Refused),
+        ("250", "451 later", Deferred),
+        ("250", "550 never", Refused),
+    ] {
+        let mut talk = Talk::ready(options(), &["PIPELINING"]);
+        talk.offer(1, &mail("a@a.test", &["b@b.test", "c@b.test"], b"x\r\n")).expect("sent");
+        let events = talk.hear(format!("250 ok\r\n{first} x\r\n{reply}\r\n").as_bytes());
+        assert_eq!(events.last(), Some(&ClientEvent::Recipient { token: 1, index: 1, class }), "{first} {reply}");
+    }
+}
+
+#[test]
+fn f_064_f_065_f_067_refusals_at_each_command_are_the_messages_own() {
+    for (reply, class) in [("451 4.0.0 later", Class::Deferred), ("550 5.0.0 never", Class::Refused)] {
+        let done = ClientEvent::Done { token: 1, class };
+        // MAIL, pipelined: what follows is swallowed.
+        let mut talk = Talk::ready(options(), &["PIPELINING"]);
+        talk.offer(1, &one()).expect("sent");
+        assert_eq!(talk.hear(format!("{reply}\r\n503 x\r\n503 x\r\n").as_bytes()), [done]);
+        assert_eq!((talk.client.in_flight(), talk.client.room()), (0, 2));
+        // DATA.
+        let mut talk = Talk::ready(options(), &["PIPELINING"]);
+        talk.offer(1, &one()).expect("sent");
+        assert_eq!(talk.hear(format!("250 x\r\n250 x\r\n{reply}\r\n").as_bytes()), [done]);
+        talk.sent();
+        talk.offer(2, &one()).expect("sent");
+        assert!(talk.sent().starts_with("RSET\r\nMAIL"), "the peer is still inside the last transaction");
+        // The end of data.
+        let mut talk = Talk::ready(options(), &["PIPELINING"]);
+        talk.offer(1, &one()).expect("sent");
+        assert_eq!(talk.hear(format!("250 x\r\n250 x\r\n354 go\r\n{reply}\r\n").as_bytes()), [done]);
+        talk.sent();
+        talk.offer(2, &one()).expect("sent");
+        assert!(talk.sent().starts_with("MAIL"));
+        // A chunk.
+        let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+        talk.offer(1, &one()).expect("sent");
+        assert_eq!(talk.hear(format!("250 x\r\n250 x\r\n250 x\r\n{reply}\r\n").as_bytes()), [done]);
+    }
+}
+
+#[test]
+fn m_118_a_503_behind_a_refused_transaction_is_no_outcome() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    for token in 1..=3 {
+        talk.offer(token, &one()).expect("sent");
+    }
+    let done = |token, class| ClientEvent::Done { token, class };
+    let refused = talk.hear(b"250 rset\r\n550 mail\r\n503 rcpt\r\n503 bdat\r\n");
+    assert_eq!(refused, [done(1, Class::Refused)]);
+    // A peer whose RSET did not help.
+    let spoiled = talk.hear(b"250 rset\r\n503 mail\r\n503 rcpt\r\n503 bdat\r\n");
+    assert_eq!(spoiled, [ClientEvent::NotAttempted { token: 2 }]);
+    let good = talk.hear(b"250 rset\r\n250 mail\r\n250 rcpt\r\n250 bdat\r\n");
+    assert_eq!(good, [done(3, Class::Accepted)]);
+}
+
+#[test]
+fn m_114_f_070_a_354_for_nobody_gets_just_the_dot() {
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    talk.offer(1, &one()).expect("sent");
+    talk.sent();
+    let events = talk.hear(b"250 x\r\n550 x\r\n354 go\r\n");
+    assert_eq!(events, [ClientEvent::Recipient { token: 1, index: 0, class: Class::Refused }]);
+    assert_eq!(talk.sent(), ".\r\n");
+    assert_eq!(talk.hear(b"250 taken\r\n"), [ClientEvent::Done { token: 1, class: Class::Refused }]);
+    // In LMTP that dot has no reply, so the stream could not be kept in step.
+    let mut talk = Talk::new(ClientOptions { dialect: Dialect::Lmtp, ..options() });
+    talk.hear(b"220 x\r\n250-x\r\n250 PIPELINING\r\n");
+    talk.offer(1, &one()).expect("sent");
+    let events = talk.hear(b"250 x\r\n550 x\r\n354 go\r\n");
+    assert_eq!(events[1], ClientEvent::Down(DownReason::Protocol(ProtocolError::WrongClass)));
+}
+
+#[test]
+fn m_113_the_next_envelope_follows_the_body_in_one_breath() {
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    talk.offer(1, &one()).expect("sent");
+    assert_eq!(talk.client.room(), 0);
+    talk.sent();
+    talk.hear(b"250 x\r\n250 x\r\n354 go\r\n");
+    assert_eq!(talk.client.room(), 1);
+    talk.offer(2, &one()).expect("sent");
+    assert_eq!(talk.sent(), "hi\r\n.\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    assert_eq!(talk.hear(b"250 one\r\n"), [ClientEvent::Done { token: 1, class: Class::Accepted }]);
+}
+
+#[test]
+fn f_071_replies_of_the_wrong_class_end_the_session() {
+    let wrong = ClientEvent::Down(DownReason::Protocol(ProtocolError::WrongClass));
+    for replies in [
+        "354 mail\r\n",
+        "250 x\r\n354 rcpt\r\n",
+        "250 x\r\n250 x\r\n250 data\r\n",
+        "250 x\r\n250 x\r\n354 x\r\n354 end\r\n",
+    ] {
+        let mut talk = Talk::ready(options(), &["PIPELINING"]);
+        talk.offer(1, &one()).expect("sent");
+        assert_eq!(talk.hear(replies.as_bytes()), [wrong], "{replies}");
+    }
+    let mut talk = Talk::new(options());
+    assert_eq!(talk.hear(b"354 hello\r\n"), [wrong]);
+}
+
+#[test]
+fn f_081_replies_that_nothing_asked_for_end_the_session_and_keep_what_came_before() {
+    let unasked = ClientEvent::Down(DownReason::Protocol(ProtocolError::Unasked));
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    talk.offer(1, &one()).expect("sent");
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 surplus\r\n");
+    assert_eq!(events, [ClientEvent::Done { token: 1, class: Class::Accepted }, unasked]);
+    let mut talk = Talk::ready(options(), &[]);
+    assert_eq!(talk.hear(b"250 early\r\n"), [unasked]);
+    assert_eq!(talk.client.room(), 0);
+}
+
+#[test]
+fn m_015_f_064_a_421_leaves_nothing_attempted() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    for token in 1..=3 {
+        talk.offer(token, &one()).expect("sent");
+    }
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n421 4.3.2 closing\r\n");
+    assert_eq!(
+        events,
+        [ClientEvent::Done { token: 1, class: Class::Accepted }, ClientEvent::Down(DownReason::Closing)]
+    );
+    let left: Vec<_> = talk.client.unfinished().collect();
+    assert_eq!(left, [(2, Unfinished::NotAttempted), (3, Unfinished::NotAttempted)]);
+}
+
+#[test]
+fn f_072_f_073_f_076_f_193_what_is_unknown_and_what_is_not() {
+    // Three in the pipeline, the connection breaks in the middle of the second's last reply.
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    for token in 1..=3 {
+        talk.offer(token, &one()).expect("sent");
+    }
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 o");
+    assert_eq!(events, [ClientEvent::Done { token: 1, class: Class::Accepted }]);
+    assert_eq!(talk.client.on_lost(), ClientEvent::Down(DownReason::Lost(Stage::End)));
+    let left: Vec<_> = talk.client.unfinished().collect();
+    assert_eq!(left, [(2, Unfinished::Unknown), (3, Unfinished::Unknown)]);
+    // By DATA: before the 354 nothing can have been taken.
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    talk.offer(1, &one()).expect("sent");
+    talk.hear(b"250 x\r\n");
+    assert_eq!(talk.client.on_lost(), ClientEvent::Down(DownReason::Lost(Stage::Rcpt)));
+    assert_eq!(talk.client.unfinished().collect::<Vec<_>>(), [(1, Unfinished::NotAttempted)]);
+    // A recipient refused before the end keeps its outcome; a transaction that nobody was left of is over.
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    talk.offer(1, &one()).expect("sent");
+    talk.hear(b"250 x\r\n250 x\r\n550 x\r\n");
+    talk.client.on_lost();
+    assert_eq!(talk.client.unfinished().collect::<Vec<_>>(), [(1, Unfinished::NotAttempted)]);
+}
+
+#[test]
+fn m_069_m_070_f_063_f_085_timers_count_to_the_complete_reply() {
+    let mut talk = Talk::new(options());
+    assert_eq!(talk.client.deadline(false), Tick(0).after(Span::minutes(5)));
+    talk.now = Tick(0).after(Span::minutes(4));
+    talk.hear(b"220 pe");
+    assert_eq!(talk.client.deadline(false), Tick(0).after(Span::minutes(5)));
+    let late = Tick(0).after(Span::minutes(5));
+    assert_eq!(talk.client.on_timeout(talk.now, false), ClientEvent::More);
+    assert_eq!(talk.client.on_timeout(late, false), ClientEvent::Down(DownReason::TimedOut(Stage::Greeting)));
+
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    assert_eq!(talk.client.deadline(false), Tick::NEVER);
+    talk.now = Tick(0).after(Span::seconds(10));
+    let begun = talk.now;
+    talk.offer(1, &one()).expect("sent");
+    assert_eq!(talk.client.deadline(false), begun.after(Span::minutes(5)));
+    talk.hear(b"250 x\r\n250 x\r\n");
+    assert_eq!(talk.client.deadline(false), begun.after(Span::minutes(2)));
+    talk.hear(b"354 go\r\n");
+    assert_eq!(talk.client.deadline(false), begun.after(Span::minutes(10)));
+    // F-083, F-084: while octets of the body are not taken, a shorter timer that each block restarts.
+    assert_eq!(talk.client.deadline(true), begun.after(Span::minutes(3)));
+    let later = begun.after(Span::minutes(2));
+    talk.client.on_sent(later);
+    assert_eq!(talk.client.deadline(true), later.after(Span::minutes(3)));
+    let end = later.after(Span::minutes(10));
+    assert_eq!(talk.client.on_timeout(end, false), ClientEvent::Down(DownReason::TimedOut(Stage::End)));
+    assert_eq!(talk.client.unfinished().collect::<Vec<_>>(), [(1, Unfinished::Unknown)]);
+}
+
+#[test]
+fn m_014_quit_waits_a_little_and_the_message_before_it_is_safe() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    talk.offer(1, &one()).expect("sent");
+    talk.client.quit(talk.now, &mut talk.wire);
+    assert!(talk.sent().ends_with("hi\r\nQUIT\r\n"));
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n");
+    assert_eq!(events, [ClientEvent::Done { token: 1, class: Class::Accepted }]);
+    assert_eq!(talk.client.deadline(false), Tick(0).after(Span::seconds(5)));
+    let gone = talk.client.on_timeout(Tick(0).after(Span::seconds(5)), false);
+    assert_eq!(gone, ClientEvent::Down(DownReason::Quit));
+}
+
+#[test]
+fn m_068_m_091_a_host_that_refuses_with_its_greeting_is_left_politely() {
+    for (reply, permanent) in [("521 no mail here", true), ("554 5.7.1 go away", true), ("450 later", false)] {
+        let mut talk = Talk::new(options());
+        let down = DownReason::Refused { at: Stage::Greeting, permanent };
+        assert_eq!(talk.hear(format!("{reply}\r\n").as_bytes()), [ClientEvent::Down(down)]);
+        assert_eq!(talk.sent(), "QUIT\r\n");
+    }
+}
+
+#[test]
+fn m_081_our_own_greeting_is_a_loop() {
+    let ours = ClientOptions { instance: "5f3a".into(), ..options() };
+    let mut talk = Talk::new(ours.clone());
+    assert_eq!(talk.hear(b"220 C.test ESMTP Ringpost 5f3a ready\r\n"), [ClientEvent::Down(DownReason::Loop)]);
+    for other in ["220 c.test ESMTP Ringpost 5f3b ready", "220 d.test ESMTP 5f3a", "220 c.test ESMTP"] {
+        let mut talk = Talk::new(ours.clone());
+        assert_eq!(talk.hear(format!("{other}\r\n").as_bytes()), [], "{other}");
+    }
+}
+
+#[test]
+fn m_069_no_transaction_begins_in_a_worn_session() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    talk.now = Tick(0).after(Span::hours(2));
+    talk.hear(b"");
+    assert_eq!(talk.client.room(), 0);
+    assert_eq!(talk.offer(1, &one()), Err(CannotSend::Busy));
+}
+
+#[test]
+fn streamed_bodies_leave_chunk_by_chunk() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING", "8BITMIME"]);
+    let (mail, facts) = (one(), crate::wire::ContentFacts::default());
+    let offer = |talk: &mut Talk, token| {
+        talk.wire.bodies.push((token, mail.clone()));
+        let transaction = Transaction {
+            envelope: mail.envelope.as_ref(),
+            recipients: None,
+            facts: &facts,
+            body: Body::Streamed,
+            identity: None,
+        };
+        talk.client.offer(token, &transaction, talk.now, &mut talk.wire).expect("sent");
+    };
+    offer(&mut talk, 1);
+    assert_eq!(talk.client.room(), 0);
+    talk.client.chunk(1, 4, false, &mut talk.wire);
+    talk.client.chunk(1, 4, true, &mut talk.wire);
+    assert!(talk.sent().ends_with("RCPT TO:<b@b.test>\r\nBDAT 4\r\nhi\r\nBDAT 4 LAST\r\nhi\r\n"));
+    assert_eq!(talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 chunk\r\n"), []);
+    assert_eq!(talk.hear(b"250 taken\r\n"), [ClientEvent::Done { token: 1, class: Class::Accepted }]);
+    // M-125: a refused chunk is the end; later ones are not sent.
+    offer(&mut talk, 2);
+    talk.client.chunk(2, 4, false, &mut talk.wire);
+    talk.sent();
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n552 5.3.4 large\r\n");
+    assert_eq!(events, [ClientEvent::Done { token: 2, class: Class::Refused }]);
+    talk.client.chunk(2, 4, true, &mut talk.wire);
+    assert_eq!(talk.sent(), "");
+    // Nobody accepted: over without a chunk.
+    offer(&mut talk, 3);
+    let events = talk.hear(b"250 x\r\n250 x\r\n550 x\r\n");
+    assert_eq!(events[1], ClientEvent::Done { token: 3, class: Class::Refused });
+    // Given up by its taker: the next one begins behind RSET, and replies still count.
+    offer(&mut talk, 4);
+    talk.client.chunk(4, 4, false, &mut talk.wire);
+    talk.client.abandon(4);
+    talk.sent();
+    talk.offer(5, &mail).expect("sent");
+    assert!(talk.sent().starts_with("RSET\r\n"));
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n");
+    assert_eq!(events, [ClientEvent::Done { token: 5, class: Class::Accepted }]);
+}
+
+#[test]
+fn m_098_only_the_recipients_asked_for_are_named() {
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    let mail = mail("a@a.test", &["b@b.test", "c@c.test", "d@d.test"], b"x\r\n");
+    let mut transaction = Transaction {
+        envelope: mail.envelope.as_ref(),
+        recipients: Some(&[0, 2]),
+        facts: &mail.facts,
+        body: Body::Whole(3),
+        identity: None,
+    };
+    talk.client.offer(1, &transaction, talk.now, &mut talk.wire).expect("sent");
+    let sent = talk.sent();
+    assert!(sent.contains("<b@b.test>") && sent.contains("<d@d.test>") && !sent.contains("<c@c.test>"));
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    transaction.recipients = Some(&[7]);
+    assert_eq!(talk.client.offer(1, &transaction, talk.now, &mut talk.wire), Err(CannotSend::Nobody));
+    assert_eq!((talk.sent().as_str(), talk.client.in_flight()), ("", 0));
+}

@@ -195,7 +195,7 @@ impl BatchHead {
         head.store_u64(64, self.table_at);
         head.store_u32(72, self.table_bytes);
         head.store_u32(76, self.settles);
-        let crc = seed.crc(&[&head[12..]]);
+        let crc = seed.crc(&[&head[..8], &head[12..]]);
         head.store_u32(8, crc);
         head
     }
@@ -215,7 +215,7 @@ impl BatchHead {
         let mut reader = Reader::new(fixed);
         let (magic, version) = (reader.take(4)?, reader.u8()?);
         reader.take(3)?;
-        if magic != MAGIC || version != VERSION || reader.u32()? != seed.crc(&[fixed.get(12..)?]) {
+        if magic != MAGIC || version != VERSION || reader.u32()? != seed.crc(&[fixed.get(..8)?, fixed.get(12..)?]) {
             return None;
         }
         let table_crc = reader.u32()?;

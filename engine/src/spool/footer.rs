@@ -62,7 +62,7 @@ impl Trailer {
         block.store_u64(80, self.batches_end);
         block.store_u32(88, self.batches);
         block.store(92, &[u8::from(self.synced)]);
-        let crc = seed.crc(&[&block[12..]]);
+        let crc = seed.crc(&[&block[..8], &block[12..]]);
         block.store_u32(8, crc);
         block
     }
@@ -72,7 +72,8 @@ impl Trailer {
         let mut reader = Reader::new(block);
         let (magic, version) = (reader.take(4)?, reader.u8()?);
         reader.take(3)?;
-        if magic != MAGIC || version != VERSION || reader.u32()? != seed.crc(&[block.get(12..BLOCK)?]) {
+        if magic != MAGIC || version != VERSION || reader.u32()? != seed.crc(&[block.get(..8)?, block.get(12..BLOCK)?])
+        {
             return None;
         }
         reader.take(4)?;
@@ -190,7 +191,7 @@ fn copy_foreign(foreign: &[u8], exists: &impl Fn(SegmentNumber) -> bool, into: &
 }
 
 /// The entries of live records.
-fn copy_properties(properties: &[u8], live: &LiveSet, into: &mut Vec<u8>) {
+pub(super) fn copy_properties(properties: &[u8], live: &LiveSet, into: &mut Vec<u8>) {
     if live.count() == 0 {
         return;
     }
@@ -203,13 +204,20 @@ fn copy_properties(properties: &[u8], live: &LiveSet, into: &mut Vec<u8>) {
 }
 
 /// The entries of a property section: each record's place, and its head with what follows it.
-pub(super) fn entries(properties: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    let mut reader = Reader::new(properties);
+fn entries(properties: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        let bytes = reader.u32()?;
-        let entry = reader.take(bytes as usize).filter(|entry| entry.len() >= RECORD_HEAD_BYTES)?;
-        let mut id = Reader::new(entry.get(16..24)?);
-        let id = super::RecordId::from_raw(id.u64()?)?;
-        Some((id.place(), entry))
+        let (place, entry, next) = entry_at(properties, at)?;
+        at = next;
+        Some((place, entry))
     })
+}
+
+/// The entry that starts at `at`: its record's place, its octets, and where the next one starts.
+pub(super) fn entry_at(properties: &[u8], at: usize) -> Option<(u32, &[u8], usize)> {
+    let mut reader = Reader::new(properties.get(at..)?);
+    let bytes = reader.u32()? as usize;
+    let entry = reader.take(bytes).filter(|entry| entry.len() >= RECORD_HEAD_BYTES)?;
+    let id = super::RecordId::from_raw(Reader::new(entry.get(16..24)?).u64()?)?;
+    Some((id.place(), entry, at.checked_add(4)?.checked_add(bytes)?))
 }

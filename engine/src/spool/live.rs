@@ -58,6 +58,11 @@ impl LiveSet {
         self.places.binary_search(&place).ok()
     }
 
+    /// Whether `place` lies behind all records.
+    pub(super) fn is_next(&self, place: u32) -> bool {
+        self.places.last().is_none_or(|&last| last < place)
+    }
+
     /// Unsettled recipients of the record at `place`; 0 when it is not live.
     pub(super) fn left(&self, place: u32) -> u16 {
         self.index(place).and_then(|index| self.left.get(index).copied()).unwrap_or(0)
@@ -113,13 +118,6 @@ impl LiveSet {
     /// The live records: place and unsettled recipients.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u16)> + '_ {
         self.places.iter().copied().zip(self.left.iter().copied()).filter(|&(_, left)| left > 0)
-    }
-
-    /// The first live record at or behind `place`.
-    pub(super) fn first_from(&self, place: u32) -> Option<u32> {
-        let from = self.places.partition_point(|&other| other < place);
-        let mut rest = self.places.iter().zip(&self.left).skip(from);
-        rest.find(|&(_, &left)| left > 0).map(|(&place, _)| place)
     }
 
     /// The settled recipients of a record that is settled in part.

@@ -1,10 +1,9 @@
 //! The spool: a shard's durable log. Format and logic only; the shell performs the writes that [`Log`] orders and the
 //! reads that recovery asks for.
 
-#![allow(dead_code)] // What only recovery reads, until recovery stands beside it.
-
 mod batch;
 mod bytes;
+mod fetch;
 mod footer;
 mod head;
 mod ids;
@@ -13,12 +12,15 @@ mod log;
 mod pack;
 mod reclaim;
 mod record;
+mod recover;
+mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use batch::{ALL_RECIPIENTS, Outcome, Settle};
+pub use fetch::{Fetch, Fetched, Stretch};
 pub use head::{HeadBlock, SegmentHead};
 pub use ids::{FileId, Numbers, RECORD_ALIGN, RecordId, SEGMENT_BYTES_LIMIT, Secret, SegmentNumber, Ticket};
 pub use log::{Appended, Content, Extents, Full, Log, LogOptions, NewRecord, Want};
@@ -26,6 +28,8 @@ pub use record::{
     EXTENTS_MAX, Extent, Facts, LEADING_DOTS_MAX, LeadingDots, Placement, RECORD_HEAD_BYTES, RECORD_TEXT_BYTES_MAX,
     RecordError, RecordHead, RecordKind, RecordRef,
 };
+pub use recover::{Adoption, Backlog, Loaded, Recovered, Recovery};
+pub use scan::{Cause, Damage, Read, Refused, Scan, Scanned, ScannedSegment, scan_image};
 pub use write::{Failure, Order, WriteResult, Written};
 
 use std::fmt;

@@ -245,7 +245,7 @@ impl RecordHead {
         for (index, offset) in facts.leading_dots.offsets.iter().enumerate() {
             head.store_u32(76 + 4 * index, *offset);
         }
-        let crc = seed.crc(&[&head[12..], text[0], text[1], text[2]]);
+        let crc = seed.crc(&[&head[..8], &head[12..], text[0], text[1], text[2]]);
         head.store_u32(8, crc);
         head
     }
@@ -326,6 +326,7 @@ impl<'a> RecordRef<'a> {
         if !head.is_plausible() {
             return Err(RecordError::Damaged);
         }
+        let front = bytes.get(..8).unwrap_or_default();
         let mut reader = Reader::new(bytes.get(12..).unwrap_or_default());
         let fixed = reader.take(RECORD_HEAD_BYTES - 12);
         let extents = reader.take(usize::try_from(head.extents_bytes()).unwrap_or(usize::MAX));
@@ -334,13 +335,29 @@ impl<'a> RecordRef<'a> {
         let (Some(fixed), Some(extents), Some(envelope), Some(trace)) = (fixed, extents, envelope, trace) else {
             return Err(RecordError::Short((RECORD_HEAD_BYTES as u64).saturating_add(head.text_bytes())));
         };
-        if seed.crc(&[fixed, extents, envelope, trace]) != crc {
+        if seed.crc(&[front, fixed, extents, envelope, trace]) != crc {
             return Err(RecordError::Damaged);
         }
         if head.id != id {
             return Err(RecordError::Misplaced);
         }
         Ok(Self { head, extents, envelope, trace })
+    }
+
+    /// Reads an entry of a footer's property section, whose checksum was right: the head and the envelope, if it is there.
+    pub(super) fn parse_entry(
+        entry: &'a [u8],
+        id: RecordId,
+        _seed: Seed,
+    ) -> Result<(RecordHead, Option<&'a [u8]>), RecordError> {
+        let (head, _) = RecordHead::peek(entry).filter(|(head, _)| head.is_plausible()).ok_or(RecordError::Damaged)?;
+        if head.id != id {
+            return Err(RecordError::Misplaced);
+        }
+        let mut reader = Reader::new(entry.get(RECORD_HEAD_BYTES..).unwrap_or_default());
+        reader.take(usize::try_from(head.extents_bytes()).unwrap_or(usize::MAX));
+        let envelope = reader.take(head.envelope_bytes as usize).filter(|envelope| !envelope.is_empty());
+        Ok((head, envelope))
     }
 
     /// The extents that hold the content.

@@ -1,6 +1,6 @@
 //! One segment as the log keeps it in memory.
 
-use super::batch::{self, ALL_RECIPIENTS, Settle};
+use super::batch::{self, Settle};
 use super::ids::{FileId, Secret, Seed, SegmentNumber};
 use super::live::LiveSet;
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
@@ -154,10 +154,5 @@ impl Segment {
     /// Settles here; true when the record became dead space.
     pub(super) fn settle(&mut self, place: u32, recipient: u16) -> super::live::Settled {
         self.live.settle(place, recipient)
-    }
-
-    /// Takes a record out as a whole.
-    pub(super) fn settle_whole(&mut self, place: u32) -> super::live::Settled {
-        self.live.settle(place, ALL_RECIPIENTS)
     }
 }

@@ -138,7 +138,11 @@ impl Log {
     fn due_chore(&self) -> Option<usize> {
         self.chores.iter().position(|chore| match chore {
             Chore::Head(_) | Chore::HeadCopy(_) => true,
-            Chore::Footer(number) => !self.has_batches(*number),
+            Chore::Footer(number) => {
+                // It may stand where something damaged is kept.
+                let kept = self.segments.get(number).is_some_and(|segment| segment.kept);
+                !kept && !self.has_batches(*number)
+            }
         })
     }
 
@@ -423,7 +427,7 @@ impl Log {
     }
 
     /// Every outcome and message taken so far was written, in the mode's sense.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_written(&self) -> bool {
         self.flight.is_none() && !self.has_batch() && self.owed.is_empty()
     }
 }

@@ -11,7 +11,6 @@ pub(super) struct Op {
     pub(super) file: FileId,
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
-    pub(super) stable: bool,
 }
 
 /// What the next write does.
@@ -45,6 +44,8 @@ pub(super) struct World {
     pub(super) log: Log,
     pub(super) disk: Disk,
     pub(super) pool: Pool,
+    /// The disk as it was at the start; files created since are blank in it.
+    pub(super) start: Disk,
     pub(super) next_file: u32,
     pub(super) secrets: u8,
     /// Files that may be created.
@@ -72,6 +73,7 @@ impl World {
         let next_file = disk.files.keys().last().map_or(1, |file| file.0 + 1);
         Self {
             log,
+            start: disk.clone(),
             disk,
             pool,
             next_file,
@@ -100,6 +102,7 @@ impl World {
                     let file = FileId(self.next_file);
                     self.next_file += 1;
                     self.disk.files.insert(file, vec![0; SEGMENT as usize]);
+                    self.start.files.insert(file, vec![0; SEGMENT as usize]);
                     file
                 }
             };
@@ -122,7 +125,7 @@ impl World {
                 Fate::Fails(octets) => (octets.min(bytes.len()), WriteResult::Failed),
                 Fate::Short(octets) => (octets.min(bytes.len()), WriteResult::Octets(octets.min(bytes.len()))),
             };
-            let op = Op { file: order.file, at: order.at, bytes: bytes[..reached].to_vec(), stable: order.stable };
+            let op = Op { file: order.file, at: order.at, bytes: bytes[..reached].to_vec() };
             self.disk.write(&op);
             self.disk.ops.push(op);
             match self.log.written(order.parts, result) {

@@ -1,4 +1,7 @@
 //! The log on an in-memory disk.
 
+mod crash;
+mod damage;
 mod disk;
 mod happy;
+mod ledger;

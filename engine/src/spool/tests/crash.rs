@@ -1,0 +1,365 @@
+//! A random day on the log; then the power fails at every write of it, the last one torn in many ways.
+
+use super::disk::*;
+use super::ledger::*;
+use crate::spool::*;
+
+/// A small generator, so that a seed is a story.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+struct Day {
+    world: World,
+    ledger: Ledger,
+    dice: Dice,
+    next_content: u32,
+}
+
+impl Day {
+    fn new(seed: u64, durability: Durability) -> Self {
+        Self::with(World::new(durability), seed)
+    }
+
+    fn with(world: World, seed: u64) -> Self {
+        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        Self { world, ledger: Ledger::default(), dice, next_content: seed as u32 * 100_000 }
+    }
+
+    /// One write, noted.
+    fn write(&mut self) -> bool {
+        let (failures, durable) = (self.world.failures.len(), self.world.durable);
+        let wrote = self.world.write_one();
+        let ops = self.world.disk.ops.len();
+        if self.world.durable > durable {
+            self.ledger.durable.insert(self.world.durable, ops);
+        }
+        for failure in &self.world.failures[failures..] {
+            if let Some(ticket) = failure.in_doubt {
+                self.ledger.failed.insert(ticket, failure.cancelled_by);
+            }
+            for ticket in failure.unwritten.clone().into_iter().flatten() {
+                self.ledger.failed.insert(Ticket(ticket), None);
+            }
+        }
+        wrote
+    }
+
+    fn message(&mut self) {
+        let sizes = [1, 300, 4096, 9000, 30_000];
+        let bytes = 4 + sizes[self.dice.roll(sizes.len())];
+        let recipients = [1, 1, 1, 2, 70][self.dice.roll(5)];
+        self.next_content += 1;
+        let body = content(self.next_content, bytes);
+        let facts = facts(&body);
+        let envelope = envelope(&body, recipients);
+        for _ in 0..40 {
+            self.world.supply();
+            let new = record(&envelope, recipients, &facts);
+            let appended = match self.dice.roll(6) {
+                0 => {
+                    let slices = self.world.chunks(&body);
+                    self.world.log.append(&NewRecord { content: Content::Chunks(&slices), ..new })
+                }
+                1 => self.in_extents(&body, &new),
+                _ => self.world.log.append(&NewRecord { content: Content::Octets(&[&body]), ..new }),
+            };
+            match appended {
+                Ok(appended) => {
+                    let ops = self.world.disk.ops.len();
+                    return self.ledger.note(&body, recipients, &appended, ops);
+                }
+                Err(Full::Lost) => return,
+                Err(_) => self.write(),
+            };
+        }
+    }
+
+    /// Writes the body piece by piece; now and then it is abandoned, and sent again.
+    fn in_extents(&mut self, body: &[u8], new: &NewRecord<'_>) -> Result<Appended, Full> {
+        let mut extents = Extents::default();
+        for piece in body.chunks(8192) {
+            let slices = self.world.chunks(piece);
+            while let Err(full) = self.world.log.extent(&mut extents, &slices, piece.len() as u64) {
+                if full != Full::Segment || !self.write() {
+                    self.world.log.abandon(extents);
+                    return Err(full);
+                }
+            }
+            if self.dice.roll(3) == 0 {
+                self.write();
+            }
+        }
+        let result = self.world.log.append(&NewRecord { content: Content::Extents(&extents), ..*new });
+        if result.is_err() {
+            self.world.log.abandon(extents);
+        }
+        result
+    }
+
+    fn settle(&mut self) {
+        let durable =
+            |entry: &Entry| entry.ticket <= self.world.durable && !self.ledger.failed.contains_key(&entry.ticket);
+        let open = |entry: &&Entry| entry.settles.len() < usize::from(entry.recipients) && durable(entry);
+        let candidates: Vec<_> =
+            self.ledger.entries.iter().filter(|(_, entry)| open(entry)).map(|(&crc, _)| crc).collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let crc = candidates[self.dice.roll(candidates.len())];
+        let (id, recipients) = (self.ledger.entries[&crc].id, self.ledger.entries[&crc].recipients);
+        let whole = self.dice.roll(3) > 0;
+        let some = self.dice.roll(usize::from(recipients)) as u16;
+        for recipient in (0..recipients).filter(|&recipient| whole || recipient == some) {
+            loop {
+                match self.world.log.settle(id, recipient, Outcome::Delivered) {
+                    Ok(ticket) => {
+                        let at = self.world.disk.ops.len();
+                        let entry = self.ledger.entries.get_mut(&crc).expect("known");
+                        entry.settles.entry(recipient).or_insert((ticket, at));
+                        break;
+                    }
+                    Err(_) => assert!(self.write(), "settles always find their way here"),
+                }
+            }
+        }
+    }
+
+    fn live(&mut self, turns: usize) {
+        for _ in 0..turns {
+            match self.dice.roll(10) {
+                0..4 => self.message(),
+                4..7 => self.settle(),
+                _ => {
+                    self.write();
+                }
+            }
+        }
+    }
+}
+
+/// The disk after write `ops` tore: each sector of `sector` octets of it is there or not.
+fn torn(disk: &Disk, op: &Op, sector: usize, dice: &mut Dice) -> Disk {
+    let mut disk = disk.clone();
+    for (index, bytes) in op.bytes.chunks(sector).enumerate() {
+        if dice.roll(2) == 0 {
+            let at = op.at + (index * sector) as u64;
+            disk.write(&Op { at, bytes: bytes.to_vec(), ..op.clone() });
+        }
+    }
+    disk
+}
+
+fn blank_disk(of: &Disk) -> Disk {
+    let files = of.files.iter().map(|(&file, bytes)| (file, vec![0; bytes.len()])).collect();
+    Disk { files, ops: Vec::new() }
+}
+
+/// Cuts the day's writes at every place, and judges.
+fn cut_everywhere(day: &mut Day, durability: Durability, tears: usize) {
+    let ops = std::mem::take(&mut day.world.disk.ops);
+    let mut disk = blank_disk(&day.world.disk);
+    for (cut, op) in ops.iter().enumerate() {
+        let found = recover(&disk, 1 + cut % 3, durability);
+        assert!(found.unreadable.is_empty(), "cut {cut}: {:?}", found.unreadable);
+        assert!(found.damage.is_empty(), "cut {cut}: whole writes leave no damage: {:?}", found.damage);
+        day.ledger.judge(&found, cut, &format!("cut {cut}"));
+        for tear in 0..tears {
+            let sector = if tear % 2 == 0 { 512 } else { 4096 };
+            let torn = torn(&disk, op, sector, &mut day.dice);
+            let found = recover(&torn, 1, durability);
+            assert!(found.damage.iter().all(|damage| damage.cause == Cause::Torn), "cut {cut}: {:?}", found.damage);
+            day.ledger.judge(&found, cut, &format!("cut {cut}, torn at {sector}"));
+        }
+        disk.write(op);
+    }
+}
+
+#[test]
+fn f_002_f_013_f_014_f_015_every_cut_and_tear_keeps_the_ledger() {
+    for seed in 1..=6 {
+        let mut day = Day::new(seed, Durability::Disk);
+        day.live(350);
+        assert!(day.world.failures.is_empty());
+        cut_everywhere(&mut day, Durability::Disk, 2);
+    }
+}
+
+#[test]
+fn f_008_f_012_recovery_of_a_recovery_keeps_the_ledger() {
+    // K18, and a restart loop: each life ends in the middle of a write, also of the first writes after a recovery.
+    for seed in 1..=4 {
+        let mut day = Day::new(seed + 100, Durability::Disk);
+        for life in 0..8 {
+            let turns = day.dice.roll(120);
+            day.live(turns);
+            let cut = day.world.disk.ops.len() - day.dice.roll(4).min(day.world.disk.ops.len());
+            let ops = std::mem::take(&mut day.world.disk.ops);
+            let mut disk = day.world.start.clone();
+            ops[..cut].iter().for_each(|op| disk.write(op));
+            if let Some(op) = ops.get(cut) {
+                disk = torn(&disk, op, 512, &mut day.dice);
+            }
+            let found = recover(&disk, 1, Durability::Disk);
+            day.ledger.judge(&found, cut, &format!("seed {seed} life {life}"));
+            // Reading changes nothing: again, the same.
+            let again = recover(&disk, 1, Durability::Disk);
+            assert_eq!(found.live, again.live);
+            day.start_again(found, disk);
+        }
+    }
+}
+
+impl Day {
+    /// The next life, with a ledger of what is there.
+    fn start_again(&mut self, mut found: Found, disk: Disk) {
+        let mut log = found.logs.remove(0);
+        found.damage.iter().filter_map(|damage| damage.number).for_each(|number| log.put_aside(number));
+        let mut world = World::with(log, found.pool, disk);
+        world.secrets = self.world.secrets;
+        let mut ledger = Ledger::default();
+        for live in found.live {
+            let recipients = self.ledger.entries[&crc_fast::crc32_iscsi(&live.content)].recipients;
+            let settled = (0..recipients).filter(|recipient| !live.unsettled.contains(recipient));
+            let entry = Entry {
+                recipients,
+                id: live.id,
+                ticket: Ticket(0),
+                appended_at: 0,
+                settles: settled.map(|recipient| (recipient, (Ticket(0), 0))).collect(),
+                content: live.content,
+            };
+            ledger.entries.insert(crc_fast::crc32_iscsi(&entry.content), entry);
+        }
+        self.world = world;
+        self.ledger = ledger;
+    }
+}
+
+#[test]
+fn f_013_without_syncs_losses_are_reported_and_nothing_is_half() {
+    for durability in [Durability::Os, Durability::None] {
+        for seed in 1..=6 {
+            let mut day = Day::new(seed + 200, durability);
+            day.live(250);
+            let ops = std::mem::take(&mut day.world.disk.ops);
+            for round in 0..12 {
+                // Nothing was ever synced, so any sectors of any writes may be there, in any order.
+                let mut disk = blank_disk(&day.world.disk);
+                let cut = day.dice.roll(ops.len()) + 1;
+                let mostly = 1 + day.dice.roll(40);
+                for op in &ops[..cut] {
+                    for (index, bytes) in op.bytes.chunks(4096).enumerate() {
+                        if op.at == 0 || day.dice.roll(mostly) != 0 {
+                            disk.write(&Op { at: op.at + index as u64 * 4096, bytes: bytes.to_vec(), ..op.clone() });
+                        }
+                    }
+                }
+                let found = recover(&disk, 1, durability);
+                let known = |live: &Live| {
+                    let entry = day.ledger.entries.get(&crc_fast::crc32_iscsi(&live.content));
+                    entry.is_some_and(|entry| live.envelope == envelope(&entry.content, entry.recipients))
+                };
+                assert!(found.live.iter().all(known), "round {round}: half a message");
+                assert!(found.damage.iter().all(|damage| damage.cause == Cause::Torn), "nothing was known synced");
+                assert_eq!(found.unclean, Some(durability));
+            }
+        }
+    }
+}
+
+#[test]
+fn f_004_f_006_f_007_a_killed_process_in_any_mode_finds_what_it_wrote() {
+    for durability in [Durability::None, Durability::Os, Durability::Disk] {
+        let mut day = Day::new(300 + durability as u64, durability);
+        day.live(300);
+        cut_everywhere(&mut day, durability, 0);
+    }
+}
+
+#[test]
+fn f_026_f_027_failed_writes_lose_nothing_that_was_acknowledged() {
+    for seed in 1..=6 {
+        let mut day = Day::new(seed + 400, Durability::Disk);
+        for _ in 0..5 {
+            let turns = 20 + day.dice.roll(100);
+            day.live(turns);
+            let octets = day.dice.roll(40_000);
+            day.world.fates =
+                vec![if day.dice.roll(2) == 0 { Fate::Fails(octets) } else { Fate::Short(octets % 4096) }];
+        }
+        day.live(60);
+        day.relocate();
+        day.live(60);
+        assert!(!day.world.failures.is_empty());
+        cut_everywhere_in_failures(&mut day);
+    }
+}
+
+/// As `cut_everywhere`, where writes may have failed half-way: what they left is no surprise, and damage neither.
+fn cut_everywhere_in_failures(day: &mut Day) {
+    let ops = std::mem::take(&mut day.world.disk.ops);
+    let mut disk = blank_disk(&day.world.disk);
+    for (cut, op) in ops.iter().enumerate() {
+        let found = recover(&disk, 1, Durability::Disk);
+        assert!(found.unreadable.is_empty(), "cut {cut}: {:?}", found.unreadable);
+        day.ledger.judge(&found, cut, &format!("cut {cut}"));
+        disk.write(op);
+    }
+    let found = recover(&disk, 1, Durability::Disk);
+    day.ledger.judge(&found, ops.len(), "the end");
+}
+
+impl Day {
+    /// Moves everything out of poisoned segments, as a shell does.
+    fn relocate(&mut self) {
+        for _ in 0..10_000 {
+            let Some(id) = self.world.log.relocation() else {
+                if !self.write() {
+                    return;
+                }
+                continue;
+            };
+            self.world.supply();
+            let plan = self.world.log.fetch(id).expect("live");
+            let (_, _, body) = fetch(&self.world.log, &self.world.disk, id).expect("readable");
+            let file = &self.world.disk.files[&plan.first_read().file];
+            let start = plan.first_read().at as usize;
+            let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
+            match self.world.log.relocate(&record, Content::Octets(&[&body])) {
+                Ok(_) => {}
+                Err(_) => {
+                    self.write();
+                }
+            }
+        }
+        panic!("relocation does not end");
+    }
+}
+
+#[test]
+fn f_027_a_poisoned_segment_is_emptied_and_its_file_given_up() {
+    let mut day = Day::new(500, Durability::Disk);
+    day.live(60);
+    while day.write() {}
+    day.world.fates = vec![Fate::Good, Fate::Fails(4096)];
+    day.live(40);
+    while day.write() {}
+    let file = day.world.failures[0].file;
+    day.relocate();
+    while day.write() {}
+    assert_eq!(day.world.log.discard(), Some(file));
+    day.world.disk.files.remove(&file);
+    day.world.log.removed(file);
+    assert_eq!(day.world.log.discard(), None);
+    let found = recover(&day.world.disk, 1, Durability::Disk);
+    assert!(found.unreadable.is_empty());
+    day.ledger.judge(&found, usize::MAX, "without the bad file");
+}

@@ -24,5 +24,7 @@ pub mod result;
 pub mod scenario;
 pub mod stage;
 pub mod stats;
+pub mod summary;
 pub mod timeline;
 pub mod topology;
+pub mod views;

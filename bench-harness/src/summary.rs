@@ -1,0 +1,215 @@
+//! A run in a few lines for a terminal: validity first, then what people look for. Pure.
+
+use crate::failover::Summary;
+use crate::html::text::{count, duration_ms, duration_us, or_none, rate};
+use crate::result::{Latency, Phase, RunResult};
+use std::fmt::Write;
+
+/// What a person reads when a run is over. Plain text, no colour.
+pub fn text(result: &RunResult) -> String {
+    let mut out = String::new();
+    verdict(&mut out, result);
+    let _ = writeln!(out, "  {}", how(result));
+    out.push('\n');
+    throughput(&mut out, result);
+    for phase in result.phases.iter().filter(|phase| !phase.saturating && phase.failover.is_none()) {
+        latency(&mut out, &phase_title(phase), &phase.figures.latency_us);
+    }
+    costs(&mut out, result);
+    for phase in &result.phases {
+        if let Some(failover) = &phase.failover {
+            fault(&mut out, phase, failover);
+        }
+    }
+    accounts(&mut out, result);
+    out
+}
+
+fn verdict(out: &mut String, result: &RunResult) {
+    let validity = &result.main.validity;
+    let _ = writeln!(out, "{}: {}", result.scenario, if validity.valid { "VALID" } else { "NOT VALID" });
+    for reason in &validity.reasons {
+        let _ = writeln!(out, "  ! {reason}");
+    }
+}
+
+fn how(result: &RunResult) -> String {
+    let promise = match result.durability.as_str() {
+        "disk" => "durability disk (a 250 means synced)",
+        "os" => "durability os (a 250 means written, not synced)",
+        "none" => "durability none (a 250 means in memory)",
+        other => other,
+    };
+    let mut parts = vec![promise.to_owned(), format!("driver {}", or_unknown(&result.driver))];
+    parts.extend(result.commit.as_ref().map(|commit| format!("commit {commit}")));
+    parts.push(format!("profile {}", or_unknown(&result.profile)));
+    parts.push(result.placement.clone());
+    parts.join(" · ")
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "unknown" } else { text }
+}
+
+fn phase_title(phase: &Phase) -> String {
+    phase.name.replace('-', " ")
+}
+
+fn throughput(out: &mut String, result: &RunResult) {
+    for phase in &result.phases {
+        let figures = &phase.figures;
+        let Some(achieved) = figures.rate.achieved_per_s else { continue };
+        let _ = write!(out, "  {:<17} {:>9}/s", phase_title(phase), rate(achieved));
+        match (phase.saturating, figures.rate.offered_per_s, figures.limited_by.as_deref()) {
+            (true, _, Some("engine")) => out.push_str(" at most, limited by the engine"),
+            (true, _, limit) => {
+                let _ = write!(out, " at least, limited by {}", limit.unwrap_or("something unknown"));
+            }
+            (false, Some(offered), _) => {
+                let _ = write!(out, " of {}/s due", rate(offered));
+            }
+            _ => {}
+        }
+        let _ = writeln!(out, "{}", if figures.validity.valid { "   valid" } else { "   NOT VALID" });
+    }
+}
+
+fn latency(out: &mut String, title: &str, latency: &Latency) {
+    let kinds = [("response", &latency.response), ("delivery", &latency.delivery)];
+    let measured: Vec<_> = kinds.into_iter().filter(|(_, times)| times.p50.is_some()).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n  {title:<17} {:>9} {:>9} {:>9} {:>9} {:>9}", "p50", "p90", "p99", "p99.9", "max");
+    for (kind, times) in measured {
+        let _ = write!(out, "    {kind:<15}");
+        for (_, us) in times.named() {
+            let _ = write!(out, " {:>9}", or_none(us, duration_us));
+        }
+        out.push('\n');
+    }
+}
+
+fn costs(out: &mut String, result: &RunResult) {
+    let costs: Vec<String> = result
+        .main
+        .cpu_us_per_message
+        .iter()
+        .filter_map(|(kind, us)| Some(format!("{kind} {}", duration_us((*us)?))))
+        .collect();
+    if !costs.is_empty() {
+        let _ = writeln!(out, "\n  CPU per message   {}", costs.join(" · "));
+    }
+}
+
+fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
+    let worst = |spread: &crate::failover::Spread| or_none(spread.max, duration_ms);
+    let times = if failover.faults == 1 { String::new() } else { format!(", worst of {}", failover.faults) };
+    let _ = write!(
+        out,
+        "\n  {:<17} outage {}{times} (hard {}, longest silence {}), to {}",
+        phase_title(phase),
+        worst(&failover.outage_ms),
+        worst(&failover.hard_outage_ms),
+        worst(&failover.ack_gap_ms),
+        duration_ms(failover.bucket_ms),
+    );
+    if failover.stranded.messages > 0 {
+        let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
+        let _ = write!(
+            out,
+            "\n  {:<17} {} messages rested on it; the last was delivered {last} after its return",
+            "",
+            count(failover.stranded.messages)
+        );
+    }
+    let told = |number: Option<u64>| number.map_or_else(|| "an unknown number".to_owned(), count);
+    let _ = writeln!(
+        out,
+        "\n  {:<17} {} lost, {} delivered twice, {} answered late or not at all",
+        "",
+        told(failover.lost),
+        told(failover.duplicated),
+        count(failover.affected)
+    );
+}
+
+fn accounts(out: &mut String, result: &RunResult) {
+    let sum = |of: fn(&Phase) -> u64| result.phases.iter().map(of).sum::<u64>();
+    let intended = sum(|phase| phase.figures.pairs.intended);
+    if intended == 0 {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n  messages          {} due, {} delivered, {} lost, {} extra copies",
+        count(intended),
+        count(sum(|phase| phase.figures.pairs.delivered)),
+        count(sum(|phase| phase.figures.pairs.lost)),
+        count(sum(|phase| phase.figures.pairs.duplicated.total()))
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failover::{Spread, StrandedSum};
+    use crate::result::{Figures, Quantiles};
+    use loadgen::validity::Validity;
+
+    fn phase(name: &str) -> Phase {
+        let mut phase = Phase { name: name.into(), ..Phase::default() };
+        phase.figures.validity = Validity::from_reasons(vec![]);
+        phase.figures.rate.achieved_per_s = Some(8_000.0);
+        phase
+    }
+
+    #[test]
+    fn an_invalid_run_says_so_in_its_first_line() {
+        let mut result = RunResult { scenario: "hub-hop".into(), ..RunResult::default() };
+        result.main.validity = Validity::from_reasons(vec!["latency: late".into()]);
+        let text = text(&result);
+        assert!(text.starts_with("hub-hop: NOT VALID\n  ! latency: late\n"), "{text}");
+    }
+
+    #[test]
+    fn a_saturated_phase_is_a_lower_bound_unless_the_engine_limits_it() {
+        for (limit, words) in
+            [(Some("engine"), "at most, limited by the engine"), (Some("generator"), "at least, limited by generator")]
+        {
+            let mut probe = phase("probe");
+            probe.saturating = true;
+            probe.figures.limited_by = limit.map(str::to_owned);
+            let result = RunResult { phases: vec![probe], ..RunResult::default() };
+            assert!(text(&result).contains(words), "{}", text(&result));
+        }
+    }
+
+    #[test]
+    fn a_failover_tells_outage_strays_and_losses() {
+        let mut killed = phase("hub-killed");
+        killed.failover = Some(Summary {
+            faults: 1,
+            bucket_ms: 10.0,
+            outage_ms: Spread { max: Some(30.0), ..Spread::default() },
+            stranded: StrandedSum { messages: 214, last_delivered_ms: Some(180.0) },
+            lost: Some(0),
+            ..Summary::default()
+        });
+        let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
+        assert!(text.contains("hub killed        outage 30.0 ms (hard –"), "{text}");
+        assert!(text.contains("214 messages rested on it; the last was delivered 180 ms after its return"), "{text}");
+        assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
+    }
+
+    #[test]
+    fn latencies_stand_in_columns() {
+        let mut measured = phase("latency");
+        measured.figures = Figures { ..measured.figures };
+        measured.figures.latency_us.response =
+            Quantiles { p50: Some(846.0), p90: Some(1_200.0), p99: None, p999: None, max: Some(5e6) };
+        let text = text(&RunResult { phases: vec![measured], ..RunResult::default() });
+        assert!(text.contains("response           846 µs   1.20 ms         –         –    5.00 s"), "{text}");
+        assert!(!text.contains("delivery"));
+    }
+}

@@ -13,6 +13,7 @@
 pub mod config;
 pub mod control;
 pub mod io;
+pub mod mime;
 pub mod queue;
 pub mod route;
 pub mod settings;

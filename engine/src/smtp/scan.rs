@@ -13,7 +13,7 @@ use memchr::{memchr, memchr_iter};
 /// Octets of a field name that are looked at: the longest that matters is `Message-ID`.
 const NAME_BYTES: usize = 10;
 /// Longest Message-ID that is located, in octets.
-const MESSAGE_ID_BYTES_MAX: usize = 250;
+const MESSAGE_ID_BYTES_MAX: u16 = 250;
 
 /// What follows the octets of content that [`Scan::stuffed`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub(super) struct Scan {
     at_stream_line: bool,
     /// A new line of the content begins here.
     at_line: bool,
+    /// The line before it, if any, ended in CRLF.
+    after_crlf: bool,
     /// Octets of the line so far.
     line_bytes: u64,
     header: Header,
@@ -75,6 +77,18 @@ struct Header {
     line: Line,
     name: [u8; NAME_BYTES],
     name_bytes: u8,
+    message_id: MessageId,
+}
+
+/// How far the first Message-ID was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MessageId {
+    NotYet,
+    /// Behind its colon, where it may be folded before it begins.
+    Awaited,
+    /// Its value goes on.
+    Open,
+    Over,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +113,7 @@ impl Scan {
             cr_inserted: false,
             at_stream_line: true,
             at_line: true,
+            after_crlf: true,
             line_bytes: 0,
             header: Header {
                 open: true,
@@ -107,6 +122,7 @@ impl Scan {
                 line: Line::Start,
                 name: [0; NAME_BYTES],
                 name_bytes: 0,
+                message_id: MessageId::NotYet,
             },
         }
     }
@@ -135,7 +151,7 @@ impl Scan {
     pub(super) fn finish(&mut self) {
         let facts = &mut self.facts;
         facts.bare |= self.after_cr;
-        facts.ends_with_crlf = facts.bytes == 0 || (self.at_line && !self.after_cr);
+        facts.ends_with_crlf = self.at_line && self.after_crlf;
         facts.longest_line = facts.longest_line.max(clamp(self.line_bytes));
         if self.header.open {
             self.end_header_line_at_end();
@@ -162,6 +178,9 @@ impl Scan {
 
     /// Puts the CR that a bare LF lacks into the content.
     pub(super) fn insert_cr(&mut self) {
+        if self.header.open && self.line_bytes == 0 {
+            self.header.line_at = self.facts.bytes;
+        }
         self.facts.bytes = self.facts.bytes.saturating_add(1);
         self.cr_count = self.cr_count.saturating_add(1);
         self.line_bytes = self.line_bytes.saturating_add(1);
@@ -197,6 +216,7 @@ impl Scan {
                 self.header_segment(segment, base.saturating_add(start as u64), Some(line));
             }
             self.line_bytes = 0;
+            self.after_crlf = crlf;
             self.at_stream_line = crlf && !(lf == 0 && self.cr_inserted);
             start = next;
             if input.get(next) == Some(&b'.') {
@@ -238,27 +258,8 @@ impl Scan {
     fn header_segment(&mut self, segment: &[u8], at: u64, ended: Option<u64>) {
         let header = &mut self.header;
         header.nul = header.nul || memchr(0, segment).is_some();
-        if header.line == Line::Start {
-            if self.line_bytes == 0 {
-                header.line_at = at;
-            }
-            if ended == Some(0) {
-                self.end_header();
-                return;
-            }
-            match segment.first() {
-                // A CR in front may be half of an empty line's end: its other half decides.
-                Some(b'\r') if segment.len() == 1 => return,
-                Some(b' ' | b'\t') if header.line_at == 0 => {
-                    self.end_header();
-                    return;
-                }
-                Some(b' ' | b'\t') => header.line = Line::Continuation,
-                _ => {
-                    header.line = Line::Name;
-                    header.name_bytes = 0;
-                }
-            }
+        if header.line == Line::Start && !self.begin_header_line(segment, at, ended) {
+            return;
         }
         self.field_segment(segment, at);
         if ended.is_some() {
@@ -266,11 +267,54 @@ impl Scan {
                 Line::Name | Line::Gap => self.end_header(),
                 _ => self.header.line = Line::Start,
             }
+            if self.header.message_id == MessageId::Open {
+                self.header.message_id = MessageId::Over;
+            }
+        }
+    }
+
+    /// What kind of line begins with `segment`. False when there is nothing to look for in it.
+    fn begin_header_line(&mut self, segment: &[u8], at: u64, ended: Option<u64>) -> bool {
+        if ended == Some(0) {
+            if self.line_bytes == 0 {
+                self.header.line_at = at;
+            }
+            self.end_header();
+            return false;
+        }
+        let header = &mut self.header;
+        if self.line_bytes > 0 {
+            // A lone CR came before: it was no half of a line's end, so it is the first octet of a name.
+            self.begin_name();
+            self.name_octets(b"\r");
+            return true;
+        }
+        header.line_at = at;
+        match segment.first() {
+            // A CR in front may be half of an empty line's end: its other half decides.
+            Some(b'\r') if segment.len() == 1 => return false,
+            Some(b' ' | b'\t') if at == 0 => {
+                self.end_header();
+                return false;
+            }
+            Some(b' ' | b'\t') => header.line = Line::Continuation,
+            _ => self.begin_name(),
+        }
+        true
+    }
+
+    fn begin_name(&mut self) {
+        let header = &mut self.header;
+        header.line = Line::Name;
+        header.name_bytes = 0;
+        if header.message_id == MessageId::Awaited {
+            header.message_id = MessageId::Over;
         }
     }
 
     fn field_segment(&mut self, segment: &[u8], at: u64) {
         if matches!(self.header.line, Line::Continuation | Line::Value) {
+            self.message_id_octets(segment, at);
             return;
         }
         let Some(colon) = memchr(b':', segment) else {
@@ -283,9 +327,10 @@ impl Scan {
         let name = self.header.name.get(..usize::from(self.header.name_bytes)).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"received") {
             self.facts.received_count = self.facts.received_count.saturating_add(1);
-        } else if self.facts.message_id.1 == 0 && name.eq_ignore_ascii_case(b"message-id") {
+        } else if self.header.message_id == MessageId::NotYet && name.eq_ignore_ascii_case(b"message-id") {
+            self.header.message_id = MessageId::Awaited;
             let behind = colon.saturating_add(1);
-            self.locate_message_id(segment.get(behind..).unwrap_or_default(), at.saturating_add(behind as u64));
+            self.message_id_octets(segment.get(behind..).unwrap_or_default(), at.saturating_add(behind as u64));
         }
     }
 
@@ -311,13 +356,26 @@ impl Scan {
         }
     }
 
-    fn locate_message_id(&mut self, value: &[u8], at: u64) {
-        let blank = |octet: &u8| octet.is_ascii_whitespace();
-        let before = value.iter().take_while(|octet| blank(octet)).count();
-        let after = value.iter().rev().take_while(|octet| blank(octet)).count();
-        let octets = value.len().saturating_sub(before).saturating_sub(after);
-        if let (1..=MESSAGE_ID_BYTES_MAX, Ok(offset)) = (octets, u32::try_from(at.saturating_add(before as u64))) {
-            self.facts.message_id = (offset, u16::try_from(octets).unwrap_or(0));
+    /// Follows the value of the first Message-ID, up to the last octet that is not blank.
+    fn message_id_octets(&mut self, octets: &[u8], at: u64) {
+        let header = &mut self.header;
+        if !matches!(header.message_id, MessageId::Awaited | MessageId::Open) {
+            return;
+        }
+        let solid = |octet: &u8| !octet.is_ascii_whitespace();
+        let (Some(first), Some(last)) = (octets.iter().position(solid), octets.iter().rposition(solid)) else { return };
+        let mut start = u64::from(self.facts.message_id.0);
+        if header.message_id == MessageId::Awaited {
+            header.message_id = MessageId::Open;
+            start = at.saturating_add(first as u64);
+        }
+        let bytes = at.saturating_add(last as u64).saturating_add(1).saturating_sub(start);
+        match (u32::try_from(start), u16::try_from(bytes)) {
+            (Ok(start), Ok(bytes)) if bytes <= MESSAGE_ID_BYTES_MAX => self.facts.message_id = (start, bytes),
+            _ => {
+                self.facts.message_id = (0, 0);
+                header.message_id = MessageId::Over;
+            }
         }
     }
 
@@ -349,4 +407,197 @@ fn dot(input: &[u8]) -> Then {
 
 fn clamp(octets: u64) -> u32 {
     u32::try_from(octets).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::LeadingDots;
+    use proptest::prelude::*;
+
+    /// The facts of chunked content, cut at `cuts`.
+    fn plain(content: &[u8], cuts: &[usize]) -> ContentFacts {
+        let mut scan = Scan::new();
+        let mut at = 0;
+        for cut in cuts.iter().map(|cut| cut % (content.len() + 1)).chain([content.len()]) {
+            if cut > at {
+                scan.plain(&content[at..cut]);
+                at = cut;
+            }
+        }
+        scan.finish();
+        *scan.facts()
+    }
+
+    /// The content of a DATA stream, its facts, and how many octets it took; `None` when it does not end.
+    fn stuffed(stream: &[u8], cuts: &[usize], bare: Bare) -> Option<(Vec<u8>, ContentFacts, usize)> {
+        let (mut scan, mut at, mut content) = (Scan::new(), 0, Vec::new());
+        let mut ends: Vec<_> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+        ends.sort_unstable();
+        ends.push(stream.len());
+        for end in ends {
+            while at < end {
+                let found = scan.stuffed(&stream[at..end], bare);
+                content.extend_from_slice(&stream[at..at + found.content]);
+                at += found.content;
+                match found.then {
+                    Then::More | Then::Undecided => break,
+                    Then::Dot => at += 1,
+                    Then::BareLf => {
+                        scan.insert_cr();
+                        content.push(b'\r');
+                    }
+                    Then::End => {
+                        scan.finish();
+                        return Some((content, *scan.facts(), at + 3));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The same by the plainest reading of RFC 5321 §4.1.1.4: find the end, then take the dots out.
+    fn oracle(stream: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let framed = [b"\r\n", stream].concat();
+        let end = framed.windows(5).position(|octets| octets == b"\r\n.\r\n")?;
+        let mut content = Vec::new();
+        for (at, &octet) in framed[..end + 2].iter().enumerate().skip(2) {
+            if !(octet == b'.' && framed[..at].ends_with(b"\r\n")) {
+                content.push(octet);
+            }
+        }
+        Some((content, end + 3))
+    }
+
+    fn naive(content: &[u8]) -> ContentFacts {
+        let mut facts = ContentFacts {
+            bytes: content.len() as u64,
+            eight_bit: content.iter().any(|&octet| octet > 127),
+            nul: content.contains(&0),
+            ends_with_crlf: content.is_empty() || content.ends_with(b"\r\n"),
+            ..ContentFacts::default()
+        };
+        let mut dots = LeadingDots::default();
+        let mut at = 0;
+        for line in content.split_inclusive(|&octet| octet == b'\n') {
+            let own = line.strip_suffix(b"\n").map_or(line, |own| own.strip_suffix(b"\r").unwrap_or(own));
+            facts.longest_line = facts.longest_line.max(own.len() as u32);
+            facts.bare |= own.contains(&b'\r') || (line.ends_with(b"\n") && !line.ends_with(b"\r\n"));
+            if line.starts_with(b".") {
+                dots.push(at);
+            }
+            at += line.len() as u64;
+        }
+        facts.leading_dots = dots;
+        facts
+    }
+
+    /// Without what the header section says.
+    fn lines_only(mut facts: ContentFacts) -> ContentFacts {
+        (facts.header_bytes, facts.header_fields, facts.received_count, facts.message_id) = (0, 0, 0, (0, 0));
+        facts
+    }
+
+    #[test]
+    fn m_204_the_header_section_ends_where_it_should() {
+        for (content, bytes, fields, received) in [
+            (&b"Received: a\r\nreceived : b\r\n c\r\nTo: x\r\n\r\nReceived: no\r\n"[..], 38, 3, 2),
+            (b"\r\nReceived: no\r\n", 0, 0, 0),
+            (b" folded first\r\nReceived: no\r\n", 0, 0, 0),
+            (b"To: x\r\nno colon\r\nReceived: no\r\n", 7, 1, 0),
+            (b"To: x\r\n  \r\nReceived: yes\r\n\r\n", 26, 2, 1),
+            (b"To: x", 5, 1, 0),
+            (b"To", 0, 0, 0),
+            (b"", 0, 0, 0),
+            (b"Receivedx: a\r\nXReceived: b\r\n: empty\r\n\r\n", 37, 3, 0),
+            (b"__proto__: a\r\nMessage-Identity: b\r\n\r\n", 35, 2, 0),
+        ] {
+            let facts = plain(content, &[]);
+            let found = (facts.header_bytes, facts.header_fields, facts.received_count);
+            assert_eq!(found, (bytes, fields, received), "{}", content.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_message_id_is_found_folded_or_not() {
+        for (content, id) in [
+            (&b"To: x\r\nMessage-ID: <1@a>  \r\n\r\n"[..], &b"<1@a>"[..]),
+            (b"MESSAGE-id:\r\n\t<2@a>\r\n <3>\r\n\r\n", b"<2@a>"),
+            (b"Message-ID:\r\nTo: x\r\n\r\n", b""),
+            (b"Message-ID: <1>\r\nMessage-ID: <2>\r\n\r\n", b"<1>"),
+            (b"\r\nMessage-ID: <1>\r\n", b""),
+        ] {
+            for cut in 0..=content.len() {
+                let (at, bytes) = plain(content, &[cut]).message_id;
+                assert_eq!(&content[at as usize..][..bytes.into()], id, "{} cut at {cut}", content.escape_ascii());
+            }
+        }
+        let long = [b"Message-ID: ".to_vec(), vec![b'x'; 251], b"\r\n\r\n".to_vec()].concat();
+        assert_eq!(plain(&long, &[]).message_id, (0, 0));
+    }
+
+    /// Octets that matter, in any mixture.
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        let parts: [&[u8]; 14] = [
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b".",
+            b".\r\n",
+            b"\r\n.\r\n",
+            b"\0",
+            b"\xe9",
+            b"a",
+            b": ",
+            b" ",
+            b"Received",
+            b"Message-ID: <x>",
+            b"To: b\r\n",
+        ];
+        let part = proptest::sample::select(parts.to_vec());
+        proptest::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn m_053_facts_of_chunks_are_the_same_at_every_split(content in octets(), cuts in proptest::collection::vec(0usize..200, 0..6)) {
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (content.len() + 1)).collect();
+            cuts.sort_unstable();
+            let whole = plain(&content, &[]);
+            prop_assert_eq!(plain(&content, &cuts), whole);
+            prop_assert_eq!(lines_only(whole), naive(&content));
+        }
+
+        #[test]
+        fn m_042_data_ends_and_unstuffs_as_the_oracle_says(stream in octets(), cuts in proptest::collection::vec(0usize..200, 0..6)) {
+            let whole = stuffed(&stream, &[], Bare::Note);
+            prop_assert_eq!(stuffed(&stream, &cuts, Bare::Note), whole.clone());
+            prop_assert_eq!(whole.as_ref().map(|(content, _, taken)| (content.clone(), *taken)), oracle(&stream));
+            if let Some((content, facts, _)) = whole {
+                prop_assert_eq!(facts, plain(&content, &[]));
+            }
+        }
+
+        #[test]
+        fn m_044_normalizing_changes_lf_alone_and_never_the_end(stream in octets(), cuts in proptest::collection::vec(0usize..200, 0..6)) {
+            let noted = stuffed(&stream, &[], Bare::Note);
+            let normal = stuffed(&stream, &cuts, Bare::Normalize);
+            prop_assert_eq!(normal.is_some(), noted.is_some());
+            if let (Some((content, _, taken)), Some((mended, facts, mended_taken))) = (noted, normal) {
+                prop_assert_eq!(taken, mended_taken);
+                let mut expected = Vec::new();
+                for &octet in &content {
+                    if octet == b'\n' && expected.last() != Some(&b'\r') {
+                        expected.push(b'\r');
+                    }
+                    expected.push(octet);
+                }
+                prop_assert_eq!(&mended, &expected);
+                prop_assert_eq!(facts, plain(&expected, &[]));
+            }
+        }
+    }
 }

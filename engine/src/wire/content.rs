@@ -75,13 +75,14 @@ pub struct ContentFacts {
     pub received_count: u16,
     /// Lines with a leading dot.
     pub leading_dots: LeadingDots,
-    /// Where the value of the first Message-ID stands in the content: offset and octets, on one line. 0 octets: none.
+    /// Where the value of the first Message-ID stands in the content: offset and octets, of its first line that has any.
+    /// 0 octets: none.
     pub message_id: (u32, u16),
 }
 
 impl ContentFacts {
-    /// Whether it may leave by DATA as it is: text lines of permitted length, no bare CR, LF or NUL.
+    /// Whether it may leave by DATA as it is: text lines of permitted length, no bare CR or LF.
     pub fn is_text(&self) -> bool {
-        !self.bare && !self.nul && self.longest_line <= TEXT_LINE_BYTES_MAX
+        !self.bare && self.longest_line <= TEXT_LINE_BYTES_MAX
     }
 }

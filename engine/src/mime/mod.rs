@@ -1,0 +1,10 @@
+//! Header sections (RFC 5322 §2.2): reading fields, and the trace fields that we write (RFC 5321 §4.4).
+
+mod date;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+#[cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+pub mod header;
+mod trace;
+
+pub use date::DateText;
+pub use trace::{Received, TraceForm, write_received, write_return_path};

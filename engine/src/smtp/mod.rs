@@ -28,8 +28,17 @@ mod xtext;
 
 pub use reader::{ProtocolError, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, REPLY_LINES_MAX};
 
+use crate::wire::ContentFacts;
 use std::fmt;
 use std::str::FromStr;
+
+/// The facts about `content`, which is whole and not dot-stuffed.
+pub fn content_facts(content: &[u8]) -> ContentFacts {
+    let mut scan = scan::Scan::new();
+    scan.plain(content);
+    scan.finish();
+    *scan.facts()
+}
 
 /// The EHLO keyword by which we recognise our own kind, and offer front ends the parameters above.
 pub const FRONT_END_KEYWORD: &str = "XRINGPOST";

@@ -10,6 +10,11 @@ pub trait Outbox {
     fn text(&mut self, bytes: &[u8]);
     /// Here stands the body of the transaction `token` in this form.
     fn body(&mut self, token: u32, form: BodyForm);
+    /// A reply was read: of the transaction `token` to what was sent at `stage`, or outside of transactions (`token` 0). For
+    /// those who measure; said before anything follows from it.
+    fn replied(&mut self, token: u32, stage: Stage) {
+        let _ = (token, stage);
+    }
 }
 
 /// In which form a body is sent.

@@ -333,6 +333,7 @@ impl ClientSession {
 
     fn on_reply(&mut self, out: &mut impl Outbox) -> Option<ClientEvent> {
         let (code, class) = (self.reply().code(), self.reply().class());
+        out.replied(self.flights.front().map_or(0, |flight| flight.token), self.stage());
         if code == 421 {
             self.closing = true;
             return Some(self.down(DownReason::Closing));

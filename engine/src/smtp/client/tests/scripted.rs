@@ -36,6 +36,16 @@ fn m_009_ehlo_first_and_helo_only_when_ehlo_is_unknown() {
 }
 
 #[test]
+fn every_reply_is_said_with_what_it_answers() {
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    assert_eq!(std::mem::take(&mut talk.wire.replied), [(0, Stage::Greeting), (0, Stage::Hello)]);
+    talk.offer(7, &mail("a@a.test", &["b@b.test", "c@b.test"], b"hi\r\n")).expect("sent");
+    talk.hear(b"250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n250 ok\r\n");
+    let stages = [Stage::Mail, Stage::Rcpt, Stage::Rcpt, Stage::Data, Stage::End];
+    assert_eq!(talk.wire.replied, stages.map(|stage| (7, stage)));
+}
+
+#[test]
 fn m_010_only_what_was_offered_is_used() {
     let mut talk = Talk::ready(options(), &[]);
     talk.offer(1, &one()).expect("sent");

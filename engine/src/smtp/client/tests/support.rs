@@ -35,11 +35,16 @@ pub(super) fn mail(from: &str, to: &[&str], content: &[u8]) -> Mail {
 pub(super) struct Wire {
     pub sent: Vec<u8>,
     pub bodies: Vec<(u32, Mail)>,
+    pub replied: Vec<(u32, Stage)>,
 }
 
 impl Outbox for Wire {
     fn text(&mut self, bytes: &[u8]) {
         self.sent.extend_from_slice(bytes);
+    }
+
+    fn replied(&mut self, token: u32, stage: Stage) {
+        self.replied.push((token, stage));
     }
 
     fn body(&mut self, token: u32, form: BodyForm) {

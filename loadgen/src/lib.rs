@@ -5,13 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "half of it is the sender's")]
 mod clock;
 pub mod correlate;
 pub mod ledger;
 mod local;
 pub mod record;
+pub mod report;
 pub mod schedule;
+pub mod send;
 pub mod sink;
 pub mod stamp;
 pub mod units;

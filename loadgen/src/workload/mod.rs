@@ -1,6 +1,7 @@
 //! What is sent: contents (made, or real mail read from disk) and the recipients of each message. Everything is decided by
 //! the message's number and a seed, so that two runs of the same options send the same octets to the same people.
 
+pub mod content;
 pub mod corpus;
 pub mod recipients;
 pub mod size;

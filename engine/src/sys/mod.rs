@@ -5,6 +5,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 pub mod exec;
+pub mod lockfree;
 pub mod outgoing;
 pub mod receive_buffers;
 pub mod ring;

@@ -337,7 +337,12 @@ impl ServerSession {
         } else if self.phase == Phase::DataEnd && event.is_none() {
             event = self.finish_body(out);
         }
+        let event = event.unwrap_or(Event::More);
+        if self.failure.is_some() && undecided > 0 {
+            // Nothing is taken in any more: what was undecided is for `step` to decide.
+            return Aimed { content: 0, undecided: 0, rest: written..written.saturating_add(undecided), event };
+        }
         let content = if self.failure.is_none() { written } else { 0 };
-        Aimed { content, undecided, rest: read..octets.len(), event: event.unwrap_or(Event::More) }
+        Aimed { content, undecided, rest: read..octets.len(), event }
     }
 }

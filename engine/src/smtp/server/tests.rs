@@ -2,5 +2,8 @@
 
 mod support;
 
+mod bodies;
 mod matrix;
+mod properties;
+mod smuggling;
 mod stories;

@@ -1,6 +1,9 @@
-//! Rows of smtp-must.md one by one.
+//! Rows of smtp-must.md about commands, one by one; where profile `exchange` differs, its value stands beside.
 
 use super::support::*;
+use crate::smtp::server::*;
+use crate::smtp::{Dialect, Profile};
+use crate::wire::{Refusal, Span, Tick};
 
 #[test]
 fn m_002_a_message_comes_in() {
@@ -10,5 +13,485 @@ fn m_002_a_message_comes_in() {
     assert_eq!(bench.ask("DATA"), ["354"]);
     bench.feed(b"Subject: x\r\n\r\n..dot\r\nend\r\n.\r\n");
     assert_eq!(bench.codes(), ["250 2.0.0"]);
-    assert_eq!(bench.messages[0].content, b"Subject: x\r\n\r\n.dot\r\nend\r\n");
+    let message = &bench.messages[0];
+    assert_eq!((message.from.as_str(), message.to.join(" ")), ("a@a.test", "b@b.test".to_owned()));
+    assert_eq!(message.content, b"Subject: x\r\n\r\n.dot\r\nend\r\n");
+}
+
+#[test]
+fn m_001_the_greeting_names_us_and_no_version() {
+    let bench = Bench::new(ServerOptions { instance: "5f3a".into(), ..options(Profile::Rfc) });
+    assert_eq!(bench.out, b"220 mx.test ESMTP Ringpost 5f3a ready\r\n");
+    assert!(!String::from_utf8_lossy(&bench.out).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn m_001_m_016_a_refusing_greeting_serves_quit_alone_or_closes() {
+    let refuse = |refusal: Refusal| {
+        let mut bench = Bench::rfc();
+        let mut out = Vec::new();
+        let event = bench.session.greet(Some(&refusal), &mut out);
+        bench.out.clear();
+        (bench, event, String::from_utf8(out).expect("ASCII"))
+    };
+    let (mut bench, event, greeting) = refuse(Refusal::fixed(554, (5, 7, 1), "No"));
+    assert_eq!((event, greeting.as_str()), (Event::More, "554 5.7.1 No\r\n"));
+    for line in ["EHLO c.test", "NOOP", "MAIL FROM:<a@a.test>", "XYZZY"] {
+        assert_eq!(bench.ask(line), ["503 5.5.1"], "{line}");
+    }
+    assert_eq!(bench.ask("QUIT"), ["221 2.0.0"]);
+    assert!(bench.closed);
+    let (_, event, greeting) = refuse(Refusal::fixed(421, (4, 7, 0), "Too many connections"));
+    assert_eq!((event, greeting.as_str()), (Event::Close, "421 4.7.0 Too many connections\r\n"));
+}
+
+#[test]
+fn m_002_m_104_m_174_ehlo_lists_what_is_there() {
+    let mut bench = Bench::rfc();
+    bench.out.clear();
+    bench.feed(b"EHLO client.test\r\n");
+    let expected = "250-mx.test Hello [192.0.2.1]\r\n250-SIZE 104857600\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n\
+                    250-8BITMIME\r\n250-CHUNKING\r\n250 HELP\r\n";
+    assert_eq!(String::from_utf8_lossy(&bench.out), expected);
+    let mut exchange = Bench::new(options(Profile::Exchange));
+    exchange.out.clear();
+    exchange.feed(b"EHLO client.test\r\n");
+    assert!(String::from_utf8_lossy(&exchange.out).contains("250-SIZE 37748736\r\n"));
+    let mut bench = Bench::rfc();
+    assert_eq!(bench.ask("EHLO")[1..], ["501 5.5.4"]);
+}
+
+#[test]
+fn m_003_m_174_helo_has_no_extensions() {
+    let mut bench = Bench::rfc();
+    bench.out.clear();
+    bench.feed(b"HELO client.test\r\n");
+    assert_eq!(bench.out, b"250 mx.test Hello [192.0.2.1]\r\n");
+    bench.out.clear();
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test> BODY=8BITMIME"), ["555 5.5.4"]);
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test>"), ["250 2.1.0"]);
+    assert_eq!(bench.session.facts().protocol(), Protocol::Smtp);
+}
+
+#[test]
+fn m_004_a_second_ehlo_resets_and_a_refused_one_changes_nothing() {
+    let mut bench = Bench::rfc().hello();
+    bench.ask("MAIL FROM:<a@a.test>");
+    assert_eq!(bench.ask("EHLO bad_name"), ["501 5.5.4"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["250 2.1.5"]);
+    assert_eq!(bench.ask("EHLO other.test"), ["250"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["503 5.5.1"]);
+    assert_eq!(bench.session.facts().ehlo_name(), b"other.test");
+}
+
+#[test]
+fn m_005_m_008_ehlo_names() {
+    for name in ["a.test", "[192.0.2.7]", "[IPv6:2001:db8::1]", "[x-tag:thing]"] {
+        assert_eq!(Bench::rfc().ask(&format!("EHLO {name}"))[1..], ["250"], "{name}");
+    }
+    for name in ["a_b.test", "a b", "a!b", "[IPv6:fe80::1%eth0]", "-a.test", &"a".repeat(300)] {
+        assert_eq!(Bench::rfc().ask(&format!("EHLO {name}"))[1..], ["501 5.5.4"], "{name}");
+    }
+    for (name, code) in [("a_b.test", "250"), ("a!b", "250"), ("a b", "501 5.5.4")] {
+        assert_eq!(Bench::new(options(Profile::Exchange)).ask(&format!("EHLO {name}"))[1..], [code], "{name}");
+    }
+}
+
+#[test]
+fn m_006_what_is_allowed_before_ehlo() {
+    for (line, code) in [
+        ("NOOP", "250 2.0.0"),
+        ("HELP", "214 2.0.0"),
+        ("VRFY x", "252 2.5.0"),
+        ("EXPN x", "502 5.5.1"),
+        ("RSET", "250 2.0.0"),
+        ("QUIT", "221 2.0.0"),
+        ("MAIL FROM:<a@a.test>", "503 5.5.1"),
+    ] {
+        assert_eq!(Bench::rfc().ask(line)[1..], [code], "{line}");
+    }
+    let mut exchange = Bench::new(options(Profile::Exchange));
+    assert_eq!(exchange.ask("MAIL FROM:<a@a.test>")[1..], ["503 5.5.2"]);
+}
+
+#[test]
+fn m_012_shutdown_comes_at_a_command_boundary_behind_durable_answers() {
+    let mut bench = Bench::rfc().hello();
+    assert_eq!(bench.session.on_shutdown(&mut bench.out), Event::Close);
+    assert_eq!(bench.codes(), ["421 4.3.2"]);
+
+    let mut bench = Bench::rfc().hello();
+    bench.at_once = false;
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    bench.out.clear();
+    assert_eq!(bench.session.on_shutdown(&mut bench.out), Event::More);
+    bench.feed(b"x\r\n.\r\nNOOP\r\n");
+    assert!(bench.codes().is_empty() && !bench.closed);
+    bench.settle();
+    assert_eq!(bench.codes(), ["250 2.0.0", "421 4.3.2"]);
+    assert!(bench.closed);
+}
+
+#[test]
+fn m_013_m_063_f_148_quit_aborts_and_what_follows_is_ignored() {
+    let mut bench = Bench::rfc().hello();
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 1\r\nxQUIT\r\nNOOP\r\n");
+    assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "250 2.0.0", "221 2.0.0"]);
+    assert!(bench.closed && bench.messages.is_empty());
+}
+
+#[test]
+fn m_013_quit_behind_a_message_waits_for_its_verdict() {
+    let mut bench = Bench::rfc().hello();
+    bench.at_once = false;
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 1 LAST\r\nxQUIT\r\n");
+    assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5"]);
+    assert!(!bench.closed);
+    bench.settle();
+    assert_eq!(bench.codes(), ["250 2.0.0", "221 2.0.0"]);
+    assert!(bench.closed);
+}
+
+#[test]
+fn m_018_too_many_errors_close() {
+    let mut bench = Bench::rfc().hello();
+    for _ in 0..20 {
+        assert_eq!(bench.ask("XYZZY"), ["500 5.5.2"]);
+    }
+    assert_eq!(bench.ask("XYZZY"), ["421 4.7.0"]);
+    assert!(bench.closed);
+    // A good command in between forgives.
+    let mut bench = Bench::rfc().hello();
+    for _ in 0..100 {
+        assert_eq!(bench.ask("XYZZY"), ["500 5.5.2"]);
+        assert_eq!(bench.ask("NOOP"), ["250 2.0.0"]);
+    }
+    // exchange: 5 in all.
+    let mut bench = Bench::new(options(Profile::Exchange)).hello();
+    for _ in 0..5 {
+        assert_eq!(bench.ask("XYZZY"), ["500 5.3.3"]);
+        assert_eq!(bench.ask("NOOP"), ["250 2.0.0"]);
+    }
+    assert_eq!(bench.ask("XYZZY"), ["421 4.7.0"]);
+}
+
+#[test]
+fn f_137_storms_of_idle_commands_close() {
+    for storm in ["NOOP", "RSET", "EHLO c.test", "HELP", "VRFY x"] {
+        let mut bench = Bench::rfc().hello();
+        let answered = (0..1000).take_while(|_| bench.ask(storm)[0] != "421 4.7.0").count();
+        assert!((100..=200).contains(&answered), "{storm}: {answered}");
+        assert!(bench.closed);
+    }
+    let mut bench = Bench::rfc().hello();
+    let mails = (0..1000).take_while(|_| bench.ask("MAIL FROM:<a@a.test>")[0] != "421 4.7.0").count();
+    assert_eq!(mails, 21);
+    // A front end of ours is not counted: it speaks for many.
+    let mut bench = Bench::with(options(Profile::Rfc), true).hello();
+    assert!((0..1000).all(|_| bench.ask("NOOP") == ["250 2.0.0"]));
+}
+
+#[test]
+fn f_138_address_harvesting_closes_and_too_many_recipients_wait() {
+    let mut bench = Bench::rfc().hello();
+    bench.ask("MAIL FROM:<a@a.test>");
+    let refused = (0..1000).take_while(|_| bench.ask("RCPT TO:<nobody@b.test>") == ["550 5.1.1"]).count();
+    assert_eq!(refused, 100);
+    assert!(bench.closed);
+}
+
+#[test]
+fn m_033_recipients_beyond_the_most_get_452_and_the_others_stay() {
+    for (profile, most) in [(Profile::Rfc, 1000), (Profile::Exchange, 200)] {
+        let mut bench = Bench::new(options(profile)).hello();
+        bench.ask("MAIL FROM:<a@a.test>");
+        for n in 0..most {
+            assert_eq!(bench.ask(&format!("RCPT TO:<r{n}@b.test>")), ["250 2.1.5"]);
+        }
+        assert_eq!(bench.ask("RCPT TO:<more@b.test>"), ["452 4.5.3"]);
+        bench.feed(b"BDAT 0 LAST\r\n");
+        assert_eq!(bench.messages[0].to.len(), most);
+    }
+}
+
+#[test]
+fn m_019_arguments_where_none_belong() {
+    for line in ["DATA x", "RSET x", "QUIT x"] {
+        assert_eq!(Bench::rfc().hello().ask(line), ["501 5.5.4"], "{line}");
+    }
+    assert_eq!(Bench::rfc().hello().ask("NOOP anything at all"), ["250 2.0.0"]);
+    assert_eq!(Bench::rfc().hello().ask("HELP me"), ["214 2.0.0"]);
+    assert_eq!(Bench::rfc().hello().ask("VRFY"), ["501 5.5.4"]);
+}
+
+#[test]
+fn m_020_f_128_f_129_lines_end_in_crlf_alone_and_hold_no_control() {
+    let answer = |bytes: &[u8]| {
+        let mut bench = Bench::rfc().hello();
+        bench.feed(bytes);
+        (bench.codes(), bench.closed)
+    };
+    let bad = || vec!["500 5.5.2".to_owned()];
+    assert_eq!(answer(b"NOOP\n"), (bad(), false));
+    assert_eq!(answer(b"NOOP\nNOOP\r\n"), (bad(), true));
+    assert_eq!(answer(b"NO\rOP\r\n"), (bad(), false));
+    assert_eq!(answer(b"NO\rOP\r\nNOOP\r\n"), (bad(), true));
+    assert_eq!(answer(b"NOOP\r\r\n"), (bad(), false));
+    assert_eq!(answer(b"NOOP\r"), (vec![], false));
+    for control in [0u8, 1, 8, 0x0b, 0x1b, 0x7f] {
+        let codes = answer(&[b"NOOP x", &[control][..], b"y\r\nNOOP\r\n"].concat());
+        assert_eq!(codes, (vec!["500 5.5.2".to_owned(), "250 2.0.0".to_owned()], false), "{control}");
+    }
+    for beyond in
+        [&b"NOOP \xc3\xa9\r\n"[..], b"NOOP \xff\r\n", b"MAIL FROM:<\xff@a.test>\r\n", b"EHLO \x80\r\n", b"\xc3\xa9\r\n"]
+    {
+        assert_eq!(answer(beyond), (bad(), false), "{}", beyond.escape_ascii());
+    }
+    assert_eq!(answer("MAIL FROM:<é@a.test>\r\n".as_bytes()).0, ["550 5.6.7"]);
+}
+
+#[test]
+fn m_176_addresses_beyond_ascii_are_told_so() {
+    let mut bench = Bench::rfc().hello();
+    bench.ask("MAIL FROM:<a@a.test>");
+    assert_eq!(bench.ask("RCPT TO:<é@b.test>"), ["553 5.6.7"]);
+    assert_eq!(bench.ask("RCPT TO:<b@é.test>"), ["553 5.6.7"]);
+}
+
+#[test]
+fn m_021_blanks_are_tolerated_at_ends_and_before_paths() {
+    let mut bench = Bench::rfc().hello();
+    assert_eq!(bench.ask("MAIL FROM: <a@a.test> \t "), ["250 2.1.0"]);
+    assert_eq!(bench.ask("RCPT TO:\t<b@b.test>"), ["500 5.5.2"]);
+    assert_eq!(bench.ask("RCPT TO:   <b@b.test>"), ["250 2.1.5"]);
+    assert_eq!(bench.ask("DATA  "), ["354"]);
+    let mut strict = Bench::new(ServerOptions { strict_blanks: true, ..options(Profile::Rfc) }).hello();
+    assert_eq!(strict.ask("MAIL FROM: <a@a.test>"), ["501 5.5.4"]);
+    assert_eq!(strict.ask("MAIL FROM:<a@a.test>"), ["250 2.1.0"]);
+}
+
+#[test]
+fn f_126_an_overlong_line_is_refused_once_and_costs_no_memory() {
+    let mut bench = Bench::rfc().hello();
+    let exact = format!("NOOP {}\r\n", "x".repeat(2048 - 7));
+    bench.feed(exact.as_bytes());
+    assert_eq!(bench.codes(), ["250 2.0.0"]);
+    let over = format!("NOOP {}\r\nNOOP\r\n", "x".repeat(2048 - 6));
+    bench.feed(over.as_bytes());
+    assert_eq!(bench.codes(), ["500 5.5.2", "250 2.0.0"]);
+    for _ in 0..1000 {
+        bench.feed(&[b'x'; 10_000]);
+        assert!(bench.session.held_bytes() < 10_000);
+    }
+    bench.feed(b"\r");
+    bench.feed(b"\nNOOP\r\n");
+    assert_eq!(bench.codes(), ["500 5.5.2", "250 2.0.0"]);
+}
+
+#[test]
+fn m_023_m_024_one_mail_at_a_time_and_null_is_welcome() {
+    let mut bench = Bench::rfc().hello();
+    assert_eq!(bench.ask("MAIL FROM:<>"), ["250 2.1.0"]);
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test>"), ["503 5.5.1"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["250 2.1.5"]);
+    bench.feed(b"BDAT 0 LAST\r\n");
+    assert_eq!(bench.messages[0].from, "<>");
+}
+
+#[test]
+fn m_025_parameters() {
+    for (line, code) in [
+        ("MAIL FROM:<a@a.test> X=1", "555 5.5.4"),
+        ("MAIL FROM:<a@a.test> RET=HDRS", "555 5.5.4"),
+        ("MAIL FROM:<a@a.test> SMTPUTF8", "555 5.5.4"),
+        ("MAIL FROM:<a@a.test> BODY=BINARYMIME", "555 5.5.4"),
+        ("MAIL FROM:<a@a.test> XADDR=192.0.2.9 XPROTO=ESMTP", "555 5.5.4"),
+        ("MAIL FROM:<a@a.test> SIZE=", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> SIZE", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> SIZE=x", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> SIZE=-1", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> SIZE=1 SIZE=1", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> BODY=9BIT", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> BODY=7BIT BODY=7BIT", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test>SIZE=1", "501 5.5.4"),
+        ("MAIL FROM:<a@a.test> size=1 body=7bit", "250 2.1.0"),
+        ("MAIL <a@a.test>", "501 5.5.4"),
+        ("MAIL", "501 5.5.4"),
+        ("MAIL TO:<a@a.test>", "501 5.5.4"),
+    ] {
+        assert_eq!(Bench::rfc().hello().ask(line), [code], "{line}");
+    }
+    let mut bench = Bench::rfc().hello();
+    bench.ask("MAIL FROM:<a@a.test>");
+    assert_eq!(bench.ask("RCPT TO:<b@b.test> NOTIFY=NEVER"), ["555 5.5.4"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test> ="), ["501 5.5.4"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["250 2.1.5"]);
+}
+
+#[test]
+fn m_026_m_028_m_029_m_030_addresses_and_their_replies() {
+    for (path, code) in [
+        ("a@a", "550 5.1.8"),
+        ("a..b@a.test", "501 5.1.7"),
+        ("a@b..test", "501 5.1.8"),
+        ("nodomain", "501 5.1.7"),
+        ("postmaster", "250 2.1.0"),
+        ("a@mx.test", "250 2.1.0"),
+        ("a@[192.0.2.1]", "250 2.1.0"),
+    ] {
+        assert_eq!(Bench::rfc().hello().ask(&format!("MAIL FROM:<{path}>")), [code], "{path}");
+    }
+    for (path, code, exchange) in [
+        ("", "501 5.1.3", "501 5.1.3"),
+        ("a@a", "550 5.1.2", "550 5.1.6"),
+        ("a..b@a.test", "501 5.1.3", "501 5.1.3"),
+        ("a@b..test", "501 5.1.2", "501 5.1.2"),
+        ("Postmaster", "250 2.1.5", "250 2.1.5"),
+        ("@x.test,@y.test:b@b.test", "250 2.1.5", "250 2.1.5"),
+        ("\"b\"@B.TEST", "250 2.1.5", "250 2.1.5"),
+        ("nobody@b.test", "550 5.1.1", "550 5.1.1"),
+        ("later@b.test", "451 4.3.0", "451 4.3.0"),
+    ] {
+        for (profile, code) in [(Profile::Rfc, code), (Profile::Exchange, exchange)] {
+            let mut bench = Bench::new(options(profile)).hello();
+            bench.ask("MAIL FROM:<a@a.test>");
+            assert_eq!(bench.ask(&format!("RCPT TO:<{path}>")), [code], "{path} in {profile}");
+        }
+    }
+    let mut exchange = Bench::new(options(Profile::Exchange)).hello();
+    assert_eq!(exchange.ask("MAIL FROM:<a..b@a.test>"), ["550 5.1.7"]);
+    let single = ServerOptions { single_label_domains: vec!["intra".into()], ..options(Profile::Rfc) };
+    assert_eq!(Bench::new(single).hello().ask("MAIL FROM:<a@Intra>"), ["250 2.1.0"]);
+}
+
+#[test]
+fn m_031_a_refused_sender_or_recipient_gets_the_policys_reply() {
+    let mut bench = Bench::rfc().hello();
+    assert_eq!(bench.ask("MAIL FROM:<refused@a.test>"), ["550 5.1.1"]);
+    // What a pipelining peer sends behind it is out of order, and no error of the peer.
+    for _ in 0..100 {
+        assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["503 5.5.1"]);
+    }
+    assert_eq!(bench.ask("DATA"), ["503 5.5.1"]);
+}
+
+#[test]
+fn m_060_rset_keeps_the_greeting_and_drops_the_rest() {
+    let mut bench = Bench::rfc().hello();
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 3\r\nabcRSET\r\nMAIL FROM:<c@c.test>\r\nRCPT TO:<d@d.test>\r\n");
+    bench.feed(b"BDAT 1 LAST\r\nx");
+    assert_eq!(bench.messages.len(), 1);
+    assert_eq!((bench.messages[0].from.as_str(), bench.messages[0].content.as_slice()), ("c@c.test", &b"x"[..]));
+}
+
+#[test]
+fn m_071_m_072_f_121_f_122_timers() {
+    let minutes = |count| Tick(1).after(Span::minutes(count));
+    // A whole command line has five minutes, however its octets trickle in.
+    let mut bench = Bench::rfc();
+    bench.now = minutes(4);
+    bench.feed(b"EHL");
+    assert_eq!(bench.session.deadline(), minutes(5));
+    let mut out = Vec::new();
+    assert_eq!(bench.session.on_timeout(minutes(4), &mut out), Event::More);
+    assert_eq!(bench.session.on_timeout(minutes(5), &mut out), Event::Close);
+    assert_eq!(out, b"421 4.4.2 Connection timed out\r\n");
+    // A block of content restarts its own.
+    let mut bench = Bench::rfc().hello();
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    assert_eq!(bench.session.deadline(), minutes(3));
+    bench.now = minutes(2);
+    bench.feed(b"x");
+    assert_eq!(bench.session.deadline(), minutes(5));
+    // A least rate, from the second minute on.
+    let mut options = options(Profile::Rfc);
+    options.timers.content_bytes_per_second_min = 128;
+    let mut bench = Bench::new(options).hello();
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    assert_eq!(bench.session.deadline(), minutes(1));
+    bench.feed(&[b'x'; 1280]);
+    assert_eq!(bench.session.deadline(), minutes(1).after(Span::seconds(10)));
+    // While a verdict is owed the peer waits for us.
+    let mut bench = Bench::rfc().hello();
+    bench.at_once = false;
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 0 LAST\r\n");
+    assert_eq!(bench.session.deadline(), Tick::NEVER);
+    bench.now = minutes(9);
+    bench.settle();
+    assert_eq!(bench.session.deadline(), minutes(14));
+}
+
+#[test]
+fn connection_timeout_of_exchange_ends_sessions_between_transactions_only() {
+    let minutes = |count| Tick(1).after(Span::minutes(count));
+    let mut bench = Bench::new(options(Profile::Exchange)).hello();
+    bench.now = minutes(8);
+    bench.ask("NOOP");
+    assert_eq!(bench.session.deadline(), minutes(10));
+    bench.ask("MAIL FROM:<a@a.test>");
+    assert_eq!(bench.session.deadline(), minutes(13));
+}
+
+#[test]
+fn f_186_http_is_not_spoken_here() {
+    for line in ["GET / HTTP/1.1", "POST /x HTTP/1.1", "HEAD /", "PUT / HTTP/1.0", "OPTIONS *", "CONNECT a:25 HTTP/1.1"]
+    {
+        let mut bench = Bench::rfc();
+        bench.out.clear();
+        bench.feed(format!("{line}\r\nHost: x\r\n\r\nMAIL FROM:<a@a.test>\r\n").as_bytes());
+        assert_eq!(bench.codes(), ["421 4.7.0"], "{line}");
+        assert!(bench.closed);
+    }
+}
+
+#[test]
+fn s_018_m_078_front_ends_say_who_they_speak_for() {
+    let mut bench = Bench::with(options(Profile::Rfc), true);
+    bench.out.clear();
+    bench.feed(b"EHLO fe.test\r\n");
+    assert!(String::from_utf8_lossy(&bench.out).contains("250-XRINGPOST\r\n"));
+    bench.out.clear();
+    assert_eq!(bench.session.facts().client_address(), None);
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test> XADDR=198.51.100.7 XHELO=we+2Bird.test XPROTO=ESMTP"), ["250 2.1.0"]);
+    let identity = bench.session.facts().identity().expect("given").clone();
+    assert_eq!(identity.address, "198.51.100.7".parse::<std::net::IpAddr>().expect("IP"));
+    assert_eq!((identity.ehlo_name.as_slice(), identity.protocol), (&b"we+ird.test"[..], Protocol::Esmtp));
+    // It holds for its transaction alone.
+    bench.ask("RSET");
+    assert_eq!(bench.session.facts().identity(), None);
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test> XADDR=IPv6:2001:db8::7 XPROTO=smtp"), ["250 2.1.0"]);
+    assert_eq!(bench.session.facts().identity().expect("given").ehlo_name, b"");
+    for bad in [
+        "XADDR=198.51.100.7",
+        "XPROTO=ESMTP",
+        "XADDR=198.51.100.777 XPROTO=ESMTP",
+        "XADDR=198.51.100.7 XPROTO=HTTP",
+        "XADDR=198.51.100.7 XPROTO=ESMTP XHELO=a+0D+0Ab",
+        "XADDR=198.51.100.7 XPROTO=ESMTP XHELO=a+b",
+        "XADDR=198.51.100.7 XADDR=198.51.100.7 XPROTO=ESMTP",
+        "XHELO=a",
+    ] {
+        bench.ask("RSET");
+        assert_eq!(bench.ask(&format!("MAIL FROM:<a@a.test> {bad}")), ["501 5.5.4"], "{bad}");
+        assert_eq!(bench.session.facts().identity(), None, "{bad}");
+    }
+}
+
+#[test]
+fn m_210_m_211_m_212_lmtp_answers_per_recipient() {
+    let lmtp = ServerOptions { dialect: Dialect::Lmtp, ..options(Profile::Rfc) };
+    let mut bench = Bench::new(lmtp);
+    assert_eq!(bench.ask("EHLO c.test")[1..], ["502 5.5.1"]);
+    assert_eq!(bench.ask("LHLO c.test"), ["250"]);
+    assert_eq!(Bench::rfc().ask("LHLO c.test")[1..], ["500 5.5.2"]);
+    bench.feed(b"MAIL FROM:<a@a.test>\r\n");
+    assert_eq!(bench.ask("DATA"), ["250 2.1.0", "503 5.5.1"]);
+    bench.feed(b"BDAT 2 LAST\r\nxyNOOP\r\n");
+    assert_eq!(bench.codes(), ["250 2.0.0"]);
+    bench.feed(b"RCPT TO:<b@b.test>\r\nRCPT TO:<nobody@b.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    assert_eq!(bench.codes(), ["250 2.1.5", "550 5.1.1", "250 2.1.5", "354"]);
+    bench.feed(b"x\r\n.\r\n");
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.0.0"]);
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nRCPT TO:<c@b.test>\r\nDATA\r\nbare\nlf\r\n.\r\n");
+    assert_eq!(bench.codes()[4..], ["550 5.5.2", "550 5.5.2"]);
 }

@@ -1,0 +1,341 @@
+//! Rows about DATA, BDAT, sizes and pipelining.
+
+use super::support::*;
+use crate::smtp::Profile;
+use crate::smtp::server::*;
+
+const ENVELOPE: &[u8] = b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n";
+
+fn with_envelope(options: ServerOptions) -> Bench {
+    let mut bench = Bench::new(options).hello();
+    bench.feed(ENVELOPE);
+    bench.out.clear();
+    bench
+}
+
+fn rfc() -> Bench {
+    with_envelope(options(Profile::Rfc))
+}
+
+/// The reply to this content by DATA.
+fn data(mut bench: Bench, content: &[u8]) -> (Vec<String>, Bench) {
+    bench.ask("DATA");
+    bench.feed(content);
+    bench.feed(b".\r\n");
+    (bench.codes(), bench)
+}
+
+#[test]
+fn m_041_m_052_data_ends_the_transaction_whatever_its_reply() {
+    let (codes, mut bench) = data(rfc(), b"bare\nlf\r\n");
+    assert_eq!(codes, ["550 5.5.2"]);
+    assert_eq!(bench.ask("RCPT TO:<b@b.test>"), ["503 5.5.1"]);
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test>"), ["250 2.1.0"]);
+}
+
+#[test]
+fn m_042_an_empty_body_ends_at_once() {
+    let (codes, bench) = data(rfc(), b"");
+    assert_eq!(codes, ["250 2.0.0"]);
+    assert_eq!(bench.messages[0].content, b"");
+}
+
+#[test]
+fn m_046_m_057_m_174_content_is_kept_byte_for_byte() {
+    let content: Vec<u8> =
+        [b"\r\n".to_vec(), (1u8..=255).filter(|&octet| octet != b'\r' && octet != b'\n').collect(), b"\r\n".to_vec()]
+            .concat();
+    let (codes, bench) = data(rfc(), &content);
+    assert_eq!(codes, ["250 2.0.0"]);
+    assert_eq!(bench.messages[0].content, content);
+    assert!(bench.messages[0].facts.eight_bit);
+}
+
+#[test]
+fn m_044_a_bare_cr_or_lf_refuses_the_message_at_its_real_end() {
+    for content in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\r\n", b"\n\r\n", b"a\n.\nb\r\n"] {
+        for profile in [Profile::Rfc, Profile::Exchange, Profile::Bench] {
+            let (codes, bench) = data(with_envelope(options(profile)), content);
+            assert_eq!(codes, ["550 5.5.2"], "{}", content.escape_ascii());
+            assert!(bench.messages.is_empty());
+        }
+    }
+}
+
+#[test]
+fn m_044_normalizing_is_for_those_who_ask() {
+    let normalize = ServerOptions { bare_lf: BareLf::Normalize, ..options(Profile::Rfc) };
+    let (codes, bench) = data(with_envelope(normalize.clone()), b"a\nb\n\n.\nc\r\n.\n..d\r\n");
+    assert_eq!(codes, ["250 2.0.0"]);
+    assert_eq!(bench.messages[0].content, b"a\r\nb\r\n\r\n.\r\nc\r\n\r\n..d\r\n");
+    let (codes, _) = data(with_envelope(normalize), b"a\rb\r\n");
+    assert_eq!(codes, ["550 5.5.2"]);
+}
+
+#[test]
+fn m_051_f_147_a_body_without_its_end_is_nobodys_message() {
+    for part in
+        [&b"DATA\r\nabc\r\n"[..], b"DATA\r\nabc\r\n.", b"DATA\r\nabc\r\n.\r", b"BDAT 4 LAST\r\nabc", b"BDAT 3\r\nabc"]
+    {
+        let mut bench = rfc();
+        bench.feed(part);
+        assert!(bench.messages.is_empty(), "{}", part.escape_ascii());
+        assert!(!bench.session.idle());
+    }
+}
+
+#[test]
+fn m_053_long_lines_are_taken_up_to_the_cap_in_flat_memory() {
+    let line = |octets: usize| [vec![b'x'; octets], b"\r\n".to_vec()].concat();
+    let (codes, bench) = data(rfc(), &line(1 << 20));
+    assert_eq!(codes, ["250 2.0.0"]);
+    assert_eq!(bench.messages[0].facts.longest_line, 1 << 20);
+    assert_eq!(data(rfc(), &line((1 << 20) + 1)).0, ["550 5.6.0"]);
+    let mut bench = rfc();
+    bench.ask("DATA");
+    for _ in 0..200 {
+        bench.feed(&[b'x'; 10_000]);
+        assert!(bench.session.held_bytes() < 10_000);
+    }
+}
+
+#[test]
+fn m_056_a_nul_in_the_header_is_refused_and_in_the_body_kept() {
+    assert_eq!(data(rfc(), b"Subject: a\0b\r\n\r\n").0, ["550 5.6.0"]);
+    let (codes, bench) = data(rfc(), b"Subject: \xe9\r\n\r\na\0b\r\n");
+    assert_eq!(codes, ["250 2.0.0"]);
+    assert!(bench.messages[0].facts.nul);
+}
+
+#[test]
+fn m_080_m_149_loops_end() {
+    for (profile, most) in [(Profile::Rfc, 100), (Profile::Exchange, 30)] {
+        let hops = |count: usize| [b"Received: x\r\n".repeat(count), b"\r\n".to_vec()].concat();
+        let accepted = if profile == Profile::Rfc { "250 2.0.0" } else { "250 2.6.0" };
+        assert_eq!(data(with_envelope(options(profile)), &hops(most)).0, [accepted]);
+        assert_eq!(data(with_envelope(options(profile)), &hops(most + 1)).0, ["554 5.4.6"]);
+    }
+}
+
+#[test]
+fn f_127_f_143_header_sections_have_bounds() {
+    let fields = |count: usize| [b"X: y\r\n".repeat(count), b"\r\n".to_vec()].concat();
+    assert_eq!(data(rfc(), &fields(1000)).0, ["250 2.0.0"]);
+    assert_eq!(data(rfc(), &fields(1001)).0, ["552 5.3.4"]);
+    let big = |octets: usize| [b"X: ".to_vec(), vec![b'y'; octets - 5], b"\r\n\r\n".to_vec()].concat();
+    assert_eq!(data(rfc(), &big(64 << 10)).0, ["250 2.0.0"]);
+    assert_eq!(data(rfc(), &big((64 << 10) + 1)).0, ["552 5.3.4"]);
+    assert_eq!(data(with_envelope(options(Profile::Exchange)), &big(64 << 11)).0, ["250 2.6.0"]);
+    assert_eq!(data(rfc(), &[&[b'n'; 100_000][..], b": x\r\n\r\n"].concat()).0, ["552 5.3.4"]);
+    assert_eq!(data(rfc(), b"__proto__: 1\r\n: empty\r\nconstructor: 2\r\n\r\n").0, ["250 2.0.0"]);
+    // A body without a header section is no header section.
+    assert_eq!(data(rfc(), &[&b"no colon here\r\n"[..], &b"x\r\n".repeat(40_000)].concat()).0, ["250 2.0.0"]);
+}
+
+#[test]
+fn m_104_m_105_sizes_declared() {
+    for (size, code) in [
+        ("104857600", "250 2.1.0"),
+        ("104857601", "552 5.3.4"),
+        ("99999999999999999999", "552 5.3.4"),
+        ("100000000000000000000", "501 5.5.4"),
+        ("452", "452 4.3.1"),
+        ("0", "250 2.1.0"),
+    ] {
+        assert_eq!(Bench::rfc().hello().ask(&format!("MAIL FROM:<a@a.test> SIZE={size}")), [code], "{size}");
+    }
+    let unlimited = ServerOptions { size_max: 0, ..options(Profile::Rfc) };
+    let mut bench = Bench::new(unlimited);
+    bench.out.clear();
+    bench.feed(b"EHLO c.test\r\n");
+    assert!(String::from_utf8_lossy(&bench.out).contains("250-SIZE 0\r\n"));
+    bench.out.clear();
+    assert_eq!(bench.ask("MAIL FROM:<a@a.test> SIZE=99999999999999999999"), ["250 2.1.0"]);
+}
+
+#[test]
+fn m_106_m_108_f_141_the_size_that_counts_is_the_one_that_comes() {
+    let small = ServerOptions { size_max: 1000, ..options(Profile::Rfc) };
+    // Stuffing dots and the final dot do not count.
+    let exact = [b"..\r\n".repeat(333), b"x".to_vec()].concat();
+    let (codes, bench) = data(with_envelope(small.clone()), &[&exact[..], b"\r\n"].concat());
+    assert_eq!((codes, bench.messages.len()), (vec!["552 5.3.4".to_owned()], 0));
+    let (codes, bench) = data(with_envelope(small.clone()), &[&b"..\r\n".repeat(332)[..], b"xx\r\n"].concat());
+    assert_eq!((codes, bench.messages[0].content.len()), (vec!["250 2.0.0".to_owned()], 1000));
+    // More than declared is fine.
+    let mut bench = Bench::new(small.clone()).hello();
+    bench.feed(b"MAIL FROM:<a@a.test> SIZE=3\r\nRCPT TO:<b@b.test>\r\n");
+    bench.out.clear();
+    assert_eq!(data(bench, &b"0123456789\r\n".repeat(10)).0, ["250 2.0.0"]);
+    // Over twice the most: the end, at once.
+    let mut bench = with_envelope(small.clone());
+    bench.ask("DATA");
+    bench.feed(&b"0123456789\r\n".repeat(166));
+    assert!(bench.codes().is_empty() && !bench.closed);
+    bench.feed(&b"0123456789\r\n".repeat(2));
+    assert_eq!((bench.codes(), bench.closed), (vec!["552 5.3.4".to_owned()], true));
+    // By chunks.
+    let mut bench = with_envelope(small.clone());
+    bench.feed(
+        &[&b"BDAT 600\r\n"[..], &[b'x'; 600], b"BDAT 401\r\n", &[b'x'; 401], b"BDAT 1 LAST\r\nxRSET\r\n"].concat(),
+    );
+    assert_eq!(bench.codes(), ["250 2.0.0", "552 5.3.4", "503 5.5.1", "250 2.0.0"]);
+    let mut bench = with_envelope(small);
+    bench.feed(b"BDAT 2001 LAST\r\n");
+    assert_eq!((bench.codes().len(), bench.closed), (0, true));
+}
+
+#[test]
+fn m_109_m_110_m_111_pipelined_commands_are_answered_in_order() {
+    let mut bench = Bench::rfc();
+    bench.out.clear();
+    bench.at_once = false;
+    bench.feed(b"EHLO c.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<nobody@b.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+    bench.feed(b"one\r\n.\r\nMAIL FROM:<c@c.test>\r\nRCPT TO:<d@d.test>\r\nBDAT 3 LAST\r\ntwoNOOP\r\nXYZZY\r\n");
+    assert_eq!(bench.codes(), ["250", "250 2.1.0", "550 5.1.1", "250 2.1.5", "354"]);
+    assert_eq!(bench.session.in_flight(), 2);
+    bench.settle();
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.1.0", "250 2.1.5", "250 2.0.0", "250 2.0.0", "500 5.5.2"]);
+    let mut bench = Bench::rfc().hello();
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<nobody@b.test>\r\nDATA\r\n");
+    assert_eq!(bench.codes(), ["250 2.1.0", "550 5.1.1", "503 5.5.1"]);
+}
+
+#[test]
+fn m_112_f_133_strict_listeners_close_on_early_data() {
+    let strict = || Bench::new(ServerOptions::new(Profile::Rfc, "mx.test"));
+    let mut bench = strict();
+    bench.out.clear();
+    bench.feed(b"EHLO c.test\r\nMAIL FROM:<a@a.test>\r\n");
+    assert_eq!((bench.codes(), bench.closed), (vec!["554 5.5.0".to_owned()], true));
+    let mut bench = strict().hello();
+    bench.feed(ENVELOPE);
+    bench.out.clear();
+    bench.feed(b"DATA\r\nSubject: early\r\n");
+    assert_eq!((bench.codes(), bench.closed), (vec!["554 5.5.0".to_owned()], true));
+    // What stands behind the end of data is legal.
+    let mut bench = strict().hello();
+    bench.feed(ENVELOPE);
+    bench.feed(b"DATA\r\n");
+    bench.out.clear();
+    bench.feed(&[b"x\r\n.\r\nRSET\r\n", ENVELOPE].concat());
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.0.0", "250 2.1.0", "250 2.1.5"]);
+}
+
+#[test]
+fn m_116_f_133_replies_behind_owed_verdicts_are_bounded() {
+    let mut bench = Bench::new(options(Profile::Bench)).hello();
+    bench.at_once = false;
+    bench.feed(&[ENVELOPE, b"BDAT 0 LAST\r\n"].concat());
+    bench.feed(&b"NOOP\r\n".repeat(10_000));
+    assert!(bench.session.held_bytes() < (64 << 10) + 4096);
+    bench.out.clear();
+    bench.settle();
+    assert_eq!(bench.codes().len(), 1 + 10_000);
+    // And no more messages are owed than there are slots.
+    let mut bench = Bench::new(options(Profile::Rfc)).hello();
+    bench.at_once = false;
+    bench.feed(&[ENVELOPE, b"BDAT 0 LAST\r\n"].concat().repeat(70));
+    assert_eq!((bench.session.in_flight(), bench.messages.len()), (64, 64));
+    bench.settle();
+    assert_eq!(bench.messages.len(), 70);
+}
+
+#[test]
+fn m_117_m_121_f_135_chunk_sizes_that_are_none_close() {
+    for argument in
+        ["", "x", "-1", "0x10", "9223372036854775808", "99999999999999999999999", "10 FIRST", "10 LAST LAST", "1.5"]
+    {
+        let mut bench = rfc();
+        bench.feed(format!("BDAT {argument}\r\nNOOP\r\n").as_bytes());
+        assert_eq!((bench.codes(), bench.closed), (vec!["501 5.5.4".to_owned()], true), "{argument}");
+    }
+    let unlimited = ServerOptions { size_max: 0, ..options(Profile::Rfc) };
+    let mut bench = with_envelope(unlimited);
+    bench.feed(b"BDAT 9223372036854775807 LAST\r\nabc");
+    assert!(bench.codes().is_empty() && !bench.closed);
+    assert_eq!(bench.session.aim_hint(), Some(Expect::Chunk(9_223_372_036_854_775_804)));
+}
+
+#[test]
+fn m_117_m_120_chunks_make_one_message_and_dots_mean_nothing() {
+    let mut bench = rfc();
+    bench.feed(b"BDAT 5\r\n.\r\n.\rBDAT 0\r\nBDAT 4\r\n\nx\r\nBDAT 3 LAST\r\n.\r\n");
+    assert_eq!(bench.codes(), ["250 2.0.0"; 4]);
+    assert_eq!(bench.messages[0].content, b".\r\n.\r\nx\r\n.\r\n");
+    assert!(bench.messages[0].facts.ends_with_crlf);
+}
+
+#[test]
+fn m_118_chunks_outside_a_transaction_are_read_and_refused() {
+    let mut bench = Bench::rfc().hello();
+    bench.feed(b"BDAT 6\r\nRSET\r\nMAIL FROM:<a@a.test>\r\nBDAT 6 LAST\r\nQUIT\r\nRCPT TO:<b@b.test>\r\n");
+    assert_eq!(bench.codes(), ["503 5.5.1", "250 2.1.0", "503 5.5.1", "250 2.1.5"]);
+}
+
+#[test]
+fn m_118_a_failed_chunk_spoils_those_behind_it_until_rset() {
+    let mut bench = rfc();
+    bench.feed(b"BDAT 3\r\na\nbBDAT 1\r\ncBDAT 1 LAST\r\ndRCPT TO:<b@b.test>\r\nMAIL FROM:<a@a.test>\r\nRSET\r\n");
+    assert_eq!(bench.codes(), ["550 5.5.2", "503 5.5.1", "503 5.5.1", "503 5.5.1", "503 5.5.1", "250 2.0.0"]);
+    bench.feed(&[ENVELOPE, b"BDAT 1 LAST\r\nx"].concat());
+    assert_eq!(bench.messages.len(), 1);
+}
+
+#[test]
+fn m_119_f_136_data_and_bdat_do_not_mix() {
+    let mut bench = rfc();
+    bench.feed(b"BDAT 1\r\nxDATA\r\nBDAT 1 LAST\r\nyRSET\r\n");
+    assert_eq!(bench.codes(), ["250 2.0.0", "503 5.5.1", "503 5.5.1", "250 2.0.0"]);
+    bench.feed(&[ENVELOPE, b"BDAT 1 LAST\r\nxBDAT 1 LAST\r\ny", ENVELOPE, b"DATA\r\n"].concat());
+    bench.feed(b"z\r\n.\r\n");
+    assert_eq!(bench.messages.len(), 2);
+}
+
+#[test]
+fn m_123_binary_bodies_where_they_are_offered() {
+    let mut options = options(Profile::Rfc);
+    options.extensions.binary_mime = true;
+    let mut bench = Bench::new(options).hello();
+    let envelope = b"MAIL FROM:<a@a.test> BODY=BINARYMIME\r\nRCPT TO:<b@b.test>\r\n";
+    bench.feed(&[&envelope[..], b"BDAT 6 LAST\r\n\n.\r\0\r\rRSET\r\n"].concat());
+    assert_eq!(bench.messages[0].content, b"\n.\r\0\r\r");
+    bench.out.clear();
+    bench.feed(&[&envelope[..], b"DATA\r\nBDAT 1 LAST\r\nx"].concat());
+    assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "503 5.5.1", "503 5.5.1"]);
+}
+
+#[test]
+fn m_126_a_crlf_over_two_chunks_is_one_line_end_and_bare_ones_refuse() {
+    let mut bench = rfc();
+    bench.feed(b"BDAT 2\r\na\rBDAT 2 LAST\r\n\nb");
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.0.0"]);
+    for body in [&b"BDAT 2\r\na\rBDAT 2 LAST\r\nbc"[..], b"BDAT 2\r\na\rBDAT 0 LAST\r\n"] {
+        let mut bench = rfc();
+        bench.feed(body);
+        assert_eq!(bench.codes(), ["250 2.0.0", "550 5.5.2"], "{}", body.escape_ascii());
+        assert!(bench.messages.is_empty());
+    }
+}
+
+#[test]
+fn a_taker_may_refuse_a_body_half_way() {
+    let mut bench = rfc();
+    bench.ask("DATA");
+    let mut out = Vec::new();
+    let step = bench.session.step(b"abc\r\n", bench.now, &ByName, &mut out);
+    assert_eq!(step, Step { consumed: 5, event: Event::Body(0..5) });
+    bench.session.refuse_content(&LATER);
+    assert_eq!(bench.session.aim_hint(), None);
+    let step = bench.session.step(b"more\nof it\r\n.\r\nNOOP\r\n", bench.now, &ByName, &mut out);
+    assert_eq!(step, Step { consumed: 21, event: Event::More });
+    assert_eq!(out, b"451 4.3.0 Try again\r\n250 2.0.0 OK\r\n");
+}
+
+#[test]
+fn room_is_asked_before_content_is_taken() {
+    let mut bench = Bench::new(options(Profile::Rfc)).hello();
+    bench.feed(&[ENVELOPE, b"BDAT 452 LAST\r\n", &[b'x'; 452]].concat());
+    assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "452 4.3.1"]);
+    assert!(bench.messages.is_empty());
+}

@@ -1,4 +1,5 @@
 //! Linear async code that joins machines and a [`Driver`](crate::io::driver::Driver). The shells perform what the machines
 //! decide, and decide nothing themselves.
 
+pub mod hooks;
 pub mod pump;

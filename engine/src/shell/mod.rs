@@ -1,5 +1,7 @@
 //! Linear async code that joins machines and a [`Driver`](crate::io::driver::Driver). The shells perform what the machines
 //! decide, and decide nothing themselves.
 
+pub mod body;
 pub mod hooks;
 pub mod pump;
+pub mod signal;

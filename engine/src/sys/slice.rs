@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const BLOCK_BYTES: usize = 4096;
 
 /// Sizes of chunks in octets, smallest first. A lease pins a whole chunk, whatever part of it is used.
-pub const CHUNK_CLASSES: [usize; 5] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+pub const CHUNK_CLASSES: [usize; 8] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20];
 
 /// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator.
-const CACHED_CHUNKS: [usize; 5] = [1024, 1024, 256, 64, 16];
+const CACHED_CHUNKS: [usize; 8] = [1024, 512, 512, 256, 256, 256, 64, 16];
 
 /// Octets of content memory that a set of pools may take from the allocator, and how many are in use.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Drop for Chunk {
 /// A pool of chunks in a few sizes. Cheap to clone; clones share the cache and the budget.
 #[derive(Clone)]
 pub struct Pool {
-    homes: Arc<[Arc<ArrayQueue<Memory>>; 5]>,
+    homes: Arc<[Arc<ArrayQueue<Memory>>; CHUNK_CLASSES.len()]>,
     budget: Arc<Budget>,
 }
 
@@ -158,9 +158,9 @@ impl Pool {
         let class = CHUNK_CLASSES.iter().position(|&size| size >= bytes).unwrap_or(CHUNK_CLASSES.len() - 1);
         let memory = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
         self.budget.leased_bytes.fetch_add(memory.bytes, Ordering::Relaxed);
-        let cap = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
+        let end = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
         let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone() };
-        Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap })
+        Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap: end, end })
     }
 
     fn take_from_allocator(&self, bytes: usize) -> Option<Memory> {
@@ -183,12 +183,13 @@ impl Pool {
 
 /// The exclusive right to write a range of a chunk, front to back.
 ///
-/// `[taken, at)` is written and not yet handed out, `[at, cap)` is free.
+/// `[taken, at)` is written and not yet handed out, `[at, cap)` is free, `[cap, end)` is free but not to be used now.
 pub struct Fill {
     chunk: Arc<Chunk>,
     taken: u32,
     at: u32,
     cap: u32,
+    end: u32,
 }
 
 impl fmt::Debug for Fill {
@@ -254,8 +255,10 @@ impl Fill {
         count
     }
 
-    /// Zeroes up to the next multiple of `align` octets, counted from the chunk's start. Returns the octets added.
+    /// Zeroes up to the next multiple of `align` octets, counted from the chunk's start, beyond a limit if there is one.
+    /// Returns the octets added.
     pub fn pad_to(&mut self, align: usize) -> usize {
+        self.unlimit();
         let at = self.at as usize;
         let gap = (at.next_multiple_of(align) - at).min(self.room());
         self.spare()[..gap].fill(0);
@@ -279,16 +282,22 @@ impl Fill {
         assert!(self.taken == self.at, "what is written comes before a reservation");
         assert!(bytes <= self.room(), "a reservation fits");
         let end = self.at + u32::try_from(bytes).expect("bounded by room");
-        let front = Fill { chunk: self.chunk.clone(), taken: self.at, at: self.at, cap: end };
+        let front = Fill { chunk: self.chunk.clone(), taken: self.at, at: self.at, cap: end, end };
         self.taken = end;
         self.at = end;
         front
     }
 
-    /// Gives up the free part beyond `bytes` octets, so that nothing can be written or received there.
+    /// Keeps the free part beyond `bytes` octets from being written or received into, until [`Fill::unlimit`].
     pub fn limit(&mut self, bytes: usize) {
+        self.unlimit();
         let bytes = u32::try_from(bytes.min(self.room())).expect("bounded by room");
         self.cap = self.at + bytes;
+    }
+
+    /// The whole free part may be used again.
+    pub fn unlimit(&mut self) {
+        self.cap = self.end;
     }
 
     /// Octets of the whole chunk: what this lease costs the budget.
@@ -433,12 +442,13 @@ mod tests {
         let pool = pool(1 << 20);
         let mut fill = pool.fill(70_000).expect("fits");
         assert_eq!(fill.spare().as_ptr() as usize % BLOCK_BYTES, 0);
-        assert_eq!(fill.room(), 256 << 10);
-        fill.put(b"x");
+        assert_eq!(fill.room(), 128 << 10);
+        fill.limit(1);
+        assert_eq!(fill.put(b"xy"), 1);
         let slice = fill.take();
         drop(fill);
         std::thread::spawn(move || assert_eq!(&*slice, b"x")).join().expect("no panic");
         assert_eq!(pool.budget().leased_bytes(), 0);
-        assert_eq!(pool.budget().held_bytes(), 256 << 10);
+        assert_eq!(pool.budget().held_bytes(), 128 << 10);
     }
 }

@@ -1,0 +1,220 @@
+//! A message's octets as slices: collected while they arrive, and sent in either form without another copy.
+
+use crate::io::driver::Conn;
+use crate::sys::slice::{BLOCK_BYTES, Fill, Pool, Slice};
+use crate::wire::ContentFacts;
+use smallvec::SmallVec;
+
+/// Slices of one message. Small messages have one.
+pub type Slices = SmallVec<[Slice; 2]>;
+
+/// The size of the chunks of a body of unknown length, octets: the first one, and those after it.
+const FIRST_CHUNK_BYTES: usize = 16 << 10;
+const NEXT_CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// A body that did not arrive in one piece: chunks of its own, filled in order.
+#[derive(Debug, Default)]
+pub struct Body {
+    full: Vec<Slice>,
+    open: Option<Fill>,
+    bytes: u64,
+}
+
+impl Body {
+    /// Octets collected.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether nothing was collected.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Copies `octets` behind what there is. `false`: no memory; what did not fit is lost, and so is the body.
+    pub fn put(&mut self, pool: &Pool, mut octets: &[u8], expected: u64) -> bool {
+        while !octets.is_empty() {
+            let Some(mut fill) = self.take_open(pool, expected) else { return false };
+            let put = fill.put(octets);
+            octets = &octets[put..];
+            self.put_back(fill, put);
+        }
+        true
+    }
+
+    /// The chunk to write or receive into next; give it back by [`Body::put_back`]. `None`: no memory.
+    pub fn take_open(&mut self, pool: &Pool, expected: u64) -> Option<Fill> {
+        if let Some(fill) = self.open.take() {
+            return Some(fill);
+        }
+        let least = if self.full.is_empty() { FIRST_CHUNK_BYTES } else { NEXT_CHUNK_BYTES };
+        let left = usize::try_from(expected.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
+        pool.fill(if left == 0 { least } else { left.next_multiple_of(BLOCK_BYTES).min(CHUNK_BYTES_MAX) })
+    }
+
+    /// Takes a chunk back to which `added` octets of content were added. What stands behind the content and is not yet
+    /// decided upon keeps the chunk open.
+    pub fn put_back(&mut self, mut fill: Fill, added: usize) {
+        fill.unlimit();
+        self.bytes += added as u64;
+        if fill.room() == 0 {
+            self.full.push(fill.take());
+        } else {
+            self.open = Some(fill);
+        }
+    }
+
+    /// Free octets in the chunk that is open.
+    pub fn open_room(&self) -> usize {
+        self.open.as_ref().map_or(0, Fill::room)
+    }
+
+    /// Takes the chunks that are full, in order, and how many octets they hold: a piece of a large body to be written.
+    pub fn take_full(&mut self) -> (Vec<Slice>, u64) {
+        let full = std::mem::take(&mut self.full);
+        let bytes = full.iter().map(|slice| slice.len() as u64).sum();
+        (full, bytes)
+    }
+
+    /// Octets in full chunks.
+    pub fn full_bytes(&self) -> usize {
+        self.full.iter().map(|slice| slice.len()).sum()
+    }
+
+    /// Ends the body: every chunk, the last one zero-padded to whole blocks. What [`Body::take_full`] took is not in it.
+    pub fn finish(mut self) -> Vec<Slice> {
+        if let Some(mut fill) = self.open.take()
+            && fill.filled() > 0
+        {
+            fill.pad_to(BLOCK_BYTES);
+            self.full.push(fill.take());
+        }
+        self.full
+    }
+}
+
+/// Cuts padded chunks to the `bytes` octets that are content.
+pub fn trim(chunks: &[Slice], bytes: u64) -> Slices {
+    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut slices = Slices::new();
+    for chunk in chunks {
+        let count = left.min(chunk.len());
+        if count > 0 {
+            slices.push(chunk.sub(0..count));
+        }
+        left -= count;
+    }
+    slices
+}
+
+/// Queues content as a chunk: as it is.
+pub fn push_chunk<C: Conn>(conn: &mut C, content: &[Slice]) {
+    for slice in content {
+        conn.push(slice.clone());
+    }
+}
+
+/// Queues content as DATA: a dot in front of each line that begins with one, a CRLF behind a last line without, and the
+/// final dot (RFC 5321 §4.5.2; M-047).
+pub fn push_data<C: Conn>(conn: &mut C, content: &[Slice], facts: &ContentFacts) {
+    match facts.leading_dots.all() {
+        Some([]) => push_chunk(conn, content),
+        Some(dots) => push_stuffed(conn, content, dots.iter().map(|&dot| u64::from(dot))),
+        None => {
+            let dots = leading_dots(content);
+            push_stuffed(conn, content, dots.into_iter());
+        }
+    }
+    conn.put(if facts.ends_with_crlf || facts.bytes == 0 { b".\r\n" } else { b"\r\n.\r\n" });
+}
+
+fn push_stuffed<C: Conn>(conn: &mut C, content: &[Slice], mut dots: impl Iterator<Item = u64>) {
+    let mut next = dots.next();
+    let mut at = 0u64;
+    for slice in content {
+        let end = at + slice.len() as u64;
+        let mut sent = 0;
+        while let Some(dot) = next.filter(|&dot| dot < end) {
+            let cut = usize::try_from(dot - at).expect("inside the slice");
+            conn.push(slice.sub(sent..cut));
+            conn.put(b".");
+            sent = cut;
+            next = dots.next();
+        }
+        conn.push(slice.sub(sent..slice.len()));
+        at = end;
+    }
+}
+
+/// Where lines begin with a dot, for content that has more of them than its facts keep.
+fn leading_dots(content: &[Slice]) -> Vec<u64> {
+    let mut dots = Vec::new();
+    let mut before = *b"\r\n";
+    let mut at = 0u64;
+    for slice in content {
+        for dot in memchr::memchr_iter(b'.', slice) {
+            let preceding = match dot {
+                0 => before,
+                1 => [before[1], slice[0]],
+                _ => [slice[dot - 2], slice[dot - 1]],
+            };
+            if preceding == *b"\r\n" {
+                dots.push(at + dot as u64);
+            }
+        }
+        before = match **slice {
+            [] => before,
+            [one] => [before[1], one],
+            [.., last_but_one, last] => [last_but_one, last],
+        };
+        at += slice.len() as u64;
+    }
+    dots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::slice::Budget;
+
+    fn slices(pool: &Pool, pieces: &[&[u8]]) -> Vec<Slice> {
+        pieces
+            .iter()
+            .map(|piece| {
+                let mut fill = pool.fill(piece.len().max(1)).expect("fits");
+                fill.put(piece);
+                fill.take()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn leading_dots_are_found_however_the_content_is_cut() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let text = b".a\r\n..b\r\nc.\r\n.\r\n\r\n.";
+        let expected: Vec<u64> = vec![0, 4, 13, 18];
+        for first in 0..=text.len() {
+            for second in first..=text.len() {
+                let cut = slices(&pool, &[&text[..first], &text[first..second], &text[second..]]);
+                assert_eq!(leading_dots(&cut), expected, "cut at {first}, {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_comes_back_padded_and_trims_to_what_was_put_in() {
+        let pool = Pool::new(Budget::new(8 << 20));
+        let text: Vec<u8> = (0..700_000u32).map(|index| (index % 253) as u8).collect();
+        for expected in [0, 700_000, 10] {
+            let mut body = Body::default();
+            for piece in text.chunks(70_001) {
+                assert!(body.put(&pool, piece, expected));
+            }
+            let chunks = body.finish();
+            assert!(chunks.iter().all(|chunk| chunk.len().is_multiple_of(BLOCK_BYTES)));
+            let whole: Vec<u8> = trim(&chunks, 700_000).iter().flat_map(|slice| slice.to_vec()).collect();
+            assert!(whole == text);
+        }
+    }
+}

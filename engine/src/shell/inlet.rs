@@ -1,0 +1,67 @@
+//! The way back to a session: verdicts find the connection that waits for them.
+
+use crate::io::driver::{Driver, Notify};
+use crate::smtp::server::Slot;
+use crate::sys::slice::Slice;
+use crate::wire::{Refusal, Reply};
+use std::cell::RefCell;
+
+/// Bits of a note to a serving connection. One bit says "look"; what there is to see stands in the inlet.
+pub mod bits {
+    /// Verdicts wait.
+    pub const ANSWERS: u32 = 1;
+    /// The server goes down.
+    pub const DRAIN: u32 = 2;
+    /// What was left unconsumed may be looked at again.
+    pub const AGAIN: u32 = 4;
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub enum Answer {
+    /// Responsibility is ours.
+    Accepted {
+        /// Names the message in the reply.
+        id: u64,
+        /// The value of its Message-ID field, where the reply shows it.
+        message_id: Option<Slice>,
+    },
+    /// Another server took it, with this reply.
+    Relayed(Reply),
+    /// Refused.
+    Refused(Refusal),
+    /// Neither may be said: the connection closes without a reply (M-049).
+    Silence,
+}
+
+/// One connection's box of verdicts.
+pub struct Inlet<D: Driver> {
+    handle: Handle<D>,
+    answers: RefCell<Vec<(Slot, Answer)>>,
+}
+
+/// What wakes a connection of this driver.
+pub type Handle<D> = <<D as Driver>::Conn as crate::io::driver::Conn>::Handle;
+
+impl<D: Driver> Inlet<D> {
+    /// An empty box.
+    pub fn new(handle: Handle<D>) -> Self {
+        Self { handle, answers: RefCell::default() }
+    }
+
+    /// Puts a verdict in and wakes the session. Nobody minds when it is gone.
+    pub fn answer(&self, slot: Slot, answer: Answer) {
+        self.answers.borrow_mut().push((slot, answer));
+        self.handle.note(bits::ANSWERS);
+    }
+
+    /// Wakes the session for another reason.
+    pub fn note(&self, bits: u32) {
+        self.handle.note(bits);
+    }
+
+    /// Exchanges the verdicts for an empty list with the same capacity.
+    pub fn swap(&self, with: &mut Vec<(Slot, Answer)>) {
+        std::mem::swap(&mut *self.answers.borrow_mut(), with);
+    }
+}

@@ -1,0 +1,385 @@
+//! One inbound connection: joins a [`ServerSession`] and a connection, and hands whole messages to a [`Service`].
+//!
+//! Content that is whole in one view goes to the service as it stands in the shared buffer: the service makes the one
+//! copy. Everything else is collected in chunks; a large body is received straight into them, and handed over piece by
+//! piece while it arrives (`spill`).
+
+use super::body::Body;
+use super::inlet::{Answer, Inlet, bits};
+use crate::io::driver::{Conn, Driver, Next};
+use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, Slot, Verdict};
+use crate::sys::slice::{Pool, Slice};
+use crate::wire::{Refusal, Span, Tick};
+use smallvec::SmallVec;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Less than so many octets still to come are not worth leaving the shared buffers for.
+const AIM_BYTES_MIN: u64 = 8 << 10;
+/// A body of unknown length has shown by so many octets that it is a large one.
+const LARGE_BYTES: u64 = 32 << 10;
+/// Room that a chunk keeps for what follows an undecided tail.
+const TAIL_BYTES: usize = 64;
+/// How long a session waits before it looks for memory again.
+const STARVED_WAIT: Span = Span::millis(5);
+
+/// The reply when there is no memory for content (F-040).
+pub const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
+
+/// What stands behind a listener.
+pub trait Service<D: Driver>: 'static {
+    /// A large body under way.
+    type Spill: Default;
+
+    /// Decides over envelopes.
+    fn policy(&self) -> &dyn Policy;
+
+    /// Memory for content.
+    fn pool(&self) -> &Pool;
+
+    /// From so many octets of full chunks on a body is handed over while it arrives.
+    fn spill_bytes(&self) -> usize;
+
+    /// The next `bytes` octets of a large body: full chunks, or at its end zero-padded ones.
+    ///
+    /// # Errors
+    /// The reply to the end of the body, the rest of which is swallowed.
+    fn spill(
+        &self,
+        session: &ServerSession,
+        inlet: &Rc<Inlet<D>>,
+        spill: &mut Self::Spill,
+        chunks: Vec<Slice>,
+        bytes: u64,
+    ) -> Result<(), Refusal>;
+
+    /// The body under way will not be completed.
+    fn abandon(&self, spill: Self::Spill);
+
+    /// A message is complete. Its verdict goes to `arrived.inlet`, now or later, exactly once.
+    fn message(&self, arrived: Arrived<'_, D, Self::Spill>);
+}
+
+/// A complete message.
+pub struct Arrived<'a, D: Driver, X> {
+    /// Has its envelope, and facts about its content and sender.
+    pub session: &'a ServerSession,
+    /// Names it in the verdict.
+    pub slot: Slot,
+    /// Where the verdict goes.
+    pub inlet: &'a Rc<Inlet<D>>,
+    /// Its octets.
+    pub content: Incoming<'a, X>,
+}
+
+/// Where a message's octets are.
+pub enum Incoming<'a, X> {
+    /// In a shared buffer, to be copied now.
+    Octets(&'a [&'a [u8]]),
+    /// In chunks of their own, the last one zero-padded to whole blocks.
+    Chunks(Vec<Slice>),
+    /// Handed over already, every octet.
+    Spilled(X),
+}
+
+/// What a session does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Go,
+    /// No memory: what is left waits.
+    Starved,
+    Close,
+}
+
+/// Serves one connection to its end. `refuse` is said in place of the greeting.
+pub async fn serve<D: Driver, S: Service<D>>(
+    driver: D,
+    service: Rc<S>,
+    options: Arc<ServerOptions>,
+    mut conn: D::Conn,
+    (trusted, refuse): (bool, Option<Refusal>),
+) {
+    let inlet = Rc::new(Inlet::new(conn.handle()));
+    let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
+    let mut talk = Talk::<D, S> {
+        service,
+        session,
+        inlet,
+        body: Body::default(),
+        undecided: 0,
+        spill: S::Spill::default(),
+        spilled: 0,
+        expected: 0,
+        out: Vec::new(),
+        answers: Vec::new(),
+    };
+    let mut event = talk.session.greet(refuse.as_ref(), &mut talk.out);
+    loop {
+        if !talk.out.is_empty() {
+            conn.put(&talk.out);
+            talk.out.clear();
+        }
+        if event == Event::Close {
+            break;
+        }
+        event = talk.turn(&driver, &mut conn).await;
+    }
+    if !talk.out.is_empty() {
+        conn.put(&talk.out);
+    }
+    talk.drop_body();
+}
+
+/// A session and what it is receiving.
+struct Talk<D: Driver, S: Service<D>> {
+    service: Rc<S>,
+    session: ServerSession,
+    inlet: Rc<Inlet<D>>,
+    body: Body,
+    /// Octets behind the content in the open chunk that wait for what follows them.
+    undecided: usize,
+    spill: S::Spill,
+    spilled: u64,
+    /// Octets that the body will have, as far as anybody said; 0 is not known.
+    expected: u64,
+    out: Vec<u8>,
+    answers: Vec<(Slot, Answer)>,
+}
+
+impl<D: Driver, S: Service<D>> Talk<D, S> {
+    /// Waits for one thing to happen and deals with it. `Close`: flush and close; anything else: go on.
+    async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
+        self.aim(conn);
+        let by = self.session.deadline();
+        match conn.next(by, |octets| self.feed(octets, driver.now())).await {
+            Next::Bytes(Flow::Go) | Next::Room => Event::More,
+            Next::Bytes(Flow::Close) | Next::Broken(_) => Event::Close,
+            Next::Bytes(Flow::Starved) => {
+                driver.sleep(STARVED_WAIT).await;
+                self.inlet.note(bits::AGAIN);
+                Event::More
+            }
+            Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
+            Next::Note(noted) => self.noted(noted, driver.now()),
+            // Half-closed: what was accepted is still answered (F-147); what is incomplete never will be complete.
+            Next::End if self.session.in_flight() == 0 => Event::Close,
+            Next::End => self.drain_answers(driver, conn).await,
+            Next::Deadline => self.session.on_timeout(driver.now(), &mut self.out),
+        }
+    }
+
+    /// Looks at octets as long as they make events. Returns how many were consumed.
+    fn feed(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
+        let mut pieces: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        let mut at = 0;
+        loop {
+            if self.session.aim_hint().is_some() && self.service.pool().budget().percent() >= 100 {
+                self.keep(&pieces);
+                return (at, Flow::Starved);
+            }
+            let shown = octets.get(at..).unwrap_or_default();
+            let step = self.session.step(shown, now, self.service.policy(), &mut self.out);
+            at += step.consumed;
+            match step.event {
+                Event::Begin { expected } => self.expected = expected.unwrap_or(0),
+                Event::Body(range) => pieces.extend(shown.get(range)),
+                Event::Insert(octets) => pieces.push(octets),
+                Event::Message(slot) => {
+                    self.complete(slot, &pieces);
+                    pieces.clear();
+                }
+                Event::Discard => {
+                    pieces.clear();
+                    self.drop_body();
+                }
+                Event::More | Event::Paused => {
+                    self.keep(&pieces);
+                    return (at, Flow::Go);
+                }
+                Event::Close => return (at, Flow::Close),
+            }
+        }
+    }
+
+    /// Receives what comes next straight into a chunk, if that pays.
+    fn aim(&mut self, conn: &mut D::Conn) {
+        let (room, pays) = match self.session.aim_hint() {
+            Some(Expect::Chunk(left)) if left >= AIM_BYTES_MIN => (usize::try_from(left).unwrap_or(usize::MAX), true),
+            Some(Expect::UntilDot) => {
+                let large = self.expected.max(self.body.bytes() + self.spilled) >= LARGE_BYTES;
+                let open = self.body.open_room();
+                let room = if open == 0 { usize::MAX } else { open.saturating_sub(TAIL_BYTES) };
+                (room, large && room > TAIL_BYTES)
+            }
+            _ => (0, false),
+        };
+        if !pays || self.service.pool().budget().percent() >= 100 {
+            self.give_back_undecided(conn);
+            return;
+        }
+        let Some(mut fill) = self.body.take_open(self.service.pool(), self.expected) else { return };
+        let tail = if self.session.aim_hint() == Some(Expect::UntilDot) { TAIL_BYTES } else { 0 };
+        fill.limit(room.min(fill.room() - tail));
+        conn.aim(fill);
+    }
+
+    /// An undecided tail goes back in front of what is shown next.
+    fn give_back_undecided(&mut self, conn: &mut D::Conn) {
+        let undecided = std::mem::take(&mut self.undecided);
+        if undecided == 0 {
+            return;
+        }
+        let Some(mut fill) = self.body.take_open(self.service.pool(), self.expected) else { return };
+        let written = fill.written();
+        conn.give_back(&written[written.len() - undecided..]);
+        fill.retreat(undecided);
+        self.body.put_back(fill, 0);
+    }
+
+    /// Content arrived in the aimed chunk.
+    fn filled(&mut self, conn: &mut D::Conn, mut fill: crate::sys::slice::Fill, added: usize, now: Tick) -> Event {
+        let new = std::mem::take(&mut self.undecided) + added;
+        let written = fill.written_mut();
+        let from = written.len() - new;
+        let aimed = self.session.on_aimed(&mut written[from..], now, &mut self.out);
+        conn.give_back(&written[from..][aimed.rest.clone()]);
+        fill.retreat(new - aimed.content - aimed.undecided);
+        self.undecided = aimed.undecided;
+        self.body.put_back(fill, aimed.content);
+        match aimed.event {
+            Event::Message(slot) => self.complete(slot, &[]),
+            Event::Discard => self.drop_body(),
+            Event::Close => return Event::Close,
+            _ => self.spill_full(),
+        }
+        Event::More
+    }
+
+    /// Collects pieces of a body that goes on.
+    fn keep(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            if !self.body.put(self.service.pool(), piece, self.expected) {
+                self.session.refuse_content(&NO_MEMORY);
+                self.drop_body();
+                return;
+            }
+        }
+        self.spill_full();
+    }
+
+    fn spill_full(&mut self) {
+        if self.body.full_bytes() < self.service.spill_bytes() {
+            return;
+        }
+        let (chunks, bytes) = self.body.take_full();
+        self.hand_over(chunks, bytes);
+    }
+
+    fn hand_over(&mut self, chunks: Vec<Slice>, bytes: u64) {
+        self.spilled += bytes;
+        if let Err(refusal) = self.service.spill(&self.session, &self.inlet, &mut self.spill, chunks, bytes) {
+            self.session.refuse_content(&refusal);
+            self.drop_body();
+        }
+    }
+
+    /// The body is complete: the service takes the message.
+    fn complete(&mut self, slot: Slot, pieces: &[&[u8]]) {
+        let (session, inlet) = (&self.session, &self.inlet);
+        if self.body.is_empty() && self.spilled == 0 {
+            self.service.message(Arrived { session, slot, inlet, content: Incoming::Octets(pieces) });
+            self.reset_body();
+            return;
+        }
+        for piece in pieces {
+            if !self.body.put(self.service.pool(), piece, self.expected) {
+                self.inlet.answer(slot, Answer::Refused(NO_MEMORY));
+                self.drop_body();
+                return;
+            }
+        }
+        let spilled = self.spilled;
+        let bytes = self.body.bytes() - spilled;
+        let chunks = std::mem::take(&mut self.body).finish();
+        let content = if spilled == 0 {
+            Incoming::Chunks(chunks)
+        } else {
+            if let Err(refusal) = self.service.spill(session, inlet, &mut self.spill, chunks, bytes) {
+                self.inlet.answer(slot, Answer::Refused(refusal));
+                self.drop_body();
+                return;
+            }
+            Incoming::Spilled(std::mem::take(&mut self.spill))
+        };
+        self.service.message(Arrived { session, slot, inlet, content });
+        self.reset_body();
+    }
+
+    fn reset_body(&mut self) {
+        self.body = Body::default();
+        self.spilled = 0;
+        self.undecided = 0;
+        self.expected = 0;
+    }
+
+    fn drop_body(&mut self) {
+        if self.spilled > 0 {
+            self.service.abandon(std::mem::take(&mut self.spill));
+        }
+        self.reset_body();
+    }
+
+    fn noted(&mut self, noted: u32, now: Tick) -> Event {
+        if noted & bits::ANSWERS != 0 {
+            if !self.answer_all(now) {
+                return Event::Close;
+            }
+            // A session that only waited for its verdicts to close says so now.
+            if self.session.step(&[], now, self.service.policy(), &mut self.out).event == Event::Close {
+                return Event::Close;
+            }
+        }
+        if noted & bits::DRAIN != 0 {
+            return self.session.on_shutdown(&mut self.out);
+        }
+        Event::More
+    }
+
+    /// Passes verdicts on. `false`: one of them is silence.
+    fn answer_all(&mut self, now: Tick) -> bool {
+        let mut answers = std::mem::take(&mut self.answers);
+        self.inlet.swap(&mut answers);
+        let mut sound = true;
+        for (slot, answer) in answers.drain(..) {
+            let verdict = match &answer {
+                Answer::Accepted { id, message_id } => {
+                    Verdict::Accepted { id: *id, message_id: message_id.as_deref().unwrap_or_default() }
+                }
+                Answer::Relayed(reply) => Verdict::Relayed(reply),
+                Answer::Refused(refusal) => Verdict::Refused(refusal),
+                Answer::Silence => {
+                    sound = false;
+                    break;
+                }
+            };
+            self.session.on_verdict(slot, verdict, now, &mut self.out);
+        }
+        answers.clear();
+        self.answers = answers;
+        sound
+    }
+
+    /// The peer sends no more; verdicts that are owed are waited for and sent.
+    async fn drain_answers(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
+        while self.session.in_flight() > 0 {
+            conn.put(&self.out);
+            self.out.clear();
+            match conn.next(Tick::NEVER, |octets| self.feed(octets, driver.now())).await {
+                Next::Note(noted) if self.noted(noted & bits::ANSWERS, driver.now()) == Event::Close => break,
+                Next::Bytes(Flow::Close) | Next::Broken(_) => break,
+                _ => {}
+            }
+        }
+        Event::Close
+    }
+}

@@ -95,6 +95,8 @@ pub struct Appended {
     pub id: RecordId,
     /// When it is durable.
     pub ticket: Ticket,
+    /// The envelope, as it was given.
+    pub envelope: Slice,
     /// The trace header, for delivery.
     pub trace: Slice,
     /// The content, if it was copied into the batch; else it is where the caller had it.
@@ -362,10 +364,12 @@ impl Log {
             self.join_settle(*settle, Some(head.id.place()));
         }
         let trace_end = whole.len() - copied;
+        let envelope_end = trace_end - new.trace.len();
         Appended {
             id: head.id,
             ticket,
-            trace: whole.sub(trace_end - new.trace.len()..trace_end),
+            envelope: whole.sub(envelope_end - new.envelope.len()..envelope_end),
+            trace: whole.sub(envelope_end..trace_end),
             content: matches!(new.content, Content::Octets(_)).then(|| whole.sub(trace_end..whole.len())),
         }
     }

@@ -1,0 +1,308 @@
+//! The first step of a message's way: into the open batch.
+
+use super::messages::{self, Message};
+use super::{Hub, Waiting};
+use crate::hook;
+use crate::io::driver::Driver;
+use crate::shell::body::{Slices, trim};
+use crate::shell::inlet::{Answer, Inlet};
+use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
+use crate::smtp::server::{Policy, ServerSession, Slot};
+use crate::spool::{Appended, Content, Extents, Facts, Full, NewRecord, RecordKind};
+use crate::sys::slice::{BLOCK_BYTES, Pool, Slice};
+use crate::track::Counter;
+use crate::wire::{ContentFacts, Refusal, Wall};
+use crc_fast::{CrcAlgorithm, Digest};
+use std::rc::Rc;
+
+/// From so many octets on a body is written while it arrives (architecture.md, "Content").
+const SPILL_BYTES: usize = 256 << 10;
+
+const NO_SPACE: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system storage");
+const TOO_LARGE: Refusal = Refusal::fixed(552, (5, 3, 4), "Message size exceeds fixed maximum message size");
+const NOT_KEPT: Refusal = Refusal::fixed(451, (4, 3, 0), "The message could not be stored; try again later");
+
+/// A large body under way: what of it is in the log already, and its checksum so far.
+pub struct Spill {
+    extents: Extents,
+    crc: Digest,
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Self { extents: Extents::default(), crc: Digest::new(CrcAlgorithm::Crc32Iscsi) }
+    }
+}
+
+/// A message that found no room in the log for the moment: everything about it, in memory of its own.
+pub(super) struct Stalled<D: Driver> {
+    inlet: Rc<Inlet<D>>,
+    slot: Slot,
+    envelope: Vec<u8>,
+    recipients: u16,
+    trace: Vec<u8>,
+    record: Facts,
+    facts: ContentFacts,
+    received: Wall,
+    content: Kept,
+}
+
+enum Kept {
+    Chunks(Vec<Slice>),
+    Extents(Extents),
+}
+
+/// What a message is, wherever its content is at the moment.
+struct Fresh<'a, D: Driver> {
+    inlet: &'a Rc<Inlet<D>>,
+    slot: Slot,
+    envelope: &'a [u8],
+    recipients: u16,
+    trace: &'a [u8],
+    record: Facts,
+    facts: &'a ContentFacts,
+    received: Wall,
+}
+
+impl<D: Driver> Service<D> for Hub<D> {
+    type Spill = Spill;
+
+    fn policy(&self) -> &dyn Policy {
+        &self.policy
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn spill_bytes(&self) -> usize {
+        SPILL_BYTES
+    }
+
+    fn spill(
+        &self,
+        _: &ServerSession,
+        _: &Rc<Inlet<D>>,
+        spill: &mut Spill,
+        chunks: Vec<Slice>,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        for slice in trim(&chunks, bytes) {
+            spill.crc.update(&slice);
+        }
+        match self.log.borrow_mut().extent(&mut spill.extents, &chunks, bytes) {
+            Ok(_) => {
+                self.commit.raise();
+                Ok(())
+            }
+            Err(full) => Err(refusal(full)),
+        }
+    }
+
+    fn abandon(&self, spill: Spill) {
+        self.log.borrow_mut().abandon(spill.extents);
+    }
+
+    fn message(&self, arrived: Arrived<'_, D, Spill>) {
+        let facts = arrived.session.content();
+        let envelope = arrived.session.envelope();
+        let received = self.driver.wall();
+        let mut trace = self.trace.take();
+        trace.clear();
+        self.write_trace(arrived.session, received, &mut trace);
+        hook!("K3");
+        let mut fresh = Fresh {
+            inlet: arrived.inlet,
+            slot: arrived.slot,
+            envelope: envelope.bytes(),
+            recipients: u16::try_from(envelope.recipient_count()).unwrap_or(u16::MAX),
+            trace: &trace,
+            record: messages::to_record(facts, 0),
+            facts,
+            received,
+        };
+        match arrived.content {
+            Incoming::Octets(pieces) => {
+                fresh.record.crc32c = crc(pieces.iter().copied());
+                self.accept_octets(&fresh, pieces);
+            }
+            Incoming::Chunks(chunks) => {
+                let content = trim(&chunks, facts.bytes);
+                fresh.record.crc32c = crc(content.iter().map(|slice| &**slice));
+                self.accept_kept(&fresh, Kept::Chunks(chunks), content);
+            }
+            Incoming::Spilled(spill) => {
+                fresh.record.crc32c = crc_of(&spill.crc);
+                self.accept_kept(&fresh, Kept::Extents(spill.extents), Slices::new());
+            }
+        }
+        self.trace.replace(trace);
+    }
+}
+
+impl<D: Driver> Hub<D> {
+    fn accept_octets(&self, fresh: &Fresh<'_, D>, pieces: &[&[u8]]) {
+        let full = if self.stalled.borrow().is_empty() {
+            match self.append(fresh, Content::Octets(pieces)) {
+                Ok(appended) => {
+                    let content = appended.content.iter().cloned().collect();
+                    self.tally.add(Counter::CopiedBytes, fresh.facts.bytes);
+                    return self.wait_for(fresh, &appended, content);
+                }
+                Err(full) => full,
+            }
+        } else {
+            Full::Segment
+        };
+        if full == Full::Segment
+            && let Some(chunks) = self.copy(pieces)
+        {
+            return self.stall(fresh, Kept::Chunks(chunks));
+        }
+        self.refuse(fresh.inlet, fresh.slot, full);
+    }
+
+    fn accept_kept(&self, fresh: &Fresh<'_, D>, kept: Kept, content: Slices) {
+        if !self.stalled.borrow().is_empty() {
+            return self.stall(fresh, kept);
+        }
+        match self.append(fresh, kept.as_content()) {
+            Ok(appended) => self.wait_for(fresh, &appended, content),
+            Err(Full::Segment) => self.stall(fresh, kept),
+            Err(full) => {
+                if let Kept::Extents(extents) = kept {
+                    self.log.borrow_mut().abandon(extents);
+                }
+                self.refuse(fresh.inlet, fresh.slot, full);
+            }
+        }
+    }
+
+    fn append(&self, fresh: &Fresh<'_, D>, content: Content<'_>) -> Result<Appended, Full> {
+        self.log.borrow_mut().append(&NewRecord {
+            kind: RecordKind::Message,
+            envelope: fresh.envelope,
+            recipients: fresh.recipients,
+            trace: fresh.trace,
+            facts: &fresh.record,
+            priority: 1,
+            received: fresh.received,
+            content,
+            settles: &[],
+        })
+    }
+
+    fn wait_for(&self, fresh: &Fresh<'_, D>, appended: &Appended, content: Slices) {
+        let message = self.messages.borrow_mut().insert(Message {
+            record: appended.id,
+            envelope: appended.envelope.clone(),
+            trace: appended.trace.clone(),
+            content,
+            facts: *fresh.facts,
+            received: fresh.received,
+            entries: 0,
+        });
+        self.waiting.borrow_mut().push_back(Waiting {
+            ticket: appended.ticket,
+            inlet: fresh.inlet.clone(),
+            slot: fresh.slot,
+            message,
+            since: self.driver.now(),
+        });
+        self.commit.raise();
+    }
+
+    /// Copies content that the log has no room for at the moment.
+    fn copy(&self, pieces: &[&[u8]]) -> Option<Vec<Slice>> {
+        let mut body = crate::shell::body::Body::default();
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let copied = pieces.iter().all(|piece| body.put(&self.pool, piece, bytes as u64));
+        self.tally.add(Counter::CopiedBytes, bytes as u64);
+        copied.then(|| body.finish())
+    }
+
+    fn stall(&self, fresh: &Fresh<'_, D>, content: Kept) {
+        self.stalled.borrow_mut().push_back(Stalled {
+            inlet: fresh.inlet.clone(),
+            slot: fresh.slot,
+            envelope: fresh.envelope.to_vec(),
+            recipients: fresh.recipients,
+            trace: fresh.trace.to_vec(),
+            record: fresh.record,
+            facts: *fresh.facts,
+            received: fresh.received,
+            content,
+        });
+        self.segments.raise();
+    }
+
+    /// Tries what stalled again, oldest first.
+    pub(super) fn retry_stalled(&self) {
+        loop {
+            let Some(stalled) = self.stalled.borrow_mut().pop_front() else { return };
+            let fresh = Fresh {
+                inlet: &stalled.inlet,
+                slot: stalled.slot,
+                envelope: &stalled.envelope,
+                recipients: stalled.recipients,
+                trace: &stalled.trace,
+                record: stalled.record,
+                facts: &stalled.facts,
+                received: stalled.received,
+            };
+            match self.append(&fresh, stalled.content.as_content()) {
+                Ok(appended) => {
+                    let content = match &stalled.content {
+                        Kept::Chunks(chunks) => trim(chunks, stalled.facts.bytes),
+                        Kept::Extents(_) => Slices::new(),
+                    };
+                    self.wait_for(&fresh, &appended, content);
+                }
+                Err(Full::Segment) => {
+                    self.stalled.borrow_mut().push_front(stalled);
+                    return;
+                }
+                Err(full) => self.refuse(&stalled.inlet, stalled.slot, full),
+            }
+        }
+    }
+
+    fn refuse(&self, inlet: &Rc<Inlet<D>>, slot: Slot, full: Full) {
+        self.tally.one(Counter::MessagesDeferred);
+        inlet.answer(slot, Answer::Refused(refusal(full)));
+    }
+}
+
+impl Kept {
+    fn as_content(&self) -> Content<'_> {
+        match self {
+            Kept::Chunks(chunks) => Content::Chunks(chunks),
+            Kept::Extents(extents) => Content::Extents(extents),
+        }
+    }
+}
+
+fn refusal(full: Full) -> Refusal {
+    match full {
+        Full::Segment | Full::Space => NO_SPACE,
+        Full::Memory => NO_MEMORY,
+        Full::TooLarge => TOO_LARGE,
+        Full::Lost => NOT_KEPT,
+    }
+}
+
+fn crc<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    pieces.for_each(|piece| digest.update(piece));
+    crc_of(&digest)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the upper half of a 32-bit checksum is zero")]
+fn crc_of(digest: &Digest) -> u32 {
+    digest.finalize() as u32
+}
+
+const _: () = assert!(SPILL_BYTES.is_multiple_of(BLOCK_BYTES), "pieces of a body are whole blocks");

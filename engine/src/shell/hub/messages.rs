@@ -1,0 +1,105 @@
+//! Messages in memory: what delivery needs, as slices of the batch or of the chunks they arrived in.
+
+use crate::shell::body::Slices;
+use crate::spool::{Facts, LeadingDots, RecordId};
+use crate::sys::slice::Slice;
+use crate::wire::{ContentFacts, LeadingDots as WireDots, Wall};
+use slab::Slab;
+
+/// One message.
+#[derive(Debug)]
+pub struct Message {
+    /// Its record.
+    pub record: RecordId,
+    /// The encoded envelope.
+    pub envelope: Slice,
+    /// Our trace header, sent in front of the content.
+    pub trace: Slice,
+    /// The content.
+    pub content: Slices,
+    /// What is known of the content.
+    pub facts: ContentFacts,
+    /// When it was received.
+    pub received: Wall,
+    /// Queue entries that point here; the message goes with the last.
+    pub entries: u32,
+}
+
+/// All of a shard's messages in memory, by handle.
+#[derive(Debug, Default)]
+pub struct Messages(Slab<Message>);
+
+impl Messages {
+    /// Adds one; its handle.
+    pub fn insert(&mut self, message: Message) -> u32 {
+        u32::try_from(self.0.insert(message)).expect("fewer than 2^32 messages in memory")
+    }
+
+    /// The message of a handle.
+    pub fn get(&self, handle: u32) -> &Message {
+        &self.0[handle as usize]
+    }
+
+    /// The same, for changing.
+    pub fn get_mut(&mut self, handle: u32) -> &mut Message {
+        &mut self.0[handle as usize]
+    }
+
+    /// One entry less points to it; gone with the last.
+    pub fn release(&mut self, handle: u32) {
+        let message = self.get_mut(handle);
+        message.entries = message.entries.saturating_sub(1);
+        if message.entries == 0 {
+            self.0.remove(handle as usize);
+        }
+    }
+
+    /// Takes a message that nothing points to.
+    pub fn remove(&mut self, handle: u32) -> Message {
+        self.0.remove(handle as usize)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What a record keeps of a receiver's facts.
+pub fn to_record(facts: &ContentFacts, crc32c: u32) -> Facts {
+    Facts {
+        body_bytes: facts.bytes,
+        crc32c,
+        longest_line: facts.longest_line,
+        header_bytes: u32::try_from(facts.header_bytes).unwrap_or(u32::MAX),
+        received_count: facts.received_count,
+        eight_bit: facts.eight_bit,
+        nul: facts.nul,
+        ends_with_crlf: facts.ends_with_crlf,
+        leading_dots: match facts.leading_dots.all() {
+            Some(dots) => LeadingDots::new(dots.iter().map(|&dot| u64::from(dot))),
+            None => LeadingDots::overflow(),
+        },
+    }
+}
+
+/// A receiver's facts, as far as a record keeps them.
+pub fn from_record(facts: &Facts) -> ContentFacts {
+    let leading_dots = match facts.leading_dots.offsets() {
+        Some(dots) => WireDots::from_parts(dots, false),
+        None => WireDots::from_parts(&[], true),
+    };
+    ContentFacts {
+        bytes: facts.body_bytes,
+        longest_line: facts.longest_line,
+        eight_bit: facts.eight_bit,
+        nul: facts.nul,
+        bare: false,
+        ends_with_crlf: facts.ends_with_crlf,
+        header_bytes: u64::from(facts.header_bytes),
+        header_fields: 0,
+        received_count: facts.received_count,
+        leading_dots,
+        message_id: (0, 0),
+    }
+}

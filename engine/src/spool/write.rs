@@ -101,6 +101,11 @@ impl Log {
         self.has_batch() || !self.owed.is_empty() && self.current.or(self.spare).is_some() || self.due_chore().is_some()
     }
 
+    /// Something is to be written that should not wait for more to come: finished batches, housekeeping that is due.
+    pub fn is_urgent(&self) -> bool {
+        !self.ready.is_empty() || self.due_chore().is_some()
+    }
+
     fn has_batch(&self) -> bool {
         !self.ready.is_empty() || self.open.as_ref().is_some_and(|open| !open.is_empty())
     }

@@ -6,22 +6,31 @@
 
 mod accept;
 mod commit;
+mod deliver;
+mod enqueue;
 mod messages;
 mod segments;
+mod settle;
 
-use super::inlet::{Answer, Handle, Inlet};
-use super::signal::Signal;
-use crate::io::driver::{Driver, Notify};
-use crate::settings::Settings;
-use crate::smtp::server::Slot;
-use crate::spool::{FileId, Log, Ticket};
+use super::inlet::{Handle, Inlet};
+use super::signal::{Alarm, Signal};
+use crate::io::driver::Driver;
+use crate::queue::{self, Queues};
+use crate::roles::hub::HubPolicy;
+use crate::settings::{Durability, Profile, Settings};
+use crate::smtp::server::{ServerSession, Slot};
+use crate::spool::{self, FileId, Log, LogOptions, Numbers, Ticket};
 use crate::sys::slice::Pool;
-use crate::track::{Counter, Tally};
+use crate::track::Tally;
 use crate::wire::{Tick, Wall};
 use accept::Stalled;
+use commit::Doubt;
+use enqueue::Routing;
 use messages::Messages;
+use segments::Segment;
+use settle::Unsettled;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,4 +43,164 @@ struct Waiting<D: Driver> {
     message: u32,
     /// When its last octet was there.
     since: Tick,
+}
+
+/// What a hub is made of, besides its driver.
+pub struct HubParts<D: Driver> {
+    /// What it was told.
+    pub settings: Arc<Settings>,
+    /// Its number, and how many there are.
+    pub shard: (u32, u32),
+    /// Memory for content, shared with the others.
+    pub pool: Pool,
+    /// Its counters.
+    pub tally: Rc<Tally>,
+    /// The spool's folder; `None` in durability `none`.
+    pub dir: Option<D::Dir>,
+    /// Whether segments are opened for direct I/O.
+    pub direct: bool,
+}
+
+/// One shard's hub.
+pub struct Hub<D: Driver> {
+    driver: D,
+    settings: Arc<Settings>,
+    shard: u32,
+    shards: u32,
+    pool: Pool,
+    tally: Rc<Tally>,
+    policy: HubPolicy,
+    /// Replies show the message's own id (profile `exchange`).
+    shows_message_ids: bool,
+
+    dir: Option<D::Dir>,
+    direct: bool,
+    log: RefCell<Log>,
+    files: RefCell<BTreeMap<FileId, Segment<D>>>,
+    next_file: Cell<u32>,
+    /// Something is to be written soon.
+    commit: Signal,
+    /// The log may want a file.
+    segments: Signal,
+    waiting: RefCell<VecDeque<Waiting<D>>>,
+    stalled: RefCell<VecDeque<Stalled<D>>>,
+    doubts: RefCell<Vec<Doubt<D>>>,
+
+    messages: RefCell<Messages>,
+    routing: RefCell<Routing>,
+    queues: RefCell<Queues>,
+    /// The queues' next timer may have moved.
+    timer: Signal,
+    /// What wakes a connection to a next hop, by the index of its `ConnId`.
+    links: RefCell<Vec<Option<Handle<D>>>>,
+    client: deliver::Clients,
+
+    unsettled: RefCell<VecDeque<Unsettled>>,
+    /// Entries that wait for their outcomes to be durable.
+    settling: RefCell<VecDeque<(Ticket, queue::EntryId)>>,
+    /// An outcome was written down that no batch has taken yet.
+    settle_due: Cell<bool>,
+    settled: Signal,
+
+    /// Scratch for trace headers.
+    trace: Cell<Vec<u8>>,
+    draining: Cell<bool>,
+}
+
+impl<D: Driver> Hub<D> {
+    /// A hub with an empty log.
+    pub fn new(driver: D, parts: HubParts<D>) -> Rc<Self> {
+        let HubParts { settings, shard: (shard, shards), pool, tally, dir, direct } = parts;
+        let options = LogOptions {
+            shard: u16::try_from(shard).expect("fewer than 65536 shards"),
+            durability: match settings.server.durability {
+                Durability::None => spool::Durability::None,
+                Durability::Os => spool::Durability::Os,
+                Durability::Disk => spool::Durability::Disk,
+            },
+            segment_bytes: settings.spool.segment_bytes,
+            batch_bytes_max: spool::BATCH_BYTES_MAX,
+            numbers: Numbers::of_shard(1, shard as usize, shards as usize),
+        };
+        let mut queues = Queues::new(queue_options(&settings).share_of(shards));
+        let routing = Routing::of(&settings, &mut queues, driver.now());
+        Rc::new(Self {
+            policy: HubPolicy::new(settings.clone(), pool.budget().clone()),
+            shows_message_ids: settings.profile == Profile::Exchange,
+            client: deliver::Clients::of(&settings),
+            log: RefCell::new(Log::new(options, pool.clone())),
+            files: RefCell::default(),
+            next_file: Cell::new(shard + 1),
+            commit: Signal::default(),
+            segments: Signal::default(),
+            waiting: RefCell::default(),
+            stalled: RefCell::default(),
+            doubts: RefCell::default(),
+            messages: RefCell::default(),
+            routing: RefCell::new(routing),
+            queues: RefCell::new(queues),
+            timer: Signal::default(),
+            links: RefCell::default(),
+            unsettled: RefCell::default(),
+            settling: RefCell::default(),
+            settle_due: Cell::new(false),
+            settled: Signal::default(),
+            trace: Cell::default(),
+            draining: Cell::new(false),
+            driver,
+            settings,
+            shard,
+            shards,
+            pool,
+            tally,
+            dir,
+            direct,
+        })
+    }
+
+    /// Starts the tasks that commit, bring segments, and keep the queues' time.
+    pub fn start(self: &Rc<Self>) {
+        self.driver.spawn(commit::run(self.clone()));
+        self.driver.spawn(commit::settle_timer(self.clone()));
+        self.driver.spawn(segments::provide(self.clone()));
+        self.driver.spawn(keep_time(self.clone()));
+    }
+
+    /// Puts our trace header for a message of this session.
+    fn write_trace(&self, session: &ServerSession, at: Wall, out: &mut Vec<u8>) {
+        let _ = (session, at, out);
+    }
+}
+
+/// The queues' timers.
+async fn keep_time<D: Driver>(hub: Rc<Hub<D>>) {
+    let mut alarm = Alarm::new(hub.driver.clone());
+    loop {
+        let next = hub.queues.borrow().next_timer();
+        if alarm.wait(&hub.timer, next).await {
+            hub.queues.borrow_mut().on_timer(hub.driver.now());
+            hub.run_actions();
+        }
+    }
+}
+
+fn queue_options(settings: &Settings) -> queue::Options {
+    let defaults = match settings.profile {
+        Profile::Exchange => queue::Options::exchange(),
+        Profile::Rfc => queue::Options::rfc(),
+        Profile::Bench => queue::Options::bench(),
+    };
+    let delivery = &settings.delivery;
+    queue::Options {
+        queue_ladder: queue::Ladder::new(&delivery.retry.steps, delivery.retry.last),
+        message_ladder: queue::Ladder::new(&[], delivery.message_retry),
+        probe_wait: delivery.host_backoff_min,
+        connect_wait: delivery.connect_wait,
+        idle_wait: delivery.idle_wait,
+        connections_max: delivery.connections_max,
+        connections_per_destination: delivery.connections_per_hop_max,
+        messages_per_connection: delivery.messages_per_connection_max,
+        recipients_per_transaction: delivery.recipients_max,
+        ..defaults
+    }
 }

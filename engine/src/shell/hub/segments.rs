@@ -1,0 +1,85 @@
+//! The spool's files: made, opened, recycled and removed as the log asks.
+
+use super::Hub;
+use crate::io::driver::{Driver, Open};
+use crate::settings::Durability;
+use crate::spool::{FileId, Secret, Want};
+use crate::wire::Span;
+use std::io;
+use std::rc::Rc;
+
+/// How long to wait before looking for space again.
+const NO_SPACE_WAIT: Span = Span::millis(500);
+
+/// A segment's file.
+pub(super) struct Segment<D: Driver> {
+    pub file: D::File,
+}
+
+/// The name of a segment's file.
+pub(super) fn name(id: FileId) -> String {
+    format!("{:08x}.segment", id.0)
+}
+
+/// The file that a name stands for.
+pub(super) fn id(name: &str) -> Option<FileId> {
+    let hex = name.strip_suffix(".segment").filter(|hex| hex.len() == 8)?;
+    u32::from_str_radix(hex, 16).ok().map(FileId)
+}
+
+/// Brings what the log asks for, as long as the shard runs.
+pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
+    loop {
+        let want = hub.log.borrow().wants();
+        let made = match want {
+            Some(Want::File) => create(&hub).await,
+            Some(Want::Recycle(file)) => Ok(file),
+            None => {
+                hub.segments.wait().await;
+                continue;
+            }
+        };
+        match made {
+            Ok(file) => {
+                let mut secret = [0; 16];
+                hub.driver.random(&mut secret);
+                hub.log.borrow_mut().give(file, Secret(secret));
+                hub.commit.raise();
+                // Its head is written next; whoever stalled for it is tried again then.
+                hub.segments.wait().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "no room for a further segment of the spool");
+                hub.log.borrow_mut().no_file();
+                hub.retry_stalled();
+                hub.driver.sleep(NO_SPACE_WAIT).await;
+            }
+        }
+    }
+}
+
+async fn create<D: Driver>(hub: &Rc<Hub<D>>) -> io::Result<FileId> {
+    let id = FileId(hub.next_file.get());
+    let Some(dir) = hub.dir.as_ref().filter(|_| hub.settings.server.durability != Durability::None) else {
+        hub.next_file.set(id.0 + hub.shards);
+        return Ok(id);
+    };
+    let bytes = hub.settings.spool.segment_bytes;
+    if hub.driver.free_bytes(dir)? < bytes.saturating_add(hub.settings.spool.free_min) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let name = name(id);
+    let file = hub.driver.open(dir, &name, Open::Create { direct: hub.direct }).await?;
+    hub.next_file.set(id.0 + hub.shards);
+    if let Err(error) = prepare(hub, dir, &file, bytes).await {
+        let _ = hub.driver.remove(dir, &name).await;
+        return Err(error);
+    }
+    hub.files.borrow_mut().insert(id, Segment { file });
+    Ok(id)
+}
+
+async fn prepare<D: Driver>(hub: &Rc<Hub<D>>, dir: &D::Dir, file: &D::File, bytes: u64) -> io::Result<()> {
+    hub.driver.allocate(file, bytes).await?;
+    hub.driver.sync_dir(dir).await
+}

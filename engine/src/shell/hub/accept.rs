@@ -203,6 +203,8 @@ impl<D: Driver> Hub<D> {
             content,
             facts: *fresh.facts,
             received: fresh.received,
+            recipients: fresh.recipients,
+            undivided: false,
             entries: 0,
         });
         self.waiting.borrow_mut().push_back(Waiting {

@@ -64,11 +64,16 @@ impl<D: Driver> Hub<D> {
             let bytes = message.trace.len() as u64 + message.facts.bytes;
             (message.record, bytes, message.received, groups, unrouted)
         };
-        for recipient in unrouted {
+        for &recipient in &unrouted {
             self.tally.one(Counter::DsnOwed);
             self.settle(record, recipient, Outcome::Failed);
         }
-        self.messages.borrow_mut().get_mut(handle).entries = u32::try_from(groups.len()).expect("few next hops");
+        {
+            let mut messages = self.messages.borrow_mut();
+            let message = messages.get_mut(handle);
+            message.entries = u32::try_from(groups.len()).expect("few next hops");
+            message.undivided = groups.len() == 1 && unrouted.is_empty();
+        }
         if groups.is_empty() {
             self.messages.borrow_mut().remove(handle);
             return;
@@ -126,7 +131,9 @@ impl<D: Driver> Hub<D> {
     }
 
     fn note_link(&self, conn: crate::queue::ConnId, bits: u32) {
-        if let Some(Some(handle)) = self.links.borrow().get(conn.index as usize) {
+        if let Some(Some((serial, handle))) = self.links.borrow().get(conn.index as usize)
+            && *serial == conn.serial
+        {
             handle.note(bits);
         }
     }

@@ -21,8 +21,26 @@ pub struct Message {
     pub facts: ContentFacts,
     /// When it was received.
     pub received: Wall,
+    /// How many recipients its envelope has.
+    pub recipients: u16,
+    /// All recipients went into one queue entry.
+    pub undivided: bool,
     /// Queue entries that point here; the message goes with the last.
     pub entries: u32,
+}
+
+impl Message {
+    /// Whether one queue entry speaks for all recipients.
+    pub fn whole_in_one_entry(&self) -> bool {
+        self.entries == 1 && self.undivided
+    }
+
+    /// The value of its Message-ID field, if it is in memory in one piece.
+    pub fn message_id(&self) -> Option<Slice> {
+        let (at, octets) = (self.facts.message_id.0 as usize, usize::from(self.facts.message_id.1));
+        let first = self.content.first()?;
+        (octets > 0 && at + octets <= first.len()).then(|| first.sub(at..at + octets))
+    }
 }
 
 /// All of a shard's messages in memory, by handle.

@@ -91,8 +91,8 @@ pub struct Hub<D: Driver> {
     queues: RefCell<Queues>,
     /// The queues' next timer may have moved.
     timer: Signal,
-    /// What wakes a connection to a next hop, by the index of its `ConnId`.
-    links: RefCell<Vec<Option<Handle<D>>>>,
+    /// What wakes a connection to a next hop, by the index of its `ConnId`, with its serial.
+    links: RefCell<Vec<Option<(u32, Handle<D>)>>>,
     client: deliver::Clients,
 
     unsettled: RefCell<VecDeque<Unsettled>>,

@@ -1,0 +1,3 @@
+//! What each service decides: machines composed, no I/O.
+
+pub mod hub;

@@ -1,0 +1,455 @@
+//! The fourth step: one connection to a next hop. It takes messages as its session has room for them, sends them without
+//! a copy, and turns replies into outcomes.
+
+use super::Hub;
+use super::messages::Message;
+use crate::hook;
+use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
+use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
+use crate::settings::Settings;
+use crate::shell::body::{push_chunk, push_data};
+use crate::smtp::client::{
+    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Outbox, Stage, Transaction,
+    Unfinished,
+};
+use crate::spool::{self, ALL_RECIPIENTS};
+use crate::track::Counter;
+use crate::wire::{EnvelopeRef, HostAddress, Span, Tick};
+use slab::Slab;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Bits of a note to a connection: messages wait for it.
+pub(super) const FEED: u32 = 1;
+/// It is to say QUIT and close.
+pub(super) const CLOSE: u32 = 2;
+
+/// How long the answer to QUIT is waited for (M-014).
+const QUIT_WAIT: Span = Span::seconds(5);
+
+/// A connection to be made.
+pub(super) struct Order {
+    pub conn: ConnId,
+    pub hop: HopId,
+    pub host: HostAddress,
+    pub by: Tick,
+}
+
+/// Makes the connection and uses it to its end.
+pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>, order: Order) {
+    let cause = converse(&hub, &order).await;
+    hub.unlink(order.conn);
+    hub.queues.borrow_mut().closed(order.conn, cause, hub.driver.now());
+    hub.run_actions();
+}
+
+/// How a connection ended: what its host is blamed for, if anything.
+async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
+    let mut conn = match hub.driver.connect(order.host.address, order.by).await {
+        Ok(conn) => conn,
+        Err(error) => {
+            hub.tally.one(Counter::ConnectFailures);
+            return Some(connect_cause(&error));
+        }
+    };
+    hub.tally.one(Counter::ConnectionsMade);
+    hub.link(order.conn, conn.handle());
+    let mut line = Line {
+        hub: hub.clone(),
+        id: order.conn,
+        session: ClientSession::new(hub.client.options(order.hop), hub.driver.now()),
+        ready: false,
+        flights: Slab::new(),
+        out: Outgoing::default(),
+        taken: Vec::new(),
+    };
+    let cause = line.talk(&mut conn).await;
+    line.end(hub.driver.now());
+    cause
+}
+
+fn connect_cause(error: &io::Error) -> Cause {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::TimedOut, _) => Cause::TimedOut,
+        (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)) => Cause::Short,
+        (io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset, _) => Cause::Refused,
+        _ => Cause::Unreachable,
+    }
+}
+
+/// A message under way.
+struct Flight {
+    entry: EntryId,
+    message: u32,
+    /// The recipients offered, by their indexes in the record; `None`: all of them.
+    offered: Option<Box<[u32]>>,
+    /// Some recipients were answered on their own: the rest are settled one by one.
+    split: bool,
+}
+
+/// What the session wants sent, in order.
+#[derive(Default)]
+struct Outgoing {
+    text: Vec<u8>,
+    /// Text up to here, then this body.
+    bodies: Vec<(usize, u32, BodyForm)>,
+}
+
+impl Outbox for Outgoing {
+    fn text(&mut self, bytes: &[u8]) {
+        self.text.extend_from_slice(bytes);
+    }
+
+    fn body(&mut self, token: u32, form: BodyForm) {
+        self.bodies.push((self.text.len(), token, form));
+    }
+}
+
+/// What a connection does next.
+enum Flow {
+    Go,
+    Down(Option<Cause>),
+}
+
+/// One connection's state.
+struct Line<D: Driver> {
+    hub: Rc<Hub<D>>,
+    id: ConnId,
+    session: ClientSession,
+    ready: bool,
+    flights: Slab<Flight>,
+    out: Outgoing,
+    taken: Vec<Taken>,
+}
+
+impl<D: Driver> Line<D> {
+    async fn talk(&mut self, conn: &mut D::Conn) -> Option<Cause> {
+        let hub = self.hub.clone();
+        loop {
+            self.take(conn).await;
+            self.flush(conn);
+            let next = conn.next(self.session.deadline(), |octets| self.on_octets(octets, hub.driver.now())).await;
+            let flow = match next {
+                Next::Bytes(flow) => {
+                    hub.run_actions();
+                    flow
+                }
+                Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
+                Next::Note(_) | Next::Room | Next::Filled(..) => Flow::Go,
+                Next::Deadline => {
+                    hub.tally.one(Counter::TimeoutsOut);
+                    self.on_timeout(hub.driver.now())
+                }
+                Next::End | Next::Broken(_) => {
+                    let idle = self.ready && self.flights.is_empty();
+                    Flow::Down((!idle).then_some(Cause::Broken))
+                }
+            };
+            if let Flow::Down(cause) = flow {
+                self.flush(conn);
+                return cause;
+            }
+        }
+    }
+
+    /// Takes messages for which the session has room, and offers them.
+    async fn take(&mut self, conn: &D::Conn) {
+        if !self.ready || !self.hub.can_settle() {
+            return;
+        }
+        let room = Room {
+            messages: u32::try_from(self.session.room()).unwrap_or(u32::MAX),
+            bytes: SEND_ROOM_BYTES.saturating_sub(conn.unsent()) as u64,
+        };
+        if room.messages == 0 || room.bytes == 0 {
+            return;
+        }
+        let now = self.hub.driver.now();
+        let mut taken = std::mem::take(&mut self.taken);
+        self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
+        for taken in taken.drain(..) {
+            match taken.content {
+                Some(message) => self.offer(taken.id, message, now),
+                None => match self.hub.load(taken).await {
+                    Some(message) => self.offer(taken.id, message, self.hub.driver.now()),
+                    None => drop(self.hub.queues.borrow_mut().finish(taken.id, Outcome::Deferred, now)),
+                },
+            }
+        }
+        self.taken = taken;
+    }
+
+    fn offer(&mut self, entry: EntryId, message: u32, now: Tick) {
+        self.hub.tally.one(Counter::Attempts);
+        let messages = self.hub.messages.borrow();
+        let of = messages.get(message);
+        let offered = self.offered(entry, of);
+        let transaction = Transaction {
+            envelope: EnvelopeRef::parse(&of.envelope).expect("an envelope of our own making"),
+            recipients: offered.as_deref(),
+            facts: &of.facts,
+            body: Body::Whole(of.trace.len() as u64 + of.facts.bytes),
+            identity: None,
+        };
+        let token = self.flights.vacant_key();
+        let sent = self.session.offer(token_of(token), &transaction, now, &mut self.out);
+        drop(messages);
+        let mut flight = Flight { entry, message, offered, split: false };
+        match sent {
+            Ok(()) => drop(self.flights.insert(flight)),
+            Err(why) => {
+                flight.split = true;
+                let outcome = if why.refusal().is_some() { Outcome::Failed } else { Outcome::NotAttempted };
+                tracing::info!(%why, "a message cannot be sent to this host");
+                self.finish(&flight, outcome, now);
+            }
+        }
+    }
+
+    /// The recipients that this attempt is for, unless it is for all of the message's.
+    fn offered(&self, entry: EntryId, message: &Message) -> Option<Box<[u32]>> {
+        let queues = self.hub.queues.borrow();
+        let mut recipients = queues.recipients(entry);
+        if message.recipients == 1 {
+            return None;
+        }
+        let offered: Box<[u32]> = recipients.by_ref().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
+        (offered.len() < usize::from(message.recipients)).then_some(offered)
+    }
+
+    /// Hands what the session wrote to the connection.
+    fn flush(&mut self, conn: &mut D::Conn) {
+        let mut from = 0;
+        let messages = self.hub.messages.borrow();
+        for (to, token, form) in self.out.bodies.drain(..) {
+            conn.put(&self.out.text[from..to]);
+            from = to;
+            let Some(flight) = self.flights.get(token as usize) else { continue };
+            let message: &Message = messages.get(flight.message);
+            conn.push(message.trace.clone());
+            match form {
+                BodyForm::Bdat => push_chunk(conn, &message.content),
+                BodyForm::Data => push_data(conn, &message.content, &message.facts),
+            }
+            hook!("K12");
+        }
+        conn.put(&self.out.text[from..]);
+        self.out.text.clear();
+    }
+
+    fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
+        let mut at = 0;
+        loop {
+            let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
+            at += consumed;
+            match event {
+                ClientEvent::More => return (at, Flow::Go),
+                ClientEvent::Ready => {
+                    self.ready = true;
+                    let window = u32::try_from(self.session.room()).unwrap_or(u32::MAX);
+                    self.hub.queues.borrow_mut().connected(self.id, window, now);
+                }
+                ClientEvent::Recipient { token, index, class } => {
+                    answer_recipient(&self.hub, &mut self.flights, token, index, class);
+                }
+                ClientEvent::Done { token, class } => {
+                    let outcome = match class {
+                        Class::Accepted => Outcome::Delivered,
+                        Class::Refused => Outcome::Failed,
+                        Class::Deferred | Class::Again => Outcome::Deferred,
+                    };
+                    self.done(token, outcome, now);
+                }
+                ClientEvent::NotAttempted { token } => self.done(token, Outcome::NotAttempted, now),
+                ClientEvent::Down(reason) => return (at, Flow::Down(cause_of(reason))),
+            }
+        }
+    }
+
+    fn done(&mut self, token: u32, outcome: Outcome, now: Tick) {
+        if let Some(flight) = self.flights.try_remove(token as usize) {
+            self.finish(&flight, outcome, now);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Tick) -> Flow {
+        match self.session.on_timeout(now, &mut self.out) {
+            ClientEvent::Down(reason) => {
+                self.hub.tally.one(Counter::TimeoutsOut);
+                Flow::Down(cause_of(reason))
+            }
+            _ => Flow::Go,
+        }
+    }
+
+    /// An attempt ended: outcomes that are final are written down, the rest waits as the queue says.
+    fn finish(&self, flight: &Flight, outcome: Outcome, now: Tick) {
+        let hub = &self.hub;
+        let settled = match outcome {
+            Outcome::Delivered => Some((spool::Outcome::Delivered, Counter::Delivered)),
+            Outcome::Failed => Some((spool::Outcome::Failed, Counter::DsnOwed)),
+            _ => None,
+        };
+        if let Some((settled, counter)) = settled {
+            self.settle_rest(flight, settled, counter);
+        } else {
+            hub.tally.one(match outcome {
+                Outcome::Unknown => Counter::Unknown,
+                Outcome::NotAttempted => Counter::NotAttempted,
+                _ => Counter::Deferred,
+            });
+        }
+        let fate = hub.queues.borrow_mut().finish(flight.entry, outcome, now);
+        match fate {
+            Fate::Gone { content } => {
+                if let Some(message) = content {
+                    hub.messages.borrow_mut().release(message);
+                }
+            }
+            Fate::AwaitsSettle => hub.await_settle(flight.entry),
+            Fate::Waits => {}
+        }
+    }
+
+    fn settle_rest(&self, flight: &Flight, outcome: spool::Outcome, counter: Counter) {
+        let hub = &self.hub;
+        let (record, all) = {
+            let messages = hub.messages.borrow();
+            let message = messages.get(flight.message);
+            let whole = !flight.split && message.whole_in_one_entry();
+            hub.tally.add(Counter::ContentOut, message.facts.bytes);
+            (message.record, whole.then_some(message.recipients))
+        };
+        if let Some(count) = all {
+            hub.tally.add(counter, u64::from(count));
+            hub.settle(record, if count == 1 { 0 } else { ALL_RECIPIENTS }, outcome);
+            return;
+        }
+        let queues = hub.queues.borrow();
+        for recipient in queues.recipients(flight.entry) {
+            hub.tally.one(counter);
+            hub.settle(record, u16::try_from(recipient).expect("recipients are numbered by 16 bits"), outcome);
+        }
+    }
+
+    /// Says QUIT and waits a moment for the answer.
+    async fn quit(&mut self, conn: &mut D::Conn) -> Option<Cause> {
+        self.session.quit(&mut self.out);
+        self.flush(conn);
+        let by = self.hub.driver.now() + QUIT_WAIT;
+        loop {
+            match conn.next(by, |octets| (octets.len(), ())).await {
+                Next::Note(_) | Next::Room => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// The connection is over: what is unfinished ends as the session says. The first that the host may have stumbled over
+    /// is tried again at once, but once only (F-072); those behind it were not looked at.
+    fn end(&mut self, now: Tick) {
+        let unfinished: Vec<_> = self.session.unfinished().collect();
+        let mut first = true;
+        for (token, how) in unfinished {
+            let outcome = match how {
+                Unfinished::Unknown => Outcome::Unknown,
+                Unfinished::NotAttempted if std::mem::take(&mut first) => Outcome::Interrupted,
+                Unfinished::NotAttempted => Outcome::NotAttempted,
+            };
+            self.done(token, outcome, now);
+        }
+    }
+}
+
+/// A recipient was answered on its own.
+fn answer_recipient<D: Driver>(hub: &Hub<D>, flights: &mut Slab<Flight>, token: u32, index: u32, class: Class) {
+    let Some(flight) = flights.get_mut(token as usize) else { return };
+    flight.split = true;
+    let recipient = flight.offered.as_ref().map_or(index, |offered| offered[index as usize]);
+    let (outcome, settled) = match class {
+        Class::Accepted => (RecipientOutcome::Delivered, Some((spool::Outcome::Delivered, Counter::Delivered))),
+        Class::Refused => (RecipientOutcome::Failed, Some((spool::Outcome::Failed, Counter::DsnOwed))),
+        Class::Again => (RecipientOutcome::TooMany, None),
+        Class::Deferred => (RecipientOutcome::Deferred, None),
+    };
+    hub.queues.borrow_mut().recipient(flight.entry, recipient as usize, outcome);
+    match settled {
+        Some((settled, counter)) => {
+            hub.tally.one(counter);
+            let record = hub.messages.borrow().get(flight.message).record;
+            hub.settle(record, u16::try_from(recipient).unwrap_or(u16::MAX), settled);
+        }
+        None => hub.tally.one(Counter::Deferred),
+    }
+}
+
+fn token_of(key: usize) -> u32 {
+    u32::try_from(key).expect("few messages under way")
+}
+
+/// What a session's end says about the host; `None`: nothing.
+fn cause_of(reason: DownReason) -> Option<Cause> {
+    Some(match reason {
+        DownReason::Refused { at: Stage::Greeting, permanent } => Cause::Greeting(if permanent { 554 } else { 421 }),
+        DownReason::Refused { permanent, .. } => Cause::Hello(if permanent { 550 } else { 450 }),
+        DownReason::Closing => Cause::PushBack,
+        DownReason::Protocol(_) => Cause::Protocol,
+        DownReason::TimedOut(_) => Cause::TimedOut,
+        DownReason::Lost(_) => Cause::Broken,
+        DownReason::Loop => Cause::Loop,
+        DownReason::Quit => return None,
+    })
+}
+
+/// The options of sessions to next hops.
+pub(super) struct Clients {
+    smtp: Arc<ClientOptions>,
+}
+
+impl Clients {
+    pub fn of(settings: &Settings) -> Self {
+        let delivery = &settings.delivery;
+        let timers = ClientTimers {
+            greeting: delivery.greeting_wait,
+            hello: delivery.command_wait,
+            mail: delivery.mail_wait,
+            rcpt: delivery.rcpt_wait,
+            data: delivery.data_wait,
+            block: delivery.block_wait,
+            end: delivery.dot_wait,
+            quit: delivery.quit_wait,
+            session: delivery.session_max,
+        };
+        let smtp = ClientOptions {
+            in_flight_max: delivery.in_flight_max as usize,
+            chunking: delivery.chunking,
+            timers,
+            ..ClientOptions::new(&settings.server.fqdn)
+        };
+        Self { smtp: Arc::new(smtp) }
+    }
+
+    pub fn options(&self, _hop: HopId) -> Arc<ClientOptions> {
+        self.smtp.clone()
+    }
+}
+
+impl<D: Driver> Hub<D> {
+    fn link(&self, conn: ConnId, handle: crate::shell::inlet::Handle<D>) {
+        let mut links = self.links.borrow_mut();
+        let index = conn.index as usize;
+        if links.len() <= index {
+            links.resize_with(index + 1, || None);
+        }
+        links[index] = Some((conn.serial, handle));
+    }
+
+    fn unlink(&self, conn: ConnId) {
+        if let Some(link) = self.links.borrow_mut().get_mut(conn.index as usize)
+            && link.as_ref().is_some_and(|(serial, _)| *serial == conn.serial)
+        {
+            *link = None;
+        }
+    }
+}

@@ -15,6 +15,7 @@ pub mod control;
 pub mod io;
 pub mod mime;
 pub mod queue;
+pub mod roles;
 pub mod route;
 pub mod settings;
 pub mod shell;

@@ -3,5 +3,8 @@
 
 pub mod body;
 pub mod hooks;
+pub mod hub;
+pub mod inlet;
 pub mod pump;
+pub mod serve;
 pub mod signal;

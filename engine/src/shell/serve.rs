@@ -107,6 +107,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         inlet,
         body: Body::default(),
         undecided: 0,
+        aimed: false,
         spill: S::Spill::default(),
         spilled: 0,
         expected: 0,
@@ -138,6 +139,8 @@ struct Talk<D: Driver, S: Service<D>> {
     body: Body,
     /// Octets behind the content in the open chunk that wait for what follows them.
     undecided: usize,
+    /// A chunk is with the connection.
+    aimed: bool,
     spill: S::Spill,
     spilled: u64,
     /// Octets that the body will have, as far as anybody said; 0 is not known.
@@ -203,6 +206,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Receives what comes next straight into a chunk, if that pays.
     fn aim(&mut self, conn: &mut D::Conn) {
+        if self.aimed {
+            return;
+        }
         let (room, pays) = match self.session.aim_hint() {
             Some(Expect::Chunk(left)) if left >= AIM_BYTES_MIN => (usize::try_from(left).unwrap_or(usize::MAX), true),
             Some(Expect::UntilDot) => {
@@ -221,6 +227,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         let tail = if self.session.aim_hint() == Some(Expect::UntilDot) { TAIL_BYTES } else { 0 };
         fill.limit(room.min(fill.room() - tail));
         conn.aim(fill);
+        self.aimed = true;
     }
 
     /// An undecided tail goes back in front of what is shown next.
@@ -238,6 +245,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Content arrived in the aimed chunk.
     fn filled(&mut self, conn: &mut D::Conn, mut fill: crate::sys::slice::Fill, added: usize, now: Tick) -> Event {
+        self.aimed = false;
         let new = std::mem::take(&mut self.undecided) + added;
         let written = fill.written_mut();
         let from = written.len() - new;

@@ -204,6 +204,15 @@ impl Ring {
         self.begin(user, Held::Nothing, |_| opcode::RecvMulti::new(fd, BUFFER_GROUP).build())
     }
 
+    /// Receives once, at most `bytes` octets into one shared buffer.
+    pub fn receive_one(&mut self, user: u64, socket: BorrowedFd<'_>, bytes: u32) -> usize {
+        let fd = Fd(socket.as_raw_fd());
+        self.begin(user, Held::Nothing, |_| {
+            let entry = opcode::Recv::new(fd, std::ptr::null_mut(), bytes).buf_group(BUFFER_GROUP).build();
+            entry.flags(squeue::Flags::BUFFER_SELECT)
+        })
+    }
+
     /// Receives once, into the free part of `fill`.
     pub fn receive_into(&mut self, user: u64, socket: BorrowedFd<'_>, fill: Fill) -> usize {
         let fd = Fd(socket.as_raw_fd());

@@ -24,6 +24,11 @@ use std::task::{Context, Poll, Waker};
 const LINGER: Span = Span::seconds(2);
 /// How long a closed connection may take to send what is queued.
 const FLUSH: Span = Span::seconds(30);
+/// After an aim so many receives take one small buffer each: a multishot would fill all of the peer's next large body into
+/// shared buffers before anybody could aim again.
+const SINGLE_RECEIVES: u8 = 32;
+/// Octets of such a receive: commands, and the beginning of a body.
+const SINGLE_BYTES: u32 = 2 << 10;
 /// Emptied carries kept for reuse.
 const SPARE_CARRIES: usize = 256;
 
@@ -31,7 +36,7 @@ const SPARE_CARRIES: usize = 256;
 enum Receive {
     /// Nothing is asked of the kernel.
     Idle,
-    /// A multishot receive is armed, under this key of the ring.
+    /// A receive into shared buffers is armed, under this key of the ring.
     Many(usize),
     /// It was asked to end and has not yet.
     Ending,
@@ -58,6 +63,8 @@ pub(super) struct Connection {
     notes: u32,
 
     receive: Receive,
+    /// Receives to come that take one small buffer each.
+    singles: u8,
     unread: VecDeque<Lease>,
     unread_bytes: u32,
     /// Received, shown or moved here at the end of a turn, not consumed; `carry_from` octets of it are.
@@ -97,6 +104,7 @@ impl Connection {
             timer_at: Tick::NEVER,
             notes: 0,
             receive: Receive::Idle,
+            singles: 0,
             unread: VecDeque::new(),
             unread_bytes: 0,
             carry: Vec::new(),
@@ -389,7 +397,11 @@ fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
             let user = user(Kind::Receive, key);
             let mut ring = reactor.ring.borrow_mut();
             if let Some(fill) = conn.aim.take() {
+                conn.singles = SINGLE_RECEIVES;
                 conn.receive = Receive::Aimed(ring.receive_into(user, conn.socket().as_fd(), fill));
+            } else if conn.singles > 0 && !full {
+                conn.singles -= 1;
+                conn.receive = Receive::Many(ring.receive_one(user, conn.socket().as_fd(), SINGLE_BYTES));
             } else if !full {
                 conn.receive = Receive::Many(ring.receive_many(user, conn.socket().as_fd()));
             }

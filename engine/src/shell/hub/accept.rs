@@ -10,7 +10,7 @@ use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use crate::smtp::server::{Policy, ServerSession, Slot};
 use crate::spool::{Appended, Content, Extents, Facts, Full, NewRecord, RecordKind};
 use crate::sys::slice::{BLOCK_BYTES, Pool, Slice};
-use crate::track::Counter;
+use crate::track::counters::Counter;
 use crate::wire::{ContentFacts, Refusal, Wall};
 use crc_fast::{CrcAlgorithm, Digest};
 use std::rc::Rc;

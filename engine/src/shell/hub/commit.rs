@@ -6,7 +6,7 @@ use crate::io::driver::{Driver, Stable};
 use crate::shell::inlet::Answer;
 use crate::spool::{FileId, Order, Ticket, WriteResult, Written};
 use crate::sys::slice::Slice;
-use crate::track::Counter;
+use crate::track::counters::Counter;
 use crate::wire::{Refusal, Tick};
 use std::rc::Rc;
 
@@ -98,11 +98,10 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Everything up to `ticket` is durable: answers, queues, and lets what waited for its settles go on.
-    fn durable(&self, ticket: Ticket) {
+    fn durable(self: &Rc<Self>, ticket: Ticket) {
         hook!("K7");
         let now = self.driver.now();
         self.tally.one(Counter::Commits);
-        self.durable_up_to.set(ticket);
         loop {
             let Some(waiting) = self.pop_waiting(ticket) else { break };
             self.accepted(&waiting, now);

@@ -9,11 +9,11 @@ use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcom
 use crate::settings::Settings;
 use crate::shell::body::{push_chunk, push_data};
 use crate::smtp::client::{
-    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Outbox, Stage, Transaction,
-    Unfinished,
+    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Outbox, Stage,
+    Transaction, Unfinished,
 };
 use crate::spool::{self, ALL_RECIPIENTS};
-use crate::track::Counter;
+use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, HostAddress, Span, Tick};
 use slab::Slab;
 use std::io;
@@ -129,19 +129,24 @@ impl<D: Driver> Line<D> {
         loop {
             self.take(conn).await;
             self.flush(conn);
-            let next = conn.next(self.session.deadline(), |octets| self.on_octets(octets, hub.driver.now())).await;
+            let by = self.session.deadline(conn.unsent() > 0);
+            let next = conn.next(by, |octets| self.on_octets(octets, hub.driver.now())).await;
             let flow = match next {
                 Next::Bytes(flow) => {
                     hub.run_actions();
                     flow
                 }
                 Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
-                Next::Note(_) | Next::Room | Next::Filled(..) => Flow::Go,
-                Next::Deadline => {
-                    hub.tally.one(Counter::TimeoutsOut);
-                    self.on_timeout(hub.driver.now())
+                Next::Room => {
+                    self.session.on_sent(hub.driver.now());
+                    Flow::Go
                 }
+                Next::Note(_) | Next::Filled(..) => Flow::Go,
+                Next::Deadline => self.on_timeout(conn.unsent() > 0),
                 Next::End | Next::Broken(_) => {
+                    self.session.on_lost();
+                    hub.tally.one(Counter::BrokenOut);
+                    // An idle connection that its host closed says nothing about the host.
                     let idle = self.ready && self.flights.is_empty();
                     Flow::Down((!idle).then_some(Cause::Broken))
                 }
@@ -273,8 +278,8 @@ impl<D: Driver> Line<D> {
         }
     }
 
-    fn on_timeout(&mut self, now: Tick) -> Flow {
-        match self.session.on_timeout(now, &mut self.out) {
+    fn on_timeout(&mut self, unsent: bool) -> Flow {
+        match self.session.on_timeout(self.hub.driver.now(), unsent) {
             ClientEvent::Down(reason) => {
                 self.hub.tally.one(Counter::TimeoutsOut);
                 Flow::Down(cause_of(reason))
@@ -317,7 +322,7 @@ impl<D: Driver> Line<D> {
         let (record, all) = {
             let messages = hub.messages.borrow();
             let message = messages.get(flight.message);
-            let whole = !flight.split && message.whole_in_one_entry();
+            let whole = !flight.split && flight.offered.is_none() && message.whole_in_one_entry();
             hub.tally.add(Counter::ContentOut, message.facts.bytes);
             (message.record, whole.then_some(message.recipients))
         };
@@ -335,7 +340,7 @@ impl<D: Driver> Line<D> {
 
     /// Says QUIT and waits a moment for the answer.
     async fn quit(&mut self, conn: &mut D::Conn) -> Option<Cause> {
-        self.session.quit(&mut self.out);
+        self.session.quit(self.hub.driver.now(), &mut self.out);
         self.flush(conn);
         let by = self.hub.driver.now() + QUIT_WAIT;
         loop {

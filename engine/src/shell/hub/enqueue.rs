@@ -6,7 +6,7 @@ use crate::queue::{Action, HopId, NewEntry, Priority, Queues};
 use crate::settings::{Host, Settings};
 use crate::shell::hub::deliver;
 use crate::spool::Outcome;
-use crate::track::Counter;
+use crate::track::counters::Counter;
 use crate::wire::{DeliveryType, EnvelopeRef, HostAddress, NextHopKey, Tick};
 use smallvec::SmallVec;
 use std::rc::Rc;

@@ -8,6 +8,7 @@ mod accept;
 mod commit;
 mod deliver;
 mod enqueue;
+mod load;
 mod messages;
 mod segments;
 mod settle;
@@ -21,7 +22,7 @@ use crate::settings::{Durability, Profile, Settings};
 use crate::smtp::server::{ServerSession, Slot};
 use crate::spool::{self, FileId, Log, LogOptions, Numbers, Ticket};
 use crate::sys::slice::Pool;
-use crate::track::Tally;
+use crate::track::counters::Tally;
 use crate::wire::{Tick, Wall};
 use accept::Stalled;
 use commit::Doubt;
@@ -100,6 +101,7 @@ pub struct Hub<D: Driver> {
     settling: RefCell<VecDeque<(Ticket, queue::EntryId)>>,
     /// An outcome was written down that no batch has taken yet.
     settle_due: Cell<bool>,
+    last_settle: Cell<Ticket>,
     settled: Signal,
 
     /// Scratch for trace headers.
@@ -144,6 +146,7 @@ impl<D: Driver> Hub<D> {
             unsettled: RefCell::default(),
             settling: RefCell::default(),
             settle_due: Cell::new(false),
+            last_settle: Cell::new(Ticket(0)),
             settled: Signal::default(),
             trace: Cell::default(),
             draining: Cell::new(false),
@@ -191,8 +194,10 @@ fn queue_options(settings: &Settings) -> queue::Options {
         Profile::Bench => queue::Options::bench(),
     };
     let delivery = &settings.delivery;
+    let narrow = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+    let steps: Vec<_> = delivery.retry.steps.iter().map(|&(count, wait)| (narrow(count), wait)).collect();
     queue::Options {
-        queue_ladder: queue::Ladder::new(&delivery.retry.steps, delivery.retry.last),
+        queue_ladder: queue::Ladder::new(&steps, delivery.retry.last),
         message_ladder: queue::Ladder::new(&[], delivery.message_retry),
         probe_wait: delivery.host_backoff_min,
         connect_wait: delivery.connect_wait,

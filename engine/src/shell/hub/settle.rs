@@ -5,7 +5,7 @@ use crate::hook;
 use crate::io::driver::Driver;
 use crate::queue::EntryId;
 use crate::spool::{Outcome, RecordId, Ticket};
-use crate::track::Counter;
+use crate::track::counters::Counter;
 use crate::wire::Tick;
 
 /// An outcome that the log had no room for.
@@ -23,9 +23,12 @@ impl<D: Driver> Hub<D> {
     pub(super) fn settle(&self, record: RecordId, recipient: u16, outcome: Outcome) {
         hook!("K13");
         self.tally.one(Counter::Settles);
-        if self.log.borrow_mut().settle(record, recipient, outcome).is_err() {
-            self.unsettled.borrow_mut().push_back(Unsettled { record, recipient, outcome, entry: None });
-            self.segments.raise();
+        match self.log.borrow_mut().settle(record, recipient, outcome) {
+            Ok(ticket) => self.last_settle.set(ticket),
+            Err(_) => {
+                self.unsettled.borrow_mut().push_back(Unsettled { record, recipient, outcome, entry: None });
+                self.segments.raise();
+            }
         }
         self.settle_is_due();
         hook!("K14");
@@ -63,8 +66,7 @@ impl<D: Driver> Hub<D> {
             last.entry = Some(entry);
             return;
         }
-        let ticket = self.log.borrow().next_durable();
-        self.settling.borrow_mut().push_back((ticket, entry));
+        self.settling.borrow_mut().push_back((self.last_settle.get(), entry));
     }
 
     pub(super) fn settles_are_durable(&self, up_to: Ticket, now: Tick) {

@@ -5,6 +5,8 @@ pub mod body;
 pub mod hooks;
 pub mod hub;
 pub mod inlet;
+pub mod options;
 pub mod pump;
 pub mod serve;
+pub mod server;
 pub mod signal;

@@ -58,6 +58,11 @@ impl Adoption {
         self.segments.iter().fold(0, |sum, segment| sum.saturating_add(segment.live_count()))
     }
 
+    /// The files of its segments.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.segments.iter().map(|scanned| scanned.segment.file)
+    }
+
     /// Segments in it.
     pub fn segment_count(&self) -> usize {
         self.segments.len()

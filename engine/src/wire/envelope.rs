@@ -386,7 +386,8 @@ impl<'a> EnvelopeRef<'a> {
     /// All recipients in order of arrival.
     pub fn recipients(&self) -> Recipients<'a> {
         let start = self.u16_at(2).map_or(usize::MAX, usize::from);
-        Recipients { cursor: Cursor::new(self.octets.get(start..).unwrap_or_default()), index: 0 }
+        let cursor = Cursor::new(self.octets.get(start..).unwrap_or_default());
+        Recipients { cursor, index: 0, count: self.recipient_count() }
     }
 
     /// The recipient at `index`; walks past those before it, so for many use [`Self::recipients`].
@@ -438,7 +439,10 @@ fn next_recipient<'a>(cursor: &mut Cursor<'a>) -> Option<(MailboxRef<'a>, Cursor
 pub struct Recipients<'a> {
     cursor: Cursor<'a>,
     index: u32,
+    count: u32,
 }
+
+impl ExactSizeIterator for Recipients<'_> {}
 
 impl<'a> Iterator for Recipients<'a> {
     type Item = RecipientRef<'a>;
@@ -448,6 +452,11 @@ impl<'a> Iterator for Recipients<'a> {
         let index = self.index;
         self.index = index.saturating_add(1);
         Some(RecipientRef { index, mailbox })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.count.saturating_sub(self.index) as usize;
+        (left, Some(left))
     }
 }
 

@@ -36,6 +36,7 @@ impl Default for Spill {
 
 /// A message that found no room in the log for the moment: everything about it, in memory of its own.
 pub(super) struct Stalled<D: Driver> {
+    id: u64,
     inlet: Rc<Inlet<D>>,
     slot: Slot,
     envelope: Vec<u8>,
@@ -54,6 +55,7 @@ enum Kept {
 
 /// What a message is, wherever its content is at the moment.
 struct Fresh<'a, D: Driver> {
+    id: u64,
     inlet: &'a Rc<Inlet<D>>,
     slot: Slot,
     envelope: &'a [u8],
@@ -110,11 +112,12 @@ impl<D: Driver> Service<D> for Hub<D> {
         let facts = arrived.session.content();
         let envelope = arrived.session.envelope();
         let received = self.driver.wall();
-        let mut trace = self.trace.take();
-        trace.clear();
-        self.write_trace(arrived.session, received, &mut trace);
+        let id = self.next_id();
+        let mut trace = self.trace.buffer();
+        self.trace.write(arrived.session, self.settings.receive.received, (id, received), &mut trace);
         hook!("K3");
         let mut fresh = Fresh {
+            id,
             inlet: arrived.inlet,
             slot: arrived.slot,
             envelope: envelope.bytes(),
@@ -139,11 +142,19 @@ impl<D: Driver> Service<D> for Hub<D> {
                 self.accept_kept(&fresh, Kept::Extents(spill.extents), Slices::new());
             }
         }
-        self.trace.replace(trace);
+        self.trace.keep(trace);
     }
 }
 
 impl<D: Driver> Hub<D> {
+    /// Our name for the next message: unique on this server, and over restarts as long as the clock does not go back by
+    /// more than the server ran.
+    fn next_id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id + u64::from(self.shards));
+        id
+    }
+
     fn accept_octets(&self, fresh: &Fresh<'_, D>, pieces: &[&[u8]]) {
         let full = if self.stalled.borrow().is_empty() {
             match self.append(fresh, Content::Octets(pieces)) {
@@ -197,6 +208,7 @@ impl<D: Driver> Hub<D> {
 
     fn wait_for(&self, fresh: &Fresh<'_, D>, appended: &Appended, content: Slices) {
         let message = self.messages.borrow_mut().insert(Message {
+            id: fresh.id,
             record: appended.id,
             envelope: appended.envelope.clone(),
             trace: appended.trace.clone(),
@@ -228,6 +240,7 @@ impl<D: Driver> Hub<D> {
 
     fn stall(&self, fresh: &Fresh<'_, D>, content: Kept) {
         self.stalled.borrow_mut().push_back(Stalled {
+            id: fresh.id,
             inlet: fresh.inlet.clone(),
             slot: fresh.slot,
             envelope: fresh.envelope.to_vec(),
@@ -246,6 +259,7 @@ impl<D: Driver> Hub<D> {
         loop {
             let Some(stalled) = self.stalled.borrow_mut().pop_front() else { return };
             let fresh = Fresh {
+                id: stalled.id,
                 inlet: &stalled.inlet,
                 slot: stalled.slot,
                 envelope: &stalled.envelope,

@@ -90,7 +90,7 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
 
 impl<D: Driver> Hub<D> {
     /// The open file of a segment; `None` in durability `none`.
-    fn file(&self, id: FileId) -> Option<D::File> {
+    pub(super) fn file(&self, id: FileId) -> Option<D::File> {
         if self.settings.server.durability == crate::settings::Durability::None {
             return None;
         }
@@ -123,7 +123,7 @@ impl<D: Driver> Hub<D> {
             let messages = self.messages.borrow();
             let message = messages.get(waiting.message);
             self.tally.add(Counter::ContentIn, message.facts.bytes);
-            (message.record.raw(), self.shows_message_ids.then(|| message.message_id()).flatten())
+            (message.id, self.shows_message_ids.then(|| message.message_id()).flatten())
         };
         self.tally.one(Counter::MessagesAccepted);
         self.tally.add(Counter::AcknowledgeUs, now.since(waiting.since).as_micros());

@@ -8,6 +8,7 @@ use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
 use crate::settings::Settings;
 use crate::shell::body::{push_chunk, push_data};
+use crate::smtp::Dialect;
 use crate::smtp::client::{
     Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Outbox, Stage,
     Transaction, Unfinished,
@@ -55,10 +56,11 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     };
     hub.tally.one(Counter::ConnectionsMade);
     hub.link(order.conn, conn.handle());
+    let lmtp = hub.routing.borrow().manners(order.hop).lmtp;
     let mut line = Line {
         hub: hub.clone(),
         id: order.conn,
-        session: ClientSession::new(hub.client.options(order.hop), hub.driver.now()),
+        session: ClientSession::new(hub.client.options(lmtp), hub.driver.now()),
         ready: false,
         flights: Slab::new(),
         out: Outgoing::default(),
@@ -174,9 +176,10 @@ impl<D: Driver> Line<D> {
         let mut taken = std::mem::take(&mut self.taken);
         self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
         for taken in taken.drain(..) {
-            match taken.content {
+            let in_memory = taken.content.filter(|&message| self.hub.messages.borrow().get(message).is_whole());
+            match in_memory {
                 Some(message) => self.offer(taken.id, message, now),
-                None => match self.hub.load(taken).await {
+                None => match self.hub.load(&taken).await {
                     Some(message) => self.offer(taken.id, message, self.hub.driver.now()),
                     None => drop(self.hub.queues.borrow_mut().finish(taken.id, Outcome::Deferred, now)),
                 },
@@ -410,6 +413,7 @@ fn cause_of(reason: DownReason) -> Option<Cause> {
 /// The options of sessions to next hops.
 pub(super) struct Clients {
     smtp: Arc<ClientOptions>,
+    lmtp: Arc<ClientOptions>,
 }
 
 impl Clients {
@@ -432,11 +436,12 @@ impl Clients {
             timers,
             ..ClientOptions::new(&settings.server.fqdn)
         };
-        Self { smtp: Arc::new(smtp) }
+        let lmtp = ClientOptions { dialect: Dialect::Lmtp, ..smtp.clone() };
+        Self { smtp: Arc::new(smtp), lmtp: Arc::new(lmtp) }
     }
 
-    pub fn options(&self, _hop: HopId) -> Arc<ClientOptions> {
-        self.smtp.clone()
+    pub fn options(&self, lmtp: bool) -> Arc<ClientOptions> {
+        if lmtp { self.lmtp.clone() } else { self.smtp.clone() }
     }
 }
 

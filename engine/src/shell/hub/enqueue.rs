@@ -3,113 +3,83 @@
 use super::Hub;
 use crate::io::driver::{Driver, Notify};
 use crate::queue::{Action, HopId, NewEntry, Priority, Queues};
-use crate::settings::{Host, Settings};
+use crate::route::{Groups, Manners, Snapshot};
 use crate::shell::hub::deliver;
 use crate::spool::Outcome;
 use crate::track::counters::Counter;
-use crate::wire::{DeliveryType, EnvelopeRef, HostAddress, NextHopKey, Tick};
-use smallvec::SmallVec;
+use crate::wire::{EnvelopeRef, Tick};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Which queue a recipient goes to.
+/// Which queue a recipient goes to, by the last snapshot.
 pub(super) struct Routing {
-    settings: Arc<Settings>,
-    /// In the order of `settings.next_hops`.
-    hops: Vec<(String, HopId)>,
+    snapshot: Arc<Snapshot>,
+    /// The queue of each next hop in the table.
+    hops: Vec<HopId>,
+    groups: Groups,
 }
 
 impl Routing {
-    pub fn of(settings: &Arc<Settings>, queues: &mut Queues, now: Tick) -> Self {
-        let keys: Vec<(NextHopKey, Vec<HostAddress>)> = settings
-            .next_hops
-            .iter()
-            .map(|(name, hop)| {
-                let hosts = hop.hosts.iter().filter_map(|host| match host {
-                    Host::Address(address) => Some(HostAddress::equal(*address)),
-                    Host::Name(..) => None,
-                });
-                let key = NextHopKey {
-                    delivery: DeliveryType::SmartHost,
-                    domain: name.as_str().into(),
-                    connector: "".into(),
-                };
-                (key, hosts.collect())
-            })
-            .collect();
-        let mut ids = Vec::new();
-        queues.install(keys.iter().map(|(key, hosts)| (key, hosts.as_slice())), now, &mut ids);
-        let hops = settings.next_hops.keys().cloned().zip(ids).collect();
-        Self { settings: settings.clone(), hops }
+    /// Takes a snapshot over into the queues.
+    pub fn of(snapshot: Arc<Snapshot>, queues: &mut Queues, now: Tick) -> Self {
+        let mut hops = Vec::new();
+        queues.install(snapshot.table.keys_and_hosts(), now, &mut hops);
+        Self { snapshot, hops, groups: Groups::new() }
     }
 
-    fn hop(&self, domain: &[u8]) -> Option<HopId> {
-        let domain = std::str::from_utf8(domain).ok()?;
-        let name = self.settings.routes.next_hop(domain)?;
-        self.hops.iter().find(|(hop, _)| hop == name).map(|(_, id)| *id)
+    /// The snapshot, the queue of each of its next hops, and room to group a message's recipients.
+    pub fn parts(&mut self) -> (&Snapshot, &[HopId], &mut Groups) {
+        (&self.snapshot, &self.hops, &mut self.groups)
+    }
+
+    /// How a queue's hosts are spoken to.
+    pub fn manners(&self, hop: HopId) -> Manners {
+        let index = self.hops.iter().position(|known| *known == hop);
+        index.and_then(|index| self.snapshot.manners.get(index)).copied().unwrap_or_default()
     }
 }
-
-/// The recipients of one next hop, as a bitmap.
-type Group = (HopId, SmallVec<[u64; 1]>);
 
 impl<D: Driver> Hub<D> {
     /// Queues a message that is durable: one entry for each next hop of its recipients.
     pub(super) fn enqueue(&self, handle: u32, now: Tick) {
-        let (record, bytes, received, groups, unrouted) = {
-            let messages = self.messages.borrow();
-            let message = messages.get(handle);
-            let envelope = EnvelopeRef::parse(&message.envelope).expect("an envelope of our own making");
-            let (groups, unrouted) = self.route(&envelope);
-            let bytes = message.trace.len() as u64 + message.facts.bytes;
-            (message.record, bytes, message.received, groups, unrouted)
-        };
-        for &recipient in &unrouted {
+        let mut routing = self.routing.borrow_mut();
+        let (snapshot, hops, groups) = routing.parts();
+        let mut messages = self.messages.borrow_mut();
+        let message = messages.get_mut(handle);
+        let envelope = EnvelopeRef::parse(&message.envelope).expect("an envelope of our own making");
+        groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
+        let (record, bytes) = (message.record, message.trace.len() as u64 + message.facts.bytes);
+        let received = u32::try_from(message.received.0 / 1_000_000).unwrap_or(0);
+        message.entries = u32::try_from(groups.groups().count()).expect("few next hops");
+        message.undivided = message.entries == 1 && groups.unroutable().is_empty();
+        if message.entries == 0 {
+            messages.remove(handle);
+        }
+        drop(messages);
+        for (recipient, reason) in groups.unroutable() {
+            tracing::warn!(cause = "route", %reason, "a recipient has no route");
             self.tally.one(Counter::DsnOwed);
-            self.settle(record, recipient, Outcome::Failed);
+            self.settle(record, u16::try_from(*recipient).unwrap_or(u16::MAX), Outcome::Failed);
         }
-        {
-            let mut messages = self.messages.borrow_mut();
-            let message = messages.get_mut(handle);
-            message.entries = u32::try_from(groups.len()).expect("few next hops");
-            message.undivided = groups.len() == 1 && unrouted.is_empty();
-        }
-        if groups.is_empty() {
-            self.messages.borrow_mut().remove(handle);
-            return;
-        }
-        let received = u32::try_from(received.0 / 1_000_000).unwrap_or(0);
         let mut queues = self.queues.borrow_mut();
-        for (hop, recipients) in &groups {
+        for group in groups.groups() {
             let entry = NewEntry {
                 record: record.raw(),
-                recipients,
+                recipients: group.recipients,
                 bytes,
                 received,
                 priority: Priority::Normal,
                 content: Some(handle),
             };
-            queues.enqueue(*hop, entry, now);
+            queues.enqueue(hops[group.next_hop.index()], entry, now);
         }
     }
 
-    fn route(&self, envelope: &EnvelopeRef<'_>) -> (SmallVec<[Group; 2]>, SmallVec<[u16; 4]>) {
-        let routing = self.routing.borrow();
-        let mut groups: SmallVec<[Group; 2]> = SmallVec::new();
-        let mut unrouted = SmallVec::new();
-        let words = (envelope.recipient_count() as usize).div_ceil(64);
-        for (index, recipient) in envelope.recipients().enumerate() {
-            let Some(hop) = routing.hop(recipient.domain()) else {
-                unrouted.push(u16::try_from(index).unwrap_or(u16::MAX));
-                continue;
-            };
-            let at = groups.iter().position(|(of, _)| *of == hop).unwrap_or_else(|| {
-                groups.push((hop, SmallVec::from_elem(0, words)));
-                groups.len() - 1
-            });
-            groups[at].1[index / 64] |= 1 << (index % 64);
-        }
-        (groups, unrouted)
+    /// Takes over new routes: queues keep their messages, hosts their health.
+    pub fn install_routes(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
+        let routing = Routing::of(snapshot, &mut self.queues.borrow_mut(), self.driver.now());
+        *self.routing.borrow_mut() = routing;
+        self.run_actions();
     }
 
     /// Does what the queues ask for, until they ask for nothing.

@@ -1,14 +1,171 @@
-//! Reading messages back whose content is not in memory.
+//! Reading messages back whose content is not in memory: after a start, after memory ran short, large ones.
 
 use super::Hub;
-use crate::io::driver::Driver;
+use super::messages::{Message, from_record};
+use crate::io::driver::{Driver, Open};
 use crate::queue::Taken;
+use crate::shell::body::Slices;
+use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
+use crate::sys::slice::{Fill, Slice};
+use crate::wire::EnvelopeRef;
+use std::io;
 use std::rc::Rc;
 
+/// Content is read in pieces of at most so many octets: the largest chunk.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Why a message cannot be brought into memory.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    /// It is settled, or moved: nothing to deliver.
+    #[error("the record is not there any more")]
+    Gone,
+    /// Back pressure: it is tried again later.
+    #[error("no memory for the content")]
+    Memory,
+    /// The disk's: tried again later, reported each time (F-028).
+    #[error("cannot read the spool: {0}")]
+    Read(#[from] io::Error),
+    /// What the disk gave back is not what was written: it never leaves (F-016).
+    #[error("damaged on disk")]
+    Damaged,
+}
+
 impl<D: Driver> Hub<D> {
-    /// Brings a message into memory; its handle. `None`: it cannot be read now.
-    pub(super) async fn load(self: &Rc<Self>, taken: Taken) -> Option<u32> {
-        let _ = taken;
-        None
+    /// Brings a message into memory for the entry that was taken; its handle. `None`: it cannot be had now.
+    pub(super) async fn load(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
+        match self.read_message(taken).await {
+            Ok(message) => {
+                let handle = self.messages.borrow_mut().insert(message);
+                self.queues.borrow_mut().set_content(taken.id, Some(handle));
+                Some(handle)
+            }
+            Err(error) => {
+                tracing::error!(cause = "spool", record = taken.record, %error, "a message stays where it is");
+                None
+            }
+        }
+    }
+
+    async fn read_message(self: &Rc<Self>, taken: &Taken) -> Result<Message, LoadError> {
+        let id = RecordId::from_raw(taken.record).ok_or(LoadError::Gone)?;
+        let head = self.read_head(id).await?;
+        let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
+        let Ok(Fetched::Record(record)) = fetch.parse(&head) else { return Err(LoadError::Damaged) };
+        let stretches = self.log.borrow().content_of(&record).map_err(|_| LoadError::Damaged)?;
+        let mut content = Slices::new();
+        for stretch in &stretches {
+            self.read_stretch(stretch, &mut content).await?;
+        }
+        let (envelope, trace) = self.keep_head(&record)?;
+        Ok(Message {
+            id: id.raw(),
+            record: id,
+            recipients: record.head.recipients,
+            envelope,
+            trace,
+            content,
+            facts: from_record(&record.head.facts),
+            received: record.head.received,
+            // What was settled before is not known here: recipients are settled one by one.
+            undivided: false,
+            entries: 1,
+        })
+    }
+
+    /// The octets of a record's head with envelope and trace header.
+    pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<Vec<u8>> {
+        self.read_head(id).await.ok()
+    }
+
+    async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<Vec<u8>, LoadError> {
+        let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
+        let mut read = fetch.first_read();
+        loop {
+            let octets = self.read_octets(read).await?;
+            match fetch.parse(&octets) {
+                Ok(Fetched::Record(_)) => return Ok(octets),
+                Ok(Fetched::More(more)) => read = more,
+                Err(_) => return Err(LoadError::Damaged),
+            }
+        }
+    }
+
+    fn keep_head(&self, record: &RecordRef<'_>) -> Result<(Slice, Slice), LoadError> {
+        let mut fill = self.pool.fill(record.envelope.len() + record.trace.len()).ok_or(LoadError::Memory)?;
+        if fill.put(record.envelope) < record.envelope.len() {
+            return Err(LoadError::Memory);
+        }
+        let envelope = fill.take();
+        if fill.put(record.trace) < record.trace.len() || EnvelopeRef::parse(&envelope).is_err() {
+            return Err(LoadError::Damaged);
+        }
+        Ok((envelope, fill.take()))
+    }
+
+    async fn read_stretch(self: &Rc<Self>, stretch: &Stretch, content: &mut Slices) -> Result<(), LoadError> {
+        let mut pieces = Slices::new();
+        let (mut at, mut skip, mut left) = (stretch.at, stretch.skip, stretch.bytes);
+        let end = stretch.at + stretch.read_bytes();
+        while at < end {
+            let bytes = usize::try_from((end - at).min(PIECE_BYTES)).expect("at most a piece");
+            let slice = self.read_piece(stretch.file, at, bytes).await?;
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(slice.len() - skip);
+            pieces.push(slice.sub(skip..skip + count));
+            left -= count as u64;
+            at += bytes as u64;
+            skip = 0;
+        }
+        if !stretch.is_whole(pieces.iter().map(|piece| &**piece)) {
+            return Err(LoadError::Damaged);
+        }
+        content.extend(pieces);
+        Ok(())
+    }
+
+    async fn read_piece(self: &Rc<Self>, file: FileId, at: u64, bytes: usize) -> Result<Slice, LoadError> {
+        let mut fill = self.pool.fill(bytes).ok_or(LoadError::Memory)?;
+        fill.limit(bytes);
+        let mut fill = self.read_fill(file, fill, at).await?;
+        Ok(fill.take())
+    }
+
+    /// Fills `fill` from `at` on.
+    async fn read_fill(self: &Rc<Self>, file: FileId, fill: Fill, at: u64) -> Result<Fill, LoadError> {
+        let file = self.file(file).ok_or(LoadError::Gone)?;
+        let mut fill = fill;
+        let mut at = at;
+        while fill.room() > 0 {
+            let (count, back) = self.driver.read(&file, fill, at).await;
+            fill = back;
+            match count? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                count => at += count as u64,
+            }
+        }
+        Ok(fill)
+    }
+
+    /// The octets of a read that need to stand in one piece, whatever their number.
+    pub(super) async fn read_whole(self: &Rc<Self>, read: Read) -> Option<Vec<u8>> {
+        self.read_octets(read).await.ok()
+    }
+
+    async fn read_octets(self: &Rc<Self>, read: Read) -> Result<Vec<u8>, LoadError> {
+        let mut octets = Vec::with_capacity(read.bytes);
+        while octets.len() < read.bytes {
+            let bytes = (read.bytes - octets.len()).min(PIECE_BYTES as usize);
+            let piece = self.read_piece(read.file, read.at + octets.len() as u64, bytes).await?;
+            octets.extend_from_slice(&piece);
+        }
+        Ok(octets)
+    }
+
+    /// Opens the file of a segment that recovery found.
+    pub(super) async fn open_segment(&self, id: FileId) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let file = self.driver.open(dir, &super::segments::name(id), Open::Write { direct: self.direct }).await?;
+        self.files.borrow_mut().insert(id, super::segments::Segment { file });
+        Ok(())
     }
 }

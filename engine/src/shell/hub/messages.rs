@@ -9,6 +9,8 @@ use slab::Slab;
 /// One message.
 #[derive(Debug)]
 pub struct Message {
+    /// Our name for it, in trace and reply.
+    pub id: u64,
     /// Its record.
     pub record: RecordId,
     /// The encoded envelope.
@@ -30,6 +32,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether its content is in memory.
+    pub fn is_whole(&self) -> bool {
+        self.content.iter().map(|slice| slice.len() as u64).sum::<u64>() == self.facts.bytes
+    }
+
     /// Whether one queue entry speaks for all recipients.
     pub fn whole_in_one_entry(&self) -> bool {
         self.entries == 1 && self.undivided
@@ -75,11 +82,6 @@ impl Messages {
     /// Takes a message that nothing points to.
     pub fn remove(&mut self, handle: u32) -> Message {
         self.0.remove(handle as usize)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }
 

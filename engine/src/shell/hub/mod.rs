@@ -10,30 +10,38 @@ mod deliver;
 mod enqueue;
 mod load;
 mod messages;
+mod recover;
+mod report;
 mod segments;
 mod settle;
+mod trace;
 
 use super::inlet::{Handle, Inlet};
 use super::signal::{Alarm, Signal};
 use crate::io::driver::Driver;
 use crate::queue::{self, Queues};
 use crate::roles::hub::HubPolicy;
+use crate::route::Snapshot;
 use crate::settings::{Durability, Profile, Settings};
-use crate::smtp::server::{ServerSession, Slot};
+use crate::smtp::server::Slot;
 use crate::spool::{self, FileId, Log, LogOptions, Numbers, Ticket};
 use crate::sys::slice::Pool;
 use crate::track::counters::Tally;
-use crate::wire::{Tick, Wall};
+use crate::wire::{Span, Tick};
 use accept::Stalled;
 use commit::Doubt;
 use enqueue::Routing;
 use messages::Messages;
+pub use recover::{next_file, recover};
 use segments::Segment;
 use settle::Unsettled;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// A connection to a next hop: the serial of its `ConnId`, and what wakes it.
+type Link<D> = (u32, Handle<D>);
 
 /// Who waits for a batch.
 struct Waiting<D: Driver> {
@@ -60,13 +68,16 @@ pub struct HubParts<D: Driver> {
     pub dir: Option<D::Dir>,
     /// Whether segments are opened for direct I/O.
     pub direct: bool,
+    /// Where mail goes.
+    pub routes: Arc<Snapshot>,
+    /// The first numbers for segments and for files that no earlier run used.
+    pub next: (u64, u32),
 }
 
 /// One shard's hub.
 pub struct Hub<D: Driver> {
     driver: D,
     settings: Arc<Settings>,
-    shard: u32,
     shards: u32,
     pool: Pool,
     tally: Rc<Tally>,
@@ -92,8 +103,8 @@ pub struct Hub<D: Driver> {
     queues: RefCell<Queues>,
     /// The queues' next timer may have moved.
     timer: Signal,
-    /// What wakes a connection to a next hop, by the index of its `ConnId`, with its serial.
-    links: RefCell<Vec<Option<(u32, Handle<D>)>>>,
+    /// Connections to next hops, by the index of their `ConnId`.
+    links: RefCell<Vec<Option<Link<D>>>>,
     client: deliver::Clients,
 
     unsettled: RefCell<VecDeque<Unsettled>>,
@@ -104,15 +115,25 @@ pub struct Hub<D: Driver> {
     last_settle: Cell<Ticket>,
     settled: Signal,
 
-    /// Scratch for trace headers.
-    trace: Cell<Vec<u8>>,
+    trace: trace::Tracer,
+    next_id: Cell<u64>,
+    /// No new deliveries begin.
     draining: Cell<bool>,
 }
 
 impl<D: Driver> Hub<D> {
     /// A hub with an empty log.
     pub fn new(driver: D, parts: HubParts<D>) -> Rc<Self> {
-        let HubParts { settings, shard: (shard, shards), pool, tally, dir, direct } = parts;
+        let HubParts {
+            settings,
+            shard: (shard, shards),
+            pool,
+            tally,
+            dir,
+            direct,
+            routes,
+            next: (next_number, next_file),
+        } = parts;
         let options = LogOptions {
             shard: u16::try_from(shard).expect("fewer than 65536 shards"),
             durability: match settings.server.durability {
@@ -122,17 +143,17 @@ impl<D: Driver> Hub<D> {
             },
             segment_bytes: settings.spool.segment_bytes,
             batch_bytes_max: spool::BATCH_BYTES_MAX,
-            numbers: Numbers::of_shard(1, shard as usize, shards as usize),
+            numbers: Numbers::of_shard(next_number, shard as usize, shards as usize),
         };
         let mut queues = Queues::new(queue_options(&settings).share_of(shards));
-        let routing = Routing::of(&settings, &mut queues, driver.now());
+        let routing = Routing::of(routes, &mut queues, driver.now());
         Rc::new(Self {
             policy: HubPolicy::new(settings.clone(), pool.budget().clone()),
             shows_message_ids: settings.profile == Profile::Exchange,
             client: deliver::Clients::of(&settings),
             log: RefCell::new(Log::new(options, pool.clone())),
             files: RefCell::default(),
-            next_file: Cell::new(shard + 1),
+            next_file: Cell::new(next_file + shard),
             commit: Signal::default(),
             segments: Signal::default(),
             waiting: RefCell::default(),
@@ -148,11 +169,14 @@ impl<D: Driver> Hub<D> {
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),
             settled: Signal::default(),
-            trace: Cell::default(),
+            trace: trace::Tracer::new(&settings),
+            // Microseconds since 1970, in steps of the shards: a restart begins beyond every id given before.
+            next_id: Cell::new(
+                u64::try_from(driver.wall().0).unwrap_or(0) / u64::from(shards) * u64::from(shards) + u64::from(shard),
+            ),
             draining: Cell::new(false),
             driver,
             settings,
-            shard,
             shards,
             pool,
             tally,
@@ -169,9 +193,20 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(keep_time(self.clone()));
     }
 
-    /// Puts our trace header for a message of this session.
-    fn write_trace(&self, session: &ServerSession, at: Wall, out: &mut Vec<u8>) {
-        let _ = (session, at, out);
+    /// Writes down what is known and waits until it is on disk, at the latest until `by`.
+    pub async fn drain(&self, by: Tick) {
+        self.draining.set(true);
+        self.commit.raise();
+        let busy = || {
+            !self.waiting.borrow().is_empty()
+                || !self.stalled.borrow().is_empty()
+                || !self.unsettled.borrow().is_empty()
+                || self.log.borrow().pending()
+        };
+        while busy() && self.driver.now() < by {
+            self.commit.raise();
+            self.driver.sleep(Span::millis(1)).await;
+        }
     }
 }
 
@@ -185,6 +220,21 @@ async fn keep_time<D: Driver>(hub: Rc<Hub<D>>) {
             hub.run_actions();
         }
     }
+}
+
+/// Whether the data folder takes direct I/O: tried with a file, since what a file system says of itself may be emulated.
+pub async fn takes_direct<D: Driver>(driver: &D, dir: &D::Dir, shard: usize) -> bool {
+    let name = format!("probe-{shard}.tmp");
+    // A probe that a crash left behind.
+    let _ = driver.remove(dir, &name).await;
+    let opened = driver.open(dir, &name, crate::io::driver::Open::Create { direct: true }).await;
+    let aligned = |file: &D::File| {
+        let asks = driver.direct_io(file).map_or(0, |asks| asks.offset_align);
+        (1..=crate::sys::slice::BLOCK_BYTES as u32).contains(&asks)
+    };
+    let takes = opened.as_ref().is_ok_and(aligned);
+    let _ = driver.remove(dir, &name).await;
+    takes
 }
 
 fn queue_options(settings: &Settings) -> queue::Options {

@@ -1,0 +1,252 @@
+//! Starting on what an earlier run left: every segment is read before anything is accepted, then each shard takes its part
+//! over and queues what is live, oldest first, while it already serves.
+
+use super::{Hub, segments};
+use crate::hook;
+use crate::io::driver::{Driver, Open};
+use crate::io::launch::{DriverChoice, Launch, Program, launch};
+use crate::queue::{NewEntry, Priority};
+use crate::spool::{Adoption, Backlog, Damage, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
+use crate::sys::slice::{Budget, Fill, Pool};
+use crate::track::counters::Counter;
+use crate::track::desk::Failure;
+use crate::wire::EnvelopeRef;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Octets read at a time.
+const PIECE_BYTES: usize = 1 << 20;
+/// Records queued between two looks at everything else.
+const RECORDS_PER_TURN: usize = 256;
+/// Where damage is put aside, below the data folder.
+const QUARANTINE: &str = "quarantine";
+
+/// Reads the spool below `path` and deals it out to `shards` logs.
+///
+/// # Errors
+/// A folder that cannot be read, or segments of a later version: nothing is changed then.
+pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Recovered, Failure> {
+    let result = Arc::new(Mutex::new(None));
+    let reader = Reader { path: path.to_owned(), shards, result: result.clone() };
+    let launched = launch(&Launch { driver, cores: vec![None] }, reader);
+    let ended =
+        launched.map_err(|error| error.to_string()).and_then(|running| running.join().map_err(|e| e.to_string()));
+    ended.map_err(|text| Failure { usage: false, text })?;
+    let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.unwrap_or_else(|| Err(Failure { usage: false, text: "the spool was not read".into() }))
+}
+
+/// Reads all segments on a thread of its own.
+#[derive(Clone)]
+struct Reader {
+    path: PathBuf,
+    shards: usize,
+    result: Arc<Mutex<Option<Result<Recovered, Failure>>>>,
+}
+
+impl Program for Reader {
+    async fn run<D: Driver>(self, driver: D, _shard: usize) {
+        let recovered = read_all(&driver, &self.path, self.shards).await;
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
+    }
+}
+
+async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Recovered, Failure> {
+    let unreadable = |error: io::Error| Failure {
+        usage: true,
+        text: format!("cannot read the spool: {error}; mend the data folder, or name another"),
+    };
+    let dir = driver.root(path).map_err(unreadable)?;
+    let pool = Pool::new(Budget::new(8 << 20));
+    let mut recovery = Recovery::new();
+    for entry in driver.list(&dir).await.map_err(unreadable)? {
+        let Some(id) = segments::id(&entry.name) else { continue };
+        hook!("K18");
+        let file = driver.open(&dir, &entry.name, Open::Read).await.map_err(unreadable)?;
+        let mut scan = Scan::new(id, driver.size(&file).map_err(unreadable)?);
+        while let Some(read) = scan.wants() {
+            match read_some(driver, &pool, &file, read.at, read.bytes).await {
+                Ok(fill) => scan.feed(fill.written()),
+                Err(error) => {
+                    tracing::error!(cause = "spool", %error, file = entry.name, at = read.at, "cannot read a segment");
+                    scan.failed();
+                }
+            }
+        }
+        let scanned = scan.finish().map_err(|refused| Failure { usage: true, text: refused.to_string() })?;
+        recovery.add(scanned);
+    }
+    let recovered = recovery.finish(shards);
+    report(&recovered);
+    for damage in &recovered.damage {
+        if let Err(error) = put_aside(driver, &dir, &pool, damage).await {
+            tracing::error!(cause = "spool", %error, file = damage.file.0, "damage could not be copied; it stays in place");
+        }
+    }
+    for id in &recovered.blank {
+        let _ = driver.remove(&dir, &segments::name(*id)).await;
+    }
+    Ok(recovered)
+}
+
+async fn read_some<D: Driver>(driver: &D, pool: &Pool, file: &D::File, at: u64, bytes: usize) -> io::Result<Fill> {
+    let bytes = bytes.min(PIECE_BYTES);
+    let mut fill = pool.fill(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+    fill.limit(bytes);
+    while fill.room() > 0 {
+        let filled = fill.filled() as u64;
+        let (count, back) = driver.read(file, fill, at + filled).await;
+        fill = back;
+        if count? == 0 {
+            break;
+        }
+    }
+    Ok(fill)
+}
+
+fn report(recovered: &Recovered) {
+    if let Some(mode) = recovered.unclean.filter(|mode| *mode != Durability::Disk) {
+        tracing::warn!(cause = "spool", "unclean stop, mode {mode}: what was not written back may be lost");
+    }
+    for damage in &recovered.damage {
+        tracing::error!(cause = "spool", file = damage.file.0, offset = damage.offset, bytes = damage.bytes,
+            record = ?damage.record, kind = ?damage.cause, "damage in the spool: put aside, never delivered");
+    }
+    let live: usize = recovered.adoptions.iter().map(Adoption::live_count).sum();
+    let count: usize = recovered.adoptions.iter().map(Adoption::segment_count).sum();
+    if count > 0 {
+        tracing::info!(segments = count, messages = live, "the spool was read");
+    }
+}
+
+/// Copies damaged octets to a file of their own, named after their place (F-014, F-016).
+async fn put_aside<D: Driver>(driver: &D, dir: &D::Dir, pool: &Pool, damage: &Damage) -> io::Result<()> {
+    let _ = driver.create_dir(dir, QUARANTINE).await;
+    let into = driver.dir(dir, QUARANTINE).await?;
+    let from = driver.open(dir, &segments::name(damage.file), Open::Read).await?;
+    let name = format!("{:08x}-{:010x}.damage", damage.file.0, damage.offset);
+    let to = match driver.open(&into, &name, Open::Create { direct: false }).await {
+        // It was put aside by an earlier start.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        opened => opened?,
+    };
+    let mut done = 0;
+    while done < damage.bytes {
+        let bytes = usize::try_from(damage.bytes - done).unwrap_or(usize::MAX);
+        let mut fill = read_some(driver, pool, &from, damage.offset + done, bytes).await?;
+        let piece = fill.take();
+        if piece.is_empty() {
+            break;
+        }
+        let count = piece.len() as u64;
+        driver.write(&to, vec![piece], done, crate::io::driver::Stable::No).await.0?;
+        done += count;
+    }
+    driver.sync(&to).await?;
+    driver.sync_dir(&into).await
+}
+
+impl<D: Driver> Hub<D> {
+    /// Takes over what recovery gave to this shard. To be called before anything is accepted.
+    ///
+    /// # Errors
+    /// A segment's file cannot be opened any more.
+    pub async fn adopt(self: &Rc<Self>, adoption: Adoption) -> io::Result<()> {
+        for id in adoption.files() {
+            self.open_segment(id).await?;
+        }
+        let backlog = self.log.borrow_mut().adopt(adoption);
+        self.driver.spawn(load_backlog(self.clone(), backlog));
+        Ok(())
+    }
+
+    /// Queues a record that an earlier run left.
+    async fn requeue(self: &Rc<Self>, id: RecordId, head: Option<RecordHead>, envelope: Option<Vec<u8>>) {
+        if let (Some(head), Some(envelope)) = (&head, &envelope)
+            && let Ok(envelope) = EnvelopeRef::parse(envelope)
+        {
+            return self.enqueue_record(id, head, &envelope);
+        }
+        let Some(octets) = self.read_record(id).await else {
+            tracing::error!(cause = "spool", record = %id, "a record cannot be read; it stays where it is");
+            return;
+        };
+        let fetch = self.log.borrow().fetch(id);
+        if let Some(Ok(crate::spool::Fetched::Record(record))) = fetch.map(|fetch| fetch.parse(&octets))
+            && let Ok(envelope) = EnvelopeRef::parse(record.envelope)
+        {
+            self.enqueue_record(id, &record.head, &envelope);
+        }
+    }
+
+    fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {
+        let mut routing = self.routing.borrow_mut();
+        let (snapshot, hops, groups) = routing.parts();
+        groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
+        let log = self.log.borrow();
+        let mut queues = self.queues.borrow_mut();
+        let received = u32::try_from(head.received.0 / 1_000_000).unwrap_or(0);
+        for group in groups.groups() {
+            let mut recipients = group.recipients.to_vec();
+            for (index, word) in recipients.iter_mut().enumerate() {
+                for bit in (0..64).filter(|bit| group.recipients[index] >> bit & 1 != 0) {
+                    let recipient = u16::try_from(index * 64 + bit).unwrap_or(u16::MAX);
+                    if log.is_settled(id, recipient) {
+                        *word &= !(1 << bit);
+                    }
+                }
+            }
+            while recipients.last() == Some(&0) {
+                recipients.pop();
+            }
+            if recipients.is_empty() {
+                continue;
+            }
+            let entry = NewEntry {
+                record: id.raw(),
+                recipients: &recipients,
+                bytes: u64::from(head.trace_bytes) + head.facts.body_bytes,
+                received,
+                priority: Priority::Normal,
+                content: None,
+            };
+            self.tally.one(Counter::Redelivered);
+            queues.enqueue(hops[group.next_hop.index()], entry, self.driver.now());
+        }
+    }
+}
+
+/// Queues everything that is live, a few at a time.
+async fn load_backlog<D: Driver>(hub: Rc<Hub<D>>, mut backlog: Backlog) {
+    let mut told = 0;
+    loop {
+        if let Some(read) = backlog.wants() {
+            let octets = hub.read_whole(read).await.unwrap_or_default();
+            backlog.feed(&octets);
+        }
+        let loaded = {
+            let log = hub.log.borrow();
+            let loaded = backlog.next(&log);
+            loaded.map(|loaded| (loaded.id, loaded.head, loaded.envelope.map(<[u8]>::to_vec)))
+        };
+        match loaded {
+            Some((id, head, envelope)) => hub.requeue(id, head, envelope).await,
+            None if backlog.is_done() => break,
+            None => continue,
+        }
+        told += 1;
+        if told % RECORDS_PER_TURN == 0 {
+            hub.run_actions();
+            hub.driver.yield_now().await;
+        }
+    }
+    hub.run_actions();
+}
+
+/// The first number that no file of these has.
+pub fn next_file(adoptions: &[Adoption], others: impl Iterator<Item = FileId>) -> u32 {
+    let used = adoptions.iter().flat_map(Adoption::files).chain(others).map(|id| id.0).max();
+    used.map_or(1, |last| last.saturating_add(1))
+}

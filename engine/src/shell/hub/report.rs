@@ -1,0 +1,83 @@
+//! What a hub tells the control plane about itself.
+
+use super::Hub;
+use crate::io::driver::Driver;
+use crate::queue::{HopStatus, HostStatus, Status};
+use crate::track::counters::Counter;
+use crate::track::report::{Health, HostReport, QueueReport, QueueStatus, ShardReport};
+use crate::wire::Tick;
+
+impl<D: Driver> Hub<D> {
+    /// How its queues stand.
+    pub fn report(&self) -> ShardReport {
+        let now = self.driver.now();
+        let queues = self.queues.borrow();
+        let report = queues.hops().map(|(id, status)| {
+            let hosts = queues.hosts(id).map(|host| host_report(&host)).collect();
+            QueueReport { hosts, ..queue_report(&status, now) }
+        });
+        ShardReport { queues: report.collect() }
+    }
+
+    /// Messages in its queues.
+    pub fn queued(&self) -> u32 {
+        self.queues.borrow().messages()
+    }
+
+    /// Sets the gauges.
+    pub fn publish(&self) {
+        let queues = self.queues.borrow();
+        let (mut sending, mut connections) = (0, 0);
+        for (_, status) in queues.hops() {
+            sending += u64::from(status.sending);
+            connections += u64::from(status.connections.0);
+        }
+        let queued = u64::from(queues.messages());
+        self.tally.set(Counter::Queued, queued.saturating_sub(sending));
+        self.tally.set(Counter::Sending, sending);
+        self.tally.set(Counter::ConnectionsOut, connections);
+        self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
+        self.tally.set(Counter::SettlesWaiting, self.unsettled.borrow().len() as u64);
+        if let Some(dir) = &self.dir {
+            self.tally.set(Counter::SpoolFree, self.driver.free_bytes(dir).unwrap_or(0));
+        }
+    }
+}
+
+fn queue_report(status: &HopStatus<'_>, now: Tick) -> QueueReport {
+    QueueReport {
+        next_hop: status.key.to_string(),
+        delivery_type: status.key.delivery.as_str().to_owned(),
+        status: match status.status {
+            Status::Active => QueueStatus::Active,
+            Status::Connecting => QueueStatus::Connecting,
+            Status::Ready => QueueStatus::Ready,
+            Status::Retry => QueueStatus::Retry,
+            Status::Suspended => QueueStatus::Suspended,
+        },
+        waiting: status.waiting.iter().map(|&count| u64::from(count)).sum(),
+        sending: u64::from(status.sending),
+        deferred: u64::from(status.deferred),
+        last_error: status.last_error.map(|cause| cause.to_string()),
+        next_retry_ms: status.next_retry.map(|at| at.since(now).as_millis()),
+        retry_count: u64::from(status.retry_count),
+        delivered: status.totals.delivered,
+        put_off: status.totals.deferred,
+        failed: status.totals.failed,
+        ..QueueReport::default()
+    }
+}
+
+fn host_report(host: &HostStatus) -> HostReport {
+    HostReport {
+        address: host.address.to_string(),
+        health: match host.alive {
+            None => Health::Unknown,
+            Some(true) => Health::Alive,
+            Some(false) => Health::Dead,
+        },
+        connections: u64::from(host.connections.0),
+        sending: u64::from(host.sending),
+        last_error: host.last_error.map(|cause| cause.to_string()),
+    }
+}

@@ -1,0 +1,79 @@
+//! Our own trace header, in front of every message (RFC 5321 §4.4).
+
+use crate::mime::{DateText, Received, TraceForm, write_received};
+use crate::settings::{ReceivedForm, Settings};
+use crate::smtp::server::ServerSession;
+use crate::wire::Wall;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+/// How long the local zone's offset is believed, in microseconds.
+const ZONE_US: i64 = 60_000_000;
+
+/// Writes trace headers, and keeps what makes that cheap.
+pub(super) struct Tracer {
+    settings: Arc<Settings>,
+    date: RefCell<DateText>,
+    /// Seconds east of UTC, and until when that is believed.
+    zone: Cell<(i32, i64)>,
+    scratch: Cell<Vec<u8>>,
+}
+
+impl Tracer {
+    pub fn new(settings: &Arc<Settings>) -> Self {
+        Self {
+            settings: settings.clone(),
+            date: RefCell::default(),
+            zone: Cell::new((0, i64::MIN)),
+            scratch: Cell::default(),
+        }
+    }
+
+    /// An empty buffer; give it back by [`Tracer::keep`].
+    pub fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.scratch.take();
+        buffer.clear();
+        buffer
+    }
+
+    pub fn keep(&self, buffer: Vec<u8>) {
+        self.scratch.set(buffer);
+    }
+
+    /// Appends the header of a message that `session` received at `at` and that we call `id`.
+    pub fn write(&self, session: &ServerSession, form: ReceivedForm, (id, at): (u64, Wall), out: &mut Vec<u8>) {
+        let facts = session.facts();
+        let envelope = session.envelope();
+        let identity = facts.identity();
+        let mut date = self.date.borrow_mut();
+        let recipient = (envelope.recipient_count() == 1).then(|| envelope.recipient(0)).flatten();
+        let form = match form {
+            ReceivedForm::Exchange => TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via: None },
+            ReceivedForm::Rfc => TraceForm::Rfc {
+                protocol: identity.map_or(facts.protocol(), |client| client.protocol).name(),
+                id,
+                recipient: recipient.as_ref().map(|recipient| recipient.mailbox),
+            },
+        };
+        let received = Received {
+            from_name: identity.map_or(facts.ehlo_name(), |client| &client.ehlo_name),
+            from_address: identity.map_or(facts.peer().ip(), |client| client.address),
+            by_name: &self.settings.server.fqdn,
+            by_address: facts.local().ip(),
+            date: date.at(at, self.offset(at)),
+            form,
+        };
+        write_received(&received, out);
+    }
+
+    fn offset(&self, at: Wall) -> i32 {
+        let (offset, until) = self.zone.get();
+        if at.0 < until && at.0 > until - 2 * ZONE_US {
+            return offset;
+        }
+        let now = jiff::Timestamp::from_microsecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let offset = jiff::tz::TimeZone::system().to_offset(now).seconds();
+        self.zone.set((offset, at.0 + ZONE_US));
+        offset
+    }
+}

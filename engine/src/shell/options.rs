@@ -1,0 +1,45 @@
+//! From what a server was told to what its machines take.
+
+use crate::settings::{self, Listener, Settings};
+use crate::smtp::server::{Extensions, ServerOptions, ServerTimers};
+use crate::smtp::{Dialect, Profile};
+
+/// The options of a listener's sessions.
+pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions {
+    let receive = &listener.receive;
+    let profile = match settings.profile {
+        settings::Profile::Exchange => Profile::Exchange,
+        settings::Profile::Rfc => Profile::Rfc,
+        settings::Profile::Bench => Profile::Bench,
+    };
+    let defaults = ServerOptions::new(profile, &settings.server.fqdn);
+    ServerOptions {
+        dialect: match listener.protocol {
+            settings::Protocol::Smtp => Dialect::Smtp,
+            settings::Protocol::Lmtp => Dialect::Lmtp,
+        },
+        size_max: receive.size_max,
+        recipients_max: receive.recipients_max,
+        errors_max: receive.errors_max,
+        slots_max: receive.in_flight_max,
+        header_bytes_max: receive.header_max,
+        hops_max: u16::try_from(receive.hops_max).unwrap_or(u16::MAX),
+        strict_blanks: receive.strict_paths,
+        odd_ehlo_names: receive.odd_names,
+        extensions: Extensions {
+            pipelining: receive.pipelining,
+            chunking: receive.chunking,
+            size: receive.announce_size,
+            eight_bit_mime: receive.eight_bit_mime,
+            enhanced_status_codes: receive.enhanced_status_codes,
+            ..defaults.extensions
+        },
+        timers: ServerTimers {
+            command: receive.command_wait,
+            block: receive.data_wait,
+            session: receive.session_max,
+            content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
+        },
+        ..defaults
+    }
+}

@@ -1,0 +1,392 @@
+//! One shard's life: listeners and their services, orders of the control plane, draining, the end.
+
+use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
+use super::inlet::{Handle, bits};
+use super::options::server_options;
+use super::serve::{Service, serve};
+use crate::io::driver::{Conn, Driver, Notify, Remote};
+use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
+use crate::route::Snapshot;
+use crate::settings::{Durability, Listener, Role, Settings};
+use crate::smtp::server::ServerOptions;
+use crate::spool::Adoption;
+use crate::sys::slice::{Budget, Pool};
+use crate::track::counters::{Counter, Tally};
+use crate::track::desk::{Failure, Links, Notice, Order, Ready, ShardDesk};
+use crate::wire::{Refusal, Span};
+use arc_swap::ArcSwap;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; try again later");
+const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many connections from your address");
+/// What a connection beyond our last descriptor is told (F-038).
+const NO_DESCRIPTOR: &[u8] = b"421 4.3.2 Too many connections; try again later\r\n";
+/// How long accepting pauses after that.
+const NO_DESCRIPTOR_WAIT: Span = Span::millis(50);
+/// How often gauges and the driver's counts are published.
+const PUBLISH_EVERY: Span = Span::millis(250);
+/// How often a condition of another shard, or a drain, is looked at.
+const LOOK_EVERY: Span = Span::millis(2);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its shards cannot run.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// Its spool cannot be taken over.
+    #[error("{}", .0.text)]
+    Spool(Failure),
+}
+
+impl StartError {
+    /// Whether the user can mend it: exit 2, else 4.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            StartError::Launch(error) => matches!(error, LaunchError::Refused { .. }),
+            StartError::Spool(failure) => failure.usage,
+        }
+    }
+}
+
+/// Starts the shards of a server, after its spool was read.
+///
+/// # Errors
+/// When the driver that was named is refused, there are no threads, or the spool is not one that may be written to.
+pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>) -> Result<Running, StartError> {
+    let cores = settings.server.cores.clone();
+    let (adoptions, next) = match spool_folder(settings) {
+        Some(path) => {
+            let recovered = recover(path, settings.server.driver, cores.len()).map_err(StartError::Spool)?;
+            let damaged = recovered.damage.iter().map(|damage| damage.file);
+            let next = (recovered.next_number, next_file(&recovered.adoptions, damaged));
+            (recovered.adoptions, next)
+        }
+        None => (Vec::new(), (1, 1)),
+    };
+    let shared = Shared {
+        settings: settings.clone(),
+        links,
+        routes,
+        budget: Budget::new(usize::try_from(settings.server.memory_budget).unwrap_or(usize::MAX)),
+        ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
+        adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
+        next,
+    };
+    Ok(launch(&Launch { driver: settings.server.driver, cores }, Server(Arc::new(shared)))?)
+}
+
+/// The folder that messages are kept in, if this server keeps any.
+fn spool_folder(settings: &Settings) -> Option<&Path> {
+    let keeps = settings.plays(Role::Hub) && settings.server.durability != Durability::None;
+    settings.server.data_dir.as_deref().filter(|_| keeps)
+}
+
+/// What the shards of a server have in common.
+struct Shared {
+    settings: Arc<Settings>,
+    links: Links,
+    routes: Arc<ArcSwap<Snapshot>>,
+    budget: Arc<Budget>,
+    /// The port of each listener plus one, once the first shard has bound it.
+    ports: Vec<AtomicU32>,
+    /// What an earlier run left to each shard; each takes its own, once, before it serves.
+    adoptions: Mutex<Vec<Option<Adoption>>>,
+    /// The first numbers for segments and files that no earlier run used.
+    next: (u64, u32),
+}
+
+/// The program of every shard.
+#[derive(Clone)]
+struct Server(Arc<Shared>);
+
+impl Program for Server {
+    async fn run<D: Driver>(self, driver: D, shard: usize) {
+        let Some(link) = self.0.links.take(shard) else { return };
+        let remote = driver.remote();
+        link.desk.wake_by(move || remote.wake());
+        let tally = Rc::new(link.tally);
+        match Shard::open(driver, &self.0, shard, tally).await {
+            Ok((shard, ready)) => {
+                tell(&link.desk, Notice::Ready(ready));
+                let left = shard.live(&link.desk, &self.0).await;
+                tell(&link.desk, Notice::Stopped { left });
+            }
+            Err(failure) => tell(&link.desk, Notice::Failed(failure)),
+        }
+    }
+}
+
+/// A notice that finds the desk full is dropped: the control plane is stuck, and mail goes on.
+fn tell(desk: &ShardDesk, notice: Notice) {
+    if desk.tell(notice).is_err() {
+        tracing::warn!(cause = "desk", "the control plane does not listen");
+    }
+}
+
+/// One shard that serves.
+struct Shard<D: Driver> {
+    driver: D,
+    settings: Arc<Settings>,
+    tally: Rc<Tally>,
+    pool: Pool,
+    hub: Option<Rc<Hub<D>>>,
+    sessions: RefCell<Slab<Handle<D>>>,
+    sources: RefCell<BTreeMap<IpAddr, u32>>,
+    draining: Cell<bool>,
+    shards: u32,
+}
+
+impl<D: Driver> Shard<D> {
+    async fn open(driver: D, shared: &Shared, shard: usize, tally: Rc<Tally>) -> Result<(Rc<Self>, Ready), Failure> {
+        let settings = shared.settings.clone();
+        let shards = u32::try_from(settings.server.cores.len()).expect("fewer than 2^32 shards");
+        let pool = Pool::new(shared.budget.clone());
+        let mut commit = None;
+        let hub = if settings.plays(Role::Hub) {
+            let (hub, how) = open_hub(&driver, shared, shard, shards, &pool, &tally).await?;
+            commit = how;
+            Some(hub)
+        } else {
+            None
+        };
+        let this = Rc::new(Self {
+            driver,
+            settings: settings.clone(),
+            tally,
+            pool,
+            hub,
+            sessions: RefCell::default(),
+            sources: RefCell::default(),
+            draining: Cell::new(false),
+            shards,
+        });
+        let mut listen = Vec::new();
+        for (index, listener) in settings.listeners.iter().enumerate() {
+            listen.push(this.listen(listener, &shared.ports[index], shard).await?);
+        }
+        this.driver.spawn(this.clone().publish());
+        Ok((this, Ready { listen, commit }))
+    }
+
+    /// Binds a listener and serves it. The first shard chooses the port, where the system is to choose.
+    async fn listen(
+        self: &Rc<Self>,
+        listener: &Listener,
+        port: &AtomicU32,
+        shard: usize,
+    ) -> Result<SocketAddr, Failure> {
+        let mut address = listener.address;
+        if shard > 0 {
+            while port.load(Ordering::Acquire) == 0 {
+                self.driver.sleep(LOOK_EVERY).await;
+            }
+            address.set_port(u16::try_from(port.load(Ordering::Acquire) - 1).unwrap_or(0));
+        }
+        let bound = self.driver.listen(address).and_then(|socket| Ok((self.driver.local(&socket)?, socket)));
+        let (bound, socket) = bound.map_err(|error| Failure {
+            usage: true,
+            text: format!("cannot listen on {address}: {error}; choose another address, or end what listens there"),
+        })?;
+        port.store(u32::from(bound.port()) + 1, Ordering::Release);
+        let options = Arc::new(server_options(&self.settings, listener));
+        match (listener.role, &self.hub) {
+            (Role::Hub, Some(hub)) => self.serve_with(socket, listener, options, hub.clone()),
+            (role, _) => {
+                return Err(Failure { usage: true, text: format!("the role {} is not built in yet", role.name()) });
+            }
+        }
+        Ok(bound)
+    }
+
+    fn serve_with<S: Service<D>>(
+        self: &Rc<Self>,
+        socket: D::Listener,
+        listener: &Listener,
+        options: Arc<ServerOptions>,
+        service: Rc<S>,
+    ) {
+        let caps = Caps {
+            all: listener.receive.connections_max.div_ceil(self.shards),
+            per_source: listener.receive.connections_per_source_max.div_ceil(self.shards),
+        };
+        self.driver.spawn(self.clone().accept(socket, caps, options, service));
+    }
+
+    async fn accept<S: Service<D>>(
+        self: Rc<Self>,
+        socket: D::Listener,
+        caps: Caps,
+        options: Arc<ServerOptions>,
+        service: Rc<S>,
+    ) {
+        while !self.draining.get() {
+            match self.driver.accept(&socket).await {
+                Ok(conn) if self.draining.get() => drop(conn),
+                Ok(conn) => self.admit(conn, caps, &options, &service),
+                Err(error) => {
+                    tracing::warn!(cause = "accept", %error, "cannot accept connections");
+                    self.tally.one(Counter::ConnectionsRefused);
+                    self.driver.shed(&socket, NO_DESCRIPTOR);
+                    self.driver.sleep(NO_DESCRIPTOR_WAIT).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, or refuses it by its cap.
+    fn admit<S: Service<D>>(self: &Rc<Self>, conn: D::Conn, caps: Caps, options: &Arc<ServerOptions>, service: &Rc<S>) {
+        self.tally.one(Counter::ConnectionsAccepted);
+        let source = conn.peer().ip();
+        let of_source = {
+            let mut sources = self.sources.borrow_mut();
+            let count = sources.entry(source).or_insert(0);
+            *count += 1;
+            *count
+        };
+        let refuse = if self.sessions.borrow().len() >= caps.all as usize {
+            Some(TOO_MANY)
+        } else {
+            (of_source > caps.per_source).then_some(TOO_MANY_OF_YOURS)
+        };
+        if refuse.is_some() {
+            self.tally.one(Counter::ConnectionsRefused);
+        }
+        let trusted = self.settings.access.trusts(source);
+        let key = self.sessions.borrow_mut().insert(conn.handle());
+        let (this, service, options) = (self.clone(), service.clone(), options.clone());
+        self.driver.spawn(async move {
+            serve(this.driver.clone(), service, options, conn, (trusted, refuse)).await;
+            this.forget(key, source);
+        });
+    }
+
+    fn forget(&self, key: usize, source: IpAddr) {
+        self.sessions.borrow_mut().remove(key);
+        let mut sources = self.sources.borrow_mut();
+        if let Some(count) = sources.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&source);
+            }
+        }
+    }
+
+    /// Obeys the control plane until it says drain; messages that stay on disk.
+    async fn live(self: Rc<Self>, desk: &ShardDesk, shared: &Shared) -> u64 {
+        loop {
+            while let Some(order) = desk.take() {
+                match order {
+                    Order::Report(number) => {
+                        let report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
+                        tell(desk, Notice::Report(number, Box::new(report)));
+                    }
+                    Order::Routes => {
+                        if let Some(hub) = &self.hub {
+                            hub.install_routes(shared.routes.load_full());
+                        }
+                    }
+                    Order::Drain(within) => return self.drain(within).await,
+                }
+            }
+            self.driver.woken().await;
+        }
+    }
+
+    /// Takes no new connections, lets sessions finish what they have begun, writes everything down (F-010).
+    async fn drain(&self, within: Span) -> u64 {
+        let by = self.driver.now() + within;
+        self.draining.set(true);
+        for (_, session) in self.sessions.borrow().iter() {
+            session.note(bits::DRAIN);
+        }
+        // Sessions get most of the time; the rest is for the disk.
+        let sessions_by = by - Span(within.0 / 4);
+        while !self.sessions.borrow().is_empty() && self.driver.now() < sessions_by {
+            self.driver.sleep(LOOK_EVERY).await;
+        }
+        match &self.hub {
+            Some(hub) => {
+                hub.drain(by).await;
+                u64::from(hub.queued())
+            }
+            None => 0,
+        }
+    }
+
+    /// Publishes what is not counted as it happens.
+    async fn publish(self: Rc<Self>) {
+        loop {
+            self.driver.sleep(PUBLISH_EVERY).await;
+            let counts = self.driver.counts();
+            let set = |counter, value| self.tally.set(counter, value);
+            set(Counter::Syscalls, counts.syscalls);
+            set(Counter::SocketIn, counts.received_bytes);
+            set(Counter::SocketOut, counts.sent_bytes);
+            set(Counter::Writes, counts.writes);
+            set(Counter::StableWrites, counts.stable_writes);
+            set(Counter::WrittenBytes, counts.written_bytes);
+            set(Counter::ConnectionsIn, self.sessions.borrow().len() as u64);
+            set(Counter::MemoryUsed, self.pool.budget().leased_bytes() as u64);
+            if let Some(hub) = &self.hub {
+                hub.publish();
+            }
+        }
+    }
+}
+
+/// Connections of one listener that a shard serves at once.
+#[derive(Debug, Clone, Copy)]
+struct Caps {
+    all: u32,
+    per_source: u32,
+}
+
+async fn open_hub<D: Driver>(
+    driver: &D,
+    shared: &Shared,
+    shard: usize,
+    shards: u32,
+    pool: &Pool,
+    tally: &Rc<Tally>,
+) -> Result<(Rc<Hub<D>>, Option<&'static str>), Failure> {
+    let unusable = |error: io::Error| Failure {
+        usage: true,
+        text: format!("cannot use the data folder: {error}; name a folder that this user may write"),
+    };
+    let dir = spool_folder(&shared.settings).map(|path| driver.root(path)).transpose().map_err(unusable)?;
+    let direct = match &dir {
+        Some(dir) => takes_direct(driver, dir, shard).await,
+        None => false,
+    };
+    let how = dir.is_some().then_some(if direct { "direct" } else { "buffered" });
+    let parts = HubParts {
+        settings: shared.settings.clone(),
+        shard: (u32::try_from(shard).expect("fewer than 2^32 shards"), shards),
+        pool: pool.clone(),
+        tally: tally.clone(),
+        dir,
+        direct,
+        routes: shared.routes.load_full(),
+        next: shared.next,
+    };
+    let hub = Hub::new(driver.clone(), parts);
+    let adoption = {
+        let mut adoptions = shared.adoptions.lock().unwrap_or_else(PoisonError::into_inner);
+        adoptions.get_mut(shard).and_then(Option::take)
+    };
+    if let Some(adoption) = adoption {
+        hub.adopt(adoption).await.map_err(unusable)?;
+    }
+    hub.start();
+    Ok((hub, how))
+}

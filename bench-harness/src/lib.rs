@@ -9,6 +9,8 @@
 
 pub mod app;
 pub mod cli;
+pub mod commands;
+pub mod corpus;
 pub mod exit;
 pub mod failover;
 pub mod folder;
@@ -19,8 +21,10 @@ pub mod maildir;
 pub mod observe;
 pub mod plan;
 pub mod process;
+pub mod progress;
 pub mod pump;
 pub mod result;
+pub mod run;
 pub mod scenario;
 pub mod stage;
 pub mod stats;

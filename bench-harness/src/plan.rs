@@ -141,6 +141,8 @@ pub struct Phase {
     pub fault_kind: Option<String>,
     /// Next hops refuse while the load lasts, so that everything stays where it was accepted; then they take it.
     pub held_back: bool,
+    /// Bodies go by DATA even where CHUNKING is offered.
+    pub by_data: bool,
     /// Its figures are the run's.
     pub is_main: bool,
 }
@@ -159,6 +161,7 @@ impl Phase {
             faults: Vec::new(),
             fault_kind: None,
             held_back: false,
+            by_data: false,
             is_main: false,
         }
     }

@@ -283,6 +283,11 @@ impl Stage {
         self.seats.values().map(used).collect()
     }
 
+    /// The place of `name` among the sinks, if it is one.
+    pub fn route(&self, name: &str) -> Option<u16> {
+        self.part.topology.sink(name).and_then(|place| u16::try_from(place).ok())
+    }
+
     /// The kind under which `name`'s figures are added up.
     pub fn kind(&self, name: &str) -> Option<&'static str> {
         self.seats.get(name).map(|seat| seat.kind)

@@ -1,0 +1,145 @@
+//! The commands a person types, from their options to what is printed.
+
+use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs};
+use crate::corpus;
+use crate::exit::{Exit, UsageError};
+use crate::folder::ResultFolder;
+use crate::html::text::{duration_us, or_none, rate};
+use crate::interrupt::Interrupt;
+use crate::plan::{Content, Engine, Plan};
+use crate::process::placement;
+use crate::progress::Progress;
+use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
+use crate::run::{self, Setting};
+use crate::scenario::{self, ALL, Options, Scenario};
+use crate::summary;
+use loadgen::units::{Rate, UnitError, parse_bytes, parse_span};
+use std::io::Write;
+
+/// The seed of every run, unless a person gives another: so that two runs strike at the same moments.
+const SEED: u64 = 1;
+
+/// `ringbench quickstart`.
+///
+/// # Errors
+/// See [`crate::exit`].
+pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
+    let folder = ResultFolder::make(args.out.out.as_deref(), "quickstart")?;
+    let mail = match &args.corpus {
+        Some(path) => path.clone(),
+        None => corpus::unpack(folder.scratch())?,
+    };
+    let plan = scenario::quickstart(&engine(&args.engine), &Content::Corpus(mail), SEED);
+    carry_out(&plan, &folder, &args.out)
+}
+
+/// `ringbench run`.
+///
+/// # Errors
+/// See [`crate::exit`].
+pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let Some(scenario) = Scenario::find(&args.scenario) else {
+        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        let text = format!("no scenario is called `{}`: there are {}", args.scenario, names.join(", "));
+        return Err(UsageError(text).into());
+    };
+    let options = Options {
+        content: args.size.as_deref().map(parse_bytes).transpose().map_err(wrong)?.map(Content::Bytes),
+        connections: args.connections,
+        rate_per_s: args.rate.as_deref().map(str::parse::<Rate>).transpose().map_err(wrong)?.map(Rate::as_f64),
+        seconds: args.duration.as_deref().map(parse_span).transpose().map_err(wrong)?.map(|span| span.as_secs_f64()),
+        engine: engine(&args.engine),
+        cores: placement::available().len(),
+        seed: SEED,
+    };
+    let folder = ResultFolder::make(args.out.out.as_deref(), scenario.name)?;
+    carry_out(&scenario.plan(&options), &folder, &args.out)
+}
+
+fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Result<Exit> {
+    let setting = Setting {
+        folder,
+        interrupt: &Interrupt::watch(),
+        progress: &Progress::new(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        seed: SEED,
+    };
+    let result = run::run(plan, &setting)?;
+    let report = folder.path().join("report.html");
+    let text = format!("{}\n  report            {}\n", summary::text(&result), report.display());
+    if out.json {
+        eprint!("{text}");
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&result)?)?;
+    } else {
+        write!(std::io::stdout(), "{text}")?;
+    }
+    Ok(run::exit(&result))
+}
+
+fn engine(args: &EngineArgs) -> Engine {
+    Engine { durability: args.durability.clone(), driver: args.driver.clone(), shards: usize::from(args.shards) }
+}
+
+fn wrong(error: UnitError) -> UsageError {
+    UsageError(error.to_string())
+}
+
+/// `ringbench list`.
+///
+/// # Errors
+/// Nobody reads what is printed.
+pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let all: Vec<_> = ALL.iter().map(|s| serde_json::json!({ "name": s.name, "about": s.about })).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+    } else {
+        for scenario in ALL {
+            writeln!(out, "{:<18} {}", scenario.name, scenario.about)?;
+        }
+    }
+    Ok(Exit::Good)
+}
+
+/// `ringbench pump`.
+///
+/// # Errors
+/// See [`crate::exit`].
+pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
+    let plan = PumpPlan {
+        connections: args.connections as usize,
+        frame_bytes: parse_bytes(&args.size).map_err(wrong)?.max(1) as usize,
+        seconds: parse_span(&args.duration).map_err(wrong)?.as_secs_f64(),
+        durability: args.engine.durability.clone(),
+        driver: args.engine.driver.clone(),
+        shards: usize::from(args.engine.shards),
+    };
+    let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
+    let figures = run_pump(&plan, folder.path(), &Interrupt::watch())?;
+    folder.write_json("pump.json", &figures)?;
+    let mut out = std::io::stdout().lock();
+    if args.out.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&figures)?)?;
+    } else {
+        out.write_all(pump_in_words(&plan, &figures).as_bytes())?;
+    }
+    Ok(Exit::Good)
+}
+
+fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
+    let times: Vec<String> =
+        figures.latency_us.named().iter().map(|(name, us)| format!("{name} {}", or_none(*us, duration_us))).collect();
+    format!(
+        "pump: {} frames of {} octets a second over {} connections, durability {}, driver {}\n\
+         CPU   {} a frame (source and sink {})\n\
+         time  {}\n",
+        rate(figures.rate_per_s),
+        plan.frame_bytes,
+        plan.connections,
+        figures.durability,
+        figures.driver,
+        duration_us(figures.relay_cpu_us),
+        duration_us(figures.load_cpu_us),
+        times.join(" · ")
+    )
+}

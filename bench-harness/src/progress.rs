@@ -1,0 +1,76 @@
+//! How far a run is: a bar with the time left on a terminal, plain lines elsewhere. People's text, on stderr.
+
+use crate::plan::{Phase, Plan};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Seconds that a phase takes besides its load: draining and collecting.
+const AROUND_PHASE_S: f64 = 1.5;
+
+/// Tells.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    began: Instant,
+}
+
+impl Progress {
+    /// On this process's stderr.
+    pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
+        Self { bar, began: Instant::now() }
+    }
+
+    /// One that says nothing.
+    pub fn silent() -> Self {
+        Self { bar: Some(ProgressBar::hidden()), began: Instant::now() }
+    }
+
+    /// A run begins.
+    pub fn begin(&self, plan: &Plan) {
+        let phases: usize = plan.parts.iter().map(|part| part.phases.len()).sum();
+        let seconds = plan.length_s() + phases as f64 * AROUND_PHASE_S;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length((seconds * 10.0) as u64);
+                let style =
+                    ProgressStyle::with_template("{spinner} {elapsed_precise} {wide_bar} about {eta} left  {msg}");
+                if let Ok(style) = style {
+                    bar.set_style(style);
+                }
+                bar.enable_steady_tick(Duration::from_millis(120));
+            }
+            None => eprintln!("{}: about {seconds:.0} s", plan.scenario),
+        }
+    }
+
+    /// Something that takes a moment.
+    pub fn say(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((self.began.elapsed().as_secs_f64() * 10.0) as u64);
+                bar.set_message(what.to_owned());
+            }
+            None => eprintln!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64()),
+        }
+    }
+
+    /// A phase begins.
+    pub fn phase(&self, label: &str, phase: &Phase) {
+        self.say(&format!("{label} ({:.0} s): {}", phase.length_s(), phase.about));
+    }
+
+    /// The run is over.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,185 @@
+//! A plan, carried out: each part on a stage of its own, phase after phase; then the result folder.
+
+pub mod measure;
+pub mod perform;
+
+use crate::exit::Exit;
+use crate::folder::ResultFolder;
+use crate::html::{PhaseView, Views, page};
+use crate::interrupt::Interrupt;
+use crate::observe::host::Host;
+use crate::plan::{Pace, Part, Phase, Plan};
+use crate::progress::Progress;
+use crate::result::{self, RunResult, judge_whole};
+use crate::stage::Stage;
+use crate::timeline::{moments, write_csv};
+use loadgen::validity::Validity;
+use measure::Measured;
+use perform::{Around, perform};
+
+/// Everything a run needs besides its plan.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Where results go.
+    pub folder: &'a ResultFolder,
+    /// Ends it early.
+    pub interrupt: &'a Interrupt,
+    /// Tells how far it is.
+    pub progress: &'a Progress,
+    /// The command that repeats it.
+    pub command: String,
+    /// For everything that is chosen.
+    pub seed: u64,
+}
+
+/// Carries out `plan`.
+///
+/// # Errors
+/// A component fails that no fault killed, or the folder cannot be written.
+pub fn run(plan: &Plan, setting: &Setting<'_>) -> anyhow::Result<RunResult> {
+    let started = jiff::Timestamp::now();
+    setting.progress.begin(plan);
+    let host = Host::here(setting.folder.scratch());
+    let mut result = RunResult {
+        schema: result::SCHEMA,
+        tool: "ringbench".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        git: option_env!("RINGPOST_GIT").map(str::to_owned),
+        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        host,
+        scenario: plan.scenario.clone(),
+        profile: "bench".into(),
+        durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
+        ..RunResult::default()
+    };
+    let mut views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
+    let mut number = 0;
+    for part in &plan.parts {
+        if setting.interrupt.asked() {
+            break;
+        }
+        run_part(part, plan.parts.len() > 1, setting, &mut number, &mut result, &mut views.phases)?;
+    }
+    conclude(plan, &mut result, setting.interrupt.asked());
+    setting.progress.end();
+    setting.folder.write_json("result.json", &result)?;
+    setting.folder.write("report.html", page(&result, &views).as_bytes())?;
+    setting.folder.write("run.toml", toml::to_string(plan)?.as_bytes())?;
+    Ok(result)
+}
+
+fn run_part(
+    part: &Part,
+    is_one_of_many: bool,
+    setting: &Setting<'_>,
+    number: &mut u32,
+    result: &mut RunResult,
+    views: &mut Vec<PhaseView>,
+) -> anyhow::Result<()> {
+    setting.progress.say("starting the processes");
+    let scratch = setting.folder.scratch().join(format!("part-{number}"));
+    let mut stage = Stage::start(part, setting.folder.path(), &scratch)?;
+    result.driver = stage.said("driver").join(", ");
+    result.commit = stage.said("commit").into_iter().next();
+    result.placement = stage.placement().describe();
+    result.processes.extend(stage.processes());
+    let mut probed = None;
+    for phase in &part.phases {
+        if setting.interrupt.asked() {
+            break;
+        }
+        *number += 1;
+        let around = Around {
+            folder: setting.folder.path(),
+            scratch: setting.folder.scratch(),
+            interrupt: setting.interrupt,
+            number: *number,
+            seed: setting.seed,
+        };
+        let label = if is_one_of_many { format!("{} · {}", phase.name, part.label) } else { phase.name.clone() };
+        setting.progress.phase(&label, phase);
+        let mut measured = perform(&mut stage, part, phase, rate(phase, probed), &around)?;
+        if phase.pace == Pace::FlatOut {
+            probed = measured.phase.figures.rate.achieved_per_s;
+        }
+        measured.phase.name = label;
+        keep(phase, &measured, setting.folder)?;
+        if phase.is_main {
+            result.main = measured.phase.figures.clone();
+        }
+        result.failover.extend(measured.phase.failover.clone());
+        result.phases.push(measured.phase);
+        views.push(measured.view);
+    }
+    stage.stop();
+    Ok(())
+}
+
+fn rate(phase: &Phase, probed: Option<f64>) -> Option<f64> {
+    match phase.pace {
+        Pace::FlatOut => None,
+        Pace::PerSecond(per_s) => Some(per_s),
+        // A probe that acknowledged nothing leaves the slowest rate that still shows something.
+        Pace::ShareOfProbe(share) => Some((probed.unwrap_or(0.0) * share).max(1.0)),
+    }
+}
+
+/// The phase's own files.
+fn keep(phase: &Phase, measured: &Measured, folder: &ResultFolder) -> anyhow::Result<()> {
+    if phase.pace == Pace::FlatOut {
+        return Ok(());
+    }
+    let name = measured.phase.name.replace([' ', '·'], "-");
+    let mut csv = Vec::new();
+    write_csv(&moments(&measured.fates, crate::failover::BUCKET_US), &mut csv)?;
+    folder.write(&format!("timeline-{name}.csv"), &csv)?;
+    if phase.is_main {
+        folder.write("timeline.csv", &csv)?;
+    }
+    for (kind, times) in
+        [("response", &measured.response), ("service", &measured.service), ("delivery", &measured.delivery)]
+    {
+        let mut text = Vec::new();
+        times.write_hgrm(&mut text)?;
+        folder.write(&format!("latency-{kind}-{name}.hgrm"), &text)?;
+    }
+    let mut log = Vec::new();
+    let every = std::time::Duration::from_secs(1);
+    loadgen::record::hlog::write(
+        &mut log,
+        &measured.intervals,
+        every,
+        measured.started,
+        "response time, microseconds",
+    )?;
+    folder.write(&format!("latency-response-{name}.hlog"), &log)
+}
+
+/// The verdict on the whole.
+fn conclude(plan: &Plan, result: &mut RunResult, interrupted: bool) {
+    let phases: Vec<(String, Validity)> =
+        result.phases.iter().map(|phase| (phase.name.clone(), phase.figures.validity.clone())).collect();
+    let mut whole = judge_whole(phases.iter().map(|(name, validity)| (name.as_str(), validity)));
+    let planned: usize = plan.parts.iter().map(|part| part.phases.len()).sum();
+    if interrupted {
+        whole = Validity::from_reasons([vec!["the run was interrupted".to_owned()], whole.reasons].concat());
+    } else if result.phases.len() < planned {
+        whole = Validity::from_reasons([whole.reasons, vec!["not every phase was run".to_owned()]].concat());
+    }
+    result.main.validity = whole;
+}
+
+/// Random text for the report's content policy.
+fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// How a command ends that ran to its end.
+pub fn exit(result: &RunResult) -> Exit {
+    let lost: u64 = result.phases.iter().map(|phase| phase.figures.pairs.lost).sum();
+    match () {
+        () if !result.main.validity.valid => Exit::Invalid,
+        () if lost > 0 => Exit::Failed,
+        () => Exit::Good,
+    }
+}

@@ -1,0 +1,306 @@
+//! One phase, really done: the load started, faults struck and healed at their moments, processes observed at the edges of
+//! the measured time, the drain awaited, what arrived collected.
+
+use super::measure::{Done, Evidences, Measured, Observed, measure};
+use crate::interrupt::Interrupt;
+use crate::load::{DRAIN, SendSpec, sent};
+use crate::maildir;
+use crate::observe::process::{Usage, usage};
+use crate::observe::{monotonic, wall_ahead_ns};
+use crate::plan::{Part, Phase};
+use crate::process::{Component, Program, Spec};
+use crate::stage::{Counts, Stage};
+use anyhow::Context;
+use engine::wire::{Span, Tick};
+use loadgen::ledger::Delivery;
+use loadgen::send::Outcome;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Queues may take so long to empty after the load.
+const EMPTY_WAIT: Duration = Duration::from_secs(15);
+/// They are looked at so often.
+const LOOK: Duration = Duration::from_millis(20);
+/// A sender writes down what it did within this.
+const WRITE_WAIT: Duration = Duration::from_secs(15);
+
+/// What a phase needs around it.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// Where results go.
+    pub folder: &'a Path,
+    /// Where what is needed only now goes.
+    pub scratch: &'a Path,
+    /// Ends it early.
+    pub interrupt: &'a Interrupt,
+    /// Its number in the run.
+    pub number: u32,
+    /// For everything that is chosen.
+    pub seed: u64,
+}
+
+/// Does `phase` on `stage` at `rate_per_s` (`None`: flat out).
+///
+/// # Errors
+/// A component fails that no fault killed, or does not come back.
+pub fn perform(
+    stage: &mut Stage,
+    part: &Part,
+    phase: &Phase,
+    rate_per_s: Option<f64>,
+    around: &Around<'_>,
+) -> anyhow::Result<Measured> {
+    let spec = spec_of(stage, part, phase, rate_per_s, around)?;
+    if phase.held_back {
+        stage.hold_back(true)?;
+    }
+    let mut sender = start_sender(stage, &spec, around)?;
+    let started = sender.ready().get("started_ns").and_then(serde_json::Value::as_u64).map(Tick);
+    let started = started.context("the sender does not say when it starts")?;
+    let (faults, edges) = play(stage, phase, started, &mut sender, around)?;
+    await_sender(&mut sender)?;
+    if phase.held_back {
+        stage.hold_back(false)?;
+    }
+    let queued = empty_queues(stage)?;
+    let outcome = sent::read(&spec.record, &spec)?;
+    let ledgers = collect(stage, &outcome)?;
+    let mut observed = observe(stage, part, &edges);
+    observed.queued = queued;
+    Ok(measure(&Evidences {
+        phase,
+        outcome: &outcome,
+        ledgers: &ledgers,
+        faults: &faults,
+        observed: &observed,
+        started: wall_time(started),
+    }))
+}
+
+fn spec_of(
+    stage: &Stage,
+    part: &Part,
+    phase: &Phase,
+    rate_per_s: Option<f64>,
+    around: &Around<'_>,
+) -> anyhow::Result<SendSpec> {
+    let mut spec = SendSpec {
+        target: stage.entry()?,
+        rate_per_s,
+        warm_up_s: phase.warm_up_s,
+        seconds: phase.seconds,
+        connections: phase.connections as usize,
+        in_flight_max: 1,
+        by_data: phase.by_data,
+        size_bytes: 0,
+        corpus: None,
+        mailbox_every: part.topology.mailbox_every,
+        driver: part.engine.driver.clone(),
+        // A number that no other phase and no run before had in its stamps.
+        run: ((monotonic().0 >> 16) as u32).wrapping_add(around.number),
+        seed: around.seed,
+        record: around.scratch.join(format!("sent-{}", around.number)),
+    };
+    spec.set_content(&phase.content);
+    Ok(spec)
+}
+
+fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) -> anyhow::Result<Component> {
+    let file = around.scratch.join(format!("send-{}.json", around.number));
+    std::fs::write(&file, serde_json::to_vec(spec)?).with_context(|| format!("writing {}", file.display()))?;
+    let spec = Spec {
+        name: "load".into(),
+        program: Program::Send,
+        cores: stage.placement().load.clone(),
+        args: vec![file.display().to_string()],
+    };
+    Ok(Component::start(&spec, around.folder)?)
+}
+
+/// What was seen at one moment.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    at: Tick,
+    usage: BTreeMap<String, Usage>,
+    load: Usage,
+    counts: Counts,
+    sinks: Vec<(u64, Vec<u64>)>,
+}
+
+fn look(stage: &Stage, sender: &Component) -> Seen {
+    Seen {
+        at: monotonic(),
+        usage: stage.usage(),
+        load: usage(sender.pid()).unwrap_or_default(),
+        counts: stage.counts(),
+        // A sink that does not answer now is dead by a fault; then nothing is said about it.
+        sinks: stage.sink_cpu_ns().unwrap_or_default(),
+    }
+}
+
+enum Act {
+    Look,
+    Strike(usize),
+    Heal(usize),
+}
+
+/// Waits for each moment of the phase and does what is due then.
+fn play(
+    stage: &mut Stage,
+    phase: &Phase,
+    started: Tick,
+    sender: &mut Component,
+    around: &Around<'_>,
+) -> anyhow::Result<(Vec<Done>, Vec<Seen>)> {
+    let mut acts = vec![(phase.warm_up_s, Act::Look), (phase.length_s(), Act::Look)];
+    for (index, fault) in phase.faults.iter().enumerate() {
+        acts.extend([(fault.strike_s, Act::Strike(index)), (fault.heal_s, Act::Heal(index))]);
+    }
+    acts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut done, mut seen) = (Vec::<Done>::new(), Vec::new());
+    for (at_s, act) in acts {
+        let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
+        let interrupted = around.interrupt.wait_until(at).is_err();
+        stage.check()?;
+        match act {
+            Act::Look => seen.push(look(stage, sender)),
+            Act::Strike(_) if interrupted => {}
+            Act::Strike(index) => {
+                let victim = phase.faults[index].victim.clone();
+                let struck = stage.kill(&victim)?;
+                let route = stage.route(&victim);
+                done.push(Done { victim, struck, healed: None, route });
+            }
+            // Who was struck is healed, interrupted or not: what rests on it is waited for.
+            Act::Heal(index) => {
+                if let Some(fault) = done.get_mut(index) {
+                    fault.healed = Some(stage.revive(&fault.victim)?);
+                }
+            }
+        }
+        if interrupted {
+            sender.signal(Signal::TERM);
+        }
+    }
+    Ok((done, seen))
+}
+
+fn wall_time(at: Tick) -> SystemTime {
+    SystemTime::now() - Duration::from_nanos(monotonic().0.saturating_sub(at.0))
+}
+
+fn instant_of(at: Tick) -> Instant {
+    Instant::now() + Duration::from_nanos(at.0.saturating_sub(monotonic().0))
+}
+
+fn await_sender(sender: &mut Component) -> anyhow::Result<()> {
+    let patience = Duration::from_nanos(DRAIN.0) + WRITE_WAIT;
+    match sender.wait(patience) {
+        Some(status) if status.success() => Ok(()),
+        Some(_) => Err(sender.death().map_or_else(|| anyhow::anyhow!("the sender ended"), anyhow::Error::new)),
+        None => Err(sender
+            .stop(Duration::from_secs(1))
+            .err()
+            .map_or_else(|| anyhow::anyhow!("the sender did not end"), anyhow::Error::new)),
+    }
+}
+
+/// Waits until no hub holds anything; gives what they still hold when the time is over.
+fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
+    let until = Instant::now() + EMPTY_WAIT;
+    loop {
+        stage.check()?;
+        match stage.queued() {
+            Some(0) => return Ok(0),
+            left if Instant::now() >= until => return Ok(left.unwrap_or(0)),
+            _ => std::thread::park_timeout(LOOK),
+        }
+    }
+}
+
+/// What this phase's messages became: one list for each sink, and one for the mailboxes behind them. Copies of earlier
+/// phases' messages are theirs.
+fn collect(stage: &Stage, outcome: &Outcome) -> anyhow::Result<Vec<Vec<Delivery>>> {
+    let mut all = stage.ledgers()?;
+    for ledger in &mut all {
+        ledger.retain(|delivery| delivery.run == outcome.run);
+    }
+    let recipient = |stamp: &loadgen::stamp::Stamp| {
+        (stamp.run == outcome.run).then(|| outcome.recipients.of(stamp.seq).next().map(|to| to.key)).flatten()
+    };
+    let mut stored = Vec::new();
+    for folder in stage.mailboxes() {
+        let found = maildir::deliveries(&folder, wall_ahead_ns(), recipient);
+        stored.extend(found.with_context(|| format!("reading {}", folder.display()))?);
+    }
+    all.push(stored);
+    Ok(all)
+}
+
+fn observe(stage: &mut Stage, part: &Part, edges: &[Seen]) -> Observed {
+    let died = stage.lost();
+    let [from, to] = edges else { return Observed { died, ..Observed::default() } };
+    let mut observed = Observed { died, sink_busy: sink_busy(from, to), ..Observed::default() };
+    let mut cpu: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut rss: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, now) in &to.usage {
+        let Some(kind) = stage.kind(name) else { continue };
+        let before = from.usage.get(name).copied().unwrap_or_default();
+        *cpu.entry(kind).or_default() += now.cpu_us_since(&before);
+        let peak = rss.entry(kind).or_default();
+        *peak = (*peak).max(now.rss_peak_bytes);
+    }
+    cpu.insert("loadgen", to.load.cpu_us_since(&from.load));
+    rss.insert("loadgen", to.load.rss_peak_bytes);
+    let window_us = to.at.since(from.at).as_micros().max(1) as f64;
+    let share = |kinds: &[&str], cores: usize| {
+        let used: u64 = kinds.iter().filter_map(|kind| cpu.get(kind)).sum();
+        (cores > 0).then(|| used as f64 / window_us / cores as f64)
+    };
+    let placement = stage.placement();
+    let engine_threads = part.engine.shards * part.topology.servers.len();
+    observed.engine_busy = share(&["hub", "frontend", "mailbox"], placement.engine.len().min(engine_threads));
+    observed.load_busy = share(&["loadgen", "sink"], placement.load.len());
+    observed.disk_busy = disk_busy(stage, from, to, part, window_us);
+    observed.syscalls = per_kind(stage, from, to, "ringpost_syscalls_total");
+    observed.copied_bytes = per_kind(stage, from, to, "ringpost_copied_bytes_total");
+    observed.allocations = per_kind(stage, from, to, "ringpost_allocations_total");
+    observed.allocations.retain(|(_, count)| *count > 0.0);
+    observed.cpu_us = cpu.into_iter().map(|(kind, us)| (kind.to_owned(), us)).collect();
+    observed.rss_bytes = rss.into_iter().map(|(kind, bytes)| (kind.to_owned(), bytes)).collect();
+    observed
+}
+
+/// How much a counter grew between two looks, by kind; a server that was started anew in between makes its kind unknown.
+fn per_kind(stage: &Stage, from: &Seen, to: &Seen, counter: &str) -> Vec<(String, f64)> {
+    let mut sums: BTreeMap<&str, Option<f64>> = BTreeMap::new();
+    for (name, now) in &to.counts.servers {
+        let Some(kind) = stage.kind(name) else { continue };
+        let grown = || {
+            let (now, before) = (now.get(counter)?, from.counts.servers.get(name)?.get(counter)?);
+            (now >= before).then_some(now - before)
+        };
+        let sum = sums.entry(kind).or_insert(Some(0.0));
+        *sum = sum.zip(grown()).map(|(sum, grown)| sum + grown);
+    }
+    sums.into_iter().filter_map(|(kind, sum)| Some((kind.to_owned(), sum?))).collect()
+}
+
+fn disk_busy(stage: &Stage, from: &Seen, to: &Seen, part: &Part, window_us: f64) -> Option<f64> {
+    let hubs = part.topology.servers.iter().filter(|server| server.role == crate::plan::Role::Hub).count();
+    let busy_us = per_kind(stage, from, to, "ringpost_commit_us_total").into_iter().find(|(kind, _)| kind == "hub")?.1;
+    Some(busy_us / window_us / (hubs * part.engine.shards).max(1) as f64)
+}
+
+fn sink_busy(from: &Seen, to: &Seen) -> Option<f64> {
+    if from.sinks.len() != to.sinks.len() {
+        return None;
+    }
+    let shares = from.sinks.iter().zip(&to.sinks).flat_map(|((at, cpu), (later, more))| {
+        let over = later.saturating_sub(*at).max(1) as f64;
+        cpu.iter().zip(more).map(move |(a, b)| b.saturating_sub(*a) as f64 / over)
+    });
+    shares.reduce(f64::max)
+}

@@ -24,7 +24,8 @@ pub enum Outcome {
     Failed = 2,
     /// The record was written again elsewhere.
     Moved = 3,
-    /// Its batch was refused to the sender: never deliver it.
+    /// Its batch failed and may stand on disk all the same: it never counted, and what hung on it did not happen. Written
+    /// by the log alone.
     Cancelled = 4,
     /// An operator, or its expiry, took it out.
     Removed = 5,

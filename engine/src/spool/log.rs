@@ -390,12 +390,12 @@ impl Log {
         Ok(ticket)
     }
 
-    /// Says that a record must never be delivered although it may stand on disk.
+    /// Takes a durable record back: it will not be delivered.
     ///
     /// # Errors
     /// Flow control.
     pub fn cancel(&mut self, id: RecordId) -> Result<Ticket, Full> {
-        self.settle(id, ALL_RECIPIENTS, Outcome::Cancelled)
+        self.settle(id, ALL_RECIPIENTS, Outcome::Removed)
     }
 
     pub(super) fn put_settle(&mut self, settle: Settle) -> Result<Ticket, Full> {

@@ -37,6 +37,10 @@ impl Log {
             self.reclaim_due = true;
             return;
         }
+        if segment.cancels.iter().any(|other| self.segments.contains_key(other)) {
+            self.reclaim_due = true;
+            return;
+        }
         let refs: Vec<_> = segment.refs.iter().copied().filter(|other| self.segments.contains_key(other)).collect();
         if refs.is_empty() {
             self.free(number);
@@ -94,6 +98,13 @@ impl Log {
             segment.marking = false;
         }
         self.reclaim_due = true;
+    }
+
+    /// The footer of this segment says what became of records that were cancelled in it.
+    pub(super) fn forget_cancels(&mut self, number: SegmentNumber) {
+        for segment in self.segments.values_mut() {
+            self.reclaim_due |= segment.cancels.remove(&number);
+        }
     }
 
     /// A file that must not be used again and holds nothing that is needed: the shell moves it out of the spool, syncs the

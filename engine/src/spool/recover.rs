@@ -10,7 +10,7 @@
 
 use super::BLOCK;
 use super::Durability;
-use super::batch::{Item, Items};
+use super::batch::{Item, Items, Outcome};
 use super::footer::{self, Trailer};
 use super::ids::{FileId, RecordId, Seed, SegmentNumber};
 use super::log::Log;
@@ -18,7 +18,7 @@ use super::record::{RecordError, RecordHead, RecordRef};
 use super::scan::{Damage, Read, Scanned, ScannedSegment};
 use super::segment::{Segment, State};
 use super::write::Chore;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Gathers what was read of each file.
 #[derive(Debug, Default)]
@@ -99,6 +99,7 @@ impl Recovery {
     /// All files are read: applies every settle and mark, and deals the segments out to `shards` logs. Segments that
     /// speak of each other stay together.
     pub fn finish(mut self, shards: usize) -> Recovered {
+        self.apply_dependent();
         self.apply_foreign();
         self.apply_pins();
         let unclean = self
@@ -120,6 +121,35 @@ impl Recovery {
             }
         }
         Recovered { adoptions, next_number, blank: self.blank, damage: self.damage, unclean }
+    }
+
+    /// Outcomes count that hang on records which no later batch cancelled.
+    fn apply_dependent(&mut self) {
+        let mut cancelled = BTreeSet::new();
+        for scanned in self.segments.values().filter(|scanned| !scanned.segment.cancels.is_empty()) {
+            for item in Items::new(&scanned.segment.foreign).flatten() {
+                match item {
+                    Item::Settle { settle, .. } if settle.outcome == Outcome::Cancelled => {
+                        cancelled.insert(settle.id);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (&number, scanned) in &mut self.segments {
+            for dependent in std::mem::take(&mut scanned.dependent) {
+                if !cancelled.contains(&dependent.needs) {
+                    scanned.segment.read_settle(number, &dependent.settle);
+                }
+            }
+        }
+        // Cancelled records of a segment with a footer never were in it.
+        let closed: Vec<_> = self.segments.iter().filter(|(_, s)| s.trailer.is_some()).map(|(&n, _)| n).collect();
+        for scanned in self.segments.values_mut() {
+            closed.iter().for_each(|number| {
+                scanned.segment.cancels.remove(number);
+            });
+        }
     }
 
     fn apply_foreign(&mut self) {

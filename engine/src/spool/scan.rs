@@ -100,6 +100,8 @@ pub struct ScannedSegment {
     pub(super) trailer: Option<Trailer>,
     /// The greatest number that any of its heads names.
     pub(super) number_max: u64,
+    /// Outcomes that count unless the record that they hang on was cancelled.
+    pub(super) dependent: Vec<Dependent>,
     /// What is damaged in it.
     pub damage: Vec<Damage>,
 }
@@ -143,8 +145,19 @@ struct Found {
     synced_upto: u64,
     /// Where the batches end, if a trailer says so.
     batches_end: Option<u64>,
-    /// Settles whose record was not whole, and where their batch ends: they count if that was synced once.
-    in_doubt: Vec<(Settle, u64)>,
+    dependent: Vec<Dependent>,
+}
+
+/// An outcome that hangs on a record of its batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dependent {
+    pub(super) settle: Settle,
+    /// The record; when it was cancelled, the outcome does not count.
+    pub(super) needs: RecordId,
+    /// The record is whole.
+    whole: bool,
+    /// Where the batch ends: what was synced once did happen, whatever became of the record since.
+    end: u64,
 }
 
 /// Where the front-to-back reading is.
@@ -281,7 +294,7 @@ impl Scan {
         let mut segment = Segment::new(self.file, head.secret, head.segment_bytes.min(self.file_bytes));
         segment.first_life = head.first_life;
         segment.state = State::Closing;
-        let (damage, in_doubt) = (Vec::new(), Vec::new());
+        let (damage, dependent) = (Vec::new(), Vec::new());
         Phase::Trailer(Box::new(Found {
             number: head.number,
             head,
@@ -290,7 +303,7 @@ impl Scan {
             damage,
             synced_upto: 0,
             batches_end: None,
-            in_doubt,
+            dependent,
         }))
     }
 }
@@ -339,6 +352,7 @@ impl Found {
         segment.first_life = self.head.first_life;
         segment.state = State::Closing;
         self.segment = segment;
+        self.dependent.clear();
     }
 
     /// Lists a damaged place; what it means is decided at the end.
@@ -385,25 +399,20 @@ impl Found {
             match item {
                 Ok(Item::Record { place, packed_bytes }) => self.read_record(head, batch, place, packed_bytes),
                 Ok(Item::Extent { block, bytes, crc }) => self.read_extent(head, batch, block, bytes, crc),
-                Ok(Item::Settle { settle, needs }) => {
+                Ok(Item::Settle { settle, needs: None }) => settles.push(settle),
+                Ok(Item::Settle { settle, needs: Some(place) }) => {
                     // The record stands in front of what hangs on it.
-                    settles.push((settle, needs.is_none_or(|place| self.segment.live.left(place) > 0)));
+                    let whole = self.segment.live.left(place) > 0;
+                    let needs = RecordId::at_place(self.number, place);
+                    self.dependent.push(Dependent { settle, needs, whole, end });
                 }
                 Ok(Item::Live { number, live }) if number != self.number => self.segment.note_live(number, &live),
                 Ok(Item::Live { .. }) => {}
                 Err(_) => self.damaged(head.at..end, None),
             }
         }
-        for (settle, whole) in settles {
-            if whole { self.read_settle(&settle) } else { self.in_doubt.push((settle, end)) }
-        }
-    }
-
-    fn read_settle(&mut self, settle: &Settle) {
-        if settle.id.number() == self.number {
-            self.segment.settle(settle.id.place(), settle.recipient);
-        } else {
-            self.segment.note_settle(settle);
+        for settle in settles {
+            self.segment.read_settle(self.number, &settle);
         }
     }
 
@@ -444,14 +453,10 @@ impl Found {
             let below = damage.offset.saturating_add(damage.bytes) <= synced_upto;
             damage.cause = if below { Cause::Rot } else { Cause::Torn };
         }
-        for (settle, end) in std::mem::take(&mut self.in_doubt) {
-            if end <= synced_upto {
-                self.read_settle(&settle);
-            }
-        }
+        self.dependent.retain(|dependent| dependent.whole || dependent.end <= synced_upto);
         self.segment.kept = !self.damage.is_empty();
-        let Self { number, head, segment, number_max, damage, .. } = self;
-        Scanned::Segment(Box::new(ScannedSegment { number, head, segment, trailer, number_max, damage }))
+        let Self { number, head, segment, number_max, dependent, damage, .. } = self;
+        Scanned::Segment(Box::new(ScannedSegment { number, head, segment, trailer, number_max, dependent, damage }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! One segment as the log keeps it in memory.
 
-use super::batch::{self, Settle};
+use super::batch::{self, Outcome, Settle};
 use super::ids::{FileId, Secret, Seed, SegmentNumber};
 use super::live::LiveSet;
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
@@ -50,6 +50,9 @@ pub(super) struct Segment {
     pub(super) extent_pins: u32,
     /// Other segments of whose records settles or marks stand here and nowhere else.
     pub(super) refs: BTreeSet<SegmentNumber>,
+    /// Poisoned segments of which records are cancelled here. A mark cannot say that, because what hangs on a cancelled
+    /// record did not happen either: this segment stays until those are gone or have a footer.
+    pub(super) cancels: BTreeSet<SegmentNumber>,
     last_ref: Option<SegmentNumber>,
     /// Those settles and marks, as items.
     pub(super) foreign: Vec<u8>,
@@ -79,6 +82,7 @@ impl Segment {
             pins: BTreeMap::new(),
             extent_pins: 0,
             refs: BTreeSet::new(),
+            cancels: BTreeSet::new(),
             last_ref: None,
             foreign: Vec::new(),
             properties: Vec::new(),
@@ -131,9 +135,21 @@ impl Segment {
     pub(super) fn note_settle(&mut self, settle: &Settle) {
         batch::put_settle(&mut self.foreign, settle, None);
         let number = settle.id.number();
+        if settle.outcome == Outcome::Cancelled {
+            self.cancels.insert(number);
+        }
         if self.last_ref != Some(number) {
             self.last_ref = Some(number);
             self.refs.insert(number);
+        }
+    }
+
+    /// A settle that stands here, in segment `number`, was read back.
+    pub(super) fn read_settle(&mut self, number: SegmentNumber, settle: &Settle) {
+        if settle.id.number() == number {
+            self.settle(settle.id.place(), settle.recipient);
+        } else {
+            self.note_settle(settle);
         }
     }
 

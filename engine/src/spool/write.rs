@@ -83,7 +83,8 @@ pub struct Failure {
     /// What was being written may or may not stand on disk. Messages of this ticket get 451 only when `cancelled_by` is
     /// durable; if that fails, or is `None`, their connections close without a reply.
     pub in_doubt: Option<Ticket>,
-    /// The batch that cancels them.
+    /// The batch that cancels them, and that carries the outcomes that stood in failed batches. An outcome that hung on a
+    /// record of a failed batch is not carried: it never happened.
     pub cancelled_by: Option<Ticket>,
     /// Batches that were never given to the disk: 451 at once.
     pub unwritten: Option<RangeInclusive<u64>>,
@@ -297,6 +298,7 @@ impl Log {
                     segment.foreign = Vec::new();
                     segment.live.shrink();
                 }
+                self.forget_cancels(number);
                 self.reclaim(number);
             }
         }
@@ -360,6 +362,8 @@ impl Log {
             }
             What::Chore(Chore::Footer(number)) => {
                 failure.unwritten = self.poison(number);
+                failure.cancelled_by = self.flush_owed();
+                self.reclaim(number);
             }
             What::Chore(Chore::Head(number) | Chore::HeadCopy(number)) => self.bad_file(number),
         }

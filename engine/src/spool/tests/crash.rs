@@ -43,10 +43,20 @@ impl Day {
         Self { world, ledger: Ledger::default(), dice, next_content: seed as u32 * 100_000, settling }
     }
 
-    /// One write, noted.
+    /// A write begins or ends, noted: what happens between the two happens while it is in flight.
     fn write(&mut self) -> bool {
+        if self.world.flight.is_none() && !self.world.start_write() {
+            return false;
+        }
+        if self.dice.roll(3) > 0 {
+            self.finish();
+        }
+        true
+    }
+
+    fn finish(&mut self) {
         let (failures, durable) = (self.world.failures.len(), self.world.durable);
-        let wrote = self.world.write_one();
+        self.world.finish_write();
         let ops = self.world.disk.ops.len();
         if self.world.durable > durable {
             self.ledger.durable.insert(self.world.durable, ops);
@@ -54,12 +64,13 @@ impl Day {
         for failure in &self.world.failures[failures..] {
             if let Some(ticket) = failure.in_doubt {
                 self.ledger.failed.insert(ticket, failure.cancelled_by);
+                self.ledger.carried.insert(ticket, failure.cancelled_by);
             }
             for ticket in failure.unwritten.clone().into_iter().flatten() {
                 self.ledger.failed.insert(Ticket(ticket), None);
+                self.ledger.carried.insert(Ticket(ticket), failure.cancelled_by);
             }
         }
-        wrote
     }
 
     fn message(&mut self) {
@@ -125,6 +136,9 @@ impl Day {
         }
         let crc = candidates[self.dice.roll(candidates.len())];
         let (id, recipients) = (self.ledger.entries[&crc].id, self.ledger.entries[&crc].recipients);
+        if recipients == 1 && self.dice.roll(4) == 0 {
+            return self.fail_for_good(crc, id);
+        }
         let whole = self.dice.roll(3) > 0;
         let some = self.dice.roll(usize::from(recipients)) as u16;
         for recipient in (0..recipients).filter(|&recipient| whole || recipient == some) {
@@ -139,6 +153,27 @@ impl Day {
                     Err(_) => assert!(self.write(), "settles always find their way here"),
                 }
             }
+        }
+    }
+
+    /// The recipient fails, and a report is owed: both or nothing.
+    fn fail_for_good(&mut self, crc: u32, id: RecordId) {
+        self.next_content += 1;
+        let body = content(self.next_content, 600);
+        let (facts, envelope) = (facts(&body), envelope(&body, 1));
+        let settle = Settle { id, recipient: 0, outcome: Outcome::Failed };
+        let new = NewRecord {
+            kind: RecordKind::Owed,
+            content: Content::Octets(&[&body]),
+            settles: &[settle],
+            ..record(&envelope, 1, &facts)
+        };
+        if let Ok(appended) = self.world.log.append(&new) {
+            let at = self.world.disk.ops.len();
+            self.ledger.note(&body, 1, &appended, at);
+            let entry = self.ledger.entries.get_mut(&crc).expect("known");
+            entry.settles.insert(0, (appended.ticket, at));
+            entry.owed.insert(0, crc_fast::crc32_iscsi(&body));
         }
     }
 
@@ -244,6 +279,7 @@ impl Day {
                 ticket: Ticket(0),
                 appended_at: 0,
                 settles: settled.map(|recipient| (recipient, (Ticket(0), 0))).collect(),
+                owed: Default::default(),
                 content: live.content,
             };
             ledger.entries.insert(crc_fast::crc32_iscsi(&entry.content), entry);

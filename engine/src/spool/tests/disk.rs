@@ -52,6 +52,7 @@ pub(super) struct World {
     pub(super) files_max: usize,
     /// Fates of the next writes, first to last; then they are good.
     pub(super) fates: Vec<Fate>,
+    pub(super) flight: Option<Order>,
     pub(super) durable: Ticket,
     pub(super) failures: Vec<Failure>,
 }
@@ -80,6 +81,7 @@ impl World {
             secrets: 0,
             files_max: 64,
             fates: Vec::new(),
+            flight: None,
             durable: Ticket(0),
             failures: Vec::new(),
         }
@@ -111,14 +113,30 @@ impl World {
         }
     }
 
-    /// Performs one write; false when there was none.
+    /// Performs one write, the one in flight if there is one; false when there was none.
     pub(super) fn write_one(&mut self) -> bool {
+        if self.flight.is_none() && !self.start_write() {
+            return false;
+        }
+        self.finish_write();
+        true
+    }
+
+    /// Gives a write to the disk; false when there was none.
+    pub(super) fn start_write(&mut self) -> bool {
         self.supply();
-        let Some(mut order) = self.log.seal() else { return false };
+        assert!(self.flight.is_none(), "one write at a time");
+        self.flight = self.log.seal();
+        self.flight.is_some()
+    }
+
+    /// The write in flight ends as its fate wills.
+    pub(super) fn finish_write(&mut self) {
+        let mut order = self.flight.take().expect("a write is in flight");
         loop {
             let bytes: Vec<u8> = order.parts.iter().flat_map(|part| part.iter().copied()).collect();
             assert_eq!(bytes.len() as u64, order.bytes);
-            assert!(order.at % 4096 == 0 && order.parts.iter().all(|part| part.len() % 4096 == 0));
+            assert!(order.at.is_multiple_of(4096) && order.parts.iter().all(|part| part.len().is_multiple_of(4096)));
             let fate = if self.fates.is_empty() { Fate::Good } else { self.fates.remove(0) };
             let (reached, result) = match fate {
                 Fate::Good => (bytes.len(), WriteResult::Octets(bytes.len())),
@@ -137,7 +155,7 @@ impl World {
                 }
                 Written::Failed(failure) => self.failures.push(failure),
             }
-            return true;
+            return;
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) appended_at: usize,
     /// For each recipient settled: the ticket, and writes completed then.
     pub(super) settles: BTreeMap<u16, (Ticket, usize)>,
+    /// For recipients that failed for good: the content of the record that owes the report.
+    pub(super) owed: BTreeMap<u16, u32>,
 }
 
 /// All messages, by the checksum of their content, and when which ticket became durable.
@@ -25,6 +27,8 @@ pub(super) struct Ledger {
     pub(super) durable: BTreeMap<Ticket, usize>,
     /// Tickets that failed: what cancels them, if anything must.
     pub(super) failed: BTreeMap<Ticket, Option<Ticket>>,
+    /// The batches that carry the outcomes of failed ones.
+    pub(super) carried: BTreeMap<Ticket, Option<Ticket>>,
 }
 
 impl Ledger {
@@ -36,6 +40,7 @@ impl Ledger {
             ticket: appended.ticket,
             appended_at: ops,
             settles: BTreeMap::new(),
+            owed: BTreeMap::new(),
         };
         assert!(self.entries.insert(crc_fast::crc32_iscsi(content), entry).is_none(), "contents differ");
     }
@@ -43,6 +48,15 @@ impl Ledger {
     fn durable_by(&self, ticket: Ticket, ops: usize) -> bool {
         !self.failed.contains_key(&ticket)
             && (ticket.0 == 0 || self.durable.range(ticket..).next().is_some_and(|(_, &at)| at <= ops))
+    }
+
+    /// As `durable_by` for an outcome, which goes into a later batch when its own fails.
+    fn settled_by(&self, mut ticket: Ticket, ops: usize) -> bool {
+        while let Some(&carried) = self.carried.get(&ticket) {
+            let Some(next) = carried else { return false };
+            ticket = next;
+        }
+        self.durable_by(ticket, ops)
     }
 
     /// Judges what was found after a crash while write `ops` was under way, all before it being complete.
@@ -70,9 +84,17 @@ impl Ledger {
                 if promised && settle.is_none_or(|&(_, at)| at > ops) {
                     assert!(left.contains(&recipient), "{story}: {} recipient {recipient} is lost", entry.id);
                 }
-                if settle.is_some_and(|&(ticket, at)| at <= ops && self.durable_by(ticket, ops)) {
+                let owed = entry.owed.get(&recipient);
+                let durable = |ticket| match owed {
+                    Some(_) => self.durable_by(ticket, ops),
+                    None => self.settled_by(ticket, ops),
+                };
+                if settle.is_some_and(|&(ticket, at)| at <= ops && durable(ticket)) {
                     assert!(!left.contains(&recipient), "{story}: {} recipient {recipient} rises again", entry.id);
                 }
+                let Some(report) = owed.filter(|_| promised && !left.contains(&recipient)) else { continue };
+                let settled = self.entries[report].settles.get(&0).is_some_and(|&(_, at)| at <= ops);
+                assert!(settled || seen.contains_key(report), "{story}: the report for {} is lost", entry.id);
             }
         }
     }

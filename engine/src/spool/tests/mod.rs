@@ -1,5 +1,6 @@
 //! The log on an in-memory disk.
 
+mod bounds;
 mod crash;
 mod damage;
 mod disk;

@@ -1,3 +1,4 @@
 //! What each service decides: machines composed, no I/O.
 
+pub mod frontend;
 pub mod hub;

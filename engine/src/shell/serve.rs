@@ -53,6 +53,12 @@ pub trait Service<D: Driver>: 'static {
         bytes: u64,
     ) -> Result<(), Refusal>;
 
+    /// Whether the taker of a large body cannot take more now. It notes `bits::AGAIN` when it can.
+    fn is_backed_up(&self, spill: &Self::Spill) -> bool {
+        let _ = spill;
+        false
+    }
+
     /// The body under way will not be completed.
     fn abandon(&self, spill: Self::Spill);
 
@@ -152,6 +158,9 @@ struct Talk<D: Driver, S: Service<D>> {
 impl<D: Driver, S: Service<D>> Talk<D, S> {
     /// Waits for one thing to happen and deals with it. `Close`: flush and close; anything else: go on.
     async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
+        if self.spilled > 0 && self.service.is_backed_up(&self.spill) {
+            return self.hold(driver, conn).await;
+        }
         self.aim(conn);
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
@@ -168,6 +177,16 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::End if self.session.in_flight() == 0 => Event::Close,
             Next::End => self.drain_answers(driver, conn).await,
             Next::Deadline => self.session.on_timeout(driver.now(), &mut self.out),
+        }
+    }
+
+    /// Reads nothing until the taker of the body can take more, or the connection ends.
+    async fn hold(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
+        match conn.next(Tick::NEVER, |_| (0, ())).await {
+            Next::Broken(_) => Event::Close,
+            Next::Note(noted) => self.noted(noted, driver.now()),
+            Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
+            Next::Bytes(()) | Next::Room | Next::End | Next::Deadline => Event::More,
         }
     }
 

@@ -114,7 +114,8 @@ impl<D: Driver> Service<D> for Hub<D> {
         let received = self.driver.wall();
         let id = self.next_id();
         let mut trace = self.trace.buffer();
-        self.trace.write(arrived.session, self.settings.receive.received, (id, received), &mut trace);
+        let form = (self.settings.receive.received, None);
+        self.trace.write(arrived.session, form, (id, received), &mut trace);
         hook!("K3");
         let mut fresh = Fresh {
             id,

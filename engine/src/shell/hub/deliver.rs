@@ -8,10 +8,11 @@ use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
 use crate::settings::Settings;
 use crate::shell::body::{push_chunk, push_data};
+use crate::shell::outbound::Outbound;
 use crate::smtp::Dialect;
 use crate::smtp::client::{
-    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Outbox, Stage,
-    Transaction, Unfinished,
+    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Stage, Transaction,
+    Unfinished,
 };
 use crate::spool::{self, ALL_RECIPIENTS};
 use crate::track::counters::Counter;
@@ -63,7 +64,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
         session: ClientSession::new(hub.client.options(lmtp), hub.driver.now()),
         ready: false,
         flights: Slab::new(),
-        out: Outgoing::default(),
+        out: Outbound::default(),
         taken: Vec::new(),
     };
     let cause = line.talk(&mut conn).await;
@@ -90,24 +91,6 @@ struct Flight {
     split: bool,
 }
 
-/// What the session wants sent, in order.
-#[derive(Default)]
-struct Outgoing {
-    text: Vec<u8>,
-    /// Text up to here, then this body.
-    bodies: Vec<(usize, u32, BodyForm)>,
-}
-
-impl Outbox for Outgoing {
-    fn text(&mut self, bytes: &[u8]) {
-        self.text.extend_from_slice(bytes);
-    }
-
-    fn body(&mut self, token: u32, form: BodyForm) {
-        self.bodies.push((self.text.len(), token, form));
-    }
-}
-
 /// What a connection does next.
 enum Flow {
     Go,
@@ -121,7 +104,7 @@ struct Line<D: Driver> {
     session: ClientSession,
     ready: bool,
     flights: Slab<Flight>,
-    out: Outgoing,
+    out: Outbound,
     taken: Vec<Taken>,
 }
 
@@ -228,12 +211,10 @@ impl<D: Driver> Line<D> {
 
     /// Hands what the session wrote to the connection.
     fn flush(&mut self, conn: &mut D::Conn) {
-        let mut from = 0;
         let messages = self.hub.messages.borrow();
-        for (to, token, form) in self.out.bodies.drain(..) {
-            conn.put(&self.out.text[from..to]);
-            from = to;
-            let Some(flight) = self.flights.get(token as usize) else { continue };
+        let flights = &self.flights;
+        self.out.flush(conn, |conn, token, form| {
+            let Some(flight) = flights.get(token as usize) else { return };
             let message: &Message = messages.get(flight.message);
             conn.push(message.trace.clone());
             match form {
@@ -241,9 +222,7 @@ impl<D: Driver> Line<D> {
                 BodyForm::Data => push_data(conn, &message.content, &message.facts),
             }
             hook!("K12");
-        }
-        conn.put(&self.out.text[from..]);
-        self.out.text.clear();
+        });
     }
 
     fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {

@@ -14,10 +14,10 @@ mod recover;
 mod report;
 mod segments;
 mod settle;
-mod trace;
 
 use super::inlet::{Handle, Inlet};
 use super::signal::{Alarm, Signal};
+use super::trace::Tracer;
 use crate::io::driver::Driver;
 use crate::queue::{self, Queues};
 use crate::roles::hub::HubPolicy;
@@ -115,7 +115,7 @@ pub struct Hub<D: Driver> {
     last_settle: Cell<Ticket>,
     settled: Signal,
 
-    trace: trace::Tracer,
+    trace: Tracer,
     next_id: Cell<u64>,
     /// No new deliveries begin.
     draining: Cell<bool>,
@@ -169,7 +169,7 @@ impl<D: Driver> Hub<D> {
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),
             settled: Signal::default(),
-            trace: trace::Tracer::new(&settings),
+            trace: Tracer::new(&settings),
             // Microseconds since 1970, in steps of the shards: a restart begins beyond every id given before.
             next_id: Cell::new(
                 u64::try_from(driver.wall().0).unwrap_or(0) / u64::from(shards) * u64::from(shards) + u64::from(shard),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 const ZONE_US: i64 = 60_000_000;
 
 /// Writes trace headers, and keeps what makes that cheap.
-pub(super) struct Tracer {
+pub struct Tracer {
     settings: Arc<Settings>,
     date: RefCell<DateText>,
     /// Seconds east of UTC, and until when that is believed.
@@ -20,6 +20,7 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
+    /// For a server with these settings.
     pub fn new(settings: &Arc<Settings>) -> Self {
         Self {
             settings: settings.clone(),
@@ -36,19 +37,27 @@ impl Tracer {
         buffer
     }
 
+    /// Takes a buffer back for its memory.
     pub fn keep(&self, buffer: Vec<u8>) {
         self.scratch.set(buffer);
     }
 
     /// Appends the header of a message that `session` received at `at` and that we call `id`.
-    pub fn write(&self, session: &ServerSession, form: ReceivedForm, (id, at): (u64, Wall), out: &mut Vec<u8>) {
+    /// In the form of Exchange the peer is named, in that of the RFC the client that a front end speaks for.
+    pub fn write(
+        &self,
+        session: &ServerSession,
+        (form, via): (ReceivedForm, Option<&str>),
+        (id, at): (u64, Wall),
+        out: &mut Vec<u8>,
+    ) {
         let facts = session.facts();
         let envelope = session.envelope();
-        let identity = facts.identity();
+        let identity = facts.identity().filter(|_| form == ReceivedForm::Rfc);
         let mut date = self.date.borrow_mut();
         let recipient = (envelope.recipient_count() == 1).then(|| envelope.recipient(0)).flatten();
         let form = match form {
-            ReceivedForm::Exchange => TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via: None },
+            ReceivedForm::Exchange => TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via },
             ReceivedForm::Rfc => TraceForm::Rfc {
                 protocol: identity.map_or(facts.protocol(), |client| client.protocol).name(),
                 id,

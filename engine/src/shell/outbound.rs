@@ -1,0 +1,36 @@
+//! What a client session wants sent, in order, until it is handed to the connection.
+
+use crate::io::driver::Conn;
+use crate::smtp::client::{BodyForm, Outbox};
+
+/// Commands, and the places between them where bodies go. Keeps its memory.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    text: Vec<u8>,
+    /// Text up to here, then this body.
+    bodies: Vec<(usize, u32, BodyForm)>,
+}
+
+impl Outbox for Outbound {
+    fn text(&mut self, bytes: &[u8]) {
+        self.text.extend_from_slice(bytes);
+    }
+
+    fn body(&mut self, token: u32, form: BodyForm) {
+        self.bodies.push((self.text.len(), token, form));
+    }
+}
+
+impl Outbound {
+    /// Queues everything on `conn`; `body` queues the body of a token.
+    pub fn flush<C: Conn>(&mut self, conn: &mut C, mut body: impl FnMut(&mut C, u32, BodyForm)) {
+        let mut from = 0;
+        for (to, token, form) in self.bodies.drain(..) {
+            conn.put(&self.text[from..to]);
+            from = to;
+            body(conn, token, form);
+        }
+        conn.put(&self.text[from..]);
+        self.text.clear();
+    }
+}

@@ -84,6 +84,9 @@ pub trait Conn: 'static {
     /// Octets queued and not yet taken by the kernel.
     fn unsent(&self) -> usize;
 
+    /// From now on `bytes` takes the place of [`SEND_ROOM_BYTES`] on this connection; at least 1.
+    fn set_send_room(&mut self, bytes: usize);
+
     /// Sends FIN behind what is queued; receiving goes on.
     fn finish(&mut self);
 

@@ -1,5 +1,6 @@
 //! One shard's life: listeners and their services, orders of the control plane, draining, the end.
 
+use super::frontend::FrontEnd;
 use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::options::server_options;
@@ -140,6 +141,7 @@ struct Shard<D: Driver> {
     tally: Rc<Tally>,
     pool: Pool,
     hub: Option<Rc<Hub<D>>>,
+    front: Option<Rc<FrontEnd<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
     sources: RefCell<BTreeMap<IpAddr, u32>>,
     draining: Cell<bool>,
@@ -159,7 +161,11 @@ impl<D: Driver> Shard<D> {
         } else {
             None
         };
+        let front = settings
+            .plays(Role::Frontend)
+            .then(|| FrontEnd::new(driver.clone(), &settings, pool.clone(), tally.clone(), &shared.routes.load()));
         let this = Rc::new(Self {
+            front,
             driver,
             settings: settings.clone(),
             tally,
@@ -199,9 +205,10 @@ impl<D: Driver> Shard<D> {
         })?;
         port.store(u32::from(bound.port()) + 1, Ordering::Release);
         let options = Arc::new(server_options(&self.settings, listener));
-        match (listener.role, &self.hub) {
-            (Role::Hub, Some(hub)) => self.serve_with(socket, listener, options, hub.clone()),
-            (role, _) => {
+        match (listener.role, &self.hub, &self.front) {
+            (Role::Hub, Some(hub), _) => self.serve_with(socket, listener, options, hub.clone()),
+            (Role::Frontend, _, Some(front)) => self.serve_with(socket, listener, options, Rc::new(front.clone())),
+            (role, ..) => {
                 return Err(Failure { usage: true, text: format!("the role {} is not built in yet", role.name()) });
             }
         }
@@ -291,8 +298,12 @@ impl<D: Driver> Shard<D> {
                         tell(desk, Notice::Report(number, Box::new(report)));
                     }
                     Order::Routes => {
+                        let routes = shared.routes.load_full();
+                        if let Some(front) = &self.front {
+                            front.install_routes(&routes);
+                        }
                         if let Some(hub) = &self.hub {
-                            hub.install_routes(shared.routes.load_full());
+                            hub.install_routes(routes);
                         }
                     }
                     Order::Drain(within) => return self.drain(within).await,

@@ -310,6 +310,10 @@ impl<W: Wire> Conn for Line<W> {
         self.link.outbox.borrow().unsent()
     }
 
+    fn set_send_room(&mut self, bytes: usize) {
+        self.link.outbox.borrow_mut().set_room(bytes);
+    }
+
     fn finish(&mut self) {
         self.link.finishing.set(true);
         self.link.flush_at_end_of_turn();

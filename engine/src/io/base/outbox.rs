@@ -24,6 +24,8 @@ pub(crate) struct Outbox {
     unsent: usize,
     /// `unsent` reached the limit since room was last reported.
     was_above: bool,
+    /// The limit, if it is not the usual one.
+    room: usize,
 }
 
 /// What the buffers of an empty outbox may keep allocated, in octets and in parts.
@@ -33,6 +35,15 @@ const KEPT_PARTS: usize = 8;
 impl Outbox {
     pub(crate) fn unsent(&self) -> usize {
         self.unsent
+    }
+
+    /// So many octets may wait; 0 is [`SEND_ROOM_BYTES`].
+    pub(crate) fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    fn room(&self) -> usize {
+        if self.room == 0 { SEND_ROOM_BYTES } else { self.room }
     }
 
     /// Queues a copy of `bytes`.
@@ -60,12 +71,12 @@ impl Outbox {
 
     fn grow(&mut self, bytes: usize) {
         self.unsent += bytes;
-        self.was_above |= self.unsent >= SEND_ROOM_BYTES;
+        self.was_above |= self.unsent >= self.room();
     }
 
     /// Whether so much waits that the peer is not read from.
     pub(crate) fn is_above(&self) -> bool {
-        self.unsent >= SEND_ROOM_BYTES
+        self.unsent >= self.room()
     }
 
     /// Once after the octets waiting fell below the limit.

@@ -131,6 +131,10 @@ impl<D: Driver> Conn for FaultyConn<D> {
         self.inner().unsent()
     }
 
+    fn set_send_room(&mut self, bytes: usize) {
+        self.inner_mut().set_send_room(bytes);
+    }
+
     fn finish(&mut self) {
         if self.sends() {
             self.inner_mut().finish();

@@ -85,6 +85,7 @@ pub(super) struct Connection {
     is_sending: bool,
     choked: bool,
     room: bool,
+    send_room: u32,
     fin_wanted: bool,
     fin_sent: bool,
     dirty: bool,
@@ -121,6 +122,7 @@ impl Connection {
             is_sending: false,
             choked: false,
             room: false,
+            send_room: SEND_ROOM_BYTES as u32,
             fin_wanted: false,
             fin_sent: false,
             dirty: false,
@@ -272,7 +274,7 @@ impl UringConn {
         if let Some((fill, octets)) = conn.filled.take() {
             return Poll::Ready(Next::Filled(fill, octets));
         }
-        conn.choked = conn.unsent() > SEND_ROOM_BYTES;
+        conn.choked = conn.unsent() > conn.send_room as usize;
         if conn.fresh && conn.aim.is_none() && !conn.choked {
             let shown = Shown::take(reactor, conn);
             drop(conns);
@@ -499,7 +501,7 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
         ring.send_rest(user(Kind::Send, key), socket.as_fd(), sending);
     }
     drop(ring);
-    if conn.choked && conn.unsent() <= SEND_ROOM_BYTES {
+    if conn.choked && conn.unsent() <= conn.send_room as usize {
         conn.choked = false;
         conn.room = true;
         conn.wake();
@@ -700,6 +702,11 @@ impl Conn for UringConn {
 
     fn unsent(&self) -> usize {
         self.reactor.conns.borrow()[self.key].unsent()
+    }
+
+    fn set_send_room(&mut self, bytes: usize) {
+        let room = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
+        self.reactor.conns.borrow_mut()[self.key].send_room = room;
     }
 
     fn finish(&mut self) {

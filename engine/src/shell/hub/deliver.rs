@@ -6,7 +6,7 @@ use super::messages::Message;
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
-use crate::settings::Settings;
+use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
 use crate::shell::outbound::Outbound;
 use crate::smtp::Dialect;
@@ -412,6 +412,8 @@ impl Clients {
         let smtp = ClientOptions {
             in_flight_max: delivery.in_flight_max as usize,
             chunking: delivery.chunking,
+            // A relay passes on what it was given (M-054); the strict profile refuses instead.
+            long_lines: settings.profile != Profile::Rfc,
             timers,
             ..ClientOptions::new(&settings.server.fqdn)
         };

@@ -1,0 +1,281 @@
+//! The front end: takes a client's session, answers its envelope from snapshots, and hands content to a hub. It keeps
+//! nothing: the client's 250 is the hub's.
+//!
+//! A message of at most 64 KiB is held until it is complete and travels in a batch with those of other clients, over a
+//! connection that all share; it may change hubs as long as its last octet was not handed on. A larger one gets a hub
+//! connection of its own and is passed on chunk by chunk as it arrives, so that at most 64 KiB of it are held here.
+
+mod trunk;
+
+use super::inlet::{Answer, Inlet};
+use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
+use super::trace::Tracer;
+use crate::io::driver::Driver;
+use crate::roles::frontend::{FrontEndPolicy, Hubs, NO_HUB};
+use crate::route::Snapshot;
+use crate::settings::{ReceivedForm, Settings};
+use crate::shell::body::{Slices, trim};
+use crate::smtp::client::{ClientOptions, ClientTimers};
+use crate::smtp::server::{ClientIdentity, Policy, ServerSession, SessionFacts};
+use crate::sys::slice::{Fill, Pool, Slice};
+use crate::track::counters::{Counter, Tally};
+use crate::wire::{ContentFacts, Refusal, Reply, Span};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use trunk::{Job, JobContent, Stream, Trunk};
+
+/// More than so many octets of a message are never held.
+const HELD_BYTES: usize = 64 << 10;
+/// Small messages of many clients are packed into chunks of this size.
+const PACK_BYTES: usize = 256 << 10;
+/// A message that found no living hub is refused after so many tries.
+const TRIES_MAX: u32 = 4;
+/// How often the list of usable hubs is looked at for new clients' sake.
+const LOOK_EVERY: Span = Span::millis(20);
+
+/// One shard's front end.
+pub struct FrontEnd<D: Driver> {
+    driver: D,
+    pool: Pool,
+    tally: Rc<Tally>,
+    policy: FrontEndPolicy,
+    hubs: RefCell<Hubs>,
+    trunks: RefCell<Vec<Rc<Trunk<D>>>>,
+    client: Arc<ClientOptions>,
+    /// Whether we put a trace header of our own (the form of Exchange; M-078 otherwise).
+    traces: bool,
+    trace: Tracer,
+    packing: RefCell<Option<Fill>>,
+    next_id: Cell<u64>,
+}
+
+impl<D: Driver> FrontEnd<D> {
+    /// A front end before the hubs of `snapshot`.
+    pub fn new(driver: D, settings: &Arc<Settings>, pool: Pool, tally: Rc<Tally>, snapshot: &Snapshot) -> Rc<Self> {
+        let delivery = &settings.delivery;
+        let client = ClientOptions {
+            in_flight_max: delivery.in_flight_max as usize,
+            long_lines: true,
+            just_send_eight_bit: true,
+            timers: ClientTimers {
+                greeting: delivery.greeting_wait,
+                hello: delivery.command_wait,
+                end: delivery.dot_wait,
+                ..ClientTimers::default()
+            },
+            ..ClientOptions::new(&settings.server.fqdn)
+        };
+        let this = Rc::new(Self {
+            policy: FrontEndPolicy::new(settings.clone(), pool.budget().clone()),
+            hubs: RefCell::default(),
+            trunks: RefCell::default(),
+            client: Arc::new(client),
+            traces: settings.receive.received == ReceivedForm::Exchange,
+            trace: Tracer::new(settings),
+            packing: RefCell::default(),
+            next_id: Cell::new(u64::try_from(driver.wall().0).unwrap_or(0)),
+            driver,
+            pool,
+            tally,
+        });
+        this.install_routes(snapshot);
+        this.driver.spawn(watch(this.clone()));
+        this
+    }
+
+    /// Takes over a new list of hubs.
+    pub fn install_routes(&self, snapshot: &Snapshot) {
+        self.hubs.borrow_mut().install(snapshot.hubs.hosts.iter().map(|host| host.address));
+    }
+
+    /// Whether any hub may be tried: what health is.
+    pub fn has_hub(&self) -> bool {
+        self.hubs.borrow().any_usable(self.driver.now())
+    }
+
+    fn identity(facts: &SessionFacts) -> ClientIdentity {
+        facts.identity().cloned().unwrap_or_else(|| ClientIdentity {
+            address: facts.peer().ip(),
+            ehlo_name: facts.ehlo_name().to_vec(),
+            protocol: facts.protocol(),
+        })
+    }
+
+    /// Copies `pieces` into shared packing memory, one behind the other: the one copy in.
+    fn pack(&self, pieces: &[&[u8]]) -> Option<Slice> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut packing = self.packing.borrow_mut();
+        if packing.as_ref().is_none_or(|fill| fill.room() < bytes) {
+            *packing = Some(self.pool.fill(bytes.max(PACK_BYTES))?);
+        }
+        let fill = packing.as_mut().filter(|fill| fill.room() >= bytes)?;
+        for piece in pieces {
+            fill.put(piece);
+        }
+        Some(fill.take())
+    }
+
+    fn trace_of(&self, session: &ServerSession) -> Option<Slice> {
+        if !self.traces {
+            return self.pack(&[]);
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let mut buffer = self.trace.buffer();
+        let form = (ReceivedForm::Exchange, Some("Frontend Transport"));
+        self.trace.write(session, form, (id, self.driver.wall()), &mut buffer);
+        let slice = self.pack(&[&buffer]);
+        self.trace.keep(buffer);
+        slice
+    }
+
+    fn job(&self, session: &ServerSession, inlet: &Rc<Inlet<D>>, content: JobContent<D>) -> Option<Job<D>> {
+        Some(Job {
+            envelope: self.pack(&[session.envelope().bytes()])?,
+            trace: self.trace_of(session)?,
+            facts: *session.content(),
+            identity: Self::identity(session.facts()),
+            inlet: inlet.clone(),
+            content,
+            tries: 0,
+        })
+    }
+
+    /// Gives a job to a hub, or refuses it.
+    fn submit(self: &Rc<Self>, mut job: Job<D>) {
+        job.tries += 1;
+        let now = self.driver.now();
+        let hub = if job.tries > TRIES_MAX { None } else { self.hubs.borrow_mut().choose(now) };
+        let Some(hub) = hub else {
+            return self.refuse(&job, NO_HUB);
+        };
+        let alone = matches!(job.content, JobContent::Stream(_));
+        let trunk = {
+            let trunks = self.trunks.borrow();
+            trunks.iter().filter(|trunk| trunk.takes(hub, alone)).min_by_key(|trunk| trunk.load()).cloned()
+        };
+        let trunk = trunk.unwrap_or_else(|| self.open_trunk(hub));
+        self.hubs.borrow_mut().add_load(hub, 1);
+        trunk.give(job);
+    }
+
+    fn open_trunk(self: &Rc<Self>, hub: std::net::SocketAddr) -> Rc<Trunk<D>> {
+        let trunk = Rc::new(Trunk::new(hub));
+        self.trunks.borrow_mut().push(trunk.clone());
+        self.driver.spawn(trunk::run(self.clone(), trunk.clone()));
+        trunk
+    }
+
+    fn refuse(&self, job: &Job<D>, refusal: Refusal) {
+        self.tally.one(Counter::MessagesDeferred);
+        match &job.content {
+            JobContent::Whole { slot, .. } => job.inlet.answer(*slot, Answer::Refused(refusal)),
+            JobContent::Stream(stream) => stream.refuse(refusal),
+        }
+    }
+
+    /// The hub answered: so does the client's session.
+    fn relay(&self, job: &Job<D>, reply: &Reply) {
+        let answer = match Refusal::of(reply.clone()) {
+            None => {
+                self.tally.one(Counter::MessagesAccepted);
+                Answer::Relayed(reply.clone())
+            }
+            Some(refusal) => {
+                self.tally.one(if refusal.is_permanent() {
+                    Counter::MessagesRefused
+                } else {
+                    Counter::MessagesDeferred
+                });
+                Answer::Refused(refusal)
+            }
+        };
+        match &job.content {
+            JobContent::Whole { slot, .. } => job.inlet.answer(*slot, answer),
+            JobContent::Stream(stream) => stream.answer(answer),
+        }
+    }
+}
+
+/// Keeps the policy's word about hubs up to date.
+async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
+    loop {
+        let has_hub = front.has_hub();
+        front.policy.has_hub.set(has_hub);
+        front.driver.sleep(LOOK_EVERY).await;
+    }
+}
+
+impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
+    type Spill = Option<Rc<Stream<D>>>;
+
+    fn policy(&self) -> &dyn Policy {
+        &self.policy
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn spill_bytes(&self) -> usize {
+        HELD_BYTES
+    }
+
+    fn spill(
+        &self,
+        session: &ServerSession,
+        inlet: &Rc<Inlet<D>>,
+        spill: &mut Self::Spill,
+        chunks: Vec<Slice>,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        let stream = match spill {
+            Some(stream) => stream.clone(),
+            None => {
+                let stream = Rc::new(Stream::new(inlet.clone()));
+                let job = self.job(session, inlet, JobContent::Stream(stream.clone())).ok_or(NO_MEMORY)?;
+                *spill = Some(stream.clone());
+                self.submit(job);
+                stream
+            }
+        };
+        self.tally.add(Counter::ContentIn, bytes);
+        stream.add(trim(&chunks, bytes), bytes)
+    }
+
+    fn is_backed_up(&self, spill: &Self::Spill) -> bool {
+        spill.as_ref().is_some_and(|stream| stream.held_bytes() >= HELD_BYTES as u64)
+    }
+
+    fn abandon(&self, spill: Self::Spill) {
+        if let Some(stream) = spill {
+            stream.abandon();
+        }
+    }
+
+    fn message(&self, arrived: Arrived<'_, D, Self::Spill>) {
+        let facts: &ContentFacts = arrived.session.content();
+        let content: Option<Slices> = match &arrived.content {
+            Incoming::Octets(pieces) => {
+                self.tally.add(Counter::CopiedBytes, facts.bytes);
+                self.pack(pieces).map(|slice| Slices::from_iter([slice]))
+            }
+            Incoming::Chunks(chunks) => Some(trim(chunks, facts.bytes)),
+            Incoming::Spilled(stream) => {
+                if let Some(stream) = stream {
+                    stream.end(arrived.slot);
+                }
+                return;
+            }
+        };
+        self.tally.add(Counter::ContentIn, facts.bytes);
+        let slot = arrived.slot;
+        let job =
+            content.and_then(|content| self.job(arrived.session, arrived.inlet, JobContent::Whole { content, slot }));
+        match job {
+            Some(job) => self.submit(job),
+            None => arrived.inlet.answer(slot, Answer::Refused(NO_MEMORY)),
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! One connection to a hub: shared by small messages of many clients, or alone with a large one.
+
+use super::FrontEnd;
+use crate::io::driver::{Conn, Driver, Next, Notify, SEND_ROOM_BYTES};
+use crate::shell::body::{Slices, push_chunk, push_data};
+use crate::shell::inlet::{Answer, Handle, Inlet, bits};
+use crate::shell::outbound::Outbound;
+use crate::smtp::client::{Body, BodyForm, Class, ClientEvent, ClientSession, Transaction, Unfinished};
+use crate::smtp::server::{ClientIdentity, Slot};
+use crate::sys::slice::Slice;
+use crate::track::counters::Counter;
+use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Span, Tick};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// A message and those of other clients share a connection up to so many under way; then another is opened.
+const SHARED_MAX: usize = 96;
+/// How long a connection to a hub may take.
+const CONNECT_WAIT: Span = Span::seconds(2);
+/// Octets of a streamed body handed to the kernel and not yet taken by it.
+const STREAM_ROOM: usize = 16 << 10;
+
+/// What is said when the hub was lost with the message half-way, or after its last octet (F-103).
+const HUB_LOST: Refusal = Refusal::fixed(451, (4, 3, 0), "The hub was lost; try again later");
+
+/// A message on its way to a hub.
+pub(super) struct Job<D: Driver> {
+    pub envelope: Slice,
+    pub trace: Slice,
+    pub facts: ContentFacts,
+    pub identity: ClientIdentity,
+    pub inlet: Rc<Inlet<D>>,
+    pub content: JobContent<D>,
+    pub tries: u32,
+}
+
+pub(super) enum JobContent<D: Driver> {
+    /// All of it is here.
+    Whole { content: Slices, slot: Slot },
+    /// It comes piece by piece.
+    Stream(Rc<Stream<D>>),
+}
+
+/// A large body between the client's session and the hub's.
+pub struct Stream<D: Driver> {
+    inlet: Rc<Inlet<D>>,
+    pieces: RefCell<VecDeque<(Slices, u64)>>,
+    held: Cell<u64>,
+    /// The client has sent all of it; the verdict goes to this slot.
+    slot: Cell<Option<Slot>>,
+    ended: Cell<bool>,
+    /// The client went away, or its session refused the message.
+    abandoned: Cell<bool>,
+    /// The verdict, if it came before the end.
+    early: RefCell<Option<Answer>>,
+    taker: RefCell<Option<Handle<D>>>,
+}
+
+impl<D: Driver> Stream<D> {
+    pub(super) fn new(inlet: Rc<Inlet<D>>) -> Self {
+        Self {
+            inlet,
+            pieces: RefCell::default(),
+            held: Cell::new(0),
+            slot: Cell::new(None),
+            ended: Cell::new(false),
+            abandoned: Cell::new(false),
+            early: RefCell::default(),
+            taker: RefCell::default(),
+        }
+    }
+
+    /// Octets received and not yet handed to the kernel.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.get()
+    }
+
+    /// A further piece.
+    ///
+    /// # Errors
+    /// The hub's verdict, when it came already.
+    pub(super) fn add(&self, piece: Slices, bytes: u64) -> Result<(), Refusal> {
+        if let Some(early) = self.early.borrow_mut().take() {
+            return Err(if let Answer::Refused(refusal) = early { refusal } else { HUB_LOST });
+        }
+        if bytes > 0 {
+            self.held.set(self.held.get() + bytes);
+            self.pieces.borrow_mut().push_back((piece, bytes));
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// The body is complete.
+    pub(super) fn end(&self, slot: Slot) {
+        self.slot.set(Some(slot));
+        self.ended.set(true);
+        if let Some(early) = self.early.borrow_mut().take() {
+            return self.inlet.answer(slot, early);
+        }
+        self.wake();
+    }
+
+    /// There will be no more, and nobody waits for the verdict.
+    pub(super) fn abandon(&self) {
+        self.abandoned.set(true);
+        self.wake();
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.answer(Answer::Refused(refusal));
+    }
+
+    /// The verdict: passed on at the end of the body.
+    pub(super) fn answer(&self, answer: Answer) {
+        self.pieces.borrow_mut().clear();
+        self.held.set(0);
+        match self.slot.get() {
+            Some(slot) => self.inlet.answer(slot, answer),
+            None => {
+                *self.early.borrow_mut() = Some(answer);
+                self.inlet.note(bits::AGAIN);
+            }
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(taker) = &*self.taker.borrow() {
+            taker.note(1);
+        }
+    }
+
+    /// The next piece, and whether it is the last.
+    fn take(&self) -> Option<(Slices, u64, bool)> {
+        let mut pieces = self.pieces.borrow_mut();
+        match pieces.pop_front() {
+            Some((piece, bytes)) => {
+                self.held.set(self.held.get() - bytes);
+                let last = pieces.is_empty() && self.ended.get();
+                self.inlet.note(bits::AGAIN);
+                Some((piece, bytes, last))
+            }
+            None => self.ended.get().then(|| (Slices::new(), 0, true)),
+        }
+    }
+}
+
+/// A connection to a hub, as the front end sees it.
+pub(super) struct Trunk<D: Driver> {
+    hub: SocketAddr,
+    jobs: RefCell<VecDeque<Job<D>>>,
+    handle: RefCell<Option<Handle<D>>>,
+    under_way: Cell<usize>,
+    /// A streamed message is on it: nothing else may be.
+    alone: Cell<bool>,
+    gone: Cell<bool>,
+}
+
+impl<D: Driver> Trunk<D> {
+    pub(super) fn new(hub: SocketAddr) -> Self {
+        Self {
+            hub,
+            jobs: RefCell::default(),
+            handle: RefCell::default(),
+            under_way: Cell::new(0),
+            alone: Cell::new(false),
+            gone: Cell::new(false),
+        }
+    }
+
+    /// Messages given to it and not answered.
+    pub(super) fn load(&self) -> usize {
+        self.jobs.borrow().len() + self.under_way.get()
+    }
+
+    /// Whether it may take another message for `hub`; one that needs it `alone`.
+    pub(super) fn takes(&self, hub: SocketAddr, alone: bool) -> bool {
+        let most = if alone { 1 } else { SHARED_MAX };
+        self.hub == hub && !self.gone.get() && !self.alone.get() && self.load() < most
+    }
+
+    pub(super) fn give(&self, job: Job<D>) {
+        if let JobContent::Stream(stream) = &job.content {
+            self.alone.set(true);
+            *stream.taker.borrow_mut() = self.handle.borrow().clone();
+        }
+        self.jobs.borrow_mut().push_back(job);
+        if let Some(handle) = &*self.handle.borrow() {
+            handle.note(1);
+        }
+    }
+}
+
+/// A job the hub is working on.
+struct Flight<D: Driver> {
+    job: Job<D>,
+    /// Pieces announced, not yet queued on the connection.
+    announced: VecDeque<Slices>,
+    last_announced: bool,
+    /// A recipient was not accepted: the client was told otherwise.
+    uneven: bool,
+}
+
+/// Makes the connection and uses it to its end.
+pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) {
+    let connected = front.driver.connect(trunk.hub, front.driver.now() + CONNECT_WAIT).await;
+    let mut line = None;
+    if let Ok(mut conn) = connected {
+        front.tally.one(Counter::ConnectionsMade);
+        *trunk.handle.borrow_mut() = Some(conn.handle());
+        let session = ClientSession::new(front.client.clone(), front.driver.now());
+        let mut talk = Line {
+            front: front.clone(),
+            trunk: trunk.clone(),
+            session,
+            ready: false,
+            flights: Slab::new(),
+            out: Outbound::default(),
+        };
+        talk.talk(&mut conn).await;
+        line = Some(talk);
+    } else {
+        front.tally.one(Counter::ConnectFailures);
+    }
+    let idle = line.as_ref().is_some_and(|line| line.ready && line.flights.is_empty());
+    trunk.gone.set(true);
+    front.trunks.borrow_mut().retain(|known| !Rc::ptr_eq(known, &trunk));
+    if !idle {
+        front.hubs.borrow_mut().failed(trunk.hub, front.driver.now());
+    }
+    if let Some(line) = line {
+        line.end();
+    }
+    for job in std::mem::take(&mut *trunk.jobs.borrow_mut()) {
+        front.hubs.borrow_mut().add_load(trunk.hub, -1);
+        front.submit(job);
+    }
+}
+
+struct Line<D: Driver> {
+    front: Rc<FrontEnd<D>>,
+    trunk: Rc<Trunk<D>>,
+    session: ClientSession,
+    ready: bool,
+    flights: Slab<Flight<D>>,
+    out: Outbound,
+}
+
+impl<D: Driver> Line<D> {
+    async fn talk(&mut self, conn: &mut D::Conn) {
+        let driver = self.front.driver.clone();
+        loop {
+            self.offer_jobs(conn);
+            self.flush(conn);
+            while self.announce_piece(conn) {
+                self.flush(conn);
+            }
+            let by = self.session.deadline(conn.unsent() > 0);
+            let next = conn.next(by, |octets| self.on_octets(octets, driver.now())).await;
+            let goes_on = match next {
+                Next::Bytes(goes_on) => goes_on,
+                Next::Room => {
+                    self.session.on_sent(driver.now());
+                    true
+                }
+                Next::Note(_) | Next::Filled(..) => true,
+                Next::Deadline => {
+                    !matches!(self.session.on_timeout(driver.now(), conn.unsent() > 0), ClientEvent::Down(_))
+                }
+                Next::End | Next::Broken(_) => {
+                    self.session.on_lost();
+                    false
+                }
+            };
+            if !goes_on {
+                self.flush(conn);
+                return;
+            }
+        }
+    }
+
+    fn offer_jobs(&mut self, conn: &mut D::Conn) {
+        while self.ready && self.session.room() > 0 && conn.unsent() < SEND_ROOM_BYTES {
+            let Some(job) = self.trunk.jobs.borrow_mut().pop_front() else { return };
+            let body = match &job.content {
+                JobContent::Whole { .. } => Body::Whole(job.trace.len() as u64 + job.facts.bytes),
+                JobContent::Stream(stream) => {
+                    conn.set_send_room(STREAM_ROOM);
+                    *stream.taker.borrow_mut() = Some(conn.handle());
+                    Body::Streamed
+                }
+            };
+            let transaction = Transaction {
+                envelope: EnvelopeRef::parse(&job.envelope).expect("an envelope of our own making"),
+                recipients: None,
+                facts: &job.facts,
+                body,
+                identity: Some(&job.identity),
+            };
+            let token = u32::try_from(self.flights.vacant_key()).expect("few messages under way");
+            match self.session.offer(token, &transaction, self.front.driver.now(), &mut self.out) {
+                Ok(()) => {
+                    let trace = (!job.trace.is_empty()).then(|| Slices::from_iter([job.trace.clone()]));
+                    let mut flight = Flight { job, announced: VecDeque::new(), last_announced: false, uneven: false };
+                    if let (JobContent::Stream(_), Some(trace)) = (&flight.job.content, trace) {
+                        self.session.chunk(token, flight.job.trace.len() as u64, false, &mut self.out);
+                        flight.announced.push_back(trace);
+                    }
+                    self.flights.insert(flight);
+                    self.trunk.under_way.set(self.flights.len());
+                }
+                Err(why) => {
+                    self.front.hubs.borrow_mut().add_load(self.trunk.hub, -1);
+                    self.front.refuse(&job, why.refusal().unwrap_or(HUB_LOST));
+                }
+            }
+        }
+    }
+
+    /// Announces the next piece of a streamed body, if there is one and the connection takes it.
+    fn announce_piece(&mut self, conn: &D::Conn) -> bool {
+        if !self.trunk.alone.get() {
+            return false;
+        }
+        let is_stream = |flight: &Flight<D>| matches!(flight.job.content, JobContent::Stream(_));
+        let Some((token, flight)) = self.flights.iter_mut().find(|(_, flight)| is_stream(flight)) else { return false };
+        let JobContent::Stream(stream) = &flight.job.content else { return false };
+        let number = u32::try_from(token).expect("few messages under way");
+        if stream.abandoned.get() {
+            self.session.abandon(number);
+            self.take_flight(token);
+            return false;
+        }
+        if flight.last_announced || conn.unsent() > STREAM_ROOM {
+            return false;
+        }
+        let Some((piece, bytes, last)) = stream.take() else { return false };
+        self.session.chunk(number, bytes, last, &mut self.out);
+        flight.announced.push_back(piece);
+        flight.last_announced = last;
+        true
+    }
+
+    fn flush(&mut self, conn: &mut D::Conn) {
+        let flights = &mut self.flights;
+        self.out.flush(conn, |conn, token, form| {
+            let Some(flight) = flights.get_mut(token as usize) else { return };
+            match &flight.job.content {
+                JobContent::Whole { content, .. } => {
+                    conn.push(flight.job.trace.clone());
+                    match form {
+                        BodyForm::Bdat => push_chunk(conn, content),
+                        BodyForm::Data => push_data(conn, content, &flight.job.facts),
+                    }
+                }
+                JobContent::Stream(_) => {
+                    if let Some(piece) = flight.announced.pop_front() {
+                        push_chunk(conn, &piece);
+                    }
+                }
+            }
+        });
+    }
+
+    fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, bool) {
+        let mut at = 0;
+        loop {
+            let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
+            at += consumed;
+            match event {
+                ClientEvent::More => return (at, true),
+                ClientEvent::Ready => {
+                    self.ready = true;
+                    self.front.hubs.borrow_mut().works(self.trunk.hub);
+                    self.front.policy.has_hub.set(true);
+                }
+                ClientEvent::Recipient { token, class, .. } => {
+                    if let Some(flight) = self.flights.get_mut(token as usize) {
+                        flight.uneven |= class != Class::Accepted;
+                    }
+                }
+                ClientEvent::Done { token, .. } => self.done(token as usize),
+                ClientEvent::NotAttempted { token } => {
+                    if let Some(flight) = self.take_flight(token as usize) {
+                        self.again(flight);
+                    }
+                }
+                ClientEvent::Down(_) => return (at, false),
+            }
+        }
+    }
+
+    fn take_flight(&mut self, token: usize) -> Option<Flight<D>> {
+        let flight = self.flights.try_remove(token)?;
+        self.trunk.under_way.set(self.flights.len());
+        self.front.hubs.borrow_mut().add_load(self.trunk.hub, -1);
+        if matches!(flight.job.content, JobContent::Stream(_)) {
+            self.trunk.alone.set(false);
+        }
+        Some(flight)
+    }
+
+    fn done(&mut self, token: usize) {
+        let Some(flight) = self.take_flight(token) else { return };
+        let reply = self.session.reply();
+        if flight.uneven && Refusal::of(reply.clone()).is_none() {
+            // The hub took the message for some of the recipients that we said yes to: the client tries all again.
+            self.front.refuse(&flight.job, HUB_LOST);
+        } else {
+            self.front.relay(&flight.job, reply);
+        }
+    }
+
+    /// Nothing of it was looked at: another hub may have it, if all of it is still here.
+    fn again(&self, flight: Flight<D>) {
+        match &flight.job.content {
+            JobContent::Whole { .. } => self.front.submit(flight.job),
+            JobContent::Stream(stream) => stream.refuse(HUB_LOST),
+        }
+    }
+
+    /// The connection is over.
+    fn end(mut self) {
+        let unfinished: Vec<_> = self.session.unfinished().collect();
+        for (token, how) in unfinished {
+            let Some(flight) = self.take_flight(token as usize) else { continue };
+            match how {
+                Unfinished::NotAttempted => self.again(flight),
+                Unfinished::Unknown => self.front.refuse(&flight.job, HUB_LOST),
+            }
+        }
+    }
+}

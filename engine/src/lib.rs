@@ -21,6 +21,7 @@ pub mod settings;
 pub mod shell;
 pub mod smtp;
 pub mod spool;
+pub mod store;
 pub mod sys;
 pub mod track;
 pub mod wire;

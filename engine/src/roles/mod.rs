@@ -2,3 +2,4 @@
 
 pub mod frontend;
 pub mod hub;
+pub mod mailbox_delivery;

@@ -6,6 +6,7 @@ pub mod frontend;
 pub mod hooks;
 pub mod hub;
 pub mod inlet;
+pub mod mailbox;
 pub mod options;
 pub mod outbound;
 pub mod pump;

@@ -3,6 +3,7 @@
 use super::frontend::FrontEnd;
 use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
 use super::inlet::{Handle, bits};
+use super::mailbox::MailboxDelivery;
 use super::options::server_options;
 use super::serve::{Service, serve};
 use crate::io::driver::{Conn, Driver, Notify, Remote};
@@ -142,6 +143,7 @@ struct Shard<D: Driver> {
     pool: Pool,
     hub: Option<Rc<Hub<D>>>,
     front: Option<Rc<FrontEnd<D>>>,
+    store: Option<Rc<MailboxDelivery<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
     sources: RefCell<BTreeMap<IpAddr, u32>>,
     draining: Cell<bool>,
@@ -164,8 +166,18 @@ impl<D: Driver> Shard<D> {
         let front = settings
             .plays(Role::Frontend)
             .then(|| FrontEnd::new(driver.clone(), &settings, pool.clone(), tally.clone(), &shared.routes.load()));
+        let store = if settings.plays(Role::MailboxDelivery) {
+            let opened = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), tally.clone());
+            Some(Rc::new(opened.map_err(|error| Failure {
+                usage: true,
+                text: format!("cannot open the store: {error}; name a folder that this user may write"),
+            })?))
+        } else {
+            None
+        };
         let this = Rc::new(Self {
             front,
+            store,
             driver,
             settings: settings.clone(),
             tally,
@@ -205,12 +217,13 @@ impl<D: Driver> Shard<D> {
         })?;
         port.store(u32::from(bound.port()) + 1, Ordering::Release);
         let options = Arc::new(server_options(&self.settings, listener));
-        match (listener.role, &self.hub, &self.front) {
-            (Role::Hub, Some(hub), _) => self.serve_with(socket, listener, options, hub.clone()),
-            (Role::Frontend, _, Some(front)) => self.serve_with(socket, listener, options, Rc::new(front.clone())),
-            (role, ..) => {
-                return Err(Failure { usage: true, text: format!("the role {} is not built in yet", role.name()) });
+        match (listener.role, &self.hub, &self.front, &self.store) {
+            (Role::Hub, Some(hub), ..) => self.serve_with(socket, listener, options, hub.clone()),
+            (Role::Frontend, _, Some(front), _) => self.serve_with(socket, listener, options, Rc::new(front.clone())),
+            (Role::MailboxDelivery, .., Some(store)) => {
+                self.serve_with(socket, listener, options, Rc::new(store.clone()));
             }
+            _ => unreachable!("a shard has the service of each of its listeners"),
         }
         Ok(bound)
     }

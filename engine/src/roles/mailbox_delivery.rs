@@ -1,0 +1,60 @@
+//! Mailbox delivery's decisions: who has a mailbox here, and what a failure of the store is to its sender.
+
+use crate::settings::{Settings, Store};
+use crate::smtp::server::{Policy, SessionFacts};
+use crate::store::StoreError;
+use crate::sys::slice::Budget;
+use crate::wire::{RecipientRef, Refusal, ReversePathRef};
+use std::sync::Arc;
+
+const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
+const NO_MAILBOX: Refusal = Refusal::fixed(550, (5, 1, 1), "User unknown");
+const NO_RELAY: Refusal = Refusal::fixed(550, (5, 7, 1), "Unable to relay");
+const FULL: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system storage");
+const BROKEN: Refusal = Refusal::fixed(451, (4, 3, 0), "The store cannot take the message now");
+
+/// New mail is refused when so many hundredths of the memory budget are in use (F-040).
+const REFUSE_PERCENT: u32 = 90;
+
+/// Judges what hubs ask of a store.
+#[derive(Debug)]
+pub struct MailboxPolicy {
+    settings: Arc<Settings>,
+    budget: Arc<Budget>,
+}
+
+impl MailboxPolicy {
+    /// A policy by these settings.
+    pub fn new(settings: Arc<Settings>, budget: Arc<Budget>) -> Self {
+        Self { settings, budget }
+    }
+
+    /// The folder of a recipient; `None`: there is no such mailbox.
+    pub fn folder(&self, local: &[u8], domain: &[u8]) -> Option<&str> {
+        self.settings.mailboxes.folder(local, domain)
+    }
+}
+
+impl Policy for MailboxPolicy {
+    fn mail(&self, session: &SessionFacts, _: ReversePathRef<'_>) -> Result<(), Refusal> {
+        // Only our own hubs deliver here; they connect from where relaying is allowed.
+        if self.settings.access.relays_for(session.peer().ip()) { Ok(()) } else { Err(NO_RELAY) }
+    }
+
+    fn rcpt(&self, _: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        let takes_all = self.settings.store == Store::Null && self.settings.mailboxes.is_empty();
+        if takes_all || self.folder(to.local(), to.domain()).is_some() { Ok(()) } else { Err(NO_MAILBOX) }
+    }
+
+    fn room(&self, _: u64) -> Result<(), Refusal> {
+        if self.budget.percent() >= REFUSE_PERCENT { Err(NO_MEMORY) } else { Ok(()) }
+    }
+}
+
+/// The reply for a message that could not be placed: always for now, never for good (I-9).
+pub fn refusal(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Full => FULL,
+        StoreError::Broken => BROKEN,
+    }
+}

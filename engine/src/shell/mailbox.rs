@@ -1,0 +1,284 @@
+//! Mailbox delivery: puts messages into Maildir folders, or takes them and keeps nothing. Stateless: its 250 means that the
+//! message is in every mailbox, durably; anything less is a 4yz, and the hub keeps the message.
+
+use super::body::{Slices, trim};
+use super::inlet::{Answer, Inlet};
+use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
+use super::trace::Tracer;
+use crate::io::driver::{Driver, Open, Stable};
+use crate::mime::write_return_path;
+use crate::roles::mailbox_delivery::{MailboxPolicy, refusal};
+use crate::settings::{Settings, Store};
+use crate::smtp::server::{Policy, ServerSession, Slot};
+use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
+use crate::sys::slice::{Pool, Slice};
+use crate::track::counters::{Counter, Tally};
+use crate::wire::Refusal;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Full chunks of a body that is still arriving are kept in memory: the store is given whole messages.
+const NEVER_SPILL: usize = usize::MAX;
+
+/// One shard's mailbox delivery.
+pub struct MailboxDelivery<D: Driver> {
+    driver: D,
+    settings: Arc<Settings>,
+    pool: Pool,
+    tally: Rc<Tally>,
+    policy: MailboxPolicy,
+    trace: Tracer,
+    /// The store's root; `None`: nothing is kept.
+    root: Option<D::Dir>,
+    mailboxes: RefCell<BTreeMap<String, Rc<Mailbox<D>>>>,
+    names: RefCell<Names>,
+    next_id: Cell<u64>,
+}
+
+/// The open folders of a mailbox.
+struct Mailbox<D: Driver> {
+    tmp: D::Dir,
+    new: D::Dir,
+}
+
+/// A message to be placed.
+struct Letter<D: Driver> {
+    folders: BTreeSet<String>,
+    parts: Slices,
+    inlet: Rc<Inlet<D>>,
+    slot: Slot,
+    id: u64,
+}
+
+impl<D: Driver> MailboxDelivery<D> {
+    /// Delivery into the store that the settings name.
+    ///
+    /// # Errors
+    /// The store's folder cannot be opened.
+    pub fn open(driver: D, settings: &Arc<Settings>, pool: Pool, tally: Rc<Tally>) -> io::Result<Self> {
+        let root = match &settings.store {
+            Store::Maildir(path) => Some(driver.root(path)?),
+            Store::Null | Store::Absent => None,
+        };
+        let mut instance = [0; 8];
+        driver.random(&mut instance);
+        Ok(Self {
+            policy: MailboxPolicy::new(settings.clone(), pool.budget().clone()),
+            trace: Tracer::new(settings),
+            mailboxes: RefCell::default(),
+            names: RefCell::new(Names::new(&settings.server.fqdn, u64::from_ne_bytes(instance))),
+            next_id: Cell::new(u64::try_from(driver.wall().0).unwrap_or(0)),
+            settings: settings.clone(),
+            root,
+            pool,
+            tally,
+            driver,
+        })
+    }
+
+    /// Return-Path and our Received field (M-079).
+    fn header(&self, session: &ServerSession, id: u64) -> Option<Slice> {
+        let mut header = self.trace.buffer();
+        write_return_path(session.envelope().reverse_path(), &mut header);
+        let form = (self.settings.receive.received, Some("Mailbox Transport"));
+        self.trace.write(session, form, (id, self.driver.wall()), &mut header);
+        let slice = self.copy(&[&header]);
+        self.trace.keep(header);
+        slice
+    }
+
+    fn copy(&self, pieces: &[&[u8]]) -> Option<Slice> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut fill = self.pool.fill(bytes).filter(|fill| fill.room() >= bytes)?;
+        for piece in pieces {
+            fill.put(piece);
+        }
+        Some(fill.take())
+    }
+
+    fn letter(&self, arrived: &Arrived<'_, D, ()>) -> Option<Letter<D>> {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let facts = arrived.session.content();
+        let mut parts = Slices::from_iter([self.header(arrived.session, id)?]);
+        match &arrived.content {
+            Incoming::Octets(pieces) => {
+                self.tally.add(Counter::CopiedBytes, facts.bytes);
+                parts.push(self.copy(pieces)?);
+            }
+            Incoming::Chunks(chunks) => parts.extend(trim(chunks, facts.bytes)),
+            Incoming::Spilled(()) => return None,
+        }
+        let folder = |local: &[u8], domain: &[u8]| self.policy.folder(local, domain).map(str::to_owned);
+        let recipients = arrived.session.envelope().recipients();
+        let folders = recipients.filter_map(|to| folder(to.local(), to.domain())).collect();
+        Some(Letter { folders, parts, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
+    }
+
+    fn answer(&self, letter: &Letter<D>, result: Result<(), StoreError>) {
+        let answer = match result {
+            Ok(()) => {
+                self.tally.one(Counter::Stored);
+                self.tally.one(Counter::MessagesAccepted);
+                Answer::Accepted { id: letter.id, message_id: None }
+            }
+            Err(error) => {
+                self.tally.one(Counter::StoreErrors);
+                self.tally.one(Counter::MessagesDeferred);
+                Answer::Refused(refusal(error))
+            }
+        };
+        letter.inlet.answer(letter.slot, answer);
+    }
+
+    async fn mailbox(&self, root: &D::Dir, folder: &str) -> Result<Rc<Mailbox<D>>, StoreError> {
+        if let Some(mailbox) = self.mailboxes.borrow().get(folder) {
+            return Ok(mailbox.clone());
+        }
+        let mailbox = Rc::new(self.prepare(root, folder).await?);
+        self.mailboxes.borrow_mut().insert(folder.to_owned(), mailbox.clone());
+        Ok(mailbox)
+    }
+
+    /// Makes what is missing of a mailbox, and opens it.
+    async fn prepare(&self, root: &D::Dir, folder: &str) -> Result<Mailbox<D>, StoreError> {
+        let mut step = Preparing::FIRST;
+        loop {
+            let result = match step {
+                Preparing::MakeFolder => self.driver.create_dir(root, folder).await,
+                Preparing::MakePart(part) => match self.driver.dir(root, folder).await {
+                    Ok(inside) => self.driver.create_dir(&inside, part).await,
+                    Err(error) => Err(error),
+                },
+                Preparing::SyncFolder => match self.driver.dir(root, folder).await {
+                    Ok(inside) => self.driver.sync_dir(&inside).await,
+                    Err(error) => Err(error),
+                },
+                Preparing::SyncRoot => self.driver.sync_dir(root).await,
+                Preparing::Ready => break,
+                Preparing::Failed(error) => return Err(error),
+            };
+            step = step.done(result.map_err(|error| trouble(&error, folder)));
+        }
+        let open = async |part: &str| -> io::Result<D::Dir> {
+            let inside = self.driver.dir(root, folder).await?;
+            self.driver.dir(&inside, part).await
+        };
+        let opened = (open("tmp").await, open("new").await);
+        match opened {
+            (Ok(tmp), Ok(new)) => Ok(Mailbox { tmp, new }),
+            (Err(error), _) | (_, Err(error)) => Err(trouble(&error, folder).into()),
+        }
+    }
+
+    async fn place_all(&self, root: &D::Dir, letter: &Letter<D>) -> Result<(), StoreError> {
+        for folder in &letter.folders {
+            let mailbox = self.mailbox(root, folder).await?;
+            self.place(&mailbox, letter, folder).await?;
+        }
+        Ok(())
+    }
+
+    /// Places one copy: created, written, synced, renamed, and the folder synced.
+    async fn place(&self, mailbox: &Mailbox<D>, letter: &Letter<D>, folder: &str) -> Result<(), StoreError> {
+        let (driver, tmp, new) = (&self.driver, &mailbox.tmp, &mailbox.new);
+        let mut placing = Placing::new();
+        let mut name = String::new();
+        let mut file = None;
+        loop {
+            let result = match (placing.step(), &file) {
+                (Step::Create, _) => {
+                    self.names.borrow_mut().next(driver.wall(), &mut name);
+                    driver.open(tmp, &name, Open::Create { direct: false }).await.map(|opened| file = Some(opened))
+                }
+                (Step::Write, Some(file)) => write_all(driver, file, &letter.parts).await,
+                (Step::SyncFile, Some(file)) => driver.sync(file).await,
+                (Step::Rename, _) => driver.rename(tmp, &name, new, &name).await,
+                (Step::SyncNew, _) => driver.sync_dir(new).await,
+                (Step::RemoveTmp, _) => driver.remove(tmp, &name).await,
+                (Step::RemoveNew, _) => driver.remove(new, &name).await,
+                (Step::Placed, _) => return Ok(()),
+                (Step::Failed(error), _) => return Err(error),
+                (Step::Write | Step::SyncFile, None) => Err(io::ErrorKind::NotFound.into()),
+            };
+            placing.done(result.map_err(|error| trouble(&error, folder)));
+        }
+    }
+}
+
+async fn write_all<D: Driver>(driver: &D, file: &D::File, parts: &[Slice]) -> io::Result<()> {
+    let mut left: Vec<Slice> = parts.to_vec();
+    let mut at = 0u64;
+    while !left.is_empty() {
+        let (written, mut back) = driver.write(file, left, at, Stable::No).await;
+        let mut written = written?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        at += written as u64;
+        back.retain_mut(|part| {
+            let count = written.min(part.len());
+            written -= count;
+            *part = part.sub(count..part.len());
+            !part.is_empty()
+        });
+        left = back;
+    }
+    Ok(())
+}
+
+fn trouble(error: &io::Error, folder: &str) -> Trouble {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => Trouble::Exists,
+        io::ErrorKind::NotFound => Trouble::Missing,
+        kind => {
+            tracing::error!(cause = "store", %error, folder, "the store does not work");
+            let full = matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            if full { Trouble::NoSpace } else { Trouble::Other }
+        }
+    }
+}
+
+impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
+    type Spill = ();
+
+    fn policy(&self) -> &dyn Policy {
+        &self.policy
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn spill_bytes(&self) -> usize {
+        NEVER_SPILL
+    }
+
+    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<D>>, (): &mut (), _: Vec<Slice>, _: u64) -> Result<(), Refusal> {
+        Err(NO_MEMORY)
+    }
+
+    fn abandon(&self, (): ()) {}
+
+    fn message(&self, arrived: Arrived<'_, D, ()>) {
+        self.tally.add(Counter::ContentIn, arrived.session.content().bytes);
+        let Some(root) = &self.root else {
+            self.tally.one(Counter::Stored);
+            self.tally.one(Counter::MessagesAccepted);
+            let id = self.next_id.get();
+            self.next_id.set(id + 1);
+            return arrived.inlet.answer(arrived.slot, Answer::Accepted { id, message_id: None });
+        };
+        let Some(letter) = self.letter(&arrived) else {
+            return arrived.inlet.answer(arrived.slot, Answer::Refused(NO_MEMORY));
+        };
+        let (this, root) = (self.clone(), root.clone());
+        self.driver.spawn(async move {
+            let result = this.place_all(&root, &letter).await;
+            this.answer(&letter, result);
+        });
+    }
+}

@@ -34,7 +34,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "track",
             "store",
             "io::driver",
-            "io::launch::Program",
+            "io::launch",
             "shard",
             "roles",
             "settings",

@@ -109,6 +109,7 @@ impl<D: Driver> Hub<D> {
         hook!("K15");
         self.settles_are_durable(ticket, now);
         self.refuse_cancelled(ticket);
+        self.relieve();
         self.run_actions();
     }
 

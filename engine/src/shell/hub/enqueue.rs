@@ -4,12 +4,17 @@ use super::Hub;
 use crate::io::driver::{Driver, Notify};
 use crate::queue::{Action, HopId, NewEntry, Priority, Queues};
 use crate::route::{Groups, Manners, Snapshot};
+use crate::settings::Durability;
 use crate::shell::hub::deliver;
 use crate::spool::Outcome;
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, Tick};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// From so many hundredths of the memory budget on bodies in memory are dropped, and how many messages' at a time.
+const RELIEVE_PERCENT: u32 = 75;
+const RELIEVE_MESSAGES: usize = 256;
 
 /// Which queue a recipient goes to, by the last snapshot.
 pub(super) struct Routing {
@@ -73,6 +78,21 @@ impl<D: Driver> Hub<D> {
             };
             queues.enqueue(hops[group.next_hop.index()], entry, now);
         }
+    }
+
+    /// When memory is short, forgets content that is on disk, of messages that leave last; it is read again when their turn
+    /// comes (F-040, first step).
+    pub(super) fn relieve(&self) {
+        let percent = self.pool.budget().percent();
+        self.tally.set(
+            Counter::MemoryStep,
+            u64::from((percent >= 75) as u8 + (percent >= 90) as u8 + (percent >= 100) as u8),
+        );
+        if percent < RELIEVE_PERCENT || self.settings.server.durability == Durability::None {
+            return;
+        }
+        let mut messages = self.messages.borrow_mut();
+        self.queues.borrow_mut().shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle));
     }
 
     /// Takes over new routes: queues keep their messages, hosts their health.

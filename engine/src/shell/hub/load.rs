@@ -37,7 +37,11 @@ impl<D: Driver> Hub<D> {
         match self.read_message(taken).await {
             Ok(message) => {
                 let handle = self.messages.borrow_mut().insert(message);
-                self.queues.borrow_mut().set_content(taken.id, Some(handle));
+                // What stood for it before had no content: a large body that was written while it arrived.
+                let before = self.queues.borrow_mut().set_content(taken.id, Some(handle));
+                if let Some(before) = before {
+                    self.messages.borrow_mut().release(before);
+                }
                 Some(handle)
             }
             Err(error) => {

@@ -12,27 +12,38 @@ macro_rules! hook {
     };
 }
 
-/// Counts a passage, and ends the process when it is the one that was asked for.
 #[cfg(feature = "fail-points")]
-pub fn pass(name: &str) {
+mod asked {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static ASKED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    let asked = ASKED.get_or_init(|| {
-        let asked = std::env::var("RINGPOST_KILL_AT").ok()?;
-        let (name, times) = asked.split_once(':').unwrap_or((&asked, "1"));
-        Some((name.to_owned(), times.parse().unwrap_or(1)))
-    });
-    if let Some((asked, times)) = asked
-        && asked == name
-        && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times
-    {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        loop {
-            std::thread::park();
+    fn asked() -> Option<&'static (String, u64)> {
+        let asked = ASKED.get_or_init(|| {
+            let asked = std::env::var("RINGPOST_KILL_AT").ok()?;
+            let (name, times) = asked.split_once(':').unwrap_or((&asked, "1"));
+            Some((name.to_owned(), times.parse().unwrap_or(1)))
+        });
+        asked.as_ref()
+    }
+
+    /// Whether the next passage of this hook ends the process.
+    pub fn is_next(name: &str) -> bool {
+        asked().is_some_and(|(asked, times)| asked == name && PASSED.load(Ordering::Relaxed) + 1 == *times)
+    }
+
+    /// Counts a passage, and ends the process when it is the one that was asked for.
+    pub fn pass(name: &str) {
+        if asked().is_some_and(|(asked, times)| asked == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
         }
     }
 }
+
+#[cfg(feature = "fail-points")]
+pub use asked::{is_next, pass};

@@ -6,6 +6,7 @@
 
 use super::body::Body;
 use super::inlet::{Answer, Inlet, bits};
+use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, Slot, Verdict};
 use crate::sys::slice::{Pool, Slice};
@@ -114,6 +115,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         body: Body::default(),
         undecided: 0,
         aimed: false,
+        answered: false,
         spill: S::Spill::default(),
         spilled: 0,
         expected: 0,
@@ -129,7 +131,12 @@ pub async fn serve<D: Driver, S: Service<D>>(
         if event == Event::Close {
             break;
         }
+        let answered = std::mem::take(&mut talk.answered);
         event = talk.turn(&driver, &mut conn).await;
+        if answered {
+            // A turn has ended since: the verdicts are in the kernel's hands.
+            hook!("K8");
+        }
     }
     if !talk.out.is_empty() {
         conn.put(&talk.out);
@@ -147,6 +154,8 @@ struct Talk<D: Driver, S: Service<D>> {
     undecided: usize,
     /// A chunk is with the connection.
     aimed: bool,
+    /// Verdicts were put on the connection in this turn.
+    answered: bool,
     spill: S::Spill,
     spilled: u64,
     /// Octets that the body will have, as far as anybody said; 0 is not known.
@@ -203,7 +212,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             let step = self.session.step(shown, now, self.service.policy(), &mut self.out);
             at += step.consumed;
             match step.event {
-                Event::Begin { expected } => self.expected = expected.unwrap_or(0),
+                Event::Begin { expected } => {
+                    hook!("K1");
+                    self.expected = expected.unwrap_or(0);
+                }
                 Event::Body(range) => pieces.extend(shown.get(range)),
                 Event::Insert(octets) => pieces.push(octets),
                 Event::Message(slot) => {
@@ -284,6 +296,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Collects pieces of a body that goes on.
     fn keep(&mut self, pieces: &[&[u8]]) {
+        if !pieces.is_empty() {
+            hook!("K2");
+        }
         for piece in pieces {
             if !self.body.put(self.service.pool(), piece, self.expected) {
                 self.session.refuse_content(&NO_MEMORY);
@@ -391,6 +406,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             };
             self.session.on_verdict(slot, verdict, now, &mut self.out);
         }
+        self.answered = true;
         answers.clear();
         self.answers = answers;
         sound

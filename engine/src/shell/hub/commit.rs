@@ -76,7 +76,14 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
         // Durability `none` keeps nothing: the batch is as safe as it will ever be.
         return (parts, WriteResult::Octets(usize::try_from(bytes).unwrap_or(usize::MAX)));
     };
+    #[cfg(feature = "fail-points")]
+    if crate::shell::hooks::is_next("K4") {
+        // The first block of the batch reaches the disk, and then the process dies.
+        let first = parts.first().map(|part| part.sub(0..crate::sys::slice::BLOCK_BYTES)).into_iter().collect();
+        let _ = hub.driver.write(&file, first, at, Stable::Yes).await;
+    }
     hook!("K4");
+    hook!("K5");
     let (written, parts) = hub.driver.write(&file, parts, at, if stable { Stable::Yes } else { Stable::No }).await;
     hook!("K6");
     match written {

@@ -1,6 +1,7 @@
 //! The spool's files: made, opened, recycled and removed as the log asks.
 
 use super::Hub;
+use crate::hook;
 use crate::io::driver::{Driver, Open};
 use crate::settings::Durability;
 use crate::spool::{FileId, Secret, Want};
@@ -33,7 +34,10 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
         let want = hub.log.borrow().wants();
         let made = match want {
             Some(Want::File) => create(&hub).await,
-            Some(Want::Recycle(file)) => Ok(file),
+            Some(Want::Recycle(file)) => {
+                hook!("K16");
+                Ok(file)
+            }
             None => {
                 hub.segments.wait().await;
                 continue;

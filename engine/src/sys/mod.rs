@@ -4,9 +4,11 @@
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
+pub mod alloc;
 pub mod exec;
 pub mod lockfree;
 pub mod outgoing;
+pub mod process;
 pub mod receive_buffers;
 pub mod ring;
 pub mod slice;

@@ -10,6 +10,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
+pub mod app;
 pub mod config;
 pub mod control;
 pub mod io;

@@ -83,6 +83,14 @@ pub enum ControlError {
 /// A control plane that is ready to run, with its sockets bound.
 pub struct Control {
     runtime: Runtime,
+    parts: Parts,
+    signals: Signals,
+    admin: Option<UnixListener>,
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+/// What the plane works with.
+struct Parts {
     settings: Arc<Settings>,
     reload: Box<dyn FnMut() -> Result<Settings, String> + Send>,
     version: &'static str,
@@ -92,9 +100,6 @@ pub struct Control {
     woken: Arc<Notify>,
     published: Arc<ArcSwap<Snapshot>>,
     names: Names,
-    signals: Signals,
-    admin: Option<UnixListener>,
-    metrics: Option<(TcpListener, SocketAddr)>,
 }
 
 struct Signals {
@@ -141,27 +146,14 @@ impl Control {
             desks.push(control);
         }
         let Plan { settings, reload, version, git } = plan;
-        let control = Control {
-            runtime,
-            settings,
-            reload,
-            version,
-            git,
-            board,
-            desks,
-            woken,
-            published,
-            names,
-            signals,
-            admin,
-            metrics,
-        };
+        let parts = Parts { settings, reload, version, git, board, desks, woken, published, names };
+        let control = Control { runtime, parts, signals, admin, metrics };
         Ok((control, Links::new(links)))
     }
 
     /// Where mail goes, for shards to look at whenever they like; [`crate::track::desk::Order::Routes`] says that it is new.
     pub fn routes(&self) -> Arc<ArcSwap<Snapshot>> {
-        self.published.clone()
+        self.parts.published.clone()
     }
 
     /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads;

@@ -3,8 +3,8 @@
 use super::names::Names;
 use super::status::Facts;
 use super::{
-    Control, ControlError, FRESH, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log, metrics,
-    routes, socket,
+    Control, ControlError, FRESH, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log,
+    metrics, routes, socket,
 };
 use crate::route::Snapshot;
 use crate::settings::Settings;
@@ -100,47 +100,8 @@ pub(super) fn run(
         // Nobody listens any more when the deadline passed first.
         let _late = joined.send(join());
     })?;
-    let Control {
-        runtime,
-        settings,
-        reload,
-        version,
-        git,
-        board,
-        desks,
-        woken,
-        published,
-        names,
-        signals,
-        admin,
-        metrics,
-    } = control;
-    let (names_done, names_back) = mpsc::channel(1);
-    let now = Instant::now();
-    let mut plane = Plane {
-        routes: settings.clone(),
-        shards: vec![Shard::default(); desks.len()],
-        settings,
-        reload,
-        version,
-        git,
-        board,
-        desks,
-        woken,
-        published,
-        driver,
-        began: now,
-        state: State::Starting,
-        untold: Vec::new(),
-        reloads: Reload::default(),
-        names: Some(names),
-        names_back,
-        names_done,
-        resolve_at: now + RESOLVE_SOON,
-        gathering: None,
-        ticket: 0,
-        last: None,
-    };
+    let Control { runtime, parts, signals, admin, metrics } = control;
+    let mut plane = Plane::new(parts, driver);
     let (asks, asked) = mpsc::channel(ASKING_MAX);
     let ended = runtime.block_on(async {
         if let Some(listener) = admin {
@@ -173,6 +134,35 @@ async fn ask(asks: mpsc::Sender<Asking>) -> Option<Arc<Status>> {
 }
 
 impl Plane {
+    fn new(parts: Parts, driver: &'static str) -> Plane {
+        let (names_done, names_back) = mpsc::channel(1);
+        let now = Instant::now();
+        Plane {
+            routes: parts.settings.clone(),
+            shards: vec![Shard::default(); parts.desks.len()],
+            settings: parts.settings,
+            reload: parts.reload,
+            version: parts.version,
+            git: parts.git,
+            board: parts.board,
+            desks: parts.desks,
+            woken: parts.woken,
+            published: parts.published,
+            driver,
+            began: now,
+            state: State::Starting,
+            untold: Vec::new(),
+            reloads: Reload::default(),
+            names: Some(parts.names),
+            names_back,
+            names_done,
+            resolve_at: now + RESOLVE_SOON,
+            gathering: None,
+            ticket: 0,
+            last: None,
+        }
+    }
+
     async fn live(
         &mut self,
         mut signals: Signals,

@@ -1,0 +1,123 @@
+//! The program `ringpost`: a command line, and what each command does with the rest of the crate. `ringbench` starts
+//! servers by calling [`main`] in a process of its own.
+//!
+//! Everything a person sees on failure is one line on standard error that names what, where and what would be right; exit
+//! codes are those of [`Exit`].
+
+// The outside of everything: files, the environment, the process.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod check;
+mod cli;
+mod data_dir;
+mod exit;
+mod process;
+mod run;
+mod sources;
+
+pub use cli::command;
+pub use exit::Exit;
+
+use clap::{CommandFactory, FromArgMatches};
+use cli::{Cli, Command, StatusFlags};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The commit this was built from, where it is known.
+pub const GIT: Option<&str> = option_env!("RINGPOST_GIT");
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The whole program: `args` begins with its name.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let parsed = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let exit = match parsed {
+        Ok(cli) => perform(cli.command),
+        Err(error) => {
+            // To a closed pipe nothing can be said.
+            let _closed = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Good }
+        }
+    };
+    exit.into()
+}
+
+fn perform(command: Command) -> Exit {
+    match command {
+        Command::Run(flags) => run::run(&flags),
+        Command::Check(flags) => check::check(&flags),
+        Command::Status(flags) => status(&flags),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ringpost", &mut text);
+            print(&text)
+        }
+        Command::Man { command } => man(command.as_deref()),
+    }
+}
+
+/// `ringpost status`: how a running server stands.
+fn status(flags: &StatusFlags) -> Exit {
+    let path = match sources::admin_socket(flags) {
+        Ok(path) => path,
+        Err(line) => return exit::fail(Exit::Usage, &line),
+    };
+    let status = match crate::admin::status(&path) {
+        Ok(status) => status,
+        Err(error) => return exit::fail(Exit::Component, &error.to_string()),
+    };
+    let text = if flags.json {
+        match serde_json::to_string_pretty(&status) {
+            Ok(text) => text + "\n",
+            Err(error) => return exit::fail(Exit::Component, &format!("the status cannot be written: {error}")),
+        }
+    } else {
+        crate::admin::status_text(&status)
+    };
+    match print(text.as_bytes()) {
+        Exit::Good if !status.healthy => Exit::Failed,
+        exit => exit,
+    }
+}
+
+/// Commands with a manual page, and its name.
+const PAGES: [(&str, &str); 5] = [
+    ("run", "ringpost-run"),
+    ("check", "ringpost-check"),
+    ("status", "ringpost-status"),
+    ("completions", "ringpost-completions"),
+    ("man", "ringpost-man"),
+];
+
+/// The manual page of the program or of one of its commands, in roff.
+fn man(name: Option<&str>) -> Exit {
+    let whole = command();
+    let page = match name {
+        None => Some(whole),
+        Some(name) => PAGES
+            .iter()
+            .find(|(command, _)| *command == name)
+            .and_then(|(command, title)| whole.find_subcommand(command).map(|found| found.clone().name(*title))),
+    };
+    let Some(page) = page else {
+        let line = format!("man: no such command; say one of {}", PAGES.map(|(command, _)| command).join(", "));
+        return exit::fail(Exit::Usage, &line);
+    };
+    let mut text = Vec::new();
+    match clap_mangen::Man::new(page).render(&mut text) {
+        Ok(()) => print(&text),
+        Err(error) => exit::fail(Exit::Component, &format!("the page cannot be written: {error}")),
+    }
+}
+
+/// Writes a result. Who closed the pipe has read enough.
+fn print(text: &[u8]) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            exit::fail(Exit::Component, &format!("standard output: {error}"))
+        }
+        _ => Exit::Good,
+    }
+}

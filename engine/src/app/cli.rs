@@ -1,0 +1,220 @@
+//! The command line. Every option is an environment variable `RINGPOST_*` too.
+
+use crate::config::Overrides;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringpost run --config /etc/ringpost.toml
+  ringpost run --role hub --listen 127.0.0.1:2525 --next-hop 127.0.0.1:2600 --data-dir data
+  ringpost run --role frontend --listen 127.0.0.1:2025 --next-hop 127.0.0.1:2525,127.0.0.1:2526
+  ringpost run --role mailbox-delivery --listen 127.0.0.1:4750 --store null
+  ringpost check --config /etc/ringpost.toml
+  ringpost check --print-defaults > ringpost.toml
+  ringpost status --config /etc/ringpost.toml --json
+  ringpost completions bash > /etc/bash_completion.d/ringpost
+
+Exit codes: 0 good, 1 a check failed, 2 usage or configuration, 4 a component failed or died.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ringpost run --config /etc/ringpost.toml
+  ringpost run --config /etc/ringpost.toml --durability os --driver epoll
+  ringpost run --role hub --listen 127.0.0.1:2525 --next-hop 127.0.0.1:2600 --data-dir data
+
+The first line on standard output is `ready {\"listen\":[...],\"metrics\":...,\"driver\":...,\"commit\":...}`.
+SIGTERM and SIGINT drain within drain_wait, SIGHUP reloads the routes of the file.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ringpost check --config ringpost.toml
+  ringpost check --config ringpost.toml --json
+  ringpost check --print-defaults --profile rfc";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  ringpost status --admin /run/ringpost/admin.sock
+  ringpost status --config /etc/ringpost.toml --json
+
+Exit code 1 when the server answers and is not healthy, 4 when none answers.";
+
+/// The command line with everything in it, for parsing, completions and manual pages.
+pub fn command() -> clap::Command {
+    Cli::command().version(env!("RINGPOST_VERSION"))
+}
+
+/// An SMTP transport engine.
+#[derive(Debug, Parser)]
+#[command(name = "ringpost", after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the roles of a configuration, or one role by flags, in the foreground
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunFlags>),
+    /// Say everything that is wrong with a configuration; change nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckFlags),
+    /// Say how a running server stands
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusFlags),
+    /// Write completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual page of the program or of a command
+    Man {
+        /// The command; the program itself without it
+        command: Option<String>,
+    },
+}
+
+/// Flags of `ringpost run`. They override the file.
+#[derive(Debug, Args)]
+pub(super) struct RunFlags {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "RINGPOST_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The service behind the listener: hub, frontend or mailbox-delivery
+    #[arg(long, value_name = "ROLE", env = "RINGPOST_ROLE")]
+    role: Option<String>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", env = "RINGPOST_LISTEN", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// The hosts of the smart host; for a front end its hubs
+    #[arg(long, value_name = "ADDR", env = "RINGPOST_NEXT_HOP", value_delimiter = ',')]
+    next_hop: Vec<String>,
+    /// The folder of the spool
+    #[arg(long, value_name = "DIR", env = "RINGPOST_DATA_DIR")]
+    data_dir: Option<String>,
+    /// What 250 means: none, os or disk
+    #[arg(long, value_name = "MODE", env = "RINGPOST_DURABILITY")]
+    durability: Option<String>,
+    /// Threads that carry mail, or auto
+    #[arg(long, value_name = "COUNT", env = "RINGPOST_SHARDS")]
+    shards: Option<String>,
+    /// Which I/O: auto, uring, tokio-uring or epoll; a named one that is refused ends the start
+    #[arg(long, value_name = "DRIVER", env = "RINGPOST_DRIVER")]
+    driver: Option<String>,
+    /// Whose defaults hold: exchange, rfc or bench
+    #[arg(long, value_name = "PROFILE", env = "RINGPOST_PROFILE")]
+    profile: Option<String>,
+    /// Clients that may relay, instead of those on loopback
+    #[arg(long, value_name = "CIDR", env = "RINGPOST_RELAY_FROM", value_delimiter = ',')]
+    relay_from: Vec<String>,
+    /// The socket of `ringpost status`, or off
+    #[arg(long, value_name = "UNIX-PATH", env = "RINGPOST_ADMIN")]
+    admin: Option<String>,
+    /// Where /metrics is served, or off
+    #[arg(long, value_name = "ADDR", env = "RINGPOST_METRICS")]
+    metrics: Option<String>,
+    /// Where mailbox delivery puts messages: a folder, or null
+    #[arg(long, value_name = "DIR|null", env = "RINGPOST_STORE")]
+    store: Option<String>,
+    /// Run as root all the same
+    #[arg(long, env = "RINGPOST_ALLOW_ROOT", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    pub allow_root: bool,
+}
+
+impl RunFlags {
+    /// What the flags say about the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            role: self.role.clone(),
+            listen: self.listen.clone(),
+            next_hop: self.next_hop.clone(),
+            data_dir: self.data_dir.clone(),
+            durability: self.durability.clone(),
+            shards: self.shards.clone(),
+            driver: self.driver.clone(),
+            profile: self.profile.clone(),
+            relay_from: self.relay_from.clone(),
+            admin: self.admin.clone(),
+            metrics: self.metrics.clone(),
+            store: self.store.clone(),
+        }
+    }
+}
+
+/// Flags of `ringpost check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckFlags {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "RINGPOST_CONFIG", required_unless_present = "print_defaults")]
+    pub config: Option<PathBuf>,
+    /// Print every key with its meaning, its range and its default, as a file to begin with
+    #[arg(long, env = "RINGPOST_PRINT_DEFAULTS", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    pub print_defaults: bool,
+    /// Whose defaults are printed
+    #[arg(long, value_name = "PROFILE", env = "RINGPOST_PROFILE", default_value = "exchange", value_parser = ["exchange", "rfc", "bench"])]
+    pub profile: String,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    pub json: bool,
+}
+
+/// Flags of `ringpost status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusFlags {
+    /// The server's socket
+    #[arg(long, value_name = "UNIX-PATH", env = "RINGPOST_ADMIN")]
+    pub admin: Option<PathBuf>,
+    /// The server's configuration, which names the socket
+    #[arg(long, value_name = "FILE", env = "RINGPOST_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The server's data folder, which the socket stands in
+    #[arg(long, value_name = "DIR", env = "RINGPOST_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_option_is_an_environment_variable() {
+        let command = command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            for option in sub.get_arguments().filter(|option| option.get_long().is_some()) {
+                let name = option.get_id().as_str().to_ascii_uppercase();
+                let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert_eq!(variable, Some(format!("RINGPOST_{name}")), "{}", sub.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_flags_of_the_interface_are_all_there() {
+        let command = command();
+        let run = command.find_subcommand("run").expect("a command");
+        for flag in [
+            "config",
+            "role",
+            "listen",
+            "next-hop",
+            "data-dir",
+            "durability",
+            "shards",
+            "driver",
+            "profile",
+            "relay-from",
+            "admin",
+            "metrics",
+            "store",
+            "allow-root",
+        ] {
+            assert!(run.get_arguments().any(|option| option.get_long() == Some(flag)), "--{flag}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Exit codes, in one place (interfaces.md, "Programs").
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How a program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done and good.
+    Good,
+    /// Ran, and the result is a regression or a failed check.
+    Failed,
+    /// Usage or configuration error; one line said which.
+    Usage,
+    /// The measurement is not valid.
+    Invalid,
+    /// A component failed to start or died.
+    Component,
+    /// A threshold given by the user was not met.
+    Threshold,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Good => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Invalid => 3,
+            Exit::Component => 4,
+            Exit::Threshold => 99,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Says why in one line, and ends so.
+pub(super) fn fail(exit: Exit, line: &str) -> Exit {
+    // With standard error gone there is nobody to tell.
+    let _gone = writeln!(std::io::stderr(), "ringpost: {}", line.replace('\n', " "));
+    exit
+}

@@ -1,0 +1,91 @@
+//! `ringpost run`: from a command line to a server that serves, and to its end.
+
+use super::cli::RunFlags;
+use super::data_dir::DataDir;
+use super::{Exit, GIT, VERSION, exit, print, process, sources};
+use crate::control::{Control, ControlError, Plan, Serving, log};
+use crate::settings::Settings;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the log may take for its last lines.
+const LOG_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a server does not run, or did not end well.
+struct Stop {
+    exit: Exit,
+    line: String,
+}
+
+impl Stop {
+    fn usage(line: String) -> Stop {
+        Stop { exit: Exit::Usage, line }
+    }
+}
+
+impl From<ControlError> for Stop {
+    fn from(error: ControlError) -> Stop {
+        let exit = match error {
+            ControlError::Usage(_) => Exit::Usage,
+            _ => Exit::Component,
+        };
+        Stop { exit, line: error.to_string() }
+    }
+}
+
+pub(super) fn run(flags: &RunFlags) -> Exit {
+    match serve(flags) {
+        Ok(()) => Exit::Good,
+        Err(Stop { exit, line }) => exit::fail(exit, &line),
+    }
+}
+
+fn serve(flags: &RunFlags) -> Result<(), Stop> {
+    let overrides = flags.overrides();
+    let checked = sources::settings(flags.config.as_deref(), &overrides).map_err(Stop::usage)?;
+    let settings = Arc::new(checked.settings);
+    process::harden().map_err(|error| Stop {
+        exit: Exit::Component,
+        line: format!("the process cannot be made safe: {error}; see what limits it"),
+    })?;
+    process::become_nobody_important(&settings, flags.allow_root).map_err(Stop::usage)?;
+    let folder = settings.server.data_dir.as_deref().map(|path| DataDir::take(path, flags.config.is_none()));
+    let _folder = folder.transpose().map_err(Stop::usage)?;
+    let lines = log::start(&settings.log);
+    for warning in &checked.warnings {
+        tracing::warn!(cause = "configuration", "{warning}");
+    }
+    let config = flags.config.clone();
+    let reload = move || match &config {
+        Some(path) => sources::settings(Some(path), &overrides).map(|checked| checked.settings),
+        None => Err("there is no file to reload; start with --config FILE".to_owned()),
+    };
+    let ended = control(settings, Box::new(reload));
+    lines.flush(LOG_WAIT);
+    ended
+}
+
+type Reload = Box<dyn FnMut() -> Result<Settings, String> + Send>;
+
+fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
+    let plan = Plan { settings: settings.clone(), reload, version: VERSION, git: GIT };
+    let (control, links) = Control::prepare(plan)?;
+    let routes = control.routes();
+    let running = crate::shell::server::start(&settings, links, routes).map_err(|error| {
+        let exit = if error.is_usage() { Exit::Usage } else { Exit::Component };
+        Stop { exit, line: error.to_string() }
+    })?;
+    if let Some(why) = &running.passed_over {
+        tracing::warn!(cause = "driver", driver = running.driver, "{why}");
+    }
+    let driver = running.driver;
+    control.run(driver, move || running.join(), ready)?;
+    Ok(())
+}
+
+/// The first line on standard output.
+fn ready(serving: &Serving) {
+    let text = serde_json::to_string(serving).unwrap_or_default();
+    // Nobody reading is no reason not to serve.
+    let _unread = print(format!("ready {text}\n").as_bytes());
+}

@@ -25,7 +25,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Quickstart(args) => commands::quickstart(&args),
         Command::Run(args) => commands::run(&args),
         Command::List(args) => commands::list(&args),
-        Command::Targets(_) => Err(UsageError("this build measures no targets".to_owned()).into()),
+        Command::Targets(args) => commands::targets(&args),
         Command::Pump(args) => commands::pump(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ringbench", &mut std::io::stdout());

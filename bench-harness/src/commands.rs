@@ -1,6 +1,6 @@
 //! The commands a person types, from their options to what is printed.
 
-use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs};
+use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs, TargetsArgs};
 use crate::corpus;
 use crate::exit::{Exit, UsageError};
 use crate::folder::ResultFolder;
@@ -13,6 +13,7 @@ use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
 use crate::run::{self, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
+use crate::targets::{self, Effort};
 use loadgen::units::{Rate, UnitError, parse_bytes, parse_span};
 use std::io::Write;
 
@@ -77,7 +78,12 @@ fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Resul
 }
 
 fn engine(args: &EngineArgs) -> Engine {
-    Engine { durability: args.durability.clone(), driver: args.driver.clone(), shards: usize::from(args.shards) }
+    Engine {
+        durability: args.durability.clone(),
+        driver: args.driver.clone(),
+        shards: usize::from(args.shards),
+        memory_budget: None,
+    }
 }
 
 fn wrong(error: UnitError) -> UsageError {
@@ -99,6 +105,27 @@ pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Good)
+}
+
+/// `ringbench targets`.
+///
+/// # Errors
+/// See [`crate::exit`].
+pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
+    let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
+    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let only = args.only.as_deref().unwrap_or_default();
+    let rows = targets::measure(only, &effort, &folder, &Interrupt::watch(), &Progress::new());
+    folder.write_json("targets.json", &rows)?;
+    let table = targets::table(&rows);
+    if args.out.json {
+        eprint!("{table}");
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&rows)?)?;
+    } else {
+        write!(std::io::stdout(), "{table}")?;
+    }
+    let broken = rows.iter().any(|row| row.holds == Some(false));
+    Ok(if broken { Exit::Failed } else { Exit::Good })
 }
 
 /// `ringbench pump`.

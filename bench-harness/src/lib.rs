@@ -29,6 +29,7 @@ pub mod scenario;
 pub mod stage;
 pub mod stats;
 pub mod summary;
+pub mod targets;
 pub mod timeline;
 pub mod topology;
 pub mod views;

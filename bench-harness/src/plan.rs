@@ -21,6 +21,8 @@ pub struct Engine {
     pub driver: String,
     /// Threads of each process.
     pub shards: usize,
+    /// Octets of content in a hub's memory; `None`: the engine's own bound.
+    pub memory_budget: Option<u64>,
 }
 
 /// The service of an engine process.

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     fn engine() -> Engine {
-        Engine { durability: "disk".into(), driver: "auto".into(), shards: 1 }
+        Engine { durability: "disk".into(), driver: "auto".into(), shards: 1, memory_budget: None }
     }
 
     fn options() -> Options {

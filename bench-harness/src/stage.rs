@@ -283,6 +283,11 @@ impl Stage {
         self.seats.values().map(used).collect()
     }
 
+    /// The process id of `name`, while it runs.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.seats.get(name)?.component.as_ref().map(Component::pid)
+    }
+
     /// The place of `name` among the sinks, if it is one.
     pub fn route(&self, name: &str) -> Option<u16> {
         self.part.topology.sink(name).and_then(|place| u16::try_from(place).ok())

@@ -33,6 +33,9 @@ pub fn configuration(
     if server.role == Role::Hub {
         let _ = writeln!(out, "durability = \"{}\"\ndata_dir = {}", engine.durability, quoted(data));
     }
+    if let Some(bytes) = engine.memory_budget {
+        let _ = writeln!(out, "memory_budget = \"{bytes} B\"");
+    }
     let _ = write!(out, "[[listener]]\naddress = \"{listen}\"\nrole = \"{}\"\n", server.role.name());
     match server.role {
         Role::Hub => hub(&mut out, neighbours),
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn the_engine_takes_what_is_written_here() {
         let machine = Machine { hostname: Some("bench.test".into()), cores: vec![0, 1], folder: "/".into() };
-        let engine = Engine { durability: "os".into(), driver: "epoll".into(), shards: 2 };
+        let engine =
+            Engine { durability: "os".into(), driver: "epoll".into(), shards: 2, memory_budget: Some(16 << 20) };
         for role in [Role::Hub, Role::Frontend, Role::MailboxDelivery] {
             for behind_front_end in [false, true] {
                 for mailboxes in [vec![], vec![address(7)]] {

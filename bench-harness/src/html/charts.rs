@@ -144,8 +144,10 @@ fn draw_marks(
     let span_s = (end - start) / 1e6;
     let seconds = Scale::linear(start / 1e6, end / 1e6, lower.left, lower.right);
     let about = if form == Form::Wide { 10 } else { 4 };
-    let name = |s: f64| if span_s < 2.0 { format!("{:.0} ms", s * 1000.0) } else { format!("{s:.0} s") };
-    canvas.x_axis(lower, seconds.ticks(about).into_iter().map(|s| (seconds.at(s), name(s))));
+    let ticks = seconds.ticks(about);
+    let decimals = usize::from(ticks.windows(2).any(|pair| (pair[1] - pair[0]).fract() > 1e-6));
+    let name = |s: f64| if span_s < 2.0 { format!("{:.0} ms", s * 1000.0) } else { format!("{s:.decimals$} s") };
+    canvas.x_axis(lower, ticks.into_iter().map(|s| (seconds.at(s), name(s))));
     for mark in timeline.marks.iter().filter(|m| (start..=end).contains(&(m.at_s * 1e6))) {
         let at = x.at(mark.at_s * 1e6);
         let (class, text) = if mark.is_heal { ("heal", "heal-text") } else { ("fault", "fault-text") };

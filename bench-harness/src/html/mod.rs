@@ -301,12 +301,13 @@ fn legend(out: &mut String, entries: impl IntoIterator<Item = (usize, String)>) 
 fn steps_figure(out: &mut String, phase: &Phase) {
     let steps: Vec<(String, f64)> =
         phase.figures.step_us.iter().filter_map(|(name, us)| Some((name.replace('_', " "), (*us)?))).collect();
+    let steps: Vec<(String, f64)> = steps.into_iter().filter(|(_, us)| *us > 0.0).collect();
     out.push_str("<h3>Where a transaction’s time goes</h3>");
     legend(out, steps.iter().enumerate().map(|(i, (name, us))| (i % 5 + 1, format!("{name} {}", duration_us(*us)))));
     figure(
         out,
         |form| charts::steps(&steps, form),
-        "Means over all messages, from the first command to the final reply; they add up to the mean service time.",
+        "Means over all messages, from the first command to the final reply; they add up to the mean service time. What the server answers in one piece is one step: a pipelined transaction waits only once.",
     );
 }
 

@@ -44,6 +44,12 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(usage)
 }
 
+/// Memory of the process alone that is resident now, octets.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    kilobytes_of(&status, "VmRSS:")
+}
+
 fn children(root: &Path) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(root.join("task")) else { return Vec::new() };
     threads
@@ -71,7 +77,11 @@ fn parse_stat(stat: &str) -> Option<Ticks> {
 
 /// `VmHWM` of /proc/PID/status, octets.
 fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kilobytes_of(status, "VmHWM:")
+}
+
+fn kilobytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }
@@ -112,5 +122,7 @@ mod tests {
         }
         assert_ne!(x, 0);
         assert_eq!(usage(u32::MAX), None, "no such process");
+        let resident = resident_bytes(std::process::id()).expect("we run");
+        assert!(resident > 100_000 && resident_bytes(u32::MAX).is_none());
     }
 }

@@ -14,14 +14,15 @@ pub struct Placement {
 
 impl Placement {
     /// Splits `cores`: the load side gets one core in two (a generator that is short of CPU measures itself), the engine
-    /// at least `shards`, where there are enough. With one core, or none known, nothing is pinned.
+    /// at least `shards`; where there are not more cores than shards, both share the last one. With one core, or none
+    /// known, nothing is pinned.
     pub fn of(cores: &[usize], shards: usize) -> Self {
         if cores.len() < 2 {
             return Self { engine: Vec::new(), load: Vec::new() };
         }
-        let engine = cores.len().div_ceil(2).max(shards).min(cores.len() - 1);
-        let (engine, load) = cores.split_at(engine);
-        Self { engine: engine.to_vec(), load: load.to_vec() }
+        let engine = cores.len().div_ceil(2).max(shards).min(cores.len());
+        let load = engine.min(cores.len() - 1);
+        Self { engine: cores[..engine].to_vec(), load: cores[load..].to_vec() }
     }
 
     /// On the cores this process may use.
@@ -33,6 +34,9 @@ impl Placement {
     pub fn describe(&self) -> String {
         match (&self.engine[..], &self.load[..]) {
             ([], _) | (_, []) => "one core: the engine shares it with the load and the sinks".to_owned(),
+            (engine, load) if engine.iter().any(|core| load.contains(core)) => {
+                format!("engine on {}, load and sinks on {}, which they share", names(engine), names(load))
+            }
             (engine, load) => format!("engine on {}, load and sinks on {}", names(engine), names(load)),
         }
     }
@@ -60,7 +64,8 @@ mod tests {
     fn the_engine_and_the_load_have_cores_of_their_own() {
         for (cores, shards, engine, load) in [
             (&[0, 1][..], 1, &[0][..], &[1][..]),
-            (&[0, 1], 2, &[0], &[1]),
+            (&[0, 1], 2, &[0, 1], &[1]),
+            (&[0, 1], 5, &[0, 1], &[1]),
             (&[2, 5, 7], 1, &[2, 5], &[7]),
             (&[0, 1, 2, 3], 1, &[0, 1], &[2, 3]),
             (&[0, 1, 2, 3], 3, &[0, 1, 2], &[3]),
@@ -76,6 +81,10 @@ mod tests {
     fn the_summary_says_who_runs_where() {
         assert_eq!(Placement::of(&[0, 1], 1).describe(), "engine on core 0, load and sinks on core 1");
         assert_eq!(Placement::of(&[0, 1, 2, 5], 1).describe(), "engine on cores 0–1, load and sinks on cores 2, 5");
+        assert_eq!(
+            Placement::of(&[0, 1], 2).describe(),
+            "engine on cores 0–1, load and sinks on core 1, which they share"
+        );
         assert!(Placement::of(&[0], 1).describe().starts_with("one core"));
     }
 }

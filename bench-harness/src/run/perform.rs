@@ -13,6 +13,7 @@ use crate::stage::{Counts, Stage};
 use anyhow::Context;
 use engine::wire::{Span, Tick};
 use loadgen::ledger::Delivery;
+use loadgen::record::State;
 use loadgen::send::Outcome;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -77,6 +78,26 @@ pub fn perform(
         observed: &observed,
         started: wall_time(started),
     }))
+}
+
+/// Sends a phase's messages and leaves them where they were accepted; gives how many were.
+///
+/// # Errors
+/// As [`perform`].
+pub fn fill(stage: &mut Stage, part: &Part, phase: &Phase, around: &Around<'_>) -> anyhow::Result<u64> {
+    let rate = match phase.pace {
+        crate::plan::Pace::PerSecond(per_s) => Some(per_s),
+        _ => None,
+    };
+    let spec = spec_of(stage, part, phase, rate, around)?;
+    let mut sender = start_sender(stage, &spec, around)?;
+    let length = Duration::from_secs_f64(phase.length_s());
+    // An interrupt ends the fill as its end would; the caller looks at it.
+    let _ = around.interrupt.wait_until(Instant::now() + length);
+    await_sender(&mut sender)?;
+    stage.check()?;
+    let outcome = sent::read(&spec.record, &spec)?;
+    Ok(outcome.all_records().filter(|record| record.state == State::Accepted).count() as u64)
 }
 
 fn spec_of(

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 mod clock;
 pub mod correlate;
 pub mod ledger;

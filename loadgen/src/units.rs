@@ -29,6 +29,12 @@ impl Rate {
         self.micro_per_second as f64 / 1e6
     }
 
+    /// How long `messages` messages take, rounded up.
+    pub fn time_of(self, messages: u64) -> Span {
+        let nanos = (u128::from(messages) * 1_000_000_000_000_000).div_ceil(u128::from(self.micro_per_second));
+        Span(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// The same rate times `factor`; `None` when that is no rate any more.
     pub fn scaled(self, factor: f64) -> Option<Self> {
         from_micro(self.micro_per_second as f64 * factor)

@@ -1,3 +1,6 @@
-//! What is made of a run: figures, the verdict, the result folder.
+//! What is made of a run: figures, `result.json`, the result folder, text for people.
 
 pub mod figures;
+pub mod folder;
+pub mod result;
+pub mod text;

@@ -21,6 +21,7 @@ use lane::{MESSAGES_PER_SHARD_MAX, Pacing};
 use shard::{Sender, ShardReport, Shared};
 use std::io;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,8 +36,28 @@ pub enum Transfer {
     /// BDAT where the target offers CHUNKING, else DATA.
     #[default]
     Auto,
+    /// BDAT; a target that does not offer CHUNKING is of no use.
+    Bdat,
     /// DATA, whatever the target offers.
     Data,
+}
+
+/// No way for bodies has this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bodies go by `auto`, `bdat` or `data`")]
+pub struct UnknownTransfer;
+
+impl FromStr for Transfer {
+    type Err = UnknownTransfer;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTransfer> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "bdat" => Ok(Self::Bdat),
+            "data" => Ok(Self::Data),
+            _ => Err(UnknownTransfer),
+        }
+    }
 }
 
 /// What a sender is told.
@@ -66,6 +87,8 @@ pub struct SendOptions {
     pub name: String,
     /// After the end of the schedule replies are waited for so long.
     pub drain: Span,
+    /// Connections may take so long to be greeted before the schedule starts without them; without any the run fails.
+    pub connect_wait: Span,
     /// How long a reply may take before the connection is given up.
     pub reply_wait: Span,
     /// The driver asked for.
@@ -94,6 +117,7 @@ impl SendOptions {
             sender_domain: "load.test".into(),
             name: "ringload.test".into(),
             drain: Span::seconds(10),
+            connect_wait: Span::seconds(10),
             reply_wait: Span::minutes(10),
             driver: DriverChoice::Auto,
             cores: vec![None],
@@ -106,7 +130,7 @@ impl SendOptions {
         let wait = self.reply_wait;
         ClientOptions {
             in_flight_max: self.in_flight_max,
-            chunking: self.transfer == Transfer::Auto,
+            chunking: self.transfer != Transfer::Data,
             // Real mail is replayed as it is, whatever the target says it takes.
             just_send_eight_bit: true,
             long_lines: true,
@@ -153,9 +177,6 @@ pub enum SendError {
     Shard(io::Error),
 }
 
-/// How long connections may take to be greeted before the schedule starts without them.
-pub const CONNECT_WAIT: Span = Span::seconds(10);
-
 /// A sender at work.
 #[derive(Debug)]
 pub struct RunningSend {
@@ -191,6 +212,11 @@ impl SendHandle {
 }
 
 impl RunningSend {
+    /// What it was told.
+    pub fn options(&self) -> &SendOptions {
+        &self.options
+    }
+
     /// What stops it.
     pub fn handle(&self) -> SendHandle {
         SendHandle(self.shared.clone())
@@ -246,12 +272,12 @@ pub fn start(options: SendOptions) -> Result<RunningSend, SendError> {
         report: Arc::new(Mutex::new(report)),
     };
     let running = launch(&Launch { driver: options.driver, cores: options.cores.clone() }, sender)?;
-    let (connections, why) = await_ready(&readies, options.cores.len());
+    let (connections, why) = await_ready(&readies, &options);
     if connections == 0 {
         shared.stop();
         shared.stop();
         let _ = running.join();
-        return Err(SendError::Unreachable(options.targets[0], CONNECT_WAIT, why));
+        return Err(SendError::Unreachable(options.targets[0], options.connect_wait, why));
     }
     let started = monotonic() + Span::millis(5);
     shared.begin(started);
@@ -305,10 +331,10 @@ fn check(options: &SendOptions) -> Result<Recipients, SendError> {
 }
 
 /// Waits for every shard's word; gives the connections that are ready, and why others are not.
-fn await_ready(readies: &Receiver<(usize, String)>, shards: usize) -> (usize, String) {
+fn await_ready(readies: &Receiver<(usize, String)>, options: &SendOptions) -> (usize, String) {
     let (mut connections, mut why) = (0, String::from("no answer"));
-    for _ in 0..shards {
-        match readies.recv_timeout(Duration::from_nanos(CONNECT_WAIT.0) + Duration::from_secs(5)) {
+    for _ in &options.cores {
+        match readies.recv_timeout(Duration::from_nanos(options.connect_wait.0) + Duration::from_secs(5)) {
             Ok((ready, error)) => {
                 connections += ready;
                 if !error.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::lane::{Lane, Pacing};
 use super::talk::{Part, Talk, Workload};
-use super::{CONNECT_WAIT, SendOptions};
+use super::{SendOptions, Transfer};
 use crate::clock::thread_cpu;
 use crate::correlate::RecipientRefusal;
 use crate::local::{Gate, either};
@@ -252,7 +252,7 @@ impl<D: Driver> World<D> {
     }
 
     async fn await_connections(&self, wanted: usize) {
-        let until = self.driver.now() + CONNECT_WAIT;
+        let until = self.driver.now() + self.options().connect_wait;
         while self.ready.get() < wanted && self.driver.now() < until && self.stops.get() == 0 {
             either(self.changed.opened(), self.driver.sleep_until(until)).await;
         }
@@ -482,8 +482,9 @@ async fn talk<D: Driver>(
     *slot.handle.borrow_mut() = None;
     slot.has_room.set(false);
     let us = |from: Tick, to: Tick| to.since(from).as_micros();
-    let Some(ready) = talk.ready else {
-        *world.last_error.borrow_mut() = format!("{}: {reason:?}", conn.peer());
+    let Some(ready) = talk.ready.filter(|_| talk.useless.is_none()) else {
+        let why = talk.useless.map_or_else(|| format!("no greeting that is of use ({reason:?})"), str::to_owned);
+        *world.last_error.borrow_mut() = format!("{}: {why}", conn.peer());
         return false;
     };
     let greeted = talk.greeted.unwrap_or(connected);
@@ -509,6 +510,10 @@ async fn converse<D: Driver>(
     let now = || driver.precise_now();
     let (mut counted, mut quitting) = (false, false);
     loop {
+        if talk.is_ready() && !counted && world.options().transfer == Transfer::Bdat && !talk.offers_chunking() {
+            talk.useless = Some("it does not offer CHUNKING");
+            return DownReason::Closing;
+        }
         if talk.is_ready() && !counted {
             counted = true;
             world.connections.set(world.connections.get() + 1);

@@ -66,6 +66,8 @@ pub(super) struct Talk {
     /// When the greeting was read, and when EHLO was answered.
     pub(super) greeted: Option<Tick>,
     pub(super) ready: Option<Tick>,
+    /// Why this target cannot be used, although it greeted us.
+    pub(super) useless: Option<&'static str>,
 }
 
 impl Talk {
@@ -78,6 +80,7 @@ impl Talk {
             path: String::new(),
             greeted: None,
             ready: None,
+            useless: None,
         }
     }
 
@@ -88,6 +91,10 @@ impl Talk {
 
     pub(super) fn is_ready(&self) -> bool {
         self.session.is_ready()
+    }
+
+    pub(super) fn offers_chunking(&self) -> bool {
+        self.session.peer().chunking
     }
 
     pub(super) fn deadline(&self, unsent: bool) -> Tick {

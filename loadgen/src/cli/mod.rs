@@ -1,0 +1,165 @@
+//! The command line of `ringload`: arguments to options, outcomes to text, JSON, files and exit codes (interfaces.md).
+
+mod interrupt;
+mod send;
+mod sink;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use engine::io::launch::{DriverChoice, LaunchError};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An open-loop SMTP load generator, and a sink that misbehaves on request.
+#[derive(Debug, Parser)]
+#[command(name = "ringload", version, about, max_term_width = 120)]
+#[command(
+    after_help = "Exit codes: 0 good, 2 usage, 3 the measurement is not valid, 4 a component failed, 99 a threshold was not met.\n\n\
+Examples:\n  \
+ringload sink --listen 127.0.0.1:2525\n  \
+ringload send --target 127.0.0.1:2525 -r 500/s -d 10s\n  \
+ringload send --help"
+)]
+struct Ringload {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send messages on a schedule and measure from when each was due
+    Send(Box<send::SendArgs>),
+    /// Accept messages, write down what arrived, misbehave on request
+    Sink(sink::SinkArgs),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one per command into a folder
+    Man {
+        /// Write ringload.1, ringload-send.1 and so on here
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Threads and their driver.
+#[derive(Debug, Clone, Args)]
+struct Threads {
+    /// How the kernel is asked: auto, uring, tokio-uring or epoll; a named one that is refused here is an error
+    #[arg(long, env = "RINGLOAD_DRIVER", default_value = "auto")]
+    driver: DriverChoice,
+    /// Threads, each with its own connections
+    #[arg(long, env = "RINGLOAD_SHARDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: u16,
+    /// Processors to pin the threads to, in turn: 1 or 0,2
+    #[arg(long, env = "RINGLOAD_CORES", value_delimiter = ',')]
+    cores: Vec<usize>,
+}
+
+impl Threads {
+    fn cores(&self) -> Vec<Option<usize>> {
+        let pin = |shard: usize| (!self.cores.is_empty()).then(|| self.cores[shard % self.cores.len()]);
+        (0..usize::from(self.shards)).map(pin).collect()
+    }
+}
+
+/// What ends a command early, sorted by its exit code.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// 2: the caller's to mend.
+    #[error("{0}")]
+    Usage(String),
+    /// 4: something did not start, or died.
+    #[error("{0}")]
+    Component(String),
+    /// 4: what was measured could not be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    fn of_launch(error: &LaunchError) -> Self {
+        match error {
+            LaunchError::Refused { .. } => Failure::Usage(error.to_string()),
+            error => Failure::Component(error.to_string()),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Component(_) | Failure::Output(_) => 4,
+        }
+    }
+}
+
+/// How a command that ran ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good = 0,
+    Invalid = 3,
+    ThresholdMissed = 99,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // clap prints usage errors itself and ends with 2, help and version with 0.
+    let ringload = Ringload::parse();
+    let ended = match ringload.command {
+        Command::Send(args) => send::run(*args),
+        Command::Sink(args) => sink::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Ringload::command(), "ringload", &mut io::stdout());
+            Ok(Verdict::Good)
+        }
+        Command::Man { out } => man(out).map_err(Failure::Output),
+    };
+    match ended {
+        Ok(verdict) => ExitCode::from(verdict as u8),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "ringload: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn man(out: Option<PathBuf>) -> io::Result<Verdict> {
+    match out {
+        Some(folder) => {
+            std::fs::create_dir_all(&folder)?;
+            clap_mangen::generate_to(Ringload::command(), folder)?;
+        }
+        None => clap_mangen::Man::new(Ringload::command()).render(&mut io::stdout())?,
+    }
+    Ok(Verdict::Good)
+}
+
+/// Whether people see standard error: progress is drawn there, or told in plain lines.
+fn draws() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Ringload::command().debug_assert();
+    }
+
+    #[test]
+    fn every_long_option_is_also_an_environment_variable() {
+        for command in
+            Ringload::command().get_subcommands().filter(|command| ["send", "sink"].contains(&command.get_name()))
+        {
+            for option in command.get_arguments().filter(|option| option.get_long().is_some_and(|long| long != "help"))
+            {
+                let env = option.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                assert!(env.starts_with("RINGLOAD_"), "{} {:?}", command.get_name(), option.get_long());
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `ringload send`.
+
+use super::interrupt::on_interrupt;
+use super::{Failure, Threads, Verdict, draws};
+use crate::correlate::{Circumstances, Correlation, correlate};
+use crate::ledger::{self, Delivery};
+use crate::report::result::{Context, Document};
+use crate::report::{folder, text};
+use crate::schedule::{Arrivals, Plan, Stage};
+use crate::send::lane::Pacing;
+use crate::send::{Outcome, RunningSend, SendError, SendHandle, SendOptions, Transfer, start};
+use crate::sink::admin::{AdminAddress, AdminClient};
+use crate::units::{Rate, parse_span};
+use crate::workload::content::Source;
+use crate::workload::corpus;
+use crate::workload::recipients::Template;
+use crate::workload::size::Sizes;
+use clap::Args;
+use engine::wire::Span;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a run lasts when nothing says it.
+const DURATION: Span = Span::seconds(10);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Latency counts from the intended send time: the schedule is fixed before the run and does not wait for the target.\n\n\
+Examples:\n  \
+ringload send --target 127.0.0.1:2525 -r 500/s -d 10s\n  \
+ringload send --target mx.test:25 -r 2k/s -w 5s -d 60s -c 50 --size 4k:90,100k:10 --out results/one\n  \
+ringload send --target 127.0.0.1:2525 --corpus mail/ -n 1000 -r 100/s --sink-admin unix:sink.sock\n  \
+ringload send --target 127.0.0.1:2525 --stage 500/s:10s --stage 2000/s:5s --stage 500/s:10s --json\n  \
+ringload send --target 127.0.0.1:2525 --closed -c 256 --in-flight 64 -d 10s"
+)]
+pub(super) struct SendArgs {
+    /// Where to; several take connections in turn
+    #[arg(long, env = "RINGLOAD_TARGET", value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    target: Vec<String>,
+    /// Messages per second: 500/s, 1.5k/s, 30/m
+    #[arg(short, long, env = "RINGLOAD_RATE", conflicts_with = "stage", required_unless_present_any = ["stage", "closed"])]
+    rate: Option<Rate>,
+    /// A rate for a time, one after another: 500/s:10s
+    #[arg(long, env = "RINGLOAD_STAGE", value_name = "RATE:DURATION", value_delimiter = ',')]
+    stage: Vec<Stage>,
+    /// Independent arrivals instead of equal gaps
+    #[arg(long, env = "RINGLOAD_POISSON")]
+    poisson: bool,
+    /// Send the next message when a connection is free for it; with a rate at most so many. For comparison: it hides waits
+    #[arg(long, env = "RINGLOAD_CLOSED", conflicts_with = "poisson")]
+    closed: bool,
+    /// How long, the warm-up not counted [default: 10s]
+    #[arg(short, long, env = "RINGLOAD_DURATION", value_parser = parse_span, conflicts_with = "stage")]
+    duration: Option<Span>,
+    /// No more messages than so many
+    #[arg(short = 'n', long, env = "RINGLOAD_MESSAGES")]
+    messages: Option<u64>,
+    /// Send for so long before what counts
+    #[arg(short, long, env = "RINGLOAD_WARM_UP", value_parser = parse_span, default_value = "0s")]
+    warm_up: Span,
+    /// Connections
+    #[arg(short, long, env = "RINGLOAD_CONNECTIONS", default_value_t = 16)]
+    connections: usize,
+    /// Transactions under way on one connection
+    #[arg(long, env = "RINGLOAD_IN_FLIGHT", default_value_t = 1)]
+    in_flight: usize,
+    /// How bodies go: auto takes BDAT where it is offered
+    #[arg(long, env = "RINGLOAD_CHUNKING", default_value = "auto")]
+    chunking: Transfer,
+    /// Octets of a message: 4k, 1k..100k, or a mix 4k:70,100k:30
+    #[arg(long, env = "RINGLOAD_SIZE", default_value = "4k")]
+    size: Sizes,
+    /// Send this mail instead: a folder of .eml files, one, or an mbox; byte for byte
+    #[arg(long, env = "RINGLOAD_CORPUS", value_name = "DIR|MBOX", conflicts_with = "size")]
+    corpus: Option<PathBuf>,
+    /// Recipients: user@dest.test, user{1..100}@dest.test, with *WEIGHT behind it if wanted
+    #[arg(
+        long,
+        env = "RINGLOAD_TO",
+        value_name = "TEMPLATE",
+        value_delimiter = ',',
+        default_value = "user{1..100}@dest.test"
+    )]
+    to: Vec<Template>,
+    /// Recipients of each message
+    #[arg(long, env = "RINGLOAD_RECIPIENTS", default_value_t = 1)]
+    recipients: u32,
+    /// Domain of the senders; their local part is the message's id
+    #[arg(long, env = "RINGLOAD_FROM_DOMAIN", default_value = "load.test")]
+    from_domain: String,
+    /// Our name in EHLO
+    #[arg(long, env = "RINGLOAD_NAME", default_value = "ringload.test")]
+    name: String,
+    /// Wait so long for replies, and for arrivals at the sink, after the schedule's end
+    #[arg(long, env = "RINGLOAD_DRAIN", value_parser = parse_span, default_value = "10s")]
+    drain: Span,
+    /// Wait so long for connections before the schedule starts
+    #[arg(long, env = "RINGLOAD_CONNECT_WAIT", value_parser = parse_span, default_value = "10s")]
+    connect_wait: Span,
+    /// Give a connection up when a reply takes longer
+    #[arg(long, env = "RINGLOAD_REPLY_WAIT", value_parser = parse_span, default_value = "10m")]
+    reply_wait: Span,
+    /// Ask this sink what arrived, for accounts and delivery times; may be given several times
+    #[arg(long, env = "RINGLOAD_SINK_ADMIN", value_name = "ADDR", value_delimiter = ',')]
+    sink_admin: Vec<AdminAddress>,
+    /// Read what arrived from this file afterwards; may be given several times
+    #[arg(
+        long,
+        env = "RINGLOAD_SINK_LEDGER",
+        value_name = "FILE",
+        value_delimiter = ',',
+        conflicts_with = "sink_admin"
+    )]
+    sink_ledger: Vec<PathBuf>,
+    /// Durability mode of the target, for the result
+    #[arg(long, env = "RINGLOAD_DURABILITY", default_value = "unknown")]
+    durability: String,
+    /// End with 99 when the 99th percentile of the response time is above this
+    #[arg(long, env = "RINGLOAD_MAX_P99", value_parser = parse_span)]
+    max_p99: Option<Span>,
+    /// End with 99 when fewer messages per second were acknowledged
+    #[arg(long, env = "RINGLOAD_MIN_RATE")]
+    min_rate: Option<Rate>,
+    /// For everything that is chosen: contents, recipients, arrivals
+    #[arg(long, env = "RINGLOAD_SEED", default_value_t = 0)]
+    seed: u64,
+    /// Write the result folder here
+    #[arg(long, env = "RINGLOAD_OUT", value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print result.json on stdout, and the text on stderr
+    #[arg(long, env = "RINGLOAD_JSON")]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+pub(super) fn run(args: SendArgs) -> Result<Verdict, Failure> {
+    let options = args.options()?;
+    let began = jiff::Timestamp::now().to_string();
+    let sender = start(options).map_err(|error| of(&error))?;
+    let handle = sender.handle();
+    on_interrupt(move || handle.stop())?;
+    let sent = watch(sender)?;
+    let mut ledger = args.arrivals(&sent)?;
+    let joined =
+        ledger.as_mut().map(|ledger| correlate(&sent.sent(), ledger, &Circumstances::default(), sent.main_part().from));
+    let context = Context { durability: args.durability.clone(), started: began, ..Context::default() };
+    let document = Document::new(&sent, joined.as_ref(), context);
+    args.show(&sent, joined.as_ref(), &document)?;
+    Ok(args.verdict(&document))
+}
+
+impl SendArgs {
+    fn options(&self) -> Result<SendOptions, Failure> {
+        let contents = match &self.corpus {
+            Some(path) => Source::corpus(corpus::read(path).map_err(usage)?, self.seed),
+            None => Source::made(&self.size, self.seed),
+        };
+        let targets: Vec<SocketAddr> = self.target.iter().map(|target| resolve(target)).collect::<Result<_, _>>()?;
+        let first = *targets.first().ok_or_else(|| Failure::Usage("no target".into()))?;
+        Ok(SendOptions {
+            targets,
+            warm_up: self.warm_up,
+            connections: self.connections,
+            in_flight_max: self.in_flight,
+            transfer: self.chunking,
+            contents,
+            recipients: self.to.clone(),
+            recipients_per_message: self.recipients,
+            sender_domain: self.from_domain.clone(),
+            name: self.name.clone(),
+            drain: self.drain,
+            connect_wait: self.connect_wait,
+            reply_wait: self.reply_wait,
+            driver: self.threads.driver,
+            cores: self.threads.cores(),
+            seed: self.seed,
+            ..SendOptions::new(first, self.pacing()?)
+        })
+    }
+
+    fn pacing(&self) -> Result<Pacing, Failure> {
+        let messages_max = self.messages.unwrap_or(u64::MAX);
+        let length = match (self.duration, self.messages, self.rate) {
+            (Some(duration), _, _) => duration + self.warm_up,
+            (None, Some(messages), Some(rate)) => rate.time_of(messages),
+            (None, Some(_), None) => Span::hours(24),
+            (None, None, _) => DURATION + self.warm_up,
+        };
+        let stages = match (self.rate, &self.stage[..]) {
+            (Some(rate), _) => vec![Stage { rate, length }],
+            (None, []) => return Ok(Pacing::Closed { length, messages_max }),
+            (None, stages) => stages.to_vec(),
+        };
+        if messages_max == 0 || stages.iter().any(|stage| stage.length == Span::ZERO) {
+            return Err(Failure::Usage("nothing to send: give a duration and a number of messages above 0".into()));
+        }
+        let arrivals = if self.poisson { Arrivals::Poisson } else { Arrivals::Constant };
+        let plan = Plan { stages, arrivals, seed: self.seed, messages_max };
+        Ok(if self.closed { Pacing::ClosedAt(plan) } else { Pacing::Open(plan) })
+    }
+
+    /// What the sinks took, if any were named.
+    fn arrivals(&self, sent: &Outcome) -> Result<Option<Vec<Delivery>>, Failure> {
+        if self.sink_admin.is_empty() && self.sink_ledger.is_empty() {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for path in &self.sink_ledger {
+            let read = File::open(path).map_err(|error| error.to_string());
+            let read = read.and_then(|mut file| ledger::read(&mut file).map_err(|error| error.to_string()));
+            all.extend(read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?);
+        }
+        let sinks = self.sink_admin.iter().map(AdminClient::connect).collect::<Result<Vec<_>, _>>();
+        let mut sinks = sinks.map_err(|error| Failure::Component(error.to_string()))?;
+        let failed = |error: crate::sink::admin::AdminError| Failure::Component(error.to_string());
+        await_arrivals(&mut sinks, sent, self.drain).map_err(failed)?;
+        for sink in &mut sinks {
+            all.extend(sink.ledger().map_err(failed)?);
+        }
+        Ok(Some(all))
+    }
+
+    fn show(&self, sent: &Outcome, joined: Option<&Correlation>, document: &Document) -> Result<(), Failure> {
+        let summary = text::summary(document);
+        if self.json {
+            io::stderr().write_all(summary.as_bytes())?;
+            let mut out = io::stdout();
+            serde_json::to_writer(&mut out, document).map_err(io::Error::from)?;
+            writeln!(out)?;
+        } else {
+            io::stdout().write_all(summary.as_bytes())?;
+        }
+        if let Some(out) = &self.out {
+            let failed = |error: folder::FolderError| Failure::Component(error.to_string());
+            folder::write(out, sent, joined, document, &run_toml(sent)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, document: &Document) -> Verdict {
+        let p99_us = document.main().figures.response.at(0.99);
+        let slow = self.max_p99.is_some_and(|max| p99_us.is_none_or(|p99| p99 > max.as_micros()));
+        let (_, achieved) = document.rates();
+        let few = self.min_rate.is_some_and(|min| achieved.unwrap_or(0.0) < min.as_f64());
+        match (document.validity.valid, slow || few) {
+            (false, _) => Verdict::Invalid,
+            (true, true) => Verdict::ThresholdMissed,
+            (true, false) => Verdict::Good,
+        }
+    }
+}
+
+fn usage(error: impl ToString) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+fn of(error: &SendError) -> Failure {
+    match error {
+        SendError::Launch(launch) => Failure::of_launch(launch),
+        SendError::Unreachable(..) | SendError::Shard(_) => Failure::Component(error.to_string()),
+        error => Failure::Usage(error.to_string()),
+    }
+}
+
+fn resolve(target: &str) -> Result<SocketAddr, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("target `{target}`: {why}; write HOST:PORT, as 127.0.0.1:2525"));
+    let mut found = target.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+    found.next().ok_or_else(|| wrong("no address".into()))
+}
+
+/// Waits for the sender's end; shows how far it is, drawn on a terminal, in plain lines elsewhere.
+fn watch(sender: RunningSend) -> Result<Outcome, Failure> {
+    let total = sender.options().pacing.messages();
+    let (done, over) = mpsc::channel::<()>();
+    let handle = sender.handle();
+    let painter = std::thread::spawn(move || paint(&handle, total, &over));
+    let sent = sender.finish();
+    drop(done);
+    // A progress line that failed is nobody's loss.
+    let _ = painter.join();
+    sent.map_err(|error| of(&error))
+}
+
+fn paint(sender: &SendHandle, total: Option<u64>, over: &mpsc::Receiver<()>) {
+    let drawn = draws();
+    let every = if drawn { Duration::from_millis(200) } else { Duration::from_secs(5) };
+    let bar = match total {
+        _ if !drawn => ProgressBar::hidden(),
+        Some(total) => ProgressBar::new(total),
+        None => ProgressBar::no_length(),
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos} sent, {per_sec}, {eta} left, {msg} open");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    while over.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let progress = sender.progress();
+        bar.set_position(progress.due);
+        bar.set_message(progress.open.to_string());
+        if !drawn {
+            let _ = writeln!(io::stderr(), "{} sent, {} open", progress.due, progress.open);
+        }
+    }
+    bar.finish_and_clear();
+}
+
+/// Waits until the sinks have everything that was acknowledged, or nothing more arrives within the drain's time.
+fn await_arrivals(
+    sinks: &mut [AdminClient],
+    sent: &Outcome,
+    drain: Span,
+) -> Result<(), crate::sink::admin::AdminError> {
+    let expected = correlate(&sent.sent(), &mut [], &Circumstances::default(), Span::ZERO).accounts.lost;
+    let until = crate::clock::monotonic() + drain;
+    loop {
+        let mut taken = 0;
+        for sink in sinks.iter_mut() {
+            taken += sink.counts()?.recipients;
+        }
+        if taken >= expected || crate::clock::monotonic() >= until {
+            return Ok(());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The command that makes the same run again, as TOML.
+fn run_toml(sent: &Outcome) -> String {
+    let mut run = toml::Table::new();
+    let command = std::env::args().map(toml::Value::String).collect();
+    run.insert("command".into(), toml::Value::Array(command));
+    run.insert("run".into(), toml::Value::Integer(i64::from(sent.run)));
+    run.insert("driver".into(), toml::Value::String(sent.driver.into()));
+    run.insert("version".into(), toml::Value::String(env!("CARGO_PKG_VERSION").into()));
+    run.to_string()
+}

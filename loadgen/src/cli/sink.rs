@@ -1,0 +1,116 @@
+//! `ringload sink`.
+
+use super::interrupt::on_interrupt;
+use super::{Failure, Threads, Verdict};
+use crate::sink::admin::AdminAddress;
+use crate::sink::fault::Fault;
+use crate::sink::{SinkError, SinkOptions, start};
+use clap::Args;
+use serde_json::json;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Faults: WHERE:ACTION[;SELECTOR...]\n  \
+WHERE     accept banner ehlo mail rcpt data body eod bdat rset noop quit any idle\n  \
+ACTION    reply CODE [ESC] [TEXT], delay DUR, pause DUR, stall, close, reset, halfclose, take+close, drop+close,\n            \
+take+reply CODE, cut N, split, multiline N, long N, nocrlf, lf, garbage N, extra, twodigits, mixedcodes,\n            \
+slowread RATE, slowwrite RATE, noext KEYWORD, ext 'LINE', lie-size N, refuse\n  \
+SELECTOR  p=0.01 every=100 first=5 after=1000 conn=3 rcpt=GLOB from=GLOB size>N t=10s..20s seed=N\n\n\
+The first line on stdout is: ready {\"listen\":[...],\"admin\":...,\"driver\":...}\n\n\
+Examples:\n  \
+ringload sink --listen 127.0.0.1:2525\n  \
+ringload sink --listen 127.0.0.1:2525 --fault 'eod:reply 451 later;every=100' --fault 'rcpt:reply 550;rcpt=bad*'\n  \
+ringload sink --listen 127.0.0.1:2525 --admin unix:sink.sock --ledger sink.ledger\n  \
+echo 'pause 2s' | nc -U sink.sock")]
+pub(super) struct SinkArgs {
+    /// Address to listen on; port 0 lets the system choose; may be given several times
+    #[arg(long, env = "RINGLOAD_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',', required = true)]
+    listen: Vec<SocketAddr>,
+    /// A fault that is in force from the start; may be given several times
+    #[arg(long, env = "RINGLOAD_FAULT", value_name = "FAULT")]
+    fault: Vec<Fault>,
+    /// Where counts, ledger, faults and pauses are asked for: unix:PATH or a loopback address
+    #[arg(long, env = "RINGLOAD_ADMIN", value_name = "ADDR")]
+    admin: Option<AdminAddress>,
+    /// Write the ledger here at the end
+    #[arg(long, env = "RINGLOAD_LEDGER", value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Name in the banner
+    #[arg(long, env = "RINGLOAD_NAME", default_value = "sink.test")]
+    name: String,
+    /// Speak LMTP
+    #[arg(long, env = "RINGLOAD_LMTP")]
+    lmtp: bool,
+    /// Do not offer CHUNKING
+    #[arg(long, env = "RINGLOAD_NO_CHUNKING")]
+    no_chunking: bool,
+    /// Do not offer PIPELINING
+    #[arg(long, env = "RINGLOAD_NO_PIPELINING")]
+    no_pipelining: bool,
+    /// At the end print the counts as JSON instead of text
+    #[arg(long, env = "RINGLOAD_JSON")]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+impl SinkArgs {
+    fn options(&self) -> SinkOptions {
+        SinkOptions {
+            listen: self.listen.clone(),
+            driver: self.threads.driver,
+            cores: self.threads.cores(),
+            name: self.name.clone(),
+            lmtp: self.lmtp,
+            chunking: !self.no_chunking,
+            pipelining: !self.no_pipelining,
+            faults: self.fault.clone(),
+            admin: self.admin.clone(),
+            ledger: self.ledger.clone(),
+        }
+    }
+}
+
+pub(super) fn run(args: SinkArgs) -> Result<Verdict, Failure> {
+    let sink = start(args.options()).map_err(|error| of(&error))?;
+    let ready = json!({
+        "listen": sink.listen,
+        "admin": sink.admin.as_ref().map(ToString::to_string),
+        "driver": sink.driver,
+    });
+    let mut out = io::stdout();
+    writeln!(out, "ready {ready}")?;
+    out.flush()?;
+    let handle = sink.handle();
+    on_interrupt(move || handle.stop())?;
+    let outcome = sink.join().map_err(|error| of(&error))?;
+    let counts = &outcome.counts;
+    if args.json {
+        writeln!(out, "{}", json!(counts))?;
+    } else {
+        writeln!(
+            out,
+            "{} messages for {} recipients in {} octets on {} connections; {} without a stamp, {} with other content, {} \
+             without a reply; {} faults struck",
+            counts.messages,
+            counts.recipients,
+            counts.bytes,
+            counts.connections,
+            counts.unstamped,
+            counts.content_differs,
+            counts.silent,
+            counts.faults_struck
+        )?;
+    }
+    Ok(Verdict::Good)
+}
+
+fn of(error: &SinkError) -> Failure {
+    match error {
+        SinkError::Launch(launch) => Failure::of_launch(launch),
+        SinkError::Shard(_) => Failure::Component(error.to_string()),
+        error => Failure::Usage(error.to_string()),
+    }
+}

@@ -1,0 +1,84 @@
+//! The result folder of `--out DIR` (interfaces.md, "A result folder").
+
+use super::result::Document;
+use crate::correlate::Correlation;
+use crate::record::histogram::Times;
+use crate::record::{MessageRecord, hlog, timeline};
+use crate::send::Outcome;
+use engine::wire::Span;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// One histogram in the interval log per so long.
+const INTERVAL: Span = Span::seconds(1);
+
+/// A folder that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {error}", path = .path.display())]
+pub struct FolderError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// Writes everything a run left behind into `folder`, which is made if it is not there. `run_toml` is how to run it again.
+///
+/// # Errors
+/// The first file that could not be written.
+pub fn write(
+    folder: &Path,
+    sent: &Outcome,
+    joined: Option<&Correlation>,
+    document: &Document,
+    run_toml: &str,
+) -> Result<(), FolderError> {
+    fs::create_dir_all(folder).map_err(|error| FolderError { path: folder.to_owned(), error })?;
+    let main = document.main();
+    let records: Vec<MessageRecord> = sent.all_records().copied().collect();
+    file(folder, "result.json", |into| {
+        serde_json::to_writer_pretty(&mut *into, document)?;
+        writeln!(into)
+    })?;
+    file(folder, "run.toml", |into| into.write_all(run_toml.as_bytes()))?;
+    file(folder, "timeline.csv", |into| {
+        // A message is good within max(20 ms, 5 times the median response): without a fault there is no "before".
+        let deadline = main.figures.response.at(0.99).unwrap_or(0).saturating_mul(5).max(20_000);
+        let buckets = timeline::buckets(&records, timeline::BUCKET, Span::micros(deadline));
+        timeline::write_csv(into, &buckets, timeline::BUCKET)
+    })?;
+    file(folder, "latency-response.hlog", |into| {
+        let intervals = timeline::intervals(&records, INTERVAL);
+        let began = SystemTime::now() - sent_ago(sent);
+        hlog::write(into, &intervals, Duration::from_nanos(INTERVAL.0), began, "response time in microseconds")
+    })?;
+    let distributions = [
+        ("latency-response.hgrm", Some(&main.figures.response)),
+        ("latency-service.hgrm", Some(&main.figures.service)),
+        ("latency-delivery.hgrm", joined.map(|joined| &joined.delivery_main)),
+    ];
+    for (name, times) in distributions {
+        if let Some(times) = times.filter(|times: &&Times| times.count() > 0) {
+            file(folder, name, |into| times.write_hgrm(into))?;
+        }
+    }
+    Ok(())
+}
+
+fn sent_ago(sent: &Outcome) -> Duration {
+    Duration::from_nanos(crate::clock::monotonic().since(sent.started).0)
+}
+
+fn file(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), FolderError> {
+    let path = folder.join(name);
+    let written = File::create(&path).and_then(|file| {
+        let mut into = BufWriter::new(file);
+        write(&mut into)?;
+        into.flush()
+    });
+    written.map_err(|error| FolderError { path, error })
+}

@@ -1,0 +1,213 @@
+//! `ringload` as a person or a script uses it.
+
+#![forbid(unsafe_code)]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+fn ringload(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringload"));
+    command.args(arguments).env("NO_COLOR", "1");
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    ringload(arguments).output().expect("the program is there")
+}
+
+fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+}
+
+struct Sink {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    at: String,
+    admin: String,
+}
+
+impl Sink {
+    fn start(more: &[&str]) -> Self {
+        let mut arguments = vec!["sink", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        arguments.extend_from_slice(more);
+        let mut child = ringload(&arguments).stdout(Stdio::piped()).spawn().expect("the program is there");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a first line");
+        let ready: Value = serde_json::from_str(line.strip_prefix("ready ").expect("it says ready")).expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        Self { at: text(&ready["listen"][0]), admin: text(&ready["admin"]), child, out }
+    }
+
+    /// Ends it by SIGTERM; gives its exit code and the rest of what it printed.
+    fn stop(mut self) -> (Option<i32>, String) {
+        terminate(&self.child);
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).expect("text");
+        (self.child.wait().expect("it ends").code(), rest)
+    }
+}
+
+#[test]
+fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
+    for (arguments, says) in [
+        (&["send"][..], "--target"),
+        (&["send", "--target", "127.0.0.1:1"], "--rate"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "fast"], "500/s"),
+        (&["send", "--target", "nowhere", "-r", "5"], "HOST:PORT"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--size", "9k..4k"], "upward"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--corpus", "no/such/folder"], "no/such/folder"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "-n", "0"], "above 0"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--stage", "5/s:1s"], "cannot be used with"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--driver", "magic"], "epoll"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--to", "nobody"], "user@dest.test"),
+        (&["sink"], "--listen"),
+        (&["sink", "--listen", "here"], "here"),
+        (&["sink", "--listen", "127.0.0.1:0", "--fault", "eod:explode"], "take+close"),
+        (&["sink", "--listen", "127.0.0.1:0", "--fault", "auth:stall"], "TLS"),
+        (&["sink", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:1"], "loopback"),
+        (&["sink", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
+        (&["explode"], "explode"),
+    ] {
+        let ended = output(arguments);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(says) && ended.stdout.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_target_that_is_not_there_is_exit_4() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = taken.local_addr().expect("bound").to_string();
+    drop(taken);
+    let ended = output(&["send", "--target", &at, "-r", "5", "-c", "1", "--connect-wait", "300ms"]);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    assert!(said.contains(&at), "{said}");
+}
+
+fn json(ended: &Output) -> Value {
+    let said = String::from_utf8_lossy(&ended.stderr);
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[test]
+fn a_run_leaves_its_figures_in_json_and_in_a_folder() {
+    let sink = Sink::start(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("result");
+    let out_text = out.to_str().expect("a plain name");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/plain.eml");
+    let arguments = [
+        "send",
+        "--target",
+        &sink.at,
+        "--stage",
+        "200/s:300ms",
+        "--stage",
+        "300/s:300ms",
+        "-w",
+        "100ms",
+        "-c",
+        "2",
+        "--corpus",
+        corpus.to_str().expect("a plain name"),
+        "--recipients",
+        "2",
+        "--sink-admin",
+        &sink.admin,
+        "--out",
+        out_text,
+        "--json",
+        "--durability",
+        "none",
+    ];
+    let ended = output(&arguments);
+    let result = json(&ended);
+    // A slow machine may make the run invalid; its accounts are right in any case.
+    assert!(matches!(ended.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(result["schema"], 1);
+    assert_eq!(result["pairs"]["intended"], 300);
+    assert_eq!(result["pairs"]["delivered"], 300);
+    assert_eq!(result["pairs"]["content_differs"], 0);
+    assert_eq!(result["messages"]["intended"], 130);
+    assert_eq!(result["durability"], "none");
+    let names: Vec<&str> =
+        result["phases"].as_array().expect("phases").iter().filter_map(|p| p["name"].as_str()).collect();
+    assert_eq!(names, ["warm-up", "stage-1 200/s", "stage-2 300/s", "main"]);
+    for key in
+        ["git", "host", "rate", "latency_us", "cpu_us_per_message", "syscalls_per_message", "validity", "limited_by"]
+    {
+        assert!(result.get(key).is_some(), "{key}");
+    }
+    for time in ["response", "service", "delivery"] {
+        assert!(result["latency_us"][time]["p99"].as_u64().is_some_and(|us| us > 0), "{time}");
+    }
+    let files = ["result.json", "run.toml", "timeline.csv", "latency-response.hlog", "latency-response.hgrm"];
+    for file in files.into_iter().chain(["latency-service.hgrm", "latency-delivery.hgrm"]) {
+        assert!(std::fs::metadata(out.join(file)).is_ok_and(|file| file.len() > 0), "{file}");
+    }
+    let timeline = std::fs::read_to_string(out.join("timeline.csv")).expect("text");
+    let intended: u64 = timeline.lines().skip(1).filter_map(|line| line.split(',').nth(1)?.parse::<u64>().ok()).sum();
+    assert_eq!(intended, 150);
+    let (code, rest) = sink.stop();
+    assert_eq!(code, Some(0));
+    assert!(rest.contains("150 messages for 300 recipients"), "{rest}");
+}
+
+#[test]
+fn thresholds_and_invalid_runs_have_codes_of_their_own() {
+    let sink = Sink::start(&["--fault", "eod:delay 20ms"]);
+    let slow = output(&["send", "--target", &sink.at, "--closed", "-n", "20", "-c", "1", "--max-p99", "10ms"]);
+    assert_eq!(slow.status.code(), Some(99), "{}", String::from_utf8_lossy(&slow.stderr));
+    // One connection carries at most 50 a second: far from what is offered.
+    let short = output(&["send", "--target", &sink.at, "-r", "500", "-d", "400ms", "-c", "1", "--drain", "30s"]);
+    let said = String::from_utf8_lossy(&short.stdout);
+    assert_eq!(short.status.code(), Some(3), "{said}");
+    assert!(said.starts_with("INVALID: achieved"), "{said}");
+    assert_eq!(sink.stop().0, Some(0));
+}
+
+#[test]
+fn a_terminated_sender_prints_what_it_measured() {
+    let sink = Sink::start(&["--json"]);
+    let arguments = ["send", "--target", &sink.at, "-r", "200", "-d", "10m", "--json", "--sink-admin", &sink.admin];
+    let sender = ringload(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is there");
+    let admin = sink.admin.parse().expect("an address");
+    let mut client = loadgen::sink::admin::AdminClient::connect(&admin).expect("it listens");
+    while client.counts().expect("counts").messages < 20 {
+        std::thread::yield_now();
+    }
+    terminate(&sender);
+    let ended = sender.wait_with_output().expect("it ends");
+    let result = json(&ended);
+    let (intended, delivered) = (&result["pairs"]["intended"], &result["pairs"]["delivered"]);
+    assert!(intended.as_u64().is_some_and(|intended| intended >= 20) && intended == delivered, "{result}");
+    let (code, rest) = sink.stop();
+    assert_eq!(code, Some(0));
+    let counts: Value = serde_json::from_str(&rest).expect("JSON");
+    assert_eq!(&counts["messages"], delivered);
+}
+
+#[test]
+fn it_documents_itself() {
+    for (arguments, says) in [
+        (&["--version"][..], "ringload"),
+        (&["send", "--help"], "Examples:"),
+        (&["sink", "--help"], "take+close"),
+        (&["completions", "bash"], "complete -F"),
+        (&["man"], ".TH ringload"),
+    ] {
+        let ended = output(arguments);
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&ended.stdout).contains(says), "{arguments:?}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let to = folder.path().to_str().expect("a plain name");
+    assert_eq!(output(&["man", "--out", to]).status.code(), Some(0));
+    assert!(folder.path().join("ringload-send.1").exists());
+}

@@ -82,7 +82,7 @@ enum Held {
     #[expect(dead_code, reason = "held alive")]
     File(Rc<OwnedFd>),
     Path(Box<Paths>),
-    Address(Box<socket2::SockAddr>),
+    Address(Box<socket2::SockAddr>, #[expect(dead_code, reason = "held open")] Rc<OwnedFd>),
     Counter(Box<u64>, #[expect(dead_code, reason = "held open")] Rc<OwnedFd>),
 }
 
@@ -142,6 +142,7 @@ impl Ring {
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
+            .setup_taskrun_flag()
             .setup_cqsize(CQ_ENTRIES)
             .setup_clamp()
             .build(SQ_ENTRIES);
@@ -150,7 +151,12 @@ impl Ring {
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             Err(_) => {}
         }
-        let coop = IoUring::builder().setup_coop_taskrun().setup_cqsize(CQ_ENTRIES).setup_clamp().build(SQ_ENTRIES);
+        let coop = IoUring::builder()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(CQ_ENTRIES)
+            .setup_clamp()
+            .build(SQ_ENTRIES);
         match coop {
             Ok(ring) => Ok((ring, "coop-taskrun")),
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
@@ -258,10 +264,10 @@ impl Ring {
     }
 
     /// Connects `socket` to `to`.
-    pub fn connect(&mut self, user: u64, socket: BorrowedFd<'_>, to: SocketAddr) -> usize {
+    pub fn connect(&mut self, user: u64, socket: &Rc<OwnedFd>, to: SocketAddr) -> usize {
         let fd = Fd(socket.as_raw_fd());
-        self.begin(user, Held::Address(Box::new(to.into())), |held| {
-            let Held::Address(address) = held else { unreachable!("just stored") };
+        self.begin(user, Held::Address(Box::new(to.into()), socket.clone()), |held| {
+            let Held::Address(address, _) = held else { unreachable!("just stored") };
             opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
         })
     }
@@ -271,12 +277,6 @@ impl Ring {
         use std::os::fd::IntoRawFd;
         let fd = Fd(fd.into_raw_fd());
         self.begin(user, Held::Nothing, |_| opcode::Close::new(fd).build());
-    }
-
-    /// Sends FIN.
-    pub fn shut_down(&mut self, user: u64, socket: BorrowedFd<'_>) {
-        let fd = Fd(socket.as_raw_fd());
-        self.begin(user, Held::Nothing, |_| opcode::Shutdown::new(fd, libc::SHUT_WR).build());
     }
 
     /// Asks the kernel to end the operation `key`; it still completes, with ECANCELED or its result.
@@ -389,7 +389,8 @@ impl Ring {
         loop {
             self.syscalls += 1;
             let entered = if wait_ns == 0 {
-                // Deferred task work runs only inside the kernel: ask for it even when nothing is submitted.
+                // Deferred task work runs only inside the kernel, and only when asked for: the ring's TASKRUN flag says
+                // when, and the library asks then.
                 self.ring.submitter().submit_with_args(0, &SubmitArgs::new())
             } else {
                 let limit = Timespec::new().sec(wait_ns / 1_000_000_000).nsec((wait_ns % 1_000_000_000) as u32);

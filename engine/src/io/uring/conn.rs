@@ -181,6 +181,14 @@ impl Connection {
         }
     }
 
+    /// The connection is gone: told once, even if its end was told before.
+    fn break_off(&mut self, kind: io::ErrorKind) {
+        if !matches!(self.ended, Ended::Broken(_)) {
+            self.ended = Ended::Broken(kind);
+            self.end_told = false;
+        }
+    }
+
     fn has_ended(&self) -> bool {
         self.ended != Ended::No
     }
@@ -232,8 +240,9 @@ pub(super) async fn connect(reactor: Rc<Reactor>, to: SocketAddr, by: Tick) -> i
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     reactor.count(|counts| counts.syscalls += 2);
-    let fd: OwnedFd = socket.into();
-    let (mut connected, ring_key) = reactor.begin_once(|ring, user| ring.connect(user, fd.as_fd(), to));
+    // The ring keeps the descriptor open, should this future be dropped before the kernel has seen its number.
+    let fd: Rc<OwnedFd> = Rc::new(socket.into());
+    let (mut connected, ring_key) = reactor.begin_once(|ring, user| ring.connect(user, &fd, to));
     let mut sleep = std::pin::pin!(super::timers::sleep_until(reactor.clone(), by));
     let mut late = false;
     let done = std::future::poll_fn(|context| {
@@ -248,7 +257,7 @@ pub(super) async fn connect(reactor: Rc<Reactor>, to: SocketAddr, by: Tick) -> i
     })
     .await;
     match done.result {
-        0 => Ok(adopt(&reactor, fd, to)),
+        0 => Ok(adopt(&reactor, Rc::into_inner(fd).expect("the ring is done with it"), to)),
         _ if late => Err(io::ErrorKind::TimedOut.into()),
         error => Err(io::Error::from_raw_os_error(-error)),
     }
@@ -448,6 +457,8 @@ pub(super) fn on_receive(reactor: &Rc<Reactor>, key: usize, done: Done) {
         _ => {}
     }
     match done.result {
+        // A reset that a send has met first reads as the end.
+        0 if conn.has_ended() => {}
         0 => conn.ended = Ended::Fin,
         1.. => reactor.count(|counts| counts.received_bytes += u64::try_from(done.result).unwrap_or(0)),
         error => on_receive_error(reactor, key, conn, -error),
@@ -468,7 +479,7 @@ fn on_receive_error(reactor: &Reactor, key: usize, conn: &mut Connection, errno:
             }
         }
         libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-        errno => conn.ended = Ended::Broken(io::Error::from_raw_os_error(errno).kind()),
+        errno => conn.break_off(io::Error::from_raw_os_error(errno).kind()),
     }
 }
 
@@ -488,9 +499,7 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
         ring.recycle_send(sending);
         conn.sending = 0;
         conn.out.clear();
-        if conn.ended == Ended::No || !conn.end_told {
-            conn.ended = Ended::Broken(kind);
-        }
+        conn.break_off(kind);
     } else if sending.out.is_empty() {
         ring.recycle_send(sending);
         conn.sending = 0;
@@ -580,8 +589,11 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
     let drained = !conn.is_sending && conn.out.is_empty();
     if drained && (conn.fin_wanted || conn.orphan) && !conn.fin_sent {
         conn.fin_sent = true;
-        if !conn.has_ended() || conn.ended == Ended::Fin {
-            reactor.ring.borrow_mut().shut_down(user(Kind::Ignore, 0), conn.socket().as_fd());
+        if !matches!(conn.ended, Ended::Broken(_)) {
+            // Not by the ring: it shuts down on a worker thread that looks the descriptor up when it gets there, and by
+            // then the number may belong to another connection.
+            reactor.count(|counts| counts.syscalls += 1);
+            let _ = SockRef::from(conn.socket()).shutdown(std::net::Shutdown::Write);
         }
         if conn.orphan {
             conn.close_by = conn.close_by.min(reactor.now() + LINGER);
@@ -646,6 +658,7 @@ impl Drop for UringConn {
         if self.aborted {
             conn.out.clear();
             conn.close_by = self.reactor.now();
+            conn.fin_sent = true; // a reset takes its place
             let _ = SockRef::from(conn.socket()).set_linger(Some(std::time::Duration::ZERO));
         }
         mark_dirty(&self.reactor, self.key, conn);

@@ -173,7 +173,9 @@ impl Reactor {
         self.exec.turn();
         conn::end_of_turn(self);
         let wait = if self.exec.is_idle() && !self.done.get() { self.wait_span() } else { Span::ZERO };
-        if wait == Span::ZERO || !self.remote.fall_asleep() {
+        // A wake-up that nobody waits for is kept for who asks next; it does not keep the thread awake.
+        let may_sleep = wait > Span::ZERO && (self.remote.fall_asleep() || self.woken.borrow().is_none());
+        if !may_sleep {
             self.ring.borrow_mut().turn(0)?;
         } else {
             self.ring.borrow_mut().turn(wait.0)?;

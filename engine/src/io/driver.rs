@@ -57,8 +57,9 @@ pub trait Conn: 'static {
     ///
     /// `see` is shown octets received and not yet consumed, in order and in one piece, and says how many it consumed
     /// and what it makes of them. It is called at most once, and only with octets that it has not seen before or after a
-    /// note: what it leaves is shown again, with what arrived behind it or after the next note. At most
-    /// [`UNREAD_BYTES`] plus one receive buffer are ever left.
+    /// note or an aim: what it leaves is shown again, with what arrived behind it, after the next note, or behind what an
+    /// aim took of it. At most [`UNREAD_BYTES`] are ever left, and what the driver's shared buffers held when those were
+    /// reached.
     ///
     /// Cancel-safe: a dropped future loses nothing.
     fn next<R>(&mut self, by: Tick, see: impl FnOnce(&[u8]) -> (usize, R)) -> impl Future<Output = Next<R>>;

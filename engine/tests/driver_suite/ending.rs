@@ -12,6 +12,7 @@ crate::each!(ending:
     a_connect_arrives
     a_refused_connect_says_so
     a_connect_that_hangs_times_out
+    a_dropped_connect_harms_no_other
     a_dropped_accept_loses_no_connection
     shards_share_a_port
     f_038_a_shed_connection_is_told_and_closed
@@ -82,6 +83,26 @@ pub fn a_connect_that_hangs_times_out<U: Under>() {
             }
         }
         assert!(timed_out > 0, "the backlog was never full");
+    });
+}
+
+pub fn a_dropped_connect_harms_no_other<U: Under>() {
+    U::run(async move |driver| {
+        let [one, two] = [(); 2].map(|()| TcpListener::bind(anywhere()).expect("a free port"));
+        let [to_one, to_two] = [&one, &two].map(|listener| listener.local_addr().expect("bound"));
+        for round in 0..50_u8 {
+            // Dropped before the kernel has heard of it; the other may get its descriptor's number.
+            drop(poll_once(driver.connect(to_one, soon(&driver))));
+            let mut conn = driver.connect(to_two, soon(&driver)).await.expect("listening");
+            conn.put(&[round]);
+            let listener = two.try_clone().expect("a descriptor");
+            let seen = elsewhere(&driver, move || {
+                let mut octet = [0];
+                listener.accept().expect("connected").0.read_exact(&mut octet).expect("sent");
+                octet[0]
+            });
+            assert_eq!(seen.await, round);
+        }
     });
 }
 

@@ -20,3 +20,4 @@ suite!(faulty_on_epoll, engine::io::faulty::Faulty<engine::io::epoll::Epoll>, |f
     let sound = |driver| f(engine::io::faulty::Faulty::new(driver, engine::io::faulty::Faults::none()));
     engine::io::epoll::run(&engine::io::epoll::Options::default(), sound)
 });
+suite!(uring, engine::io::uring::Uring, |f| engine::io::uring::run(engine::io::uring::Setup::default(), f));

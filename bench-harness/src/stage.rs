@@ -14,6 +14,7 @@ use loadgen::ledger::Delivery;
 use loadgen::sink::admin::{AdminAddress, AdminClient};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,7 +97,9 @@ impl Stage {
         chunking: bool,
     ) -> anyhow::Result<()> {
         let data = scratch.join(&spec.name);
-        std::fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
+        // An engine takes a folder only that is its user's alone.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
+        made.with_context(|| format!("making {}", data.display()))?;
         if role.is_none() {
             spec.args = vec!["--name".into(), format!("{}.test", spec.name)];
             if !chunking {

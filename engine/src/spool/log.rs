@@ -9,9 +9,10 @@
 //! hundred octets. Batches in the making are charged to the pool.
 
 use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
+use super::extents::{Extents, own_bytes};
 use super::ids::{FileId, Numbers, RecordId, Secret, SegmentNumber, Ticket};
 use super::pack::{Added, Batch, Pending};
-use super::record::{EXTENTS_MAX, Extent, Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordKind};
+use super::record::{Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordKind};
 use super::segment::{Segment, State};
 use super::write::{Chore, Flight};
 use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -67,25 +68,6 @@ pub enum Content<'a> {
     Chunks(&'a [Slice]),
     /// Written while it arrived, by [`Log::extent`]; taken over by the record when `append` succeeds.
     Extents(&'a Extents),
-}
-
-/// A body written while it arrives. Give it to [`Log::append`] or to [`Log::abandon`]: it holds its segments in use.
-#[derive(Debug, Default)]
-pub struct Extents {
-    pub(super) list: Vec<Extent>,
-    bytes: u64,
-}
-
-impl Extents {
-    /// Octets of content written so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Nothing was written.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
 }
 
 /// A record that was put into a batch.
@@ -283,6 +265,9 @@ impl Log {
             footer: Segment::property_bytes(&head) + (batch::ITEM_BYTES * new.settles.len()) as u64,
             message: true,
         })?;
+        if let Content::Extents(extents) = new.content {
+            self.check_order(extents)?;
+        }
         let appended = self.put_record(new, head);
         for &recipient in settled {
             let settle = Settle { id: appended.id, recipient, outcome: Outcome::Moved };
@@ -318,13 +303,6 @@ impl Log {
             placement,
             facts: *new.facts,
         })
-    }
-
-    fn check_extents(&self, extents: &Extents, body_bytes: u64) -> Result<(), Full> {
-        assert_eq!(extents.bytes, body_bytes, "the extents hold the whole body");
-        let sound =
-            |extent: &Extent| self.segments.get(&extent.number).is_some_and(|segment| segment.state != State::Poisoned);
-        if extents.list.iter().all(sound) { Ok(()) } else { Err(Full::Lost) }
     }
 
     /// Puts it in; room was made.
@@ -418,41 +396,6 @@ impl Log {
             self.segments.get_mut(&number).expect("an open batch has its segment").note_settle(&settle);
         }
         Ticket(open.ticket)
-    }
-
-    /// Writes the next `bytes` octets of a body that is still arriving: `slices` as in [`Content::Chunks`]. Large pieces:
-    /// a body has [`EXTENTS_MAX`] at most. The chunks may go when the ticket is durable.
-    ///
-    /// # Errors
-    /// Flow control, and `TooLarge` for one extent too many.
-    ///
-    /// # Panics
-    /// When the slices are not whole aligned blocks.
-    pub fn extent(&mut self, into: &mut Extents, slices: &[Slice], bytes: u64) -> Result<Ticket, Full> {
-        let own = own_bytes(slices, bytes);
-        if bytes > OWN_BYTES_MAX || into.list.len() >= EXTENTS_MAX {
-            return Err(Full::TooLarge);
-        }
-        self.make_room(&Need { own, table: batch::ITEM_BYTES as u64, message: true, ..Need::default() })?;
-        let open = self.open.as_mut().expect("room was made in an open batch");
-        let number = open.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
-        let crc = own_crc(segment, slices, bytes);
-        let block = u32::try_from(open.next_block() / BLOCK as u64).expect("segments are below 16 TiB");
-        let bytes32 = u32::try_from(bytes).map_err(|_| Full::TooLarge)?;
-        open.push_own(slices);
-        batch::put_extent(&mut open.table, block, bytes32, crc);
-        segment.extent_pins += 1;
-        into.list.push(Extent { number, block, bytes: bytes32, crc });
-        into.bytes += bytes;
-        Ok(Ticket(open.ticket))
-    }
-
-    /// The body under way will not become a message: its extents are dead space.
-    pub fn abandon(&mut self, extents: Extents) {
-        for extent in extents.list {
-            self.unpin(extent.number);
-        }
     }
 
     /// Makes sure that the open batch can take `need`: opens one, closes a full one, goes on in the next segment.
@@ -570,31 +513,4 @@ impl Log {
         self.spare_parts.push(parts);
         self.spare_batches.push(batch);
     }
-
-    pub(super) fn unpin(&mut self, number: SegmentNumber) {
-        if let Some(segment) = self.segments.get_mut(&number) {
-            segment.extent_pins = segment.extent_pins.saturating_sub(1);
-        }
-        self.reclaim(number);
-    }
-}
-
-/// Octets of `slices`, which must be whole aligned blocks around `bytes` octets of content.
-fn own_bytes(slices: &[Slice], bytes: u64) -> u64 {
-    let aligned = |slice: &Slice| slice.len().is_multiple_of(BLOCK) && (slice.as_ptr() as usize).is_multiple_of(BLOCK);
-    assert!(slices.iter().all(aligned), "chunks are aligned and whole blocks");
-    let own: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
-    assert_eq!(own, bytes.next_multiple_of(BLOCK as u64), "chunks hold the content and no block more");
-    own
-}
-
-fn own_crc(segment: &Segment, slices: &[Slice], bytes: u64) -> u32 {
-    let mut left = bytes as usize;
-    let mut crc = segment.seed.running();
-    for slice in slices {
-        let count = left.min(slice.len());
-        crc.update(&slice[..count]);
-        left -= count;
-    }
-    crc.finish()
 }

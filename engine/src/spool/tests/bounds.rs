@@ -56,6 +56,7 @@ fn a_message_larger_than_a_segment_spans_several_and_lives_until_it_is_settled()
         }
         world.write_one();
     }
+    world.settle_down();
     let (facts, envelope) = (facts(&body), envelope(&body, 2));
     let new = NewRecord { content: Content::Extents(&extents), ..record(&envelope, 2, &facts) };
     let appended = world.log.append(&new).expect("room");
@@ -210,4 +211,62 @@ fn without_memory_nothing_is_lost_and_outcomes_are_still_written() {
     held.clear();
     world.append(&content(3, 3000), 1).expect("memory came back");
     world.settle_down();
+}
+
+#[test]
+fn f_026_a_record_waits_for_extents_that_could_fail_apart_from_it() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let body = content(1, 30_000);
+    let mut extents = Extents::default();
+    let mut filler = 10;
+    // The extent ends up in the last batch of a segment, in flight when the record would go into the next segment.
+    while world.log.extent(&mut extents, &world.chunks(&body), body.len() as u64).is_err() {
+        world.write_one();
+    }
+    let first = world.append_patiently(b"where are we", 1).id.number();
+    let mut next = first;
+    while next == first {
+        filler += 1;
+        next = match world.append(&content(filler, 9000), 1) {
+            Ok(appended) => appended.id.number(),
+            Err(full) => panic!("{full}"),
+        };
+    }
+    assert!(world.start_write());
+    let (facts, envelope) = (facts(&body), envelope(&body, 1));
+    let new = NewRecord { content: Content::Extents(&extents), ..record(&envelope, 1, &facts) };
+    assert_eq!(world.log.append(&new).err(), Some(Full::Segment));
+    world.fates = vec![Fate::Fails(4096)];
+    world.finish_write();
+    assert_eq!(world.log.append(&new).err(), Some(Full::Lost), "and learns that it failed");
+    world.log.abandon(extents);
+    world.settle_down();
+}
+
+#[test]
+fn f_027_a_record_is_not_relocated_while_an_outcome_of_it_is_under_way() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let (body, other) = (content(1, 3000), content(2, 3000));
+    let kept = world.append_patiently(&body, 3).id;
+    world.settle_down();
+    world.append_patiently(&other, 1);
+    world.fates = vec![Fate::Fails(0)];
+    world.write_one();
+    assert_eq!(world.log.relocation(), Some(kept));
+    let file = world.disk.files[&FileId(1)].clone();
+    let plan = world.log.fetch(kept).expect("live");
+    let start = plan.first_read().at as usize;
+    let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
+    world.settle_patiently(kept, 1);
+    assert_eq!(world.log.relocation(), None);
+    assert_eq!(world.log.relocate(&record, Content::Octets(&[&body])).err(), Some(Full::Segment));
+    world.settle_down();
+    let moved = world.log.relocate(&record, Content::Octets(&[&body])).expect("the outcome is written").id;
+    world.settle_patiently(kept, 2);
+    world.settle_down();
+    let found = recover(&world.disk, 1, Durability::Disk);
+    assert_eq!((found.live.len(), found.live[0].id, &found.live[0].unsettled[..]), (1, moved, &[0][..]));
+    assert_eq!(world.log.fetch(kept).map(|fetch| fetch.id()), Some(moved), "the old name means the new record");
 }

@@ -2,6 +2,7 @@
 //! decide, and decide nothing themselves.
 
 pub mod body;
+pub mod door;
 pub mod frontend;
 pub mod hooks;
 pub mod hub;

@@ -1,11 +1,13 @@
 //! One shard's life: listeners and their services, orders of the control plane, draining, the end.
 
+use super::door::Door;
 use super::frontend::FrontEnd;
 use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
 use super::serve::{Service, serve};
+use super::signal::Signal;
 use crate::io::driver::{Conn, Driver, Notify, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
 use crate::route::Snapshot;
@@ -15,20 +17,17 @@ use crate::spool::Adoption;
 use crate::sys::slice::{Budget, Pool};
 use crate::track::counters::{Counter, Tally};
 use crate::track::desk::{Failure, Links, Notice, Order, Ready, ShardDesk};
-use crate::wire::{Refusal, Span};
+use crate::wire::Span;
 use arc_swap::ArcSwap;
 use slab::Slab;
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; try again later");
-const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many connections from your address");
 /// What a connection beyond our last descriptor is told (F-038).
 const NO_DESCRIPTOR: &[u8] = b"421 4.3.2 Too many connections; try again later\r\n";
 /// How long accepting pauses after that.
@@ -81,6 +80,7 @@ pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapsho
         routes,
         budget: Budget::new(usize::try_from(settings.server.memory_budget).unwrap_or(usize::MAX)),
         ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
+        doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
         adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
         next,
     };
@@ -101,6 +101,8 @@ struct Shared {
     budget: Arc<Budget>,
     /// The port of each listener plus one, once the first shard has bound it.
     ports: Vec<AtomicU32>,
+    /// Who is let in by each listener.
+    doors: Vec<Arc<Door>>,
     /// What an earlier run left to each shard; each takes its own, once, before it serves.
     adoptions: Mutex<Vec<Option<Adoption>>>,
     /// The first numbers for segments and files that no earlier run used.
@@ -145,9 +147,8 @@ struct Shard<D: Driver> {
     front: Option<Rc<FrontEnd<D>>>,
     store: Option<Rc<MailboxDelivery<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
-    sources: RefCell<BTreeMap<IpAddr, u32>>,
-    draining: Cell<bool>,
-    shards: u32,
+    /// What ends the listeners' tasks.
+    closing: RefCell<Vec<Rc<Signal>>>,
 }
 
 impl<D: Driver> Shard<D> {
@@ -184,13 +185,11 @@ impl<D: Driver> Shard<D> {
             pool,
             hub,
             sessions: RefCell::default(),
-            sources: RefCell::default(),
-            draining: Cell::new(false),
-            shards,
+            closing: RefCell::default(),
         });
         let mut listen = Vec::new();
         for (index, listener) in settings.listeners.iter().enumerate() {
-            listen.push(this.listen(listener, &shared.ports[index], shard).await?);
+            listen.push(this.listen(listener, (&shared.ports[index], &shared.doors[index]), shard).await?);
         }
         this.driver.spawn(this.clone().publish());
         Ok((this, Ready { listen, commit }))
@@ -200,7 +199,7 @@ impl<D: Driver> Shard<D> {
     async fn listen(
         self: &Rc<Self>,
         listener: &Listener,
-        port: &AtomicU32,
+        (port, door): (&AtomicU32, &Arc<Door>),
         shard: usize,
     ) -> Result<SocketAddr, Failure> {
         let mut address = listener.address;
@@ -218,10 +217,10 @@ impl<D: Driver> Shard<D> {
         port.store(u32::from(bound.port()) + 1, Ordering::Release);
         let options = Arc::new(server_options(&self.settings, listener));
         match (listener.role, &self.hub, &self.front, &self.store) {
-            (Role::Hub, Some(hub), ..) => self.serve_with(socket, listener, options, hub.clone()),
-            (Role::Frontend, _, Some(front), _) => self.serve_with(socket, listener, options, Rc::new(front.clone())),
+            (Role::Hub, Some(hub), ..) => self.serve_with(socket, door, options, hub.clone()),
+            (Role::Frontend, _, Some(front), _) => self.serve_with(socket, door, options, Rc::new(front.clone())),
             (Role::MailboxDelivery, .., Some(store)) => {
-                self.serve_with(socket, listener, options, Rc::new(store.clone()));
+                self.serve_with(socket, door, options, Rc::new(store.clone()));
             }
             _ => unreachable!("a shard has the service of each of its listeners"),
         }
@@ -231,28 +230,26 @@ impl<D: Driver> Shard<D> {
     fn serve_with<S: Service<D>>(
         self: &Rc<Self>,
         socket: D::Listener,
-        listener: &Listener,
+        door: &Arc<Door>,
         options: Arc<ServerOptions>,
         service: Rc<S>,
     ) {
-        let caps = Caps {
-            all: listener.receive.connections_max.div_ceil(self.shards),
-            per_source: listener.receive.connections_per_source_max.div_ceil(self.shards),
-        };
-        self.driver.spawn(self.clone().accept(socket, caps, options, service));
+        let closing = Rc::new(Signal::default());
+        self.closing.borrow_mut().push(closing.clone());
+        self.driver.spawn(self.clone().accept((socket, closing), door.clone(), options, service));
     }
 
+    /// Accepts connections until the listener is closed.
     async fn accept<S: Service<D>>(
         self: Rc<Self>,
-        socket: D::Listener,
-        caps: Caps,
+        (socket, closing): (D::Listener, Rc<Signal>),
+        door: Arc<Door>,
         options: Arc<ServerOptions>,
         service: Rc<S>,
     ) {
-        while !self.draining.get() {
-            match self.driver.accept(&socket).await {
-                Ok(conn) if self.draining.get() => drop(conn),
-                Ok(conn) => self.admit(conn, caps, &options, &service),
+        while let Some(accepted) = closing.unless_raised(self.driver.accept(&socket)).await {
+            match accepted {
+                Ok(conn) => self.admit(conn, &door, &options, &service),
                 Err(error) => {
                     tracing::warn!(cause = "accept", %error, "cannot accept connections");
                     self.tally.one(Counter::ConnectionsRefused);
@@ -264,41 +261,28 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Serves a connection, or refuses it by its cap.
-    fn admit<S: Service<D>>(self: &Rc<Self>, conn: D::Conn, caps: Caps, options: &Arc<ServerOptions>, service: &Rc<S>) {
+    fn admit<S: Service<D>>(
+        self: &Rc<Self>,
+        conn: D::Conn,
+        door: &Arc<Door>,
+        options: &Arc<ServerOptions>,
+        service: &Rc<S>,
+    ) {
         self.tally.one(Counter::ConnectionsAccepted);
         let source = conn.peer().ip();
-        let of_source = {
-            let mut sources = self.sources.borrow_mut();
-            let count = sources.entry(source).or_insert(0);
-            *count += 1;
-            *count
-        };
-        let refuse = if self.sessions.borrow().len() >= caps.all as usize {
-            Some(TOO_MANY)
-        } else {
-            (of_source > caps.per_source).then_some(TOO_MANY_OF_YOURS)
-        };
-        if refuse.is_some() {
+        let mut place = Door::enter(door, source);
+        let refused = place.refused.take();
+        if refused.is_some() {
             self.tally.one(Counter::ConnectionsRefused);
         }
         let trusted = self.settings.access.trusts(source);
         let key = self.sessions.borrow_mut().insert(conn.handle());
         let (this, service, options) = (self.clone(), service.clone(), options.clone());
         self.driver.spawn(async move {
-            serve(this.driver.clone(), service, options, conn, (trusted, refuse)).await;
-            this.forget(key, source);
+            serve(this.driver.clone(), service, options, conn, (trusted, refused)).await;
+            this.sessions.borrow_mut().remove(key);
+            drop(place);
         });
-    }
-
-    fn forget(&self, key: usize, source: IpAddr) {
-        self.sessions.borrow_mut().remove(key);
-        let mut sources = self.sources.borrow_mut();
-        if let Some(count) = sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&source);
-            }
-        }
     }
 
     /// Obeys the control plane until it says drain; messages that stay on disk.
@@ -329,7 +313,7 @@ impl<D: Driver> Shard<D> {
     /// Takes no new connections, lets sessions finish what they have begun, writes everything down (F-010).
     async fn drain(&self, within: Span) -> u64 {
         let by = self.driver.now() + within;
-        self.draining.set(true);
+        self.closing.borrow().iter().for_each(|closing| closing.raise());
         for (_, session) in self.sessions.borrow().iter() {
             session.note(bits::DRAIN);
         }
@@ -366,13 +350,6 @@ impl<D: Driver> Shard<D> {
             }
         }
     }
-}
-
-/// Connections of one listener that a shard serves at once.
-#[derive(Debug, Clone, Copy)]
-struct Caps {
-    all: u32,
-    per_source: u32,
 }
 
 async fn open_hub<D: Driver>(

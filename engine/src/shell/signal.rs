@@ -29,6 +29,16 @@ impl Signal {
         std::future::poll_fn(|context| self.poll(context)).await;
     }
 
+    /// What `work` comes to; `None`, with `work` dropped, when the signal is raised before.
+    pub async fn unless_raised<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| match self.poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => work.as_mut().poll(context).map(Some),
+        })
+        .await
+    }
+
     fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.raised.replace(false) {
             return Poll::Ready(());

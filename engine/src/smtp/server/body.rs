@@ -299,11 +299,15 @@ impl ServerSession {
             self.scan.plain(octets.get(..take).unwrap_or_default());
             event = self.check_limits();
         }
-        let content = if self.failure.is_none() { take } else { 0 };
-        if event.is_none() && chunk.left == 0 {
-            event = self.end_chunk(chunk, out);
+        let void = self.failure.is_some();
+        if chunk.left == 0 {
+            // Even behind a Discard: the reply must not wait for octets that the peer sends only after it.
+            let ended = self.end_chunk(chunk, out);
+            event = event.or(ended);
         }
-        Aimed { content, undecided: 0, rest: take..octets.len(), event: event.unwrap_or(Event::More) }
+        let event = event.unwrap_or(Event::More);
+        let content = if void || event == Event::Discard { 0 } else { take };
+        Aimed { content, undecided: 0, rest: take..octets.len(), event }
     }
 
     fn aimed_data(&mut self, octets: &mut [u8], out: &mut Vec<u8>) -> Aimed {
@@ -334,15 +338,16 @@ impl ServerSession {
         if self.is_endless() {
             self.close_with(Say::TooLarge, out);
             event = event.or(Some(self.closing()));
-        } else if self.phase == Phase::DataEnd && event.is_none() {
-            event = self.finish_body(out);
+        } else if self.phase == Phase::DataEnd {
+            let finished = self.finish_body(out);
+            event = event.or(finished);
         }
         let event = event.unwrap_or(Event::More);
         if self.failure.is_some() && undecided > 0 {
             // Nothing is taken in any more: what was undecided is for `step` to decide.
             return Aimed { content: 0, undecided: 0, rest: written..written.saturating_add(undecided), event };
         }
-        let content = if self.failure.is_none() { written } else { 0 };
+        let content = if self.failure.is_some() || event == Event::Discard { 0 } else { written };
         Aimed { content, undecided, rest: read..octets.len(), event }
     }
 }

@@ -339,3 +339,24 @@ fn room_is_asked_before_content_is_taken() {
     assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "452 4.3.1"]);
     assert!(bench.messages.is_empty());
 }
+
+#[test]
+fn m_044_a_void_body_that_was_aimed_is_answered_at_once() {
+    for (start, body, reply) in [
+        (&b"DATA\r\n"[..], &b"a\nb\r\n.\r\nNOOP\r\n"[..], "550 5.5.2"),
+        (b"DATA\r\n", b"end in cr\r\r\n.\r\nNOOP\r\n", "550 5.5.2"),
+        (b"BDAT 4 LAST\r\n", b"a\nbcNOOP\r\n", "550 5.5.2"),
+        (b"BDAT 4 LAST\r\n", b"abc\rNOOP\r\n", "550 5.5.2"),
+        (b"BDAT 4\r\n", b"a\nbcNOOP\r\n", "550 5.5.2"),
+    ] {
+        let mut bench = rfc();
+        bench.feed(start);
+        bench.out.clear();
+        assert!(bench.session.aim_hint().is_some());
+        let mut octets = body.to_vec();
+        let aimed = bench.session.on_aimed(&mut octets, bench.now, &mut bench.out);
+        assert_eq!((aimed.content, aimed.undecided, aimed.event), (0, 0, Event::Discard), "{}", body.escape_ascii());
+        assert_eq!(&octets[aimed.rest], b"NOOP\r\n");
+        assert_eq!(bench.codes(), [reply], "{}", body.escape_ascii());
+    }
+}

@@ -150,7 +150,8 @@ fn reference(stream: &[u8]) -> (usize, Vec<Vec<u8>>) {
             _ => {}
         }
     }
-    (replies, messages)
+    // A bare LF is told at once, without its CRLF (M-020).
+    (replies + usize::from(stream[at..].contains(&b'\n')), messages)
 }
 
 /// Whether the last greeting before `at` was HELO: its session has no parameters.

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod peers;
 pub mod process;
 pub mod programs;
+pub mod script;
 pub mod senders;
 pub mod sink;
 pub mod source;

@@ -183,6 +183,19 @@ impl Hop {
         Some(u32::try_from(index).expect("hosts are few"))
     }
 
+    /// A good host of the best preference without a connection, while others work side by side: equal hosts share the load
+    /// (RFC 5321 §5.1), and losing one loses little.
+    pub fn host_to_spread_to(&self, now: Tick) -> Option<u32> {
+        if self.waiting() + self.sending < 2 || !self.hosts.iter().any(Host::is_unused) || self.ready() == 0 {
+            return None;
+        }
+        let good = |host: &Host| !host.retired && host.standing != Standing::Dead;
+        let best = self.hosts.iter().filter(|host| good(host)).map(|host| host.at.preference).min()?;
+        let lacks = |host: &Host| host.is_unused() && host.breaks == 0 && host.connect_at <= now;
+        let index = self.hosts.iter().position(|host| good(host) && host.at.preference == best && lacks(host))?;
+        Some(u32::try_from(index).expect("hosts are few"))
+    }
+
     /// The host for another connection: of the best preference, alive before unknown before dead, the one with the fewest
     /// connections for its speed, the configured order deciding between equals and turning with each attempt.
     pub fn candidate(&self, options: &Options, now: Tick) -> Option<u32> {

@@ -25,6 +25,7 @@
 //! Conformance: M-087, M-091, M-098, M-101, M-102; F-060 to F-065, F-072, F-089, F-091 to F-093.
 
 mod concurrency;
+mod connections;
 mod destination;
 mod entry;
 mod health;

@@ -6,6 +6,7 @@
 //! ```text
 //! in Retry                                      nothing, until its timer
 //! a dead host is due and another is connected   probe it with one connection
+//! an equal host has none while others work      open one
 //! more waits than connections were woken for    wake an idle connection of the cheapest host,
 //!                                               else open another if backlog and caps allow it,
 //!                                               else wake the cheapest host's connection that has room
@@ -16,7 +17,7 @@
 use super::destination::{Hop, HopId};
 use super::entry::{EntryId, NONE, State};
 use super::health::{Cause, Host, Standing};
-use super::link::{ConnId, Link, Listed, Phase};
+use super::link::{ConnId, Phase};
 use super::options::Options;
 use super::outcome::{Fate, Outcome};
 use super::{Queues, flag};
@@ -79,29 +80,29 @@ pub struct Taken {
 #[derive(Debug)]
 pub(super) struct Scheduler {
     /// Hops to look at.
-    marked: VecDeque<u32>,
+    pub(super) marked: VecDeque<u32>,
     /// Hops that want a connection and wait for a global cap.
-    starved: VecDeque<u32>,
+    pub(super) starved: VecDeque<u32>,
     /// Connections to be closed.
-    closing: VecDeque<ConnId>,
+    pub(super) closing: VecDeque<ConnId>,
     /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
-    attempts: VecDeque<(Tick, ConnId)>,
+    pub(super) attempts: VecDeque<(Tick, ConnId)>,
     /// Attempts on hosts not known to live.
-    unproven: u32,
-    serial: u32,
-    rate: Rate,
+    pub(super) unproven: u32,
+    pub(super) serial: u32,
+    pub(super) rate: Rate,
 }
 
 /// New connections per time: a bucket that holds one second's worth, or one connection.
 #[derive(Debug)]
-struct Rate {
+pub(super) struct Rate {
     /// Between two connections; `None`: no limit.
     step: Option<Span>,
     /// The bucket is full at `full_at`, and holds a connection so long before.
     held: Span,
     full_at: Tick,
     /// A hop waits for it.
-    awaited: bool,
+    pub(super) awaited: bool,
 }
 
 impl Rate {
@@ -112,11 +113,11 @@ impl Rate {
     }
 
     /// When the next connection may be made.
-    fn next(&self) -> Tick {
+    pub(super) fn next(&self) -> Tick {
         self.full_at - self.held
     }
 
-    fn take(&mut self, now: Tick) {
+    pub(super) fn take(&mut self, now: Tick) {
         if let Some(step) = self.step {
             self.full_at = self.full_at.max(now) + step;
         }
@@ -145,7 +146,7 @@ impl Scheduler {
         }
     }
 
-    fn starve(&mut self, index: u32, hop: &mut Hop) {
+    pub(super) fn starve(&mut self, index: u32, hop: &mut Hop) {
         if !hop.starved {
             hop.starved = true;
             self.starved.push_back(index);
@@ -371,24 +372,6 @@ impl Queues {
         self.mark(hop);
     }
 
-    /// Closes what a host that is no longer configured keeps open for nothing.
-    pub(super) fn close_idle_of_retired(&mut self, hop: u32) {
-        for host in 0..self.hops[hop as usize].hosts.len() {
-            while self.hops[hop as usize].hosts[host].retired && !self.hops[hop as usize].hosts[host].idle.is_empty() {
-                let index = self.hops[hop as usize].hosts[host].idle.head;
-                self.close(index);
-            }
-        }
-    }
-
-    fn link(&self, conn: ConnId) -> Option<u32> {
-        self.links.get(conn.index as usize).filter(|link| link.serial == conn.serial).map(|_| conn.index)
-    }
-
-    fn conn(&self, index: u32) -> ConnId {
-        ConnId { index, serial: self.links[index as usize].serial }
-    }
-
     fn take_some(&mut self, hop: u32, room: Room, link: u32, now: Tick, out: &mut Vec<Taken>) -> u32 {
         let (mut count, mut bytes) = (0, 0u64);
         while count < room.messages {
@@ -457,9 +440,10 @@ impl Queues {
         if !state.live || state.in_retry() || state.suspended {
             return None;
         }
-        let probe = state.host_to_probe(now);
+        let capped = state.ready() + state.connecting() >= self.options.connections_per_destination;
+        let other = if capped { None } else { state.host_to_spread_to(now) };
         let idle = state.waiting() <= state.promised;
-        if let Some(action) = probe.and_then(|host| self.connect(hop, host, now)) {
+        if let Some(action) = state.host_to_probe(now).or(other).and_then(|host| self.connect(hop, host, now)) {
             return Some(action);
         }
         if idle {
@@ -498,164 +482,6 @@ impl Queues {
         Some(Action::Feed { conn: self.conn(index) })
     }
 
-    /// Whether the hop's own numbers ask for another connection.
-    fn wants_connection(&mut self, hop: u32, now: Tick) -> bool {
-        let hop = &mut self.hops[hop as usize];
-        let open = hop.ready() + hop.connecting();
-        if open >= self.options.connections_per_destination {
-            return false;
-        }
-        // Connections of hosts that take nothing, and attempts that hang, do not count: others must be tried.
-        let useful: u32 =
-            hop.hosts.iter().filter(|host| hop.admits(host, &self.options, now)).map(|host| host.ready).sum();
-        let fresh: u32 = hop.hosts.iter().map(|host| host.fresh).sum();
-        // Work that is done side by side is spread over all good hosts, so that losing one loses little.
-        let work = hop.waiting() + hop.sending;
-        let desired = work.div_ceil(self.options.work_per_connection.max(1)).max(work.min(hop.equals()));
-        if useful + fresh >= desired {
-            return false;
-        }
-        if useful + fresh >= hop.limit.allowed() {
-            hop.limit.press();
-            return false;
-        }
-        true
-    }
-
-    /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
-    fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
-        let hop = &mut self.hops[hop_index as usize];
-        let unproven = hop.hosts[host_index as usize].standing != Standing::Alive;
-        let max = self.options.connections_max;
-        let full = self.links.len() >= max as usize || (unproven && self.scheduler.unproven >= max.div_ceil(2));
-        let too_early = self.scheduler.rate.next() > now;
-        if full || too_early {
-            self.scheduler.rate.awaited |= too_early;
-            self.scheduler.starve(hop_index, hop);
-            return None;
-        }
-        self.scheduler.rate.take(now);
-        self.scheduler.serial = self.scheduler.serial.wrapping_add(1);
-        self.scheduler.unproven += u32::from(unproven);
-        let link = Link::new(self.scheduler.serial, hop_index, host_index, unproven, now);
-        let conn = ConnId {
-            index: u32::try_from(self.links.insert(link)).expect("bounded by the cap"),
-            serial: self.scheduler.serial,
-        };
-        self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
-        let wait = match hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
-            true => self.options.connect_wait_alternative.min(self.options.connect_wait),
-            false => self.options.connect_wait,
-        };
-        hop.rotation = hop.rotation.wrapping_add(1);
-        hop.totals.connects += 1;
-        let host = &mut hop.hosts[host_index as usize];
-        host.connecting += 1;
-        host.fresh += 1;
-        host.tried = hop.round;
-        if host.standing == Standing::Dead {
-            host.connect_at = now + self.options.probe_wait;
-        }
-        Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
-    }
-
-    /// An attempt has been under way for so long that others are tried beside it.
-    fn attempt_is_stale(&mut self, conn: ConnId) {
-        let Some(index) = self.link(conn) else { return };
-        let link = &mut self.links[index as usize];
-        if link.phase == (Phase::Connecting { fresh: true }) {
-            link.phase = Phase::Connecting { fresh: false };
-            let hop = link.hop;
-            self.hops[hop as usize].hosts[link.host as usize].fresh -= 1;
-            self.mark(hop);
-        }
-    }
-
-    /// Takes a connection out of the counts of attempts.
-    fn end_attempt(&mut self, index: u32) {
-        let link = &self.links[index as usize];
-        let Phase::Connecting { fresh } = link.phase else { return };
-        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
-        host.connecting -= 1;
-        host.fresh -= u32::from(fresh);
-        if link.unproven {
-            self.scheduler.unproven -= 1;
-            self.wake_starved();
-        }
-    }
-
-    /// A connection is no more.
-    fn forget_link(&mut self, index: u32) -> Link {
-        self.unlist(index);
-        self.end_attempt(index);
-        let link = self.links.remove(index as usize);
-        let hop = &mut self.hops[link.hop as usize];
-        hop.promised -= link.promised;
-        let host = &mut hop.hosts[link.host as usize];
-        host.load -= link.load;
-        if link.phase == Phase::Ready {
-            host.ready -= 1;
-        }
-        self.wake_starved();
-        link
-    }
-
-    fn close(&mut self, index: u32) {
-        let conn = self.conn(index);
-        let link = self.forget_link(index);
-        self.scheduler.closing.push_back(conn);
-        self.mark(link.hop);
-    }
-
-    fn unlist(&mut self, index: u32) {
-        let link = &mut self.links[index as usize];
-        let listed = std::mem::replace(&mut link.listed, Listed::Nowhere);
-        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
-        match listed {
-            Listed::Nowhere => {}
-            Listed::Idle => host.idle.remove(&mut self.links, index),
-            Listed::Roomy => host.roomy.remove(&mut self.links, index),
-        }
-    }
-
-    /// Puts a connection into the list that its load asks for, or closes it when it is spent.
-    fn relist(&mut self, index: u32, now: Tick) {
-        let link = &self.links[index as usize];
-        if link.phase != Phase::Ready || link.promised > 0 {
-            return;
-        }
-        let host = &self.hops[link.hop as usize].hosts[link.host as usize];
-        let spent = link.taken >= self.options.messages_per_connection || host.retired;
-        let wanted = match link.load {
-            0 if spent => return self.close(index),
-            0 => Listed::Idle,
-            _ if !spent && link.room() > 0 => Listed::Roomy,
-            _ => Listed::Nowhere,
-        };
-        if link.listed == wanted {
-            return;
-        }
-        self.unlist(index);
-        let link = &mut self.links[index as usize];
-        link.listed = wanted;
-        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
-        match wanted {
-            Listed::Nowhere => {}
-            Listed::Idle => {
-                link.idle_since = now;
-                host.idle.push_front(&mut self.links, index);
-            }
-            Listed::Roomy => host.roomy.push_back(&mut self.links, index),
-        }
-    }
-
-    fn wake_starved(&mut self) {
-        while let Some(hop) = self.scheduler.starved.pop_front() {
-            self.hops[hop as usize].starved = false;
-            self.mark(hop);
-        }
-    }
-
     /// A hop's timer has come: whatever it was set for is looked at again.
     fn hop_is_due(&mut self, index: u32, now: Tick) {
         let hop = &mut self.hops[index as usize];
@@ -674,16 +500,6 @@ impl Queues {
             return self.forget_hop(index);
         }
         self.mark(index);
-    }
-
-    fn close_idle(&mut self, hop: u32, host: usize, now: Tick) {
-        loop {
-            let oldest = self.hops[hop as usize].hosts[host].idle.tail;
-            if oldest == NONE || now.since(self.links[oldest as usize].idle_since) < self.options.idle_wait {
-                return;
-            }
-            self.close(oldest);
-        }
     }
 
     fn forget_hop(&mut self, index: u32) {

@@ -218,6 +218,23 @@ fn f_092_a_flapping_host_still_works_two_fifths_of_the_time() {
 }
 
 #[test]
+fn equal_hosts_share_the_load_even_where_one_connection_would_do() {
+    let mut world = World::new(Options::bench(), &[&[1, 2]]);
+    world.window = 64;
+    for number in [1, 2] {
+        world.set(number, Mode::Up(Span::micros(300)));
+    }
+    for _ in 0..1000 {
+        world.send(0);
+        world.send(0);
+        world.run_for(Span::millis(1));
+    }
+    world.assert_nothing_lost();
+    assert!(world.delivered_by(1).abs_diff(world.delivered_by(2)) < 300, "{}", world.delivered_by(1));
+    assert!(world.connects.len() <= 4, "{}", world.connects.len());
+}
+
+#[test]
 fn f_093_one_of_three_hosts_killed_is_an_outage_of_milliseconds() {
     let mut world = World::new(Options::bench(), &[&[1, 2, 3]]);
     world.send_for(0, Span::millis(1), Span::seconds(2));

@@ -1,0 +1,197 @@
+//! Connections from the order to open one until it is forgotten: which host, which caps, and the list that each waits in.
+
+use super::Queues;
+use super::destination::HopId;
+use super::entry::NONE;
+use super::health::Standing;
+use super::link::{ConnId, Link, Listed, Phase};
+use super::scheduler::Action;
+use crate::wire::Tick;
+
+impl Queues {
+    pub(super) fn link(&self, conn: ConnId) -> Option<u32> {
+        self.links.get(conn.index as usize).filter(|link| link.serial == conn.serial).map(|_| conn.index)
+    }
+
+    pub(super) fn conn(&self, index: u32) -> ConnId {
+        ConnId { index, serial: self.links[index as usize].serial }
+    }
+
+    /// Whether the hop's own numbers ask for another connection.
+    pub(super) fn wants_connection(&mut self, hop: u32, now: Tick) -> bool {
+        let hop = &mut self.hops[hop as usize];
+        let open = hop.ready() + hop.connecting();
+        if open >= self.options.connections_per_destination {
+            return false;
+        }
+        // Connections of hosts that take nothing, and attempts that hang, do not count: others must be tried.
+        let useful: u32 =
+            hop.hosts.iter().filter(|host| hop.admits(host, &self.options, now)).map(|host| host.ready).sum();
+        let fresh: u32 = hop.hosts.iter().map(|host| host.fresh).sum();
+        // Work that is done side by side is spread over all good hosts, so that losing one loses little.
+        let work = hop.waiting() + hop.sending;
+        let desired = work.div_ceil(self.options.work_per_connection.max(1)).max(work.min(hop.equals()));
+        if useful + fresh >= desired {
+            return false;
+        }
+        if useful + fresh >= hop.limit.allowed() {
+            hop.limit.press();
+            return false;
+        }
+        true
+    }
+
+    /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
+    pub(super) fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
+        let hop = &mut self.hops[hop_index as usize];
+        let unproven = hop.hosts[host_index as usize].standing != Standing::Alive;
+        let max = self.options.connections_max;
+        let full = self.links.len() >= max as usize || (unproven && self.scheduler.unproven >= max.div_ceil(2));
+        let too_early = self.scheduler.rate.next() > now;
+        if full || too_early {
+            self.scheduler.rate.awaited |= too_early;
+            self.scheduler.starve(hop_index, hop);
+            return None;
+        }
+        self.scheduler.rate.take(now);
+        self.scheduler.serial = self.scheduler.serial.wrapping_add(1);
+        self.scheduler.unproven += u32::from(unproven);
+        let link = Link::new(self.scheduler.serial, hop_index, host_index, unproven, now);
+        let conn = ConnId {
+            index: u32::try_from(self.links.insert(link)).expect("bounded by the cap"),
+            serial: self.scheduler.serial,
+        };
+        self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
+        let wait = match hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
+            true => self.options.connect_wait_alternative.min(self.options.connect_wait),
+            false => self.options.connect_wait,
+        };
+        hop.rotation = hop.rotation.wrapping_add(1);
+        hop.totals.connects += 1;
+        let host = &mut hop.hosts[host_index as usize];
+        host.connecting += 1;
+        host.fresh += 1;
+        host.tried = hop.round;
+        if host.standing == Standing::Dead {
+            host.connect_at = now + self.options.probe_wait;
+        }
+        Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
+    }
+
+    /// An attempt has been under way for so long that others are tried beside it.
+    pub(super) fn attempt_is_stale(&mut self, conn: ConnId) {
+        let Some(index) = self.link(conn) else { return };
+        let link = &mut self.links[index as usize];
+        if link.phase == (Phase::Connecting { fresh: true }) {
+            link.phase = Phase::Connecting { fresh: false };
+            let hop = link.hop;
+            self.hops[hop as usize].hosts[link.host as usize].fresh -= 1;
+            self.mark(hop);
+        }
+    }
+
+    /// Takes a connection out of the counts of attempts.
+    pub(super) fn end_attempt(&mut self, index: u32) {
+        let link = &self.links[index as usize];
+        let Phase::Connecting { fresh } = link.phase else { return };
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        host.connecting -= 1;
+        host.fresh -= u32::from(fresh);
+        if link.unproven {
+            self.scheduler.unproven -= 1;
+            self.wake_starved();
+        }
+    }
+
+    /// A connection is no more.
+    pub(super) fn forget_link(&mut self, index: u32) -> Link {
+        self.unlist(index);
+        self.end_attempt(index);
+        let link = self.links.remove(index as usize);
+        let hop = &mut self.hops[link.hop as usize];
+        hop.promised -= link.promised;
+        let host = &mut hop.hosts[link.host as usize];
+        host.load -= link.load;
+        if link.phase == Phase::Ready {
+            host.ready -= 1;
+        }
+        self.wake_starved();
+        link
+    }
+
+    pub(super) fn close(&mut self, index: u32) {
+        let conn = self.conn(index);
+        let link = self.forget_link(index);
+        self.scheduler.closing.push_back(conn);
+        self.mark(link.hop);
+    }
+
+    pub(super) fn unlist(&mut self, index: u32) {
+        let link = &mut self.links[index as usize];
+        let listed = std::mem::replace(&mut link.listed, Listed::Nowhere);
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        match listed {
+            Listed::Nowhere => {}
+            Listed::Idle => host.idle.remove(&mut self.links, index),
+            Listed::Roomy => host.roomy.remove(&mut self.links, index),
+        }
+    }
+
+    /// Puts a connection into the list that its load asks for, or closes it when it is spent.
+    pub(super) fn relist(&mut self, index: u32, now: Tick) {
+        let link = &self.links[index as usize];
+        if link.phase != Phase::Ready || link.promised > 0 {
+            return;
+        }
+        let host = &self.hops[link.hop as usize].hosts[link.host as usize];
+        let spent = link.taken >= self.options.messages_per_connection || host.retired;
+        let wanted = match link.load {
+            0 if spent => return self.close(index),
+            0 => Listed::Idle,
+            _ if !spent && link.room() > 0 => Listed::Roomy,
+            _ => Listed::Nowhere,
+        };
+        if link.listed == wanted {
+            return;
+        }
+        self.unlist(index);
+        let link = &mut self.links[index as usize];
+        link.listed = wanted;
+        let host = &mut self.hops[link.hop as usize].hosts[link.host as usize];
+        match wanted {
+            Listed::Nowhere => {}
+            Listed::Idle => {
+                link.idle_since = now;
+                host.idle.push_front(&mut self.links, index);
+            }
+            Listed::Roomy => host.roomy.push_back(&mut self.links, index),
+        }
+    }
+
+    /// Closes what a host that is no longer configured keeps open for nothing.
+    pub(super) fn close_idle_of_retired(&mut self, hop: u32) {
+        for host in 0..self.hops[hop as usize].hosts.len() {
+            while self.hops[hop as usize].hosts[host].retired && !self.hops[hop as usize].hosts[host].idle.is_empty() {
+                let index = self.hops[hop as usize].hosts[host].idle.head;
+                self.close(index);
+            }
+        }
+    }
+
+    pub(super) fn close_idle(&mut self, hop: u32, host: usize, now: Tick) {
+        loop {
+            let oldest = self.hops[hop as usize].hosts[host].idle.tail;
+            if oldest == NONE || now.since(self.links[oldest as usize].idle_since) < self.options.idle_wait {
+                return;
+            }
+            self.close(oldest);
+        }
+    }
+
+    pub(super) fn wake_starved(&mut self) {
+        while let Some(hop) = self.scheduler.starved.pop_front() {
+            self.hops[hop as usize].starved = false;
+            self.mark(hop);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Names the commit that the program is built from, where there is one: `ringpost --version` and every result show it.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -1,5 +1,6 @@
 //! The program `ringpost` as its user meets it: files, flags, exit codes, what it prints.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;

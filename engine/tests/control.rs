@@ -1,5 +1,6 @@
 //! The control plane beside shards that only play their part: ready, reports, reload, drain, garbage, and shards that fail.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use arc_swap::ArcSwap;

@@ -1,5 +1,6 @@
 //! The program `ringpost run` as a real process: how it starts, what it refuses, what it is while it runs, how it ends.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use rustix::process::{Pid, Signal, kill_process};

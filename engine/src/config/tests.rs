@@ -541,3 +541,35 @@ fn profiles_differ_where_the_documents_do() {
         assert!(settings.receive.recipients_max >= 100, "M-033: {profile}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file, it is read or refused with places inside it, and nothing else happens.
+    #[test]
+    fn s_034_no_file_harms_its_reader(
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        at in 0..HUB.len(),
+        cut in 0..40_usize,
+    ) {
+        let mut octets = HUB.as_bytes().to_vec();
+        let end = (at + cut).min(octets.len());
+        octets.splice(at..end, noise);
+        if let Err(problems) = read(Some(File { name: "r.toml", octets: &octets }), &Overrides::default(), &machine()) {
+            let lines = octets.split(|octet| *octet == b'\n').count();
+            for problem in problems {
+                let Origin::File { line, column, .. } = problem.origin else { panic!("{problem}") };
+                proptest::prop_assert!(line >= 1 && line <= lines && column >= 1, "{problem}");
+                proptest::prop_assert!(!problem.to_string().contains('\n'), "{problem}");
+            }
+        }
+    }
+
+    /// Slips of the pen in names and values: the same.
+    #[test]
+    fn a_letter_more_or_less_is_read_or_refused(at in 0..HUB.len(), letter in "[ -~]", drop in proptest::prelude::any::<bool>()) {
+        let mut text = HUB.to_owned();
+        text.replace_range(at..at + usize::from(drop), &letter);
+        if let Err(problems) = read_text(&text, &Overrides::default()) {
+            proptest::prop_assert!(!problems.is_empty());
+        }
+    }
+}

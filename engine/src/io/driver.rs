@@ -165,6 +165,8 @@ pub struct IoCounts {
     pub stable_writes: u64,
     /// Octets written to files.
     pub written_bytes: u64,
+    /// Allocations on this shard's thread, whoever made them; 0 in a build without `count-alloc`.
+    pub allocations: u64,
 }
 
 /// Wakes a driver's thread from any other thread.

@@ -343,6 +343,7 @@ impl<D: Driver> Shard<D> {
             set(Counter::Writes, counts.writes);
             set(Counter::StableWrites, counts.stable_writes);
             set(Counter::WrittenBytes, counts.written_bytes);
+            set(Counter::Allocations, counts.allocations);
             set(Counter::ConnectionsIn, self.sessions.borrow().len() as u64);
             set(Counter::MemoryUsed, self.pool.budget().leased_bytes() as u64);
             if let Some(hub) = &self.hub {

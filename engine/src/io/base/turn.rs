@@ -262,6 +262,7 @@ impl Turn {
     pub(crate) fn counts(&self) -> IoCounts {
         let mut counts = self.counts.get();
         counts.syscalls += self.parks.load(Ordering::Relaxed);
+        counts.allocations = crate::sys::alloc::allocations_here();
         counts
     }
 

@@ -150,6 +150,7 @@ impl Reactor {
     pub fn counts(&self) -> IoCounts {
         let mut counts = self.counts.get();
         counts.syscalls += self.ring.borrow().syscalls();
+        counts.allocations = crate::sys::alloc::allocations_here();
         counts
     }
 

@@ -5,5 +5,6 @@ mod support;
 mod bodies;
 mod matrix;
 mod properties;
+mod reference;
 mod smuggling;
 mod stories;

@@ -1,5 +1,6 @@
 //! What holds for every byte stream (smtp-must.md section 26).
 
+use super::reference::reference;
 use super::support::*;
 use crate::smtp::Profile;
 use crate::smtp::server::ServerOptions;
@@ -76,88 +77,6 @@ fn run(stream: &[u8], cuts: &[usize], way: Way, at_once: bool) -> (Vec<u8>, Vec<
     }
     bench.settle();
     (bench.out, bench.messages, bench.closed)
-}
-
-/// An independent, strict reading of the same stream: how many replies it must get, and which messages it holds.
-fn reference(stream: &[u8]) -> (usize, Vec<Vec<u8>>) {
-    let (mut replies, mut messages, mut at) = (0, Vec::new(), 0);
-    let (mut mail, mut recipients, mut chunks, mut failed) = (false, 0, None::<Vec<u8>>, false);
-    while let Some(end) = stream[at..].windows(2).position(|octets| octets == b"\r\n") {
-        let line = String::from_utf8_lossy(&stream[at..at + end]).to_ascii_uppercase();
-        at += end + 2;
-        replies += 1;
-        let reset = |mail: &mut bool, recipients: &mut usize, chunks: &mut Option<Vec<u8>>, failed: &mut bool| {
-            (*mail, *recipients, *chunks, *failed) = (false, 0, None, false);
-        };
-        let text_ok = |body: &[u8]| {
-            let lines = String::from_utf8_lossy(body).replace("\r\n", "");
-            !lines.contains('\r') && !lines.contains('\n') && body.len() <= 500
-        };
-        if let Some(argument) = line.strip_prefix("BDAT ") {
-            let (size, last) = argument.split_once(' ').map_or((argument, false), |(size, _)| (size, true));
-            let size: usize = size.parse().expect("a size");
-            if stream.len() < at + size {
-                return (replies - 1, messages);
-            }
-            let octets = &stream[at..at + size];
-            at += size;
-            if !mail || recipients == 0 || failed {
-                continue;
-            }
-            let fresh = chunks.is_none();
-            let body = chunks.get_or_insert_default();
-            body.extend_from_slice(octets);
-            let pending = body.last() == Some(&b'\r') && !last;
-            let judged = if pending { &body[..body.len() - 1] } else { &body[..] };
-            let good = text_ok(judged) && body.len() <= 500 && !(fresh && size == 452);
-            if last {
-                let body = body.clone();
-                reset(&mut mail, &mut recipients, &mut chunks, &mut failed);
-                if good {
-                    messages.push(body);
-                }
-            } else if !good {
-                failed = true;
-            }
-            continue;
-        }
-        match line.as_str() {
-            "EHLO C.TEST" | "HELO C.TEST" | "RSET" => reset(&mut mail, &mut recipients, &mut chunks, &mut failed),
-            "MAIL FROM:<A@A.TEST>" | "MAIL FROM:<> SIZE=9" if !mail => {
-                mail = !(line.contains("SIZE") && plain_helo(stream, at));
-            }
-            "RCPT TO:<B@B.TEST>" | "RCPT TO:<C@B.TEST>" | "RCPT TO:<B@[192.0.2.1]>"
-                if mail && chunks.is_none() && !failed =>
-            {
-                recipients += 1;
-            }
-            "DATA" if mail && recipients > 0 && chunks.is_some() => failed = true,
-            "DATA" if mail && recipients > 0 && !failed => {
-                let framed = [b"\r\n", &stream[at..]].concat();
-                let Some(end) = framed.windows(5).position(|octets| octets == b"\r\n.\r\n") else {
-                    return (replies, messages);
-                };
-                let stuffed = String::from_utf8_lossy(&framed[..end + 2]).replace("\r\n.", "\r\n");
-                at += end + 3;
-                replies += 1;
-                reset(&mut mail, &mut recipients, &mut chunks, &mut failed);
-                if text_ok(&stuffed.as_bytes()[2..])
-                    && !stuffed.split("\r\n\r\n").next().is_some_and(|head| head.contains('\0'))
-                {
-                    messages.push(stuffed.as_bytes()[2..].to_vec());
-                }
-            }
-            _ => {}
-        }
-    }
-    // A bare LF is told at once, without its CRLF (M-020).
-    (replies + usize::from(stream[at..].contains(&b'\n')), messages)
-}
-
-/// Whether the last greeting before `at` was HELO: its session has no parameters.
-fn plain_helo(stream: &[u8], at: usize) -> bool {
-    let text = String::from_utf8_lossy(&stream[..at]).to_ascii_uppercase();
-    text.rfind("HELO C.TEST").is_some_and(|helo| text.rfind("EHLO C.TEST").is_none_or(|ehlo| helo > ehlo))
 }
 
 fn count_replies(out: &[u8]) -> usize {

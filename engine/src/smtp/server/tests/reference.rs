@@ -1,0 +1,119 @@
+//! An independent, strict reading of a stream of the properties' commands and bodies: the plainest parser that can say how
+//! many replies it gets and which messages it holds. It sees the stream as a whole and knows nothing of the session.
+
+/// Largest message of the properties' sessions.
+const SIZE_MAX: usize = 500;
+
+/// How many replies `stream` must get, and the content of the messages in it.
+pub(super) fn reference(stream: &[u8]) -> (usize, Vec<Vec<u8>>) {
+    let mut reading = Reading { stream, ..Reading::default() };
+    while let Some(line) = reading.line() {
+        reading.replies += 1;
+        let go_on = match line.strip_prefix("BDAT ") {
+            Some(argument) => reading.chunk(argument),
+            None => reading.command(&line),
+        };
+        if !go_on {
+            return (reading.replies, reading.messages);
+        }
+    }
+    // A bare LF is told at once, without its CRLF (M-020).
+    (reading.replies + usize::from(stream[reading.at..].contains(&b'\n')), reading.messages)
+}
+
+#[derive(Default)]
+struct Reading<'s> {
+    stream: &'s [u8],
+    at: usize,
+    replies: usize,
+    messages: Vec<Vec<u8>>,
+    extended: bool,
+    mail: bool,
+    recipients: usize,
+    chunks: Option<Vec<u8>>,
+    failed: bool,
+}
+
+impl Reading<'_> {
+    fn line(&mut self) -> Option<String> {
+        let rest = &self.stream[self.at..];
+        let end = rest.windows(2).position(|octets| octets == b"\r\n")?;
+        self.at += end + 2;
+        Some(String::from_utf8_lossy(&rest[..end]).to_ascii_uppercase())
+    }
+
+    fn reset(&mut self) {
+        (self.mail, self.recipients, self.chunks, self.failed) = (false, 0, None, false);
+    }
+
+    /// A command but BDAT. False when the stream ends inside it.
+    fn command(&mut self, line: &str) -> bool {
+        match line {
+            "EHLO C.TEST" | "HELO C.TEST" => {
+                self.extended = line.starts_with('E');
+                self.reset();
+            }
+            "RSET" => self.reset(),
+            "MAIL FROM:<A@A.TEST>" if !self.mail => self.mail = true,
+            "MAIL FROM:<> SIZE=9" if !self.mail => self.mail = self.extended,
+            "RCPT TO:<B@B.TEST>" | "RCPT TO:<C@B.TEST>" | "RCPT TO:<B@[192.0.2.1]>"
+                if self.mail && self.chunks.is_none() && !self.failed =>
+            {
+                self.recipients += 1;
+            }
+            "DATA" if self.recipients > 0 && self.chunks.is_some() => self.failed = true,
+            "DATA" if self.recipients > 0 && !self.failed => return self.data(),
+            _ => {}
+        }
+        true
+    }
+
+    fn data(&mut self) -> bool {
+        let framed = [b"\r\n", &self.stream[self.at..]].concat();
+        let Some(end) = framed.windows(5).position(|octets| octets == b"\r\n.\r\n") else { return false };
+        let body = String::from_utf8_lossy(&framed[..end + 2]).replace("\r\n.", "\r\n");
+        let nul_in_header = body.split("\r\n\r\n").next().is_some_and(|header| header.contains('\0'));
+        self.at += end + 3;
+        self.replies += 1;
+        self.reset();
+        if is_text(&body.as_bytes()[2..]) && !nul_in_header {
+            self.messages.push(body.as_bytes()[2..].to_vec());
+        }
+        true
+    }
+
+    /// BDAT and its octets. False, and no reply, when the stream ends inside it.
+    fn chunk(&mut self, argument: &str) -> bool {
+        let (size, last) = argument.split_once(' ').map_or((argument, false), |(size, _)| (size, true));
+        let size: usize = size.parse().expect("a size");
+        let Some(octets) = self.stream[self.at..].get(..size) else {
+            self.replies -= 1;
+            return false;
+        };
+        self.at += size;
+        if self.recipients == 0 || self.failed {
+            return true;
+        }
+        let no_room = self.chunks.is_none() && size == 452;
+        let body = self.chunks.get_or_insert_default();
+        body.extend_from_slice(octets);
+        // A CR at the end of a chunk may be half of a line's end.
+        let judged = if last { &body[..] } else { body.strip_suffix(b"\r").unwrap_or(body) };
+        let good = is_text(judged) && body.len() <= SIZE_MAX && !no_room;
+        if last {
+            let body = std::mem::take(body);
+            self.reset();
+            if good {
+                self.messages.push(body);
+            }
+        } else if !good {
+            self.failed = true;
+        }
+        true
+    }
+}
+
+fn is_text(body: &[u8]) -> bool {
+    let lines = String::from_utf8_lossy(body).replace("\r\n", "");
+    !lines.contains('\r') && !lines.contains('\n') && body.len() <= SIZE_MAX
+}

@@ -37,6 +37,9 @@ pub struct Totals {
 
 #[derive(Debug)]
 pub(super) struct Hop {
+    /// Transactions that the last connection took at once. One that takes many gets many: a batch in one segment costs a
+    /// fraction of the same messages one by one on several connections (io-measurements: 1.7 against 6 µs).
+    pub window: u32,
     pub key: NextHopKey,
     /// Named by the routes installed last.
     pub pinned: bool,
@@ -76,6 +79,7 @@ impl Hop {
     pub fn new(key: NextHopKey, options: &Options, now: Tick) -> Self {
         Self {
             key,
+            window: 0,
             pinned: true,
             live: true,
             suspended: false,
@@ -101,6 +105,11 @@ impl Hop {
             totals: Totals::default(),
             last_cause: None,
         }
+    }
+
+    /// Messages, waiting or under way, that are one connection's work.
+    pub fn work_per_connection(&self, options: &Options) -> u32 {
+        options.work_per_connection.max(self.window).max(1)
     }
 
     /// Messages in its lanes.

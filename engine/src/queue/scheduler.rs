@@ -192,6 +192,7 @@ impl Queues {
         if hop.hosts.iter().all(|host| host.standing == Standing::Dead) {
             hop.limit.restart();
         }
+        hop.window = link.window;
         let host = &mut hop.hosts[link.host as usize];
         host.on_connected();
         host.ready += 1;
@@ -283,7 +284,7 @@ impl Queues {
             hop.hosts[link.host as usize].window = 1;
             return 0;
         }
-        let share = hop.queued().div_ceil(hop.ready().max(1)).max(self.options.work_per_connection);
+        let share = hop.queued().div_ceil(hop.ready().max(1)).max(hop.work_per_connection(&self.options));
         let left = self.options.messages_per_connection.saturating_sub(link.taken);
         share.min(link.room()).min(left).min(hop.hosts[link.host as usize].room())
     }
@@ -470,7 +471,7 @@ impl Queues {
         let host =
             hosts.filter(|host| hop.admits(host, &self.options, now)).min_by_key(|host| (cost(host), host.fed))?;
         let (index, number) = (list(host).head, self.links[list(host).head as usize].host);
-        let share = hop.waiting().div_ceil(hop.ready().max(1)).max(self.options.work_per_connection);
+        let share = hop.waiting().div_ceil(hop.ready().max(1)).max(hop.work_per_connection(&self.options));
         let link = &self.links[index as usize];
         let promised = link.room().min(host.room()).min(share).max(1);
         self.unlist(index);

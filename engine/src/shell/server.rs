@@ -333,11 +333,15 @@ impl<D: Driver> Shard<D> {
 
     /// Publishes what is not counted as it happens.
     async fn publish(self: Rc<Self>) {
+        let mut copied = 0;
         loop {
             self.driver.sleep(PUBLISH_EVERY).await;
             let counts = self.driver.counts();
             let set = |counter, value| self.tally.set(counter, value);
             set(Counter::Syscalls, counts.syscalls);
+            // Copies are counted by the driver and by the services.
+            self.tally.add(Counter::CopiedBytes, counts.copied_bytes - copied);
+            copied = counts.copied_bytes;
             set(Counter::SocketIn, counts.received_bytes);
             set(Counter::SocketOut, counts.sent_bytes);
             set(Counter::Writes, counts.writes);

@@ -87,6 +87,10 @@ impl Failure {
         }
     }
 
+    fn component(error: impl ToString) -> Self {
+        Failure::Component(error.to_string())
+    }
+
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,

@@ -9,6 +9,7 @@ use crate::report::{folder, text};
 use crate::schedule::{Arrivals, Plan, Stage};
 use crate::send::lane::Pacing;
 use crate::send::{Outcome, RunningSend, SendError, SendHandle, SendOptions, Transfer, start};
+use crate::sink::Counts;
 use crate::sink::admin::{AdminAddress, AdminClient};
 use crate::units::{Rate, parse_span};
 use crate::workload::content::Source;
@@ -141,15 +142,24 @@ pub(super) struct SendArgs {
 
 pub(super) fn run(args: SendArgs) -> Result<Verdict, Failure> {
     let options = args.options()?;
+    let mut sinks = Sinks::connect(&args.sink_admin)?;
     let began = jiff::Timestamp::now().to_string();
+    let before = sinks.counts()?;
     let sender = start(options).map_err(|error| of(&error))?;
     let handle = sender.handle();
     on_interrupt(move || handle.stop())?;
     let sent = watch(sender)?;
-    let mut ledger = args.arrivals(&sent)?;
+    let after = sinks.counts()?;
+    let mut ledger = args.arrivals(&sent, &mut sinks)?;
     let joined =
         ledger.as_mut().map(|ledger| correlate(&sent.sent(), ledger, &Circumstances::default(), sent.main_part().from));
-    let context = Context { durability: args.durability.clone(), started: began, ..Context::default() };
+    let context = Context {
+        durability: args.durability.clone(),
+        started: began,
+        profile: None,
+        sink_busy: busiest(&before, &after),
+        sink_cpu_us_per_message: cpu_us_per_message(&before, &after),
+    };
     let document = Document::new(&sent, joined.as_ref(), context);
     args.show(&sent, joined.as_ref(), &document)?;
     Ok(args.verdict(&document))
@@ -206,7 +216,7 @@ impl SendArgs {
     }
 
     /// What the sinks took, if any were named.
-    fn arrivals(&self, sent: &Outcome) -> Result<Option<Vec<Delivery>>, Failure> {
+    fn arrivals(&self, sent: &Outcome, sinks: &mut Sinks) -> Result<Option<Vec<Delivery>>, Failure> {
         if self.sink_admin.is_empty() && self.sink_ledger.is_empty() {
             return Ok(None);
         }
@@ -216,12 +226,9 @@ impl SendArgs {
             let read = read.and_then(|mut file| ledger::read(&mut file).map_err(|error| error.to_string()));
             all.extend(read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?);
         }
-        let sinks = self.sink_admin.iter().map(AdminClient::connect).collect::<Result<Vec<_>, _>>();
-        let mut sinks = sinks.map_err(|error| Failure::Component(error.to_string()))?;
-        let failed = |error: crate::sink::admin::AdminError| Failure::Component(error.to_string());
-        await_arrivals(&mut sinks, sent, self.drain).map_err(failed)?;
-        for sink in &mut sinks {
-            all.extend(sink.ledger().map_err(failed)?);
+        sinks.await_arrivals(sent, self.drain)?;
+        for sink in &mut sinks.0 {
+            all.extend(sink.ledger().map_err(Failure::component)?);
         }
         Ok(Some(all))
     }
@@ -237,8 +244,7 @@ impl SendArgs {
             io::stdout().write_all(summary.as_bytes())?;
         }
         if let Some(out) = &self.out {
-            let failed = |error: folder::FolderError| Failure::Component(error.to_string());
-            folder::write(out, sent, joined, document, &run_toml(sent)).map_err(failed)?;
+            folder::write(out, sent, joined, document, &run_toml(sent)).map_err(Failure::component)?;
         }
         Ok(())
     }
@@ -308,24 +314,49 @@ fn paint(sender: &SendHandle, total: Option<u64>, over: &mpsc::Receiver<()>) {
     bar.finish_and_clear();
 }
 
-/// Waits until the sinks have everything that was acknowledged, or nothing more arrives within the drain's time.
-fn await_arrivals(
-    sinks: &mut [AdminClient],
-    sent: &Outcome,
-    drain: Span,
-) -> Result<(), crate::sink::admin::AdminError> {
-    let expected = correlate(&sent.sent(), &mut [], &Circumstances::default(), Span::ZERO).accounts.lost;
-    let until = crate::clock::monotonic() + drain;
-    loop {
-        let mut taken = 0;
-        for sink in sinks.iter_mut() {
-            taken += sink.counts()?.recipients;
-        }
-        if taken >= expected || crate::clock::monotonic() >= until {
-            return Ok(());
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
+/// The sinks that can be asked.
+struct Sinks(Vec<AdminClient>);
+
+impl Sinks {
+    fn connect(admins: &[AdminAddress]) -> Result<Self, Failure> {
+        let sinks = admins.iter().map(AdminClient::connect).collect::<Result<_, _>>();
+        sinks.map(Self).map_err(Failure::component)
     }
+
+    fn counts(&mut self) -> Result<Vec<Counts>, Failure> {
+        self.0.iter_mut().map(AdminClient::counts).collect::<Result<_, _>>().map_err(Failure::component)
+    }
+
+    /// Waits until they have everything that was acknowledged, or the drain's time is over.
+    fn await_arrivals(&mut self, sent: &Outcome, drain: Span) -> Result<(), Failure> {
+        let expected = correlate(&sent.sent(), &mut [], &Circumstances::default(), Span::ZERO).accounts.lost;
+        let until = crate::clock::monotonic() + drain;
+        loop {
+            let taken: u64 = self.counts()?.iter().map(|counts| counts.recipients).sum();
+            if taken >= expected || crate::clock::monotonic() >= until {
+                return Ok(());
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Share of a core that the busiest shard of any sink used between the two; a little too low, because the warm-up and the
+/// wait for the last replies are in it.
+fn busiest(before: &[Counts], after: &[Counts]) -> Option<f64> {
+    let busy = before.iter().zip(after).flat_map(|(before, after)| {
+        let span = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
+        let shards = before.shard_cpu_ns.iter().zip(&after.shard_cpu_ns);
+        shards.map(move |(before, after)| after.saturating_sub(*before) as f64 / span)
+    });
+    busy.reduce(f64::max)
+}
+
+fn cpu_us_per_message(before: &[Counts], after: &[Counts]) -> Option<f64> {
+    let sum = |counts: &[Counts], of: fn(&Counts) -> u64| counts.iter().map(of).sum::<u64>();
+    let messages = sum(after, |counts| counts.messages).saturating_sub(sum(before, |counts| counts.messages));
+    let cpu = |counts| sum(counts, |counts| counts.shard_cpu_ns.iter().sum());
+    (messages > 0).then(|| cpu(after).saturating_sub(cpu(before)) as f64 / 1000.0 / messages as f64)
 }
 
 /// The command that makes the same run again, as TOML.

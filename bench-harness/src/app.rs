@@ -53,10 +53,14 @@ fn run_component(component: ComponentArgs) -> ExitCode {
         return Exit::Component.into();
     }
     let done = match child::program(&program) {
+        Some(Program::Engine) => {
+            let name = OsString::from("ringpost");
+            return engine::app::main(std::iter::once(name).chain(args.into_iter().map(OsString::from)));
+        }
         Some(Program::Pump) => pump::component_main(&args),
         Some(Program::Sink) => load::sink::main(&args),
         Some(Program::Send) => load::send::main(&args),
-        Some(Program::Engine) | None => Err(UsageError(format!("there is no component `{program}`")).into()),
+        None => Err(UsageError(format!("there is no component `{program}`")).into()),
     };
     finish(done)
 }

@@ -26,11 +26,13 @@ impl ResultFolder {
                 Path::new("ringbench-results").join(format!("{now}-{name}"))
             }
         };
+        let path = std::path::absolute(&path).context("the folder we are in is gone")?;
         std::fs::create_dir_all(&path).with_context(|| format!("making the result folder {}", path.display()))?;
         let scratch = tempfile::Builder::new()
             .prefix(".running-")
             .tempdir_in(&path)
             .with_context(|| format!("the result folder {} cannot be written to", path.display()))?;
+        forget_words(&path).with_context(|| format!("clearing {}", path.display()))?;
         Ok(Self { path, scratch })
     }
 
@@ -68,6 +70,16 @@ impl ResultFolder {
     }
 }
 
+/// What processes of an earlier run in the same folder wrote to stderr is not this run's.
+fn forget_words(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.path().extension().is_some_and(|ending| ending == "stderr") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +88,8 @@ mod tests {
     fn what_a_run_needs_only_while_it_runs_is_gone_afterwards() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let wanted = root.path().join("a/b");
+        std::fs::create_dir_all(&wanted).expect("made");
+        std::fs::write(wanted.join("hub.stderr"), "of another run").expect("written");
         let folder = ResultFolder::make(Some(&wanted), "x").expect("made");
         std::fs::write(folder.scratch().join("spool"), b"x").expect("scratch");
         folder.write("timeline.csv", b"a,b\n").expect("written");

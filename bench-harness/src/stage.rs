@@ -13,6 +13,7 @@ use engine::wire::Tick;
 use loadgen::ledger::Delivery;
 use loadgen::sink::admin::{AdminAddress, AdminClient};
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -97,8 +98,8 @@ impl Stage {
         chunking: bool,
     ) -> anyhow::Result<()> {
         let data = scratch.join(&spec.name);
-        // An engine takes a folder only that is its user's alone.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
+        // The engine keeps mail only where nobody else may look.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.with_context(|| format!("making {}", data.display()))?;
         if role.is_none() {
             spec.args = vec!["--name".into(), format!("{}.test", spec.name)];

@@ -32,6 +32,8 @@ struct Seat {
     /// Engine processes only.
     role: Option<Role>,
     component: Option<Component>,
+    /// How it was started, for people.
+    command: String,
     address: SocketAddr,
     /// Where its files are, for mailbox delivery.
     data: PathBuf,
@@ -112,6 +114,7 @@ impl Stage {
             kind,
             role,
             component: None,
+            command: String::new(),
             address: listen,
             data,
             before: Usage::default(),
@@ -134,7 +137,7 @@ impl Stage {
         let listening = component.listening();
         let first = listening.first().with_context(|| format!("{} does not say where it listens", spec.name))?;
         seat.address = first.parse().with_context(|| format!("{} listens on `{first}`", spec.name))?;
-        seat.spec.args = spec.args;
+        seat.command = format!("{} {}", spec.program.title(), spec.args.join(" "));
         seat.component = Some(component);
         Ok(())
     }
@@ -207,7 +210,7 @@ impl Stage {
             name: seat.spec.name.clone(),
             kind: seat.kind.to_owned(),
             cores: seat.spec.cores.clone(),
-            command: format!("{} {}", seat.spec.program.title(), seat.spec.args.join(" ")),
+            command: seat.command.clone(),
         };
         self.seats.values().map(describe).collect()
     }

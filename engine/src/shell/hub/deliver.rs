@@ -337,11 +337,12 @@ impl<D: Driver> Line<D> {
     /// is tried again at once, but once only (F-072); those behind it were not looked at.
     fn end(&mut self, now: Tick) {
         let unfinished: Vec<_> = self.session.unfinished().collect();
-        let mut first = true;
-        for (token, how) in unfinished {
+        let first = unfinished.iter().position(|(_, how)| *how == Unfinished::NotAttempted);
+        // The last one first: each goes back to the head of its queue, so that their order stays.
+        for (index, (token, how)) in unfinished.into_iter().enumerate().rev() {
             let outcome = match how {
                 Unfinished::Unknown => Outcome::Unknown,
-                Unfinished::NotAttempted if std::mem::take(&mut first) => Outcome::Interrupted,
+                Unfinished::NotAttempted if Some(index) == first => Outcome::Interrupted,
                 Unfinished::NotAttempted => Outcome::NotAttempted,
             };
             self.done(token, outcome, now);

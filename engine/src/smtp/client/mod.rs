@@ -143,7 +143,10 @@ impl ClientSession {
         if self.phase != Phase::Ready || self.quitting || self.now > self.session_end {
             return 0;
         }
-        let Some(last) = self.flights.back() else { return 1.max(self.in_flight_max()) };
+        let Some(last) = self.flights.back() else {
+            // By DATA a second envelope has to wait for the first body.
+            return if self.form() == BodyForm::Bdat { self.in_flight_max() } else { 1 };
+        };
         if self.in_flight_max() == 1 || (last.form == BodyForm::Bdat && !last.last_out) {
             return 0;
         }

@@ -141,7 +141,7 @@ fn f_064_f_065_f_067_refusals_at_each_command_are_the_messages_own() {
         let mut talk = Talk::ready(options(), &["PIPELINING"]);
         talk.offer(1, &one()).expect("sent");
         assert_eq!(talk.hear(format!("{reply}\r\n503 x\r\n503 x\r\n").as_bytes()), [done]);
-        assert_eq!((talk.client.in_flight(), talk.client.room()), (0, 2));
+        assert_eq!((talk.client.in_flight(), talk.client.room()), (0, 1));
         // DATA.
         let mut talk = Talk::ready(options(), &["PIPELINING"]);
         talk.offer(1, &one()).expect("sent");

@@ -1,8 +1,9 @@
 //! Writing down what became of recipients.
 
 use super::Hub;
+use super::deliver::FEED;
 use crate::hook;
-use crate::io::driver::Driver;
+use crate::io::driver::{Driver, Notify};
 use crate::queue::EntryId;
 use crate::spool::{Outcome, RecordId, Ticket};
 use crate::track::counters::Counter;
@@ -47,8 +48,11 @@ impl<D: Driver> Hub<D> {
 
     /// Tries again what the log had no room for.
     pub(super) fn retry_settles(&self) {
+        if self.can_settle() {
+            return;
+        }
         loop {
-            let Some(owed) = self.unsettled.borrow_mut().pop_front() else { return };
+            let Some(owed) = self.unsettled.borrow_mut().pop_front() else { break };
             match self.log.borrow_mut().settle(owed.record, owed.recipient, owed.outcome) {
                 Ok(ticket) => self.settling.borrow_mut().extend(owed.entry.map(|entry| (ticket, entry))),
                 Err(_) => {
@@ -57,6 +61,10 @@ impl<D: Driver> Hub<D> {
                 }
             }
             self.settle_is_due();
+        }
+        // Connections that found no room for outcomes took nothing, and nobody else would tell them.
+        for (_, handle) in self.links.borrow().iter().flatten() {
+            handle.note(FEED);
         }
     }
 

@@ -7,9 +7,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Octets of a chunk of those that send by BDAT.
 const PIECE_BYTES: usize = 20_000;
+
+/// A server that refused a connection is asked again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -68,7 +72,9 @@ fn run(shared: &Shared) {
     let mut repeat = None;
     while let Some(server) = wait_for_server(shared) {
         // A connection that breaks is the point of these tests; what it carried is offered again on the next.
-        let _ = one_connection(shared, server, &mut repeat);
+        if one_connection(shared, server, &mut repeat).is_err() {
+            pause_unless_moved(shared, server);
+        }
     }
 }
 
@@ -85,12 +91,15 @@ fn wait_for_server(shared: &Shared) -> Option<SocketAddr> {
     }
 }
 
+/// Waits until the server is said to be elsewhere, or a moment.
+fn pause_unless_moved(shared: &Shared, server: SocketAddr) {
+    let now = shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = shared.moved.wait_timeout_while(now, AGAIN_AFTER, |now| *now == Some(server));
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
+}
+
 fn one_connection(shared: &Shared, server: SocketAddr, repeat: &mut Option<u64>) -> io::Result<()> {
-    let connected = Talk::hello(server);
-    if connected.is_err() {
-        forget(shared, server);
-    }
-    let mut talk = connected?;
+    let mut talk = Talk::hello(server)?;
     while !shared.stop.load(Ordering::Relaxed) {
         let id = repeat.take().unwrap_or_else(|| shared.next_id.fetch_add(1, Ordering::Relaxed));
         let content = content(id);
@@ -106,18 +115,9 @@ fn one_connection(shared: &Shared, server: SocketAddr, repeat: &mut Option<u64>)
                 // It may be durable, and our 250 lost (W2): offered again, as an honest sender does.
                 shared.ledger.note(id, |offered| offered.unknown += 1);
                 *repeat = Some(id);
-                forget(shared, server);
                 return Err(error);
             }
         }
     }
     talk.say("QUIT").map(drop)
-}
-
-/// Nobody connects there again until the server is said to be somewhere.
-fn forget(shared: &Shared, gone: SocketAddr) {
-    let mut server = shared.server.lock().unwrap_or_else(PoisonError::into_inner);
-    if *server == Some(gone) {
-        *server = None;
-    }
 }

@@ -82,16 +82,29 @@ impl Sink {
     ///
     /// # Panics
     /// When it does not within [`PATIENCE`] of the last message.
-    pub fn wait(&self, what: &str, mut enough: impl FnMut(&[Taken]) -> bool) {
+    pub fn wait(&self, what: &str, enough: impl FnMut(&[Taken]) -> bool) {
+        self.try_wait(enough).unwrap_or_else(|count| panic!("waited for {what}; {count} messages came"));
+    }
+
+    /// The same for who has more to say when it does not: how many messages came.
+    ///
+    /// # Errors
+    /// When nothing came for [`PATIENCE`] and it is not enough.
+    ///
+    /// # Panics
+    /// When another thread has panicked.
+    pub fn try_wait(&self, mut enough: impl FnMut(&[Taken]) -> bool) -> Result<(), usize> {
         let mut taken = self.ledger.taken.lock().expect("no panic");
         let mut last = (taken.len(), Instant::now());
         while !enough(&taken) {
             taken = self.ledger.more.wait_timeout(taken, PATIENCE).expect("no panic").0;
             if taken.len() != last.0 {
                 last = (taken.len(), Instant::now());
+            } else if last.1.elapsed() >= PATIENCE {
+                return Err(taken.len());
             }
-            assert!(last.1.elapsed() < PATIENCE, "waited for {what}; {} messages came", taken.len());
         }
+        Ok(())
     }
 
     /// Waits for `count` messages and gives them.

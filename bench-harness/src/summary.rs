@@ -140,7 +140,7 @@ fn accounts(out: &mut String, result: &RunResult) {
     if intended == 0 {
         return;
     }
-    let _ = writeln!(
+    let _ = write!(
         out,
         "\n  messages          {} due, {} delivered, {} lost, {} extra copies",
         count(intended),
@@ -148,6 +148,17 @@ fn accounts(out: &mut String, result: &RunResult) {
         count(sum(|phase| phase.figures.pairs.lost)),
         count(sum(|phase| phase.figures.pairs.duplicated.total()))
     );
+    let others: [(u64, &str); 5] = [
+        (sum(|phase| phase.figures.pairs.queued), "still queued"),
+        (sum(|phase| phase.figures.pairs.rejected), "refused for good"),
+        (sum(|phase| phase.figures.pairs.deferred), "refused for now"),
+        (sum(|phase| phase.figures.pairs.unknown), "with unknown end"),
+        (sum(|phase| phase.figures.pairs.unexpected), "unexpected"),
+    ];
+    for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
+        let _ = write!(out, ", {} {what}", count(number));
+    }
+    out.push('\n');
 }
 
 #[cfg(test)]

@@ -61,9 +61,10 @@ pub fn timelines(fates: &[Fate], happenings: &[Happening], failover: Option<&Sum
     let strikes = happenings.iter().filter(|happening| !happening.is_heal);
     for strike in strikes.take(CLOSER_LOOKS_MAX) {
         let outage_us = failover.and_then(|f| f.outage_ms.max).unwrap_or(0.0) * 1000.0;
-        let behind = BEHIND_US.max((outage_us * 2.0) as u64);
+        let behind = BEHIND_US.max((outage_us * 2.0) as u64).max(30 * bucket(failover));
         let width = round_up((BEFORE_US + behind) / OVERVIEW_BUCKETS).max(bucket(failover));
-        let from = strike.at_us.saturating_sub(BEFORE_US).max(first);
+        let before = BEFORE_US.max(10 * bucket(failover));
+        let from = strike.at_us.saturating_sub(before).max(first);
         all.push(make(format!("Around the fault: {}", strike.label), from, strike.at_us + behind, width));
     }
     all

@@ -232,21 +232,24 @@ fn phase_section(out: &mut String, phase: &Phase, view: &PhaseView) {
         out.push_str("</ul></div>");
     }
     let _ = write!(out, "<p>{}</p>", escape(&phase_in_words(phase)));
+    if let Some(failover) = &phase.failover {
+        // Here the story is what happened when.
+        view.timelines.iter().for_each(|timeline| timeline_figure(out, timeline));
+        tables::failover(out, failover);
+    }
     if !view.curves.is_empty() {
+        out.push_str("<h3>How long messages took</h3>");
         figure(
             out,
             |form| charts::percentiles(&view.curves, form),
             "Each curve says how many messages were done within a time: at 99 % one in a hundred took longer. Time counts from the moment a message was due, not from when it was sent.",
         );
     }
-    if phase.figures.step_us.iter().filter_map(|(_, us)| *us).sum::<f64>() > 0.0 {
-        steps_figure(out, phase);
-    }
-    for timeline in &view.timelines {
-        timeline_figure(out, timeline);
-    }
-    if let Some(failover) = &phase.failover {
-        tables::failover(out, failover);
+    if phase.failover.is_none() {
+        if phase.figures.step_us.iter().filter_map(|(_, us)| *us).sum::<f64>() > 0.0 {
+            steps_figure(out, phase);
+        }
+        view.timelines.iter().for_each(|timeline| timeline_figure(out, timeline));
     }
     out.push_str("</section>");
 }

@@ -341,3 +341,6 @@ fn each<T: Copy>(sums: &[(String, T)], messages: u64, number: impl Fn(T) -> f64)
     let share = |sum: T| (messages > 0).then(|| number(sum) / messages as f64);
     sums.iter().map(|(kind, sum)| (kind.clone(), share(*sum))).collect()
 }
+
+#[cfg(test)]
+mod tests;

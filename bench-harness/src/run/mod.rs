@@ -44,7 +44,7 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> anyhow::Result<RunResult> {
         schema: result::SCHEMA,
         tool: "ringbench".into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        git: option_env!("RINGPOST_GIT").map(str::to_owned),
+        git: engine::app::GIT.map(str::to_owned),
         started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         host,
         scenario: plan.scenario.clone(),

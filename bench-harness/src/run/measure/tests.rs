@@ -1,0 +1,197 @@
+use super::*;
+use crate::plan::{Content, Pace};
+use engine::io::driver::IoCounts;
+use loadgen::record::MessageRecord;
+use loadgen::schedule::Plan;
+use loadgen::send::ShardOutcome;
+use loadgen::send::lane::Pacing;
+use loadgen::workload::recipients::Recipients;
+
+const RUN: u32 = 7;
+const START: Tick = Tick(1_000_000_000_000);
+
+/// 1000 messages a second for `seconds`, each accepted after 1 ms; `bend` may change each.
+fn outcome(seconds: u64, bend: impl Fn(u64, &mut MessageRecord)) -> Outcome {
+    let record = |seq: u64| {
+        let mut record = MessageRecord {
+            intended_ns: seq * 1_000_000,
+            taken_us: 10,
+            started_us: 20,
+            mail_us: 300,
+            rcpt_us: 400,
+            data_us: 400,
+            body_us: 500,
+            done_us: 1_000,
+            code: 250,
+            state: State::Accepted,
+            ..MessageRecord::default()
+        };
+        bend(seq, &mut record);
+        record
+    };
+    let rate = "1000/s".parse().expect("a rate");
+    Outcome {
+        run: RUN,
+        started: START,
+        driver: "uring",
+        pacing: Pacing::Open(Plan::constant(rate, Span::seconds(seconds))),
+        warm_up: Span::seconds(1),
+        records: vec![(0..seconds * 1000).map(record).collect()],
+        refusals: Vec::new(),
+        recipients: Recipients::new(&["user{1..9}@sink.test".parse().expect("a template")], 1, 0).expect("nine"),
+        shards: vec![ShardOutcome { cpu: Span::millis(300), over: Span::seconds(1), io: IoCounts::default() }],
+        process_cpu: Span::ZERO,
+        connect: Default::default(),
+        connections: 4,
+        broken: 0,
+        refused: 0,
+        ended: Ended::Finished,
+        clock_step_us: 0,
+    }
+}
+
+/// Every accepted message delivered 2 ms after it was due, odd ones to route 1; `keep` says which.
+fn ledgers(outcome: &Outcome, keep: impl Fn(u64) -> bool) -> Vec<Vec<Delivery>> {
+    let mut ledgers = vec![Vec::new(), Vec::new()];
+    for (seq, record) in (0u64..).zip(&outcome.records[0]) {
+        if record.state == State::Accepted && keep(seq) {
+            ledgers[(seq % 2) as usize].push(Delivery {
+                run: RUN,
+                recipient: outcome.recipients.of(seq).next().expect("one").key,
+                seq,
+                at: START + record.intended() + Span::millis(2),
+                bytes: 10,
+                flags: 0,
+            });
+        }
+    }
+    ledgers
+}
+
+fn phase(pace: Pace) -> plan::Phase {
+    plan::Phase::new("latency", "", pace, 4, Content::Bytes(4096), 3.0)
+}
+
+fn measured(
+    phase: &plan::Phase,
+    outcome: &Outcome,
+    ledgers: &[Vec<Delivery>],
+    faults: &[Done],
+    observed: &Observed,
+) -> Measured {
+    measure(&Evidences { phase, outcome, ledgers, faults, observed, started: SystemTime::UNIX_EPOCH })
+}
+
+#[test]
+fn a_good_phase_is_valid_and_its_figures_leave_the_warm_up_out() {
+    let outcome = outcome(4, |_, _| {});
+    let observed = Observed { cpu_us: vec![("hub".into(), 45_000)], ..Observed::default() };
+    let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |_| true), &[], &observed);
+    let figures = &found.phase.figures;
+    assert!(figures.validity.valid, "{:?}", figures.validity);
+    assert_eq!((figures.rate.offered_per_s, found.phase.seconds), (Some(1000.0), 3.0));
+    assert_eq!((figures.pairs.intended, figures.pairs.delivered, figures.messages.intended), (4000, 4000, 3000));
+    assert_eq!(figures.latency_us.response.p99, Some(1000.0));
+    assert_eq!(figures.latency_us.delivery.p50, Some(2000.0));
+    let cpu = figures.cpu_us_per_message["hub"].expect("measured");
+    assert!((cpu - 15.0).abs() < 0.01, "45 ms over the 3000 messages acknowledged in the measured time: {cpu}");
+    let steps: f64 = figures.step_us.iter().filter_map(|(_, us)| *us).sum();
+    assert_eq!(steps, 980.0, "the steps add up to the service time");
+    assert_eq!(found.view.curves.len(), 3);
+    assert_eq!(found.fates.len(), 4000);
+}
+
+#[test]
+fn i_11_what_was_acknowledged_and_is_nowhere_is_lost() {
+    let outcome = outcome(4, |_, _| {});
+    let found = measured(
+        &phase(Pace::PerSecond(1000.0)),
+        &outcome,
+        &ledgers(&outcome, |seq| seq != 2500),
+        &[],
+        &Observed::default(),
+    );
+    assert_eq!((found.phase.figures.pairs.lost, found.phase.figures.pairs.delivered), (1, 3999));
+    let queued = Observed { queued: 1, ..Observed::default() };
+    let found =
+        measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |seq| seq != 2500), &[], &queued);
+    assert_eq!((found.phase.figures.pairs.lost, found.phase.figures.pairs.queued), (0, 1));
+    assert!(!found.phase.figures.validity.valid, "the drain did not end");
+}
+
+#[test]
+fn a_fault_is_judged_by_what_lies_outside_it() {
+    // From 2 s to 2.1 s nothing is accepted; the hop is back at 3 s.
+    let outcome = outcome(16, |seq, record| {
+        if (2000..2100).contains(&seq) {
+            (record.state, record.code) = (State::Deferred, 451);
+        }
+    });
+    let mut phase = phase(Pace::PerSecond(1000.0));
+    phase.fault_kind = Some("next-hop".into());
+    let fault = Done {
+        victim: "sink-b".into(),
+        struck: START + Span::seconds(2),
+        healed: Some(START + Span::seconds(3)),
+        route: Some(1),
+    };
+    let found = measured(&phase, &outcome, &ledgers(&outcome, |_| true), &[fault], &Observed::default());
+    assert!(found.phase.figures.validity.valid, "{:?}", found.phase.figures.validity);
+    let failover = found.phase.failover.expect("one fault");
+    assert_eq!((failover.kind.as_str(), failover.faults), ("next-hop", 1));
+    assert_eq!((failover.outage_ms.max, failover.hard_outage_ms.max), (Some(100.0), Some(100.0)));
+    assert_eq!(failover.recovery_ms.max, Some(100.0));
+    assert_eq!((failover.lost, failover.affected), (Some(0), 100));
+    assert_eq!(found.view.timelines.len(), 2, "the whole, and a closer look");
+}
+
+#[test]
+fn a_rate_not_held_outside_of_faults_is_not_valid() {
+    let outcome = outcome(4, |seq, record| {
+        if seq % 50 == 0 {
+            (record.state, record.code) = (State::Deferred, 451);
+        }
+    });
+    let found =
+        measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |_| true), &[], &Observed::default());
+    let validity = &found.phase.figures.validity;
+    assert!(!validity.valid && validity.reasons[0].contains("98.0 %"), "{validity:?}");
+}
+
+#[test]
+fn a_flat_out_phase_has_a_rate_a_limit_and_no_latency() {
+    let mut outcome = outcome(4, |_, _| {});
+    outcome.pacing = Pacing::Closed { length: Span::seconds(4), messages_max: u64::MAX };
+    let ledgers = ledgers(&outcome, |_| true);
+    for (observed, limit) in [
+        (Observed { engine_busy: Some(0.97), load_busy: Some(0.6), ..Observed::default() }, Some("engine")),
+        (Observed { engine_busy: Some(0.97), load_busy: Some(0.98), ..Observed::default() }, Some("generator")),
+        (Observed { sink_busy: Some(0.9), ..Observed::default() }, Some("sink")),
+        (Observed { disk_busy: Some(0.95), ..Observed::default() }, Some("disk")),
+        (Observed::default(), None),
+    ] {
+        let found = measured(&phase(Pace::FlatOut), &outcome, &ledgers, &[], &observed);
+        assert_eq!(found.phase.figures.limited_by.as_deref(), limit);
+        assert!(found.phase.saturating && found.phase.figures.validity.valid);
+        assert_eq!(found.phase.figures.latency_us, Latency::default());
+        assert_eq!(found.phase.figures.rate.offered_per_s, None);
+    }
+}
+
+#[test]
+fn duplicates_around_a_death_belong_to_it() {
+    let outcome = outcome(4, |_, _| {});
+    let mut ledgers = ledgers(&outcome, |_| true);
+    let again = Delivery { at: ledgers[0][1000].at + Span::millis(900), ..ledgers[0][1000] };
+    ledgers[1].push(again);
+    let fault =
+        Done { victim: "hub-2".into(), struck: again.at - Span::millis(890), healed: Some(again.at), route: None };
+    let phase = phase(Pace::PerSecond(1000.0));
+    let found = measured(&phase, &outcome, &ledgers, &[fault], &Observed::default());
+    let twice = found.phase.figures.pairs.duplicated;
+    assert_eq!((twice.w1, twice.unattributed), (1, 0));
+    let found = measured(&phase, &outcome, &ledgers, &[], &Observed::default());
+    assert_eq!(found.phase.figures.pairs.duplicated.unattributed, 1, "without a death it is a bug");
+    let delivered = found.fates[2000].delivered_us.expect("delivered");
+    assert_eq!((delivered, found.fates[2000].route), (START.0 / 1000 + 2_002_000, 0), "the first copy counts");
+}

@@ -2,6 +2,8 @@
 
 use super::driver::Driver;
 use super::epoll;
+use super::probe;
+use super::tokio_uring;
 use super::uring;
 use std::fmt;
 use std::future::Future;
@@ -110,19 +112,19 @@ impl Running {
 /// # Errors
 /// When the driver that was named is refused, or a thread cannot be had.
 pub fn launch<P: Program>(launch: &Launch, program: P) -> Result<Running, LaunchError> {
-    let refused = uring::probe().err();
-    let choice = match (launch.driver, refused) {
-        (DriverChoice::Auto | DriverChoice::Uring, None) => (DriverChoice::Uring, None),
-        (DriverChoice::Auto, Some(error)) => (DriverChoice::Epoll, Some(format!("io_uring is refused: {error}"))),
-        (DriverChoice::Uring, Some(error)) => {
-            return Err(LaunchError::Refused { driver: DriverChoice::Uring, error });
-        }
-        (other, _) => (other, None),
+    let choice = match launch.driver {
+        DriverChoice::Auto => match probe::reactor() {
+            Ok(()) => (DriverChoice::Uring, None),
+            Err(error) => (DriverChoice::Epoll, Some(format!("io_uring is refused: {error}"))),
+        },
+        DriverChoice::Uring => (named(launch.driver, probe::reactor())?, None),
+        DriverChoice::TokioUring => (named(launch.driver, tokio_uring::probe())?, None),
+        DriverChoice::Epoll => (launch.driver, None),
     };
     let mut running = Running { driver: "", passed_over: choice.1, threads: Vec::with_capacity(launch.cores.len()) };
     for (shard, core) in launch.cores.iter().copied().enumerate() {
         let program = program.clone();
-        let (name, body) = body(choice.0, program, shard)?;
+        let (name, body) = body(choice.0, program, shard);
         running.driver = name;
         let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
             if let Some(core) = core {
@@ -137,20 +139,26 @@ pub fn launch<P: Program>(launch: &Launch, program: P) -> Result<Running, Launch
 
 type Body = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-fn body<P: Program>(driver: DriverChoice, program: P, shard: usize) -> Result<(&'static str, Body), LaunchError> {
+fn body<P: Program>(driver: DriverChoice, program: P, shard: usize) -> (&'static str, Body) {
     match driver {
         DriverChoice::Auto | DriverChoice::Uring => {
             let body = move || uring::run(uring::Setup::default(), move |driver| program.run(driver, shard));
-            Ok((uring::Uring::NAME, Box::new(body)))
+            (uring::Uring::NAME, Box::new(body))
         }
         DriverChoice::Epoll => {
             let body = move || epoll::run(&epoll::Options::default(), move |driver| program.run(driver, shard));
-            Ok((epoll::Epoll::NAME, Box::new(body)))
+            (epoll::Epoll::NAME, Box::new(body))
         }
-        driver @ DriverChoice::TokioUring => {
-            Err(LaunchError::Refused { driver, error: io::ErrorKind::Unsupported.into() })
+        DriverChoice::TokioUring => {
+            let body = move || tokio_uring::run(move |driver| program.run(driver, shard));
+            (tokio_uring::TokioUring::NAME, Box::new(body))
         }
     }
+}
+
+/// The driver that was named, if the machine allows it.
+fn named(driver: DriverChoice, allowed: io::Result<()>) -> Result<DriverChoice, LaunchError> {
+    allowed.map(|()| driver).map_err(|error| LaunchError::Refused { driver, error })
 }
 
 /// Keeps this thread on processor `core`; where the system refuses, it stays free.

@@ -7,6 +7,8 @@ pub mod driver;
 pub mod epoll;
 pub mod faulty;
 pub mod launch;
+pub mod probe;
+pub mod tokio_uring;
 pub mod uring;
 
 use crate::wire::{Tick, Wall};

@@ -8,8 +8,11 @@ pub mod alloc;
 pub mod exec;
 pub mod lockfree;
 pub mod outgoing;
+pub mod owned;
 pub mod process;
 pub mod receive_buffers;
+#[cfg(test)]
+pub mod refuse;
 pub mod ring;
 pub mod slice;
 pub mod watch;

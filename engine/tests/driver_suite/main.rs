@@ -21,3 +21,4 @@ suite!(faulty_on_epoll, engine::io::faulty::Faulty<engine::io::epoll::Epoll>, |f
     engine::io::epoll::run(&engine::io::epoll::Options::default(), sound)
 });
 suite!(uring, engine::io::uring::Uring, |f| engine::io::uring::run(engine::io::uring::Setup::default(), f));
+suite!(tokio_uring, engine::io::tokio_uring::TokioUring, |f| engine::io::tokio_uring::run(f));

@@ -52,10 +52,12 @@ pub(crate) fn open(at: BorrowedFd<'_>, name: &str, how: Open) -> io::Result<Owne
     };
     let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
     let file = beneath(at, name, flags | OFlags::NONBLOCK, mode)?;
-    match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
-        FileType::RegularFile => Ok(file),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
+    if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    // It was for the opening only: io_uring would answer EAGAIN for whatever is not in memory.
+    fs::fcntl_setfl(&file, flags & OFlags::DIRECT)?;
+    Ok(file)
 }
 
 fn beneath(at: BorrowedFd<'_>, name: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -280,6 +282,18 @@ pub(crate) fn sync(fd: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_planted_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = root(folder.path()).expect("opened");
+        fs::mknodat(&at, "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
+        for how in [Open::Read, Open::Write { direct: false }] {
+            assert_eq!(open(at.as_fd(), "pipe", how).expect_err("no file").kind(), io::ErrorKind::InvalidInput);
+        }
+        let file = open(at.as_fd(), "file", Open::Create { direct: false }).expect("created");
+        assert!(!fs::fcntl_getfl(&file).expect("open").contains(OFlags::NONBLOCK));
+    }
 
     /// S-008: the walk that stands in for openat2 refuses what openat2 refuses.
     #[test]

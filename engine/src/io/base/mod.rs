@@ -5,9 +5,11 @@
 //! `tokio_uring`).
 
 pub(crate) mod conn;
+pub(crate) mod file_threads;
 pub(crate) mod files;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
+pub(crate) mod readiness;
 pub(crate) mod reserve;
 pub(crate) mod sockets;
 pub(crate) mod turn;

@@ -1,6 +1,7 @@
 //! The sending half of a connection as plain state: copied text and shared slices in the order in which they leave.
 
 use crate::io::driver::SEND_ROOM_BYTES;
+use crate::sys::owned::Octets;
 use crate::sys::slice::Slice;
 use std::collections::VecDeque;
 
@@ -105,6 +106,21 @@ impl Outbox {
         })
     }
 
+    /// The first `most` windows to send next, in order, for an operation that owns what it sends: text copied, slices
+    /// shared. Also how many octets were copied.
+    pub(crate) fn owned_windows(&self, most: usize) -> (Vec<Octets>, usize) {
+        let mut copied = 0;
+        let windows = self.windows().zip(&self.parts).take(most).map(|(window, part)| match part {
+            Part::Text(_) => {
+                copied += window.len();
+                Octets::Text(window.to_vec())
+            }
+            Part::Slice(slice) => Octets::Slice(slice.sub(slice.len() - window.len()..slice.len())),
+        });
+        let windows = windows.collect();
+        (windows, copied)
+    }
+
     /// Forgets the first `bytes` octets: the kernel has them.
     ///
     /// # Panics
@@ -188,6 +204,8 @@ mod tests {
                 naive.drain(..step);
                 prop_assert_eq!(&all(&outbox), &naive);
                 prop_assert_eq!(outbox.unsent(), naive.len());
+                let owned: Vec<u8> = outbox.owned_windows(99).0.iter().flat_map(|part| part.to_vec()).collect();
+                prop_assert_eq!(&owned, &naive);
             }
             outbox.sent(naive.len());
             prop_assert!(all(&outbox).is_empty());

@@ -5,26 +5,23 @@
 
 mod conn;
 
-use crate::io::base::reserve::Reserve;
+use crate::io::base::file_threads::{self, Shared, named};
+use crate::io::base::readiness::{self, Listener};
 use crate::io::base::turn::{self, Turn};
 use crate::io::base::{conn::Line, files, sockets};
 use crate::io::driver::{DirectIo, Driver, Entry, IoCounts, Open, Stable};
 use crate::sys::slice::{Fill, Slice};
-use crate::sys::watch::watch;
 use crate::wire::{Tick, Wall};
 use conn::Socket;
-use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// How the driver is built.
 #[derive(Debug, Clone)]
@@ -73,46 +70,11 @@ where
     Ok(())
 }
 
-/// A listening socket.
-pub struct Listener(AsyncFd<OwnedFd>, Reserve);
-
-/// A file or folder: closed with the last clone, wherever that is.
-type Shared = Arc<OwnedFd>;
-
 impl Epoll {
-    /// Does file work on one of the file threads. What `work` owns stays alive until it is done, whatever becomes of the
-    /// future.
-    async fn on_file_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            // Only a runtime that is being torn down cancels: nobody is left to hear of it.
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// `on_file_thread` for one call on a file or folder and one name.
-    async fn named<T: Send + 'static>(
-        &self,
-        at: &Shared,
-        name: &str,
-        work: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let (at, name) = (at.clone(), name.to_owned());
-        self.on_file_thread(move || work(at.as_fd(), &name)).await
-    }
-
     fn line(&self, socket: OwnedFd, peer: SocketAddr) -> io::Result<Line<Socket>> {
+        self.0.count(|counts| counts.syscalls += 2);
         let local = sockets::local(&socket)?;
         Ok(Line::new(self.0.clone(), Socket::new(socket)?, peer, local))
-    }
-
-    async fn connected(&self, to: SocketAddr) -> io::Result<Line<Socket>> {
-        let socket = watch(sockets::connect(to)?, Interest::WRITABLE)?;
-        let _ = socket.writable().await?;
-        sockets::outcome(&socket)?;
-        self.0.count(|counts| counts.syscalls += 5);
-        self.line(socket.into_inner(), to)
     }
 }
 
@@ -154,35 +116,25 @@ impl Driver for Epoll {
     }
 
     fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
-        Ok(Listener(watch(sockets::listen(at)?, Interest::READABLE)?, Reserve::new()))
+        Listener::new(at)
     }
 
     fn local(&self, listener: &Listener) -> io::Result<SocketAddr> {
-        sockets::local(&listener.0)
-    }
-
-    fn shed(&self, listener: &Listener, reply: &[u8]) {
-        listener.1.shed(listener.0.get_ref().as_fd(), reply);
+        listener.local()
     }
 
     async fn accept(&self, listener: &Listener) -> io::Result<Line<Socket>> {
-        loop {
-            let mut ready = listener.0.readable().await?;
-            self.0.count(|counts| counts.syscalls += 2);
-            match rustix::net::acceptfrom_with(&listener.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((socket, Some(peer))) => {
-                    return self.line(socket, SocketAddr::try_from(peer).map_err(io::Error::from)?);
-                }
-                Err(Errno::WOULDBLOCK) => ready.clear_ready(),
-                // The peer was gone before we came.
-                Ok((_, None)) | Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let (socket, peer) = listener.accept(&self.0, SocketFlags::NONBLOCK).await?;
+        self.line(socket, peer)
+    }
+
+    fn shed(&self, listener: &Listener, reply: &[u8]) {
+        listener.shed(reply);
     }
 
     async fn connect(&self, to: SocketAddr, by: Tick) -> io::Result<Line<Socket>> {
-        self.0.before(by, self.connected(to)).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        let socket = readiness::connect(&self.0, to, by).await?;
+        self.line(socket, to)
     }
 
     fn root(&self, path: &Path) -> io::Result<Shared> {
@@ -190,20 +142,20 @@ impl Driver for Epoll {
     }
 
     async fn dir(&self, at: &Shared, name: &str) -> io::Result<Shared> {
-        self.named(at, name, files::dir).await.map(Arc::new)
+        named(at, name, files::dir).await.map(Arc::new)
     }
 
     async fn create_dir(&self, at: &Shared, name: &str) -> io::Result<()> {
-        self.named(at, name, files::create_dir).await
+        named(at, name, files::create_dir).await
     }
 
     async fn open(&self, at: &Shared, name: &str, how: Open) -> io::Result<Shared> {
-        self.named(at, name, move |at, name| files::open(at, name, how)).await.map(Arc::new)
+        named(at, name, move |at, name| files::open(at, name, how)).await.map(Arc::new)
     }
 
     async fn allocate(&self, file: &Shared, bytes: u64) -> io::Result<()> {
         let file = file.clone();
-        self.on_file_thread(move || files::allocate(file.as_fd(), bytes)).await
+        file_threads::run(move || files::allocate(file.as_fd(), bytes)).await
     }
 
     fn lock(&self, file: &Shared) -> io::Result<bool> {
@@ -227,7 +179,7 @@ impl Driver for Epoll {
     ) -> (io::Result<usize>, Vec<Slice>) {
         let file = file.clone();
         let work = move || (files::write(file.as_fd(), &parts, at, stable == Stable::Yes), parts);
-        let (result, parts) = self.on_file_thread(work).await;
+        let (result, parts) = file_threads::run(work).await;
         self.0.count(|counts| {
             counts.writes += 1;
             counts.stable_writes += u64::from(stable == Stable::Yes);
@@ -238,12 +190,12 @@ impl Driver for Epoll {
 
     async fn read(&self, file: &Shared, mut into: Fill, at: u64) -> (io::Result<usize>, Fill) {
         let file = file.clone();
-        self.on_file_thread(move || (files::read(file.as_fd(), &mut into, at), into)).await
+        file_threads::run(move || (files::read(file.as_fd(), &mut into, at), into)).await
     }
 
     async fn sync(&self, file: &Shared) -> io::Result<()> {
         let file = file.clone();
-        self.on_file_thread(move || files::sync(file.as_fd())).await
+        file_threads::run(move || files::sync(file.as_fd())).await
     }
 
     async fn sync_dir(&self, dir: &Shared) -> io::Result<()> {
@@ -252,16 +204,16 @@ impl Driver for Epoll {
 
     async fn rename(&self, at: &Shared, from: &str, into: &Shared, to: &str) -> io::Result<()> {
         let (into, to) = (into.clone(), to.to_owned());
-        self.named(at, from, move |at, from| files::rename(at, from, into.as_fd(), &to)).await
+        named(at, from, move |at, from| files::rename(at, from, into.as_fd(), &to)).await
     }
 
     async fn remove(&self, at: &Shared, name: &str) -> io::Result<()> {
-        self.named(at, name, files::remove).await
+        named(at, name, files::remove).await
     }
 
     async fn list(&self, dir: &Shared) -> io::Result<Vec<Entry>> {
         let dir = dir.clone();
-        self.on_file_thread(move || files::list(dir.as_fd())).await
+        file_threads::run(move || files::list(dir.as_fd())).await
     }
 
     fn free_bytes(&self, dir: &Shared) -> io::Result<u64> {

@@ -194,11 +194,3 @@ impl Driver for Uring {
         self.0.counts()
     }
 }
-
-/// Whether this machine allows what the reactor needs.
-///
-/// # Errors
-/// What the kernel said.
-pub fn probe() -> io::Result<()> {
-    crate::sys::ring::Ring::new(Setup { buffer_bytes: 4096, buffers: 1 }).map(drop)
-}

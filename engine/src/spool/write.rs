@@ -33,8 +33,9 @@ pub(super) struct Flight {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one exists per log; a box would be an allocation per batch")]
 enum What {
-    Batch(Box<Batch>),
+    Batch(Batch),
     Chore(Chore),
 }
 
@@ -190,7 +191,7 @@ impl Log {
         batch.write_header(segment.seed, segment.ordinal, synced_upto);
         let (file, at, bytes) = (segment.file, batch.at, batch.len);
         let parts = std::mem::take(&mut batch.parts);
-        self.flight = Some(Flight { what: What::Batch(Box::new(batch)), file, at, bytes });
+        self.flight = Some(Flight { what: What::Batch(batch), file, at, bytes });
         self.order(parts)
     }
 
@@ -268,7 +269,7 @@ impl Log {
         match flight.what {
             What::Batch(batch) => {
                 let ticket = Ticket(batch.ticket);
-                self.apply(*batch);
+                self.apply(batch);
                 Written::Durable(ticket)
             }
             What::Chore(chore) => {
@@ -356,7 +357,7 @@ impl Log {
                     self.owed.push(Settle { id, recipient: ALL_RECIPIENTS, outcome: Outcome::Cancelled });
                 }
                 failure.unwritten = self.poison(number);
-                self.unmake(*batch);
+                self.unmake(batch);
                 failure.cancelled_by = self.flush_owed();
                 self.reclaim(number);
             }

@@ -209,8 +209,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
     assert!(matches!(run(many), Err(SendError::TooMany(..))));
 }
 
-/// The sink stands still for `pause` in a run of `length` at `per_second`. What follows from that, computed from the pause
-/// as the sink recorded it and from the run's own records, so that a slow machine cannot fail it:
+/// The sink stands still for `pause` in the middle of a run. What follows from that is computed from when every shard of it
+/// had stopped and from the end that it recorded, so that a slow machine cannot fail it:
 ///
 /// - open loop: every message that was due in the pause waits for its end. Their response times run from the whole pause
 ///   down to nothing, evenly. So the slowest is about the pause; about `pause × rate` messages are slow; and as those are
@@ -224,40 +224,41 @@ fn stand_still(driver: DriverChoice, pacing: Pacing, pause: Span, after: Span) -
         std::thread::yield_now();
     }
     assert!(handle.pause(pause));
+    let stopped_ns = handle.counts_published().at_ns;
     let sent = sender.finish().unwrap_or_else(|error| panic!("{error}"));
     let outcome = sink.stop().expect("it ends well");
-    let recorded = outcome.counts.pauses_ns[0];
+    let (asked_ns, until_ns) = outcome.counts.pauses_ns[0];
+    assert_eq!(until_ns - asked_ns, pause.0);
     let accounts = joined(&sent, outcome).accounts;
     assert_eq!(accounts.delivered, accounts.intended);
-    Some((sent, recorded))
+    Some((sent, (stopped_ns, until_ns)))
 }
 
-/// Checks the open loop against the recorded pause.
+/// Checks the open loop against the pause.
 fn assert_open(sent: &Outcome, (from, until): (u64, u64)) {
     let figures = sent.figures(Part::ALL);
-    let pause_us = (until - from) / 1000;
-    let at = |intended_ns: u64| sent.started.0 + intended_ns;
-    let held: Vec<_> = sent.all_records().filter(|record| (from..until).contains(&at(record.intended_ns))).collect();
-    // Each message due in the pause was answered after its end, and its response time says so. One that the sink took at
-    // the very moment of the pause may have been answered yet: those due within its first 50 ms may be out.
-    let early = held.iter().filter(|record| at(record.intended_ns) < from + 50_000_000).count();
-    let honest = |record: &&&MessageRecord| record.response_us() * 1000 + at(record.intended_ns) >= until - 1000;
-    assert!(held.iter().filter(honest).count() + early >= held.len());
-    let due = held.len() as u64;
-    let expected = (until - from) as f64 / 1e9 * sent.pacing.offered_per_s().expect("open");
+    let pause_us = until.saturating_sub(from) / 1000;
+    let at = |record: &MessageRecord| sent.started.0 + record.intended_ns;
+    let held = || sent.all_records().filter(|record| (from..until).contains(&at(record)));
+    // Whatever was due in the pause was answered behind its end, and its response time says so.
+    let honest = |record: &&MessageRecord| at(record) + (record.response_us() + 1) * 1000 >= until;
+    let (due, expected) = (held().count(), pause_us as f64 / 1e6 * sent.pacing.offered_per_s().expect("open"));
+    assert_eq!(held().filter(honest).count(), due);
     assert!((due as f64 - expected).abs() <= 2.0, "{due} due in the pause, {expected} expected");
-    // The slowest waited about the whole pause.
+    // The first of them waited for the whole of it. Histograms have three digits, and a gap of the schedule may be out.
+    let gap_us = 2_000;
+    let at_least = |measured_us: u64, wanted_us: u64| measured_us + measured_us / 500 + gap_us >= wanted_us;
     let max = figures.response.max().expect("measured");
-    assert!(max + max / 500 >= pause_us - 50_000, "{max} µs of {pause_us}");
-    // About as many are slow as were due; slow is a tenth of the pause, so nine tenths of them are.
+    assert!(at_least(max, pause_us), "slowest {max} µs, pause {pause_us} µs");
+    // Nine tenths of them waited for more than a tenth of it.
     let slow = figures.response.count_above(pause_us / 10);
     assert!(slow as f64 >= expected * 0.9 - 3.0, "{slow} slow of {expected}");
-    // 1 % of all messages are slower than p99; the slow ones come one after another from the pause downwards.
-    let one_percent_us = (figures.intended as f64 * 0.01 / expected * pause_us as f64) as u64;
+    // The slow ones come evenly from the pause downwards: 1 % of all are slower than p99.
+    let one_percent_us = (figures.intended as f64 * 0.01 / expected.max(1.0) * pause_us as f64) as u64;
     let p99 = figures.response.at(0.99).expect("measured");
     assert!(
-        p99 + p99 / 500 + 50_000 >= pause_us - one_percent_us,
-        "p99 {p99} µs, pause {pause_us} µs, 1 % {one_percent_us} µs"
+        at_least(p99, pause_us.saturating_sub(one_percent_us)),
+        "p99 {p99} µs, {pause_us} µs less {one_percent_us}"
     );
 }
 
@@ -274,7 +275,7 @@ fn assert_closed(sent: &Outcome, (from, until): (u64, u64), connections: u64) {
     for percent in [50, 75, 95] {
         let instant = from + (until - from) * percent / 100;
         let waiting = waiting_at(instant);
-        assert!((1..=connections).contains(&waiting), "{waiting} wait at {percent} % of the pause");
+        assert!(waiting <= connections, "{waiting} wait at {percent} % of the pause");
     }
 }
 

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM: the first asks a run to stop cleanly and to keep what was measured; the second ends the program at
 //! once (components die with it).
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,18 +29,21 @@ impl Interrupt {
     pub fn watch() -> Self {
         let interrupt = Self::default();
         let told = interrupt.clone();
-        let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || told.listen());
+        let (listening, heard) = channel();
         // Without the watcher a signal ends the program at once, as it would anyway.
-        drop(watcher);
+        let _ = std::thread::Builder::new().name("signals".into()).spawn(move || told.listen(listening));
+        // Ends with the word or with the watcher.
+        let _ = heard.recv();
         interrupt
     }
 
-    fn listen(&self) {
+    fn listen(&self, listening: Sender<()>) {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
             let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
                 return;
             };
+            drop(listening);
             for _ in 0..2 {
                 tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
                 if self.asked() {
@@ -102,7 +105,6 @@ impl Interrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
 
     const LONG: Duration = Duration::from_secs(60);
 

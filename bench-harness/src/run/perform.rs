@@ -180,7 +180,7 @@ fn play(
         acts.extend([(fault.strike_s, Act::Strike(index)), (fault.heal_s, Act::Heal(index))]);
     }
     acts.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut done, mut seen) = (Vec::<Done>::new(), Vec::new());
+    let (mut done, mut seen, mut told) = (Vec::<Done>::new(), Vec::new(), false);
     for (at_s, act) in acts {
         let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
         let interrupted = around.interrupt.wait_until(at).is_err();
@@ -201,7 +201,8 @@ fn play(
                 }
             }
         }
-        if interrupted {
+        // Once: a second signal would end the sender before it has written down what it sent.
+        if interrupted && !std::mem::replace(&mut told, true) {
             sender.signal(Signal::TERM);
         }
     }

@@ -1,0 +1,116 @@
+//! `ringbench` as a person starts it: real processes, real mail, and nothing left behind.
+
+#![forbid(unsafe_code)]
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn ringbench(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringbench"));
+    command.args(args).env("NO_COLOR", "1");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    ringbench(args).output().expect("ringbench starts")
+}
+
+/// Processes whose command line names `text`.
+fn processes_naming(text: &Path) -> Vec<String> {
+    let text = text.to_string_lossy();
+    let all = std::fs::read_dir("/proc").expect("proc is there").flatten();
+    all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains("component") && line.contains(text.as_ref()))
+        .collect()
+}
+
+/// Waits until `holds`, at most a while.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A run that is long enough to be disturbed, once its processes are up.
+fn long_run(out: &Path) -> Child {
+    let out_text = out.to_str().expect("a path of letters");
+    let mut command = ringbench(&["run", "hub-hop", "-r", "50/s", "-d", "120s", "--out", out_text]);
+    let child = command.stdout(Stdio::null()).spawn().expect("ringbench starts");
+    // The sender is the last to start: its command line names the folder too.
+    eventually("hub and load run", || processes_naming(out).len() >= 2);
+    child
+}
+
+#[test]
+fn a_hub_hop_is_measured_accounted_and_reported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let done =
+        run(&["run", "hub-hop", "-r", "200/s", "-d", "2s", "-c", "4", "--json", "--out", out.to_str().expect("text")]);
+    // On a busy machine the measurement may not be valid (3); anything else is a failure.
+    let code = done.status.code();
+    assert!(matches!(code, Some(0 | 3)), "{code:?}\n{}", String::from_utf8_lossy(&done.stderr));
+    let result: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
+    assert_eq!(result["validity"]["valid"], Value::Bool(code == Some(0)));
+    assert_eq!(result["schema"], 1);
+    let pairs = &result["pairs"];
+    assert!(pairs["intended"].as_u64() >= Some(400), "{pairs}");
+    assert_eq!((&pairs["delivered"], &pairs["lost"], &pairs["unexpected"]), (&pairs["intended"], &0.into(), &0.into()));
+    assert!(result["cpu_us_per_message"]["hub"].as_f64() > Some(0.0));
+    assert!(result["syscalls_per_message"]["hub"].as_f64() > Some(0.0), "the engine's own counters are read");
+    let response = result["latency_us"]["response"]["p50"].as_f64();
+    assert!(response > Some(0.0) && result["latency_us"]["delivery"]["p50"].as_f64() > Some(0.0));
+    let kept: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
+    assert_eq!(kept, result, "what is printed is what is kept");
+    let report = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    assert!(report.contains("hub-hop") && !report.contains("http://") && !report.contains("<script"));
+    for name in
+        ["timeline.csv", "run.toml", "latency-response-latency.hgrm", "latency-response-latency.hlog", "hub.stderr"]
+    {
+        assert!(out.join(name).exists(), "{name}");
+    }
+    let left: Vec<_> = std::fs::read_dir(&out).expect("kept").flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".running")), "spools are gone: {left:?}");
+    assert_eq!(processes_naming(&out), Vec::<String>::new());
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_2_and_one_line() {
+    let done = run(&["run", "hub-hopp"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("there are accept-only, hub-hop"), "{said}");
+    assert_eq!(run(&["run", "hub-hop", "-r", "fast"]).status.code(), Some(2));
+    assert_eq!(run(&["measure"]).status.code(), Some(2));
+    assert_eq!(run(&["list"]).status.code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_keeps_what_was_measured_and_leaves_nobody() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let mut child = long_run(&out);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill starts").success());
+    let code = child.wait().expect("our child").code();
+    assert_eq!(code, Some(3), "an interrupted run is not valid");
+    let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
+    assert_eq!(result["validity"]["reasons"][0], "the run was interrupted");
+    assert_eq!(result["pairs"]["lost"], 0);
+    assert_eq!(processes_naming(&out), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_harness_takes_its_components_along() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let mut child = long_run(&out);
+    child.kill().expect("it runs");
+    child.wait().expect("our child");
+    eventually("no component outlives the harness", || processes_naming(&out).is_empty());
+}

@@ -168,6 +168,7 @@ impl<D: Driver> FrontEnd<D> {
     }
 
     fn refuse(&self, job: &Job<D>, refusal: Refusal) {
+        tracing::info!(cause = "hub", reply = %refusal.reply(), "a message was refused here");
         self.tally.one(Counter::MessagesDeferred);
         match &job.content {
             JobContent::Whole { slot, .. } => job.inlet.answer(*slot, Answer::Refused(refusal)),
@@ -183,6 +184,7 @@ impl<D: Driver> FrontEnd<D> {
                 Answer::Relayed(reply.clone())
             }
             Some(refusal) => {
+                tracing::info!(cause = "hub", %reply, streamed = matches!(job.content, JobContent::Stream(_)), "a hub refused a message");
                 self.tally.one(if refusal.is_permanent() {
                     Counter::MessagesRefused
                 } else {

@@ -19,6 +19,8 @@ use std::sync::Arc;
 const AIM_BYTES_MIN: u64 = 8 << 10;
 /// A body of unknown length has shown by so many octets that it is a large one.
 const LARGE_BYTES: u64 = 32 << 10;
+/// A body that stands in one view is handed over as it stands there up to this size; a burst can show more at once.
+const OCTETS_MAX: usize = 64 << 10;
 /// Room that a chunk keeps for what follows an undecided tail.
 const TAIL_BYTES: usize = 64;
 /// How long a session waits before it looks for memory again.
@@ -328,7 +330,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     /// The body is complete: the service takes the message.
     fn complete(&mut self, slot: Slot, pieces: &[&[u8]]) {
         let (session, inlet) = (&self.session, &self.inlet);
-        if self.body.is_empty() && self.spilled == 0 {
+        let shown: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.body.is_empty() && self.spilled == 0 && shown <= OCTETS_MAX {
             self.service.message(Arrived { session, slot, inlet, content: Incoming::Octets(pieces) });
             self.reset_body();
             return;

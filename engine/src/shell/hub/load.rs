@@ -16,7 +16,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 
 /// Why a message cannot be brought into memory.
 #[derive(Debug, thiserror::Error)]
-enum LoadError {
+pub(super) enum LoadError {
     /// It is settled, or moved: nothing to deliver.
     #[error("the record is not there any more")]
     Gone,
@@ -107,7 +107,12 @@ impl<D: Driver> Hub<D> {
         Ok((envelope, fill.take()))
     }
 
-    async fn read_stretch(self: &Rc<Self>, stretch: &Stretch, content: &mut Slices) -> Result<(), LoadError> {
+    /// Appends a stretch's octets to `content`, checked.
+    pub(super) async fn read_stretch(
+        self: &Rc<Self>,
+        stretch: &Stretch,
+        content: &mut Slices,
+    ) -> Result<(), LoadError> {
         let mut pieces = Slices::new();
         let (mut at, mut skip, mut left) = (stretch.at, stretch.skip, stretch.bytes);
         let end = stretch.at + stretch.read_bytes();

@@ -11,6 +11,7 @@ mod enqueue;
 mod load;
 mod messages;
 mod recover;
+mod relocate;
 mod report;
 mod segments;
 mod settle;

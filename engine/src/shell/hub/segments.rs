@@ -39,7 +39,9 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
                 Ok(file)
             }
             None => {
-                hub.segments.wait().await;
+                if !hub.tidy().await {
+                    hub.segments.wait().await;
+                }
                 continue;
             }
         };

@@ -103,6 +103,11 @@ impl Log {
         self.has_batch() || !self.owed.is_empty() && self.current.or(self.spare).is_some() || self.due_chore().is_some()
     }
 
+    /// An order is with the shell.
+    pub fn is_writing(&self) -> bool {
+        self.flight.is_some()
+    }
+
     /// Something is to be written that should not wait for more to come: finished batches, housekeeping that is due.
     pub fn is_urgent(&self) -> bool {
         !self.ready.is_empty() || self.due_chore().is_some()

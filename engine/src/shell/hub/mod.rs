@@ -203,6 +203,7 @@ impl<D: Driver> Hub<D> {
                 || !self.stalled.borrow().is_empty()
                 || !self.unsettled.borrow().is_empty()
                 || self.log.borrow().pending()
+                || self.log.borrow().is_writing()
         };
         while busy() && self.driver.now() < by {
             self.commit.raise();

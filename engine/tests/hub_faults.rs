@@ -1,0 +1,194 @@
+//! A hub on a disk that goes wrong: what is answered with 250 is delivered, what is refused never is, and the hub goes on.
+#![forbid(unsafe_code)]
+
+use arc_swap::ArcSwap;
+use engine::io::driver::{Conn, Driver, Next};
+use engine::io::epoll::{self, Epoll};
+use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
+use engine::route::{RouteTable, Snapshot};
+use engine::settings::{Profile, Settings, Store};
+use engine::shell::hub::{Hub, HubParts, recover};
+use engine::shell::mailbox::MailboxDelivery;
+use engine::shell::serve::{Service, serve};
+use engine::smtp::server::ServerOptions;
+use engine::sys::slice::{Budget, Pool};
+use engine::track::counters::{Board, Counter, Tally};
+use engine::wire::{DeliveryType, NextHopKey, Span};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const MESSAGES: usize = 24;
+
+/// What became of the messages of one run.
+#[derive(Debug, Default)]
+struct Story {
+    accepted: usize,
+    deferred: usize,
+    /// Connections that closed without a reply.
+    silent: usize,
+    delivered: u64,
+}
+
+fn tally() -> Rc<Tally> {
+    let (_, mut tallies) = Board::new(1);
+    Rc::new(tallies.remove(0))
+}
+
+/// Serves `service` on a port of the system's choice.
+fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let at = driver.local(&listener).expect("bound");
+    let options = Arc::new(ServerOptions::new(engine::smtp::Profile::Bench, "hub.test"));
+    let (driver, service) = (driver.clone(), service.clone());
+    driver.clone().spawn(async move {
+        while let Ok(conn) = driver.accept(&listener).await {
+            driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, (false, None)));
+        }
+    });
+    at
+}
+
+/// Sends one message; the code of its last reply, 0 when there was none.
+async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: usize) -> u16 {
+    let mut conn = driver.connect(to, driver.now() + Span::seconds(5)).await.expect("the hub listens");
+    let line = "seventy octets of content, or very nearly so, stand on this line here.\r\n";
+    let body = format!("Subject: {number}\r\n\r\n{}", line.repeat(body_bytes / line.len() + 1));
+    let envelope = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\n";
+    let transaction = format!("{envelope}BDAT {} LAST\r\n{body}", body.len());
+    // Greeting, EHLO, MAIL, RCPT and BDAT.
+    let mut final_replies = 0;
+    let mut pending = Vec::new();
+    loop {
+        let next = conn.next(driver.now() + Span::seconds(20), |octets| (octets.len(), octets.to_vec())).await;
+        match next {
+            Next::Bytes(octets) => pending.extend(octets),
+            Next::Room => continue,
+            _ => return 0,
+        }
+        while let Some(end) = pending.windows(2).position(|pair| pair == b"\r\n") {
+            let reply: Vec<u8> = pending.drain(..end + 2).collect();
+            if reply[3] != b' ' {
+                continue;
+            }
+            final_replies += 1;
+            match final_replies {
+                1 => conn.put(b"EHLO client.test\r\n"),
+                2 => conn.put(transaction.as_bytes()),
+                5 => return String::from_utf8_lossy(&reply[..3]).parse().expect("a code"),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, body_bytes: usize) -> Story {
+    let mut settings = Settings::of(Profile::Bench);
+    settings.store = Store::Null;
+    settings.spool.segment_bytes = 1 << 20;
+    settings.spool.free_min = 0;
+    let settings = Arc::new(settings);
+    let pool = Pool::new(Budget::new(64 << 20));
+    let stored = tally();
+    let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
+    let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
+    let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
+    let table = RouteTable::smart_host(key, &[sink]).expect("a route");
+    let routes = ArcSwap::from_pointee(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() });
+    let faulty = Faulty::new(driver.clone(), faults.clone());
+    let counts = tally();
+    let parts = HubParts {
+        settings: settings.clone(),
+        shard: (0, 1),
+        pool,
+        tally: counts.clone(),
+        dir: Some(faulty.root(folder).expect("the folder opens")),
+        direct: false,
+        routes: routes.load_full(),
+        next: (1, 1),
+    };
+    let hub = Hub::new(faulty.clone(), parts);
+    hub.start();
+    let at = serve_on(&faulty, &hub);
+    let mut story = Story::default();
+    for number in 0..MESSAGES {
+        match send(&driver, at, number, body_bytes).await {
+            250 => story.accepted += 1,
+            0 => story.silent += 1,
+            code if code / 100 == 4 => story.deferred += 1,
+            code => panic!("I-9: our own trouble is answered with {code}"),
+        }
+    }
+    faults.heal();
+    let by = driver.now() + Span::seconds(30);
+    while stored.read(Counter::Stored) < story.accepted as u64 {
+        assert!(driver.now() < by, "I-1: {story:?}, {} delivered", stored.read(Counter::Stored));
+        driver.sleep(Span::millis(2)).await;
+    }
+    hub.drain(driver.now() + Span::seconds(10)).await;
+    story.delivered = stored.read(Counter::Stored);
+    assert_eq!(hub.queued(), 0, "nothing is left");
+    story
+}
+
+/// One run with these faults, and what the next start finds.
+fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let faults = Faults::none();
+    rules.into_iter().for_each(|rule| faults.inject(rule));
+    let told = Rc::new(std::cell::RefCell::new(None));
+    let (tell, path) = (told.clone(), folder.path().to_owned());
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        let story = run_hub(driver, &path, faults, body_bytes).await;
+        *tell.borrow_mut() = Some(story);
+    })
+    .expect("runs");
+    let recovered = recover(folder.path(), engine::io::launch::DriverChoice::Epoll, 1).expect("the spool is readable");
+    let live: usize = recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
+    assert_eq!(live, 0, "what was delivered or refused does not come back");
+    told.take().expect("a story")
+}
+
+#[test]
+fn a_sound_disk_loses_and_refuses_nothing() {
+    let story = story(Vec::new(), 2_000);
+    assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
+}
+
+#[test]
+fn f_021_a_short_write_is_continued_and_nobody_notices() {
+    let rule = Rule::new(Op::StableWrite, Fault::Short(4096)).every(3);
+    let story = story(vec![rule], 20_000);
+    assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
+}
+
+#[test]
+fn f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered() {
+    for nth in 3..9 {
+        let rule = Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(nth);
+        let story = story(vec![rule], 2_000);
+        assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
+        assert_eq!(story.accepted + story.deferred + story.silent, MESSAGES, "write {nth}: {story:?}");
+        assert!(story.accepted >= MESSAGES - 4, "write {nth}: the hub goes on: {story:?}");
+    }
+}
+
+#[test]
+fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse() {
+    for nth in [4, 5, 7] {
+        let rule = Rule::new(Op::StableWrite, Fault::Torn(512, Errno::IO)).nth(nth);
+        let story = story(vec![rule], 9_000);
+        assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
+    }
+}
+
+#[test]
+fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room() {
+    // The first files are made; then there is no room for more, as long as it takes.
+    let rule = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
+    let story = story(vec![rule], 150_000);
+    assert_eq!(story.delivered, story.accepted as u64, "{story:?}");
+}

@@ -4,6 +4,7 @@ use super::messages::{self, Message};
 use super::{Hub, Waiting};
 use crate::hook;
 use crate::io::driver::Driver;
+use crate::settings::Durability;
 use crate::shell::body::{Slices, trim};
 use crate::shell::inlet::{Answer, Inlet};
 use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
@@ -13,6 +14,7 @@ use crate::sys::slice::{BLOCK_BYTES, Pool, Slice};
 use crate::track::counters::Counter;
 use crate::wire::{ContentFacts, Refusal, Wall};
 use crc_fast::{CrcAlgorithm, Digest};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// From so many octets on a body is written while it arrives (architecture.md, "Content").
@@ -22,15 +24,17 @@ const NO_SPACE: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system st
 const TOO_LARGE: Refusal = Refusal::fixed(552, (5, 3, 4), "Message size exceeds fixed maximum message size");
 const NOT_KEPT: Refusal = Refusal::fixed(451, (4, 3, 0), "The message could not be stored; try again later");
 
-/// A large body under way: what of it is in the log already, and its checksum so far.
+/// A large body under way: what of it is in the log already, what the log had no room for yet, and its checksum so far.
 pub struct Spill {
     extents: Extents,
+    /// In order, behind `extents`; bounded by the memory budget that its chunks are charged to.
+    held: VecDeque<(Vec<Slice>, u64)>,
     crc: Digest,
 }
 
 impl Default for Spill {
     fn default() -> Self {
-        Self { extents: Extents::default(), crc: Digest::new(CrcAlgorithm::Crc32Iscsi) }
+        Self { extents: Extents::default(), held: VecDeque::new(), crc: Digest::new(CrcAlgorithm::Crc32Iscsi) }
     }
 }
 
@@ -50,7 +54,7 @@ pub(super) struct Stalled<D: Driver> {
 
 enum Kept {
     Chunks(Vec<Slice>),
-    Extents(Extents),
+    Spilled(Box<Spill>),
 }
 
 /// What a message is, wherever its content is at the moment.
@@ -78,7 +82,8 @@ impl<D: Driver> Service<D> for Hub<D> {
     }
 
     fn spill_bytes(&self) -> usize {
-        SPILL_BYTES
+        // What is kept in memory alone cannot be written while it arrives.
+        if self.settings.server.durability == Durability::None { usize::MAX } else { SPILL_BYTES }
     }
 
     fn spill(
@@ -95,11 +100,10 @@ impl<D: Driver> Service<D> for Hub<D> {
         for slice in trim(&chunks, bytes) {
             spill.crc.update(&slice);
         }
-        match self.log.borrow_mut().extent(&mut spill.extents, &chunks, bytes) {
-            Ok(_) => {
-                self.commit.raise();
-                Ok(())
-            }
+        spill.held.push_back((chunks, bytes));
+        match self.write_held(spill) {
+            // It goes when the next segment has come, at the latest with the message.
+            Ok(()) | Err(Full::Segment) => Ok(()),
             Err(full) => Err(refusal(full)),
         }
     }
@@ -140,7 +144,7 @@ impl<D: Driver> Service<D> for Hub<D> {
             }
             Incoming::Spilled(spill) => {
                 fresh.record.crc32c = crc_of(&spill.crc);
-                self.accept_kept(&fresh, Kept::Extents(spill.extents), Slices::new());
+                self.accept_kept(&fresh, Kept::Spilled(Box::new(spill)), Slices::new());
             }
         }
         self.trace.keep(trace);
@@ -177,20 +181,46 @@ impl<D: Driver> Hub<D> {
         self.refuse(fresh.inlet, fresh.slot, full);
     }
 
-    fn accept_kept(&self, fresh: &Fresh<'_, D>, kept: Kept, content: Slices) {
+    fn accept_kept(&self, fresh: &Fresh<'_, D>, mut kept: Kept, content: Slices) {
         if !self.stalled.borrow().is_empty() {
             return self.stall(fresh, kept);
         }
-        match self.append(fresh, kept.as_content()) {
+        match self.append_kept(fresh, &mut kept) {
             Ok(appended) => self.wait_for(fresh, &appended, content),
             Err(Full::Segment) => self.stall(fresh, kept),
-            Err(full) => {
-                if let Kept::Extents(extents) = kept {
-                    self.log.borrow_mut().abandon(extents);
-                }
-                self.refuse(fresh.inlet, fresh.slot, full);
+            Err(full) => self.give_up(fresh.inlet, fresh.slot, kept, full),
+        }
+    }
+
+    fn append_kept(&self, fresh: &Fresh<'_, D>, kept: &mut Kept) -> Result<Appended, Full> {
+        match kept {
+            Kept::Chunks(chunks) => self.append(fresh, Content::Chunks(chunks)),
+            Kept::Spilled(spill) => {
+                self.write_held(spill)?;
+                self.append(fresh, Content::Extents(&spill.extents))
             }
         }
+    }
+
+    /// Writes what of a body under way the log had no room for.
+    fn write_held(&self, spill: &mut Spill) -> Result<(), Full> {
+        while let Some((chunks, bytes)) = spill.held.front() {
+            let written = self.log.borrow_mut().extent(&mut spill.extents, chunks, *bytes);
+            if let Err(full) = written {
+                self.segments.raise();
+                return Err(full);
+            }
+            spill.held.pop_front();
+            self.commit.raise();
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, inlet: &Rc<Inlet<D>>, slot: Slot, kept: Kept, full: Full) {
+        if let Kept::Spilled(spill) = kept {
+            self.log.borrow_mut().abandon(spill.extents);
+        }
+        self.refuse(inlet, slot, full);
     }
 
     fn append(&self, fresh: &Fresh<'_, D>, content: Content<'_>) -> Result<Appended, Full> {
@@ -258,7 +288,7 @@ impl<D: Driver> Hub<D> {
     /// Tries what stalled again, oldest first.
     pub(super) fn retry_stalled(&self) {
         loop {
-            let Some(stalled) = self.stalled.borrow_mut().pop_front() else { return };
+            let Some(mut stalled) = self.stalled.borrow_mut().pop_front() else { return };
             let fresh = Fresh {
                 id: stalled.id,
                 inlet: &stalled.inlet,
@@ -270,11 +300,11 @@ impl<D: Driver> Hub<D> {
                 facts: &stalled.facts,
                 received: stalled.received,
             };
-            match self.append(&fresh, stalled.content.as_content()) {
+            match self.append_kept(&fresh, &mut stalled.content) {
                 Ok(appended) => {
                     let content = match &stalled.content {
                         Kept::Chunks(chunks) => trim(chunks, stalled.facts.bytes),
-                        Kept::Extents(_) => Slices::new(),
+                        Kept::Spilled(_) => Slices::new(),
                     };
                     self.wait_for(&fresh, &appended, content);
                 }
@@ -282,7 +312,7 @@ impl<D: Driver> Hub<D> {
                     self.stalled.borrow_mut().push_front(stalled);
                     return;
                 }
-                Err(full) => self.refuse(&stalled.inlet, stalled.slot, full),
+                Err(full) => self.give_up(&stalled.inlet, stalled.slot, stalled.content, full),
             }
         }
     }
@@ -290,15 +320,6 @@ impl<D: Driver> Hub<D> {
     fn refuse(&self, inlet: &Rc<Inlet<D>>, slot: Slot, full: Full) {
         self.tally.one(Counter::MessagesDeferred);
         inlet.answer(slot, Answer::Refused(refusal(full)));
-    }
-}
-
-impl Kept {
-    fn as_content(&self) -> Content<'_> {
-        match self {
-            Kept::Chunks(chunks) => Content::Chunks(chunks),
-            Kept::Extents(extents) => Content::Extents(extents),
-        }
     }
 }
 

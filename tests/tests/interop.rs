@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use tests::corpus::{Mail, folder, mails};
+use tests::hub::{Dialect, Hub, Told};
 use tests::peers::{Peer, smtplib, swaks, trace_before};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
@@ -58,6 +59,82 @@ mod baseline {
         }
         let twice: Vec<Mail> = mails.into_iter().flat_map(|mail| [mail.clone(), mail]).collect();
         all_arrived(&sink, &twice);
+    }
+}
+
+/// Foreign clients into the engine, and the engine out to foreign servers.
+mod engine {
+    use super::*;
+
+    #[test]
+    fn swaks_and_smtplib_into_the_engine() {
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = Hub::started(Told::relaying_to(sink.address()));
+        for mail in mails() {
+            let path = folder().join(format!("{}.eml", mail.name));
+            let sent = swaks(hub.address(), &sender(&mail), &mail.content, &["bob@b.test"])
+                .and_then(|()| smtplib(hub.address(), &sender(&mail), &path, &["bob@b.test"]));
+            if let Err(why) = sent {
+                return tests::skip("swaks_and_smtplib_into_the_engine", &why);
+            }
+        }
+        let twice: Vec<Mail> = mails().into_iter().flat_map(|mail| [mail.clone(), mail]).collect();
+        all_arrived(&sink, &twice);
+        hub.stop();
+    }
+
+    #[test]
+    fn the_engine_out_to_postfix() {
+        let sink = Sink::start(Offers { chunking: true });
+        let postfix = match Peer::postfix(sink.address()) {
+            Ok(postfix) => postfix,
+            Err(why) => return tests::skip("the_engine_out_to_postfix", &why),
+        };
+        for chunking in [true, false] {
+            let more = vec![("delivery", format!("chunking = {chunking}"))];
+            let mut hub = Hub::started(Told { more, ..Told::relaying_to(postfix.address()) });
+            send_all(&hub);
+            let so_far: Vec<Mail> = if chunking { mails() } else { [mails(), mails()].concat() };
+            all_arrived(&sink, &so_far);
+            hub.stop();
+        }
+    }
+
+    #[test]
+    fn postfix_into_the_engine() {
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = Hub::started(Told::relaying_to(sink.address()));
+        let postfix = match Peer::postfix(hub.address()) {
+            Ok(postfix) => postfix,
+            Err(why) => return tests::skip("postfix_into_the_engine", &why),
+        };
+        let mut talk = Talk::hello(postfix.address()).expect("a greeting");
+        for mail in mails() {
+            let reply = talk.send(&sender(&mail), &["bob@b.test"], &mail.content).expect("a reply");
+            assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        }
+        all_arrived(&sink, &mails());
+        hub.stop();
+    }
+
+    #[test]
+    fn m_213_the_engine_out_to_dovecot_by_lmtp() {
+        let dovecot = match Peer::dovecot() {
+            Ok(dovecot) => dovecot,
+            Err(why) => return tests::skip("m_213_the_engine_out_to_dovecot_by_lmtp", &why),
+        };
+        let mut hub = Hub::started(Told { dialect: Dialect::Lmtp, ..Told::relaying_to(dovecot.address()) });
+        send_all(&hub);
+        all_kept(&dovecot, &mails());
+        hub.stop();
+    }
+
+    fn send_all(hub: &Hub) {
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        for mail in mails() {
+            let reply = talk.send(&sender(&mail), &["bob@b.test"], &mail.content).expect("a reply");
+            assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        }
     }
 }
 

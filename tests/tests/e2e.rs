@@ -1,0 +1,9 @@
+//! A hub as a process: mail through it, octet by octet, on every driver; starts, stops and refusals.
+
+#![forbid(unsafe_code)]
+
+mod e2e {
+    mod mail;
+    mod next_hop;
+    mod process;
+}

@@ -1,0 +1,122 @@
+//! Mail through a hub arrives as it was sent, whatever the driver, the number of shards and the verbs on either side.
+
+use tests::corpus::{Mail, mails};
+use tests::hub::{Hub, Told};
+use tests::peers::trace_before;
+use tests::sink::{Offers, Sink};
+use tests::talk::Talk;
+
+fn sender(mail: &Mail) -> String {
+    format!("{}@a.test", mail.name)
+}
+
+/// Sends the corpus by DATA and by BDAT in odd pieces, and compares what comes out.
+fn carries_the_corpus(told: Told, offers: Offers) {
+    let sink = Sink::start(offers);
+    let mut hub = Hub::started(Told { hosts: vec![sink.address()], ..told });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let mails = mails();
+    for (at, mail) in mails.iter().enumerate() {
+        let by_data = talk.send(&sender(mail), &["bob@b.test"], &mail.content).expect("a reply");
+        assert!(by_data.is_positive(), "{}: {by_data:?}", mail.name);
+        let piece = 1 + at * 997;
+        let by_bdat =
+            talk.send_in_chunks(&sender(mail), &["bob@b.test"], &mail.content, piece.max(64)).expect("a reply");
+        assert!(by_bdat.is_positive(), "{}: {by_bdat:?}", mail.name);
+    }
+    let taken = sink.wait_for(2 * mails.len());
+    assert_eq!(taken.len(), 2 * mails.len());
+    for mail in &mails {
+        let same: Vec<_> = taken.iter().filter(|one| one.from == sender(mail)).collect();
+        assert_eq!(same.len(), 2, "{}", mail.name);
+        for one in same {
+            let trace = trace_before(&mail.content, &one.content);
+            assert_eq!(trace, Some(vec!["Received".to_owned()]), "{} is changed", mail.name);
+            assert_eq!(one.to, ["bob@b.test"]);
+        }
+    }
+    hub.stop();
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_bdat_on_uring() {
+    if let Some(why) = no_uring() {
+        return tests::skip("i_4_from_data_and_bdat_to_bdat_on_uring", &why);
+    }
+    carries_the_corpus(Told { driver: "uring", ..Told::default() }, Offers { chunking: true });
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_data_on_uring() {
+    if let Some(why) = no_uring() {
+        return tests::skip("i_4_from_data_and_bdat_to_data_on_uring", &why);
+    }
+    carries_the_corpus(Told { driver: "uring", ..Told::default() }, Offers { chunking: false });
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_bdat_on_epoll() {
+    carries_the_corpus(Told { driver: "epoll", ..Told::default() }, Offers { chunking: true });
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_data_on_epoll() {
+    carries_the_corpus(Told { driver: "epoll", ..Told::default() }, Offers { chunking: false });
+}
+
+#[test]
+fn i_4_with_more_shards_than_cores() {
+    carries_the_corpus(Told { shards: 5, ..Told::default() }, Offers { chunking: true });
+}
+
+#[test]
+fn i_4_written_and_not_synced() {
+    carries_the_corpus(Told { durability: "os", ..Told::default() }, Offers { chunking: true });
+}
+
+#[test]
+fn i_4_in_memory_alone() {
+    carries_the_corpus(Told { durability: "none", ..Told::default() }, Offers { chunking: true });
+}
+
+#[test]
+fn a_message_larger_than_a_segment_goes_through() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let content =
+        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(300_000)].concat();
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let reply = talk.send("ann@a.test", &["bob@b.test"], &content).expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+    assert!(trace_before(&content, &sink.wait_for(1)[0].content).is_some());
+    hub.stop();
+}
+
+/// Many recipients of one message share one transaction to their next hop, each named once.
+#[test]
+fn every_recipient_of_a_message_gets_it_once() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let names: Vec<String> = (0..50).map(|at| format!("r{at}@b.test")).collect();
+    let to: Vec<&str> = names.iter().map(String::as_str).collect();
+    let reply = talk.send("ann@a.test", &to, b"Subject: to many\r\n\r\nhello\r\n").expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+    sink.wait("every recipient", |taken| taken.iter().map(|one| one.to.len()).sum::<usize>() >= names.len());
+    hub.stop();
+    let mut got: Vec<String> = sink.taken().into_iter().flat_map(|one| one.to).collect();
+    let mut wanted = names.clone();
+    got.sort();
+    wanted.sort();
+    assert_eq!(got, wanted);
+}
+
+/// Why `uring` cannot run here.
+fn no_uring() -> Option<String> {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    match disabled.trim() {
+        "" => Some("this kernel has no io_uring, or one before 6.6 that does not say".to_owned()),
+        "0" => None,
+        other => Some(format!("kernel.io_uring_disabled is {other}")),
+    }
+}

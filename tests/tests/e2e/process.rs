@@ -1,0 +1,229 @@
+//! Starts, stops and refusals of the process.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use tests::hub::{Hub, Told};
+use tests::ledger::{content, sender};
+use tests::peers::{free_address, trace_before};
+use tests::programs::{Build, ringpost};
+use tests::senders::Senders;
+use tests::sink::{Offers, Sink};
+use tests::source::root;
+use tests::talk::Talk;
+use tests::wait::until;
+
+/// Runs `ringpost` with these words to its end: exit code and stderr.
+fn run(words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(ringpost(Build::Plain)).args(words).output().expect("ringpost runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn send_to(hub: &Hub, ids: std::ops::Range<u64>) {
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    for id in ids {
+        let reply = talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply");
+        assert!(reply.is_positive(), "{reply:?}");
+    }
+}
+
+fn all_came(sink: &Sink, ids: std::ops::Range<u64>) {
+    let count = usize::try_from(ids.end - ids.start).expect("few");
+    let taken = sink.wait_for(count);
+    assert_eq!(taken.len(), count, "nothing comes twice");
+    for id in ids {
+        let one = taken.iter().find(|one| one.from == sender(id)).unwrap_or_else(|| panic!("{id} did not come"));
+        assert!(trace_before(&content(id), &one.content).is_some(), "{id} is changed");
+    }
+}
+
+/// What waits for a next hop that is down survives a clean stop, a kill, and another number of shards (F-035). It leaves
+/// by BDAT and by DATA.
+#[test]
+fn f_035_what_waits_is_delivered_after_restarts_with_other_shards() {
+    for chunking in [true, false] {
+        let nobody = free_address();
+        let mut hub = Hub::started(Told { shards: 2, ..Told::relaying_to(nobody) });
+        send_to(&hub, 0..40);
+        hub.stop();
+        hub.tell(|told| told.shards = 3);
+        hub.start();
+        send_to(&hub, 40..80);
+        hub.kill();
+        let sink = Sink::start(Offers { chunking });
+        hub.tell(|told| (told.shards, told.hosts) = (1, vec![sink.address()]));
+        hub.start();
+        if sink.try_wait(|taken| taken.len() >= 80).is_err() {
+            panic!("{} of 80 came, chunking {chunking}: {:#}", sink.taken().len(), hub.status());
+        }
+        all_came(&sink, 0..80);
+        hub.stop();
+    }
+}
+
+/// SIGTERM under full load: every connection ends in order, exit 0, and what was acknowledged comes (F-010, I-12).
+#[test]
+fn f_010_a_drain_under_load_ends_well_and_loses_nothing() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let senders = Senders::start(4);
+    for _ in 0..3 {
+        senders.aim(Some(hub.address()));
+        let enough = senders.ledger().acked() + 100;
+        until("load", || (senders.ledger().acked() >= enough).then_some(()));
+        hub.stop();
+        senders.aim(None);
+        hub.start();
+    }
+    let ledger = senders.stop();
+    sink.wait("everything acknowledged", |taken| ledger.is_all_there(taken));
+    hub.stop();
+    ledger.judge(&sink.taken()).assert_kept(0);
+}
+
+#[test]
+fn f_033_a_second_process_on_one_spool_is_refused() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let data = hub.data();
+    let next = sink.address().to_string();
+    let (code, said) = run(&[
+        "run",
+        "--allow-root",
+        "--role",
+        "hub",
+        "--listen",
+        "127.0.0.1:0",
+        "--next-hop",
+        &next,
+        "--data-dir",
+        &data.to_string_lossy(),
+    ]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&*data.to_string_lossy()), "it names the folder: {said}");
+    send_to(&hub, 0..5);
+    all_came(&sink, 0..5);
+    hub.stop();
+}
+
+#[test]
+fn f_032_a_spool_folder_that_is_not_there_or_open_to_others_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = folder.path().join("open");
+    std::fs::create_dir(&open).expect("a folder");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("our own folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"not a folder").expect("a file");
+    for bad in [&open, &file] {
+        let (code, said) = run(&[
+            "run",
+            "--allow-root",
+            "--role",
+            "hub",
+            "--listen",
+            "127.0.0.1:0",
+            "--next-hop",
+            "127.0.0.1:9",
+            "--data-dir",
+            &bad.to_string_lossy(),
+        ]);
+        assert_eq!(code, Some(2), "{}: {said}", bad.display());
+        assert!(said.contains(&*bad.to_string_lossy()), "it names the folder: {said}");
+        assert!(said.trim_end().lines().count() <= 3, "one clear line: {said}");
+    }
+    assert_eq!(std::fs::read_dir(&open).expect("our own folder").count(), 0, "nothing was written there");
+}
+
+#[test]
+fn s_007_files_are_ours_alone() {
+    let mut hub = Hub::started(Told::relaying_to(free_address()));
+    send_to(&hub, 0..3);
+    let mut folders = vec![hub.data()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).expect("our own folder") {
+            let path = entry.expect("an entry").path();
+            seen += 1;
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+            }
+        }
+    }
+    assert!(seen > 1, "a spool was made");
+    hub.stop();
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn s_001_root_is_refused_unless_allowed_by_name() {
+    if !rustix::process::geteuid().is_root() {
+        return tests::skip("s_001_root_is_refused_unless_allowed_by_name", "needs to be root");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").to_string_lossy().into_owned();
+    let words = ["run", "--role", "hub", "--listen", "127.0.0.1:0", "--next-hop", "127.0.0.1:9", "--data-dir", &data];
+    let (code, said) = run(&words);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--allow-root"), "it names the remedy: {said}");
+}
+
+#[test]
+fn s_013_a_role_port_beyond_loopback_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_string_lossy().into_owned();
+    for wide in ["0.0.0.0:0", "[::]:0", "192.0.2.1:25"] {
+        let words = [
+            "run",
+            "--allow-root",
+            "--role",
+            "hub",
+            "--listen",
+            wide,
+            "--next-hop",
+            "127.0.0.1:9",
+            "--data-dir",
+            &data,
+        ];
+        let (code, said) = run(&words);
+        assert_eq!(code, Some(2), "{wide}: {said}");
+    }
+}
+
+/// S-047: what users build holds neither the hooks nor their names; the build for these tests does.
+#[test]
+fn s_047_hooks_are_compiled_out() {
+    let names_the_hooks = |build| {
+        let program = std::fs::read(ringpost(build)).expect("the program");
+        program.windows(16).any(|window| window == b"RINGPOST_KILL_AT")
+    };
+    assert!(names_the_hooks(Build::FailPoints), "the search finds what is there");
+    assert!(!names_the_hooks(Build::Plain));
+}
+
+/// S-004, F-045: where io_uring is refused the same program runs on epoll and says so; asked for by name it is exit 2.
+#[test]
+fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
+    let wrapper = root().join("tests/peers/refuse-uring");
+    if !Command::new(&wrapper).arg("true").status().is_ok_and(|status| status.success()) {
+        return tests::skip("f_045_where_io_uring_is_refused_it_runs_on_epoll", "python3 or seccomp is not here");
+    }
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Hub::new(Told { under: Some(wrapper.clone()), ..Told::relaying_to(sink.address()) });
+    hub.start();
+    assert_eq!(hub.ready()["driver"], "epoll");
+    send_to(&hub, 0..20);
+    all_came(&sink, 0..20);
+    hub.stop();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(&wrapper);
+    command.arg(ringpost(Build::Plain)).args(["run", "--allow-root", "--driver", "uring", "--role", "hub"]);
+    command.args(["--listen", "127.0.0.1:0", "--next-hop", "127.0.0.1:9", "--data-dir"]).arg(folder.path());
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+}

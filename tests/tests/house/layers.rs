@@ -63,7 +63,7 @@ const ABOVE: &[(&str, &str, &[&str])] = &[
     (
         "bench-harness",
         "engine",
-        &["wire", "io", "sys::slice", "smtp", "shell::pump", "settings", "config", "track", "app"],
+        &["wire", "io", "sys::slice", "sys::alloc", "smtp", "shell::pump", "settings", "config", "track", "app"],
     ),
     ("engine", "loadgen", &[]),
     ("engine", "bench_harness", &[]),

@@ -26,6 +26,8 @@ pub struct Told {
     pub hosts: Vec<SocketAddr>,
     /// How they are spoken to.
     pub dialect: Dialect,
+    /// Whose defaults hold.
+    pub profile: &'static str,
     /// What 250 means.
     pub durability: &'static str,
     /// The I/O.
@@ -45,6 +47,7 @@ impl Default for Told {
         Self {
             hosts: Vec::new(),
             dialect: Dialect::Smtp,
+            profile: "rfc",
             durability: "disk",
             driver: "auto",
             shards: 1,
@@ -81,7 +84,8 @@ impl Told {
         let mut names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();
-        let mut text = "profile = \"rfc\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"hub\"\n".to_owned();
+        let mut text =
+            format!("profile = {:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"hub\"\n", self.profile);
         for name in names {
             writeln!(text, "[{name}]").expect("writing to a string");
             for (_, lines) in sections.iter().filter(|(section, _)| *section == name) {

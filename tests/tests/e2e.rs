@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod e2e {
+    mod conformance;
     mod mail;
     mod next_hop;
     mod process;

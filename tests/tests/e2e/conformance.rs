@@ -1,0 +1,85 @@
+//! The scripts of `tests/scripts`, played against live listeners on every driver; what is accepted is compared at the far
+//! end. Left out are cases for the bare session alone, and those of LMTP listeners, which keep no queue.
+
+use std::io::ErrorKind;
+use tests::hub::{Hub, Told};
+use tests::peers::trace_before;
+use tests::script::{Case, Expected, Line, read_all};
+use tests::sink::{Offers, Sink};
+use tests::source::root;
+use tests::talk::{Reply, Talk};
+
+/// An accepted message: its envelope as scripts write it, and its content.
+type Accepted = (String, Vec<u8>);
+
+fn cases(profile: &str) -> Vec<Case> {
+    let mut cases = read_all(&root().join("tests/scripts"));
+    cases.retain(|case| !case.bare && !case.lmtp && case.profiles.iter().any(|one| one == profile));
+    assert!(!cases.is_empty(), "scripts for {profile}");
+    cases
+}
+
+/// All lines of a reply as they came, for what scripts expect.
+fn text_of(reply: &Reply) -> String {
+    let last = reply.lines.len().saturating_sub(1);
+    let lines = reply.lines.iter().enumerate();
+    lines.map(|(at, text)| format!("{}{}{text}\r\n", reply.code, if at < last { '-' } else { ' ' })).collect()
+}
+
+fn play(case: &Case, profile: &str, hub: &Hub) -> Vec<Accepted> {
+    let mut talk = Talk::connect(hub.address()).expect("a connection");
+    let mut accepted = Vec::new();
+    for line in &case.lines {
+        match line {
+            // A server that has closed may have reset what it never read.
+            Line::Client(piece) => drop(talk.write(piece)),
+            Line::Reply(all) => {
+                let expected = Expected::for_profile(all, profile);
+                let reply = talk.reply().unwrap_or_else(|error| panic!("{}: {error}, not {expected:?}", case.name));
+                let text = text_of(&reply);
+                assert!(expected.holds(&text), "{} ({profile}): {text:?} is not {expected:?}", case.name);
+            }
+            // A reply too many would be taken for the next one that is expected.
+            Line::Nothing => {}
+            Line::Close => {
+                let end = talk.reply().expect_err("the server closes").kind();
+                assert!(matches!(end, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{}: {end}", case.name);
+            }
+            Line::Message { envelope, content } => accepted.push((envelope.clone(), content.clone())),
+        }
+    }
+    accepted
+}
+
+fn scripts_hold(profile: &'static str, driver: &'static str) {
+    let sink = Sink::start(Offers { chunking: true });
+    let more = vec![("receive", "tarpit_wait = \"0s\"".to_owned())];
+    let mut hub = Hub::started(Told { profile, driver, more, ..Told::relaying_to(sink.address()) });
+    let accepted: Vec<Accepted> = cases(profile).iter().flat_map(|case| play(case, profile, &hub)).collect();
+    let mut taken = sink.wait_for(accepted.len());
+    hub.stop();
+    assert_eq!(taken.len(), accepted.len(), "no message but those");
+    for (envelope, content) in accepted {
+        let same = taken.iter().position(|one| {
+            let from = if one.from.is_empty() { "<>" } else { &one.from };
+            format!("{from} {}", one.to.join(" ")) == envelope && trace_before(&content, &one.content).is_some()
+        });
+        let at = same.unwrap_or_else(|| panic!("{envelope}: {} did not come", content.escape_ascii()));
+        taken.swap_remove(at);
+    }
+}
+
+#[test]
+fn scripts_hold_on_epoll_as_the_rfcs_ask() {
+    scripts_hold("rfc", "epoll");
+}
+
+#[test]
+fn scripts_hold_on_the_driver_of_this_machine_as_the_rfcs_ask() {
+    scripts_hold("rfc", "auto");
+}
+
+#[test]
+fn scripts_hold_on_the_driver_of_this_machine_as_exchange_does() {
+    scripts_hold("exchange", "auto");
+}

@@ -98,6 +98,9 @@ pub struct RunArgs {
     /// Octets of a message: 4096, 4k, 100k, 1M.
     #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES")]
     pub size: Option<String>,
+    /// Mail to replay instead: a folder of .eml files or an mbox.
+    #[arg(long, env = "RINGBENCH_CORPUS", value_name = "DIR|MBOX", conflicts_with = "size")]
+    pub corpus: Option<PathBuf>,
     /// Connections of the load generator.
     #[arg(short = 'c', long = "connections", env = "RINGBENCH_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: Option<u32>,

@@ -45,7 +45,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         return Err(UsageError(text).into());
     };
     let options = Options {
-        content: args.size.as_deref().map(parse_bytes).transpose().map_err(wrong)?.map(Content::Bytes),
+        content: match &args.corpus {
+            Some(path) => Some(Content::Corpus(path.clone())),
+            None => args.size.as_deref().map(parse_bytes).transpose().map_err(wrong)?.map(Content::Bytes),
+        },
         connections: args.connections,
         rate_per_s: args.rate.as_deref().map(str::parse::<Rate>).transpose().map_err(wrong)?.map(Rate::as_f64),
         seconds: args.duration.as_deref().map(parse_span).transpose().map_err(wrong)?.map(|span| span.as_secs_f64()),

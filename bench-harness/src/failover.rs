@@ -316,8 +316,8 @@ struct Backlog {
     drained_us: Option<u64>,
 }
 
-/// Messages due, accepted in the end, and not yet delivered: its peak after the strike, and the time until it is back
-/// within its highest level before the strike for good.
+/// Messages due, accepted in the end, and not yet delivered: its peak after the strike, and the time until it is back at
+/// its usual level before the strike (p99), after it first stood clearly above it (by half and a handful: a queue breathes).
 fn backlog(window: &[Fate], strike: &Strike) -> Backlog {
     let mut steps: Vec<(u64, i64)> = Vec::with_capacity(window.len() * 2);
     for fate in window.iter().filter(|f| f.answer == Answer::Accepted) {
@@ -325,21 +325,24 @@ fn backlog(window: &[Fate], strike: &Strike) -> Backlog {
         steps.extend(fate.delivered_us.map(|at| (at, -1)));
     }
     steps.sort_unstable();
-    let (mut level, mut before, mut peak, mut above_until) = (0i64, 0i64, 0i64, None);
-    let mut over = false;
-    for (at, step) in steps {
+    let split = steps.partition_point(|(at, _)| *at < strike.struck_us);
+    let (mut level, mut usual) = (0i64, Vec::with_capacity(split));
+    for (_, step) in &steps[..split] {
         level += step;
-        if at < strike.struck_us {
-            before = before.max(level);
-            continue;
-        }
-        peak = peak.max(level);
-        if over && level <= before {
-            above_until = Some(at);
-        }
-        over = level > before;
+        usual.push(level);
     }
-    let drained_us = if over { None } else { Some(above_until.map_or(0, |at| at - strike.struck_us)) };
+    usual.sort_unstable();
+    let before = percentile(&usual, 99.0).unwrap_or(0);
+    let (mut peak, mut is_above, mut drained_us) = (level, level > before + before / 2 + 5, None);
+    for (at, step) in &steps[split..] {
+        level += step;
+        peak = peak.max(level);
+        is_above |= level > before + before / 2 + 5;
+        if is_above && level <= before && drained_us.is_none() {
+            drained_us = Some(at - strike.struck_us);
+        }
+    }
+    let drained_us = if is_above { drained_us } else { Some(0) };
     Backlog { peak: peak.max(0) as u64, drained_us }
 }
 

@@ -86,6 +86,8 @@ pub struct Figures {
     pub pairs: Accounts,
     /// Messages.
     pub messages: Messages,
+    /// How messages ended that were not accepted, and how many: `451`, `550`, `no reply`, …
+    pub not_accepted: BTreeMap<String, u64>,
     /// Microseconds.
     pub latency_us: Latency,
     /// Mean time of each step of a transaction, in its order; microseconds. They add up to the mean service time.

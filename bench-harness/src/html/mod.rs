@@ -283,6 +283,11 @@ fn phase_in_words(phase: &Phase) -> String {
         }
     }
     words.push('.');
+    let refused: Vec<String> =
+        phase.figures.not_accepted.iter().map(|(how, number)| format!("{how} ({})", count(*number))).collect();
+    if !refused.is_empty() {
+        let _ = write!(words, " Not accepted: {}.", refused.join(", "));
+    }
     words
 }
 

@@ -62,7 +62,8 @@ impl Hubs {
         let order = (0..count).map(|step| (self.turn + step) % count);
         let best = order.filter(|&index| usable(&self.hubs[index])).min_by_key(|&index| {
             let hub = &self.hubs[index];
-            (hub.dead, hub.load)
+            // A probe that is due goes first: its message moves on when it fails, and without it nobody would come back.
+            (!hub.dead, hub.load)
         })?;
         self.turn = (best + 1) % count;
         let hub = &mut self.hubs[best];

@@ -19,7 +19,8 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             settings::Protocol::Lmtp => Dialect::Lmtp,
         },
         size_max: receive.size_max,
-        recipients_max: receive.recipients_max,
+        // A record numbers its recipients by 16 bits.
+        recipients_max: receive.recipients_max.min(65_534),
         errors_max: receive.errors_max,
         slots_max: receive.in_flight_max,
         header_bytes_max: receive.header_max,

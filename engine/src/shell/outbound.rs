@@ -22,6 +22,17 @@ impl Outbox for Outbound {
 }
 
 impl Outbound {
+    /// Whether the body of a token was asked for and is not yet handed over.
+    pub fn holds(&self, token: u32) -> bool {
+        self.bodies.iter().any(|(_, of, _)| *of == token)
+    }
+
+    /// Forgets everything: nothing more may be said on this connection.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.bodies.clear();
+    }
+
     /// Queues everything on `conn`; `body` queues the body of a token.
     pub fn flush<C: Conn>(&mut self, conn: &mut C, mut body: impl FnMut(&mut C, u32, BodyForm)) {
         let mut from = 0;

@@ -8,6 +8,7 @@ use super::body::Body;
 use super::inlet::{Answer, Inlet, bits};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
+use crate::smtp::Dialect;
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, Slot, Verdict};
 use crate::sys::slice::{Pool, Slice};
 use crate::wire::{Refusal, Span, Tick};
@@ -117,6 +118,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         body: Body::default(),
         undecided: 0,
         aimed: false,
+        owed: Vec::new(),
         answered: false,
         spill: S::Spill::default(),
         spilled: 0,
@@ -135,6 +137,10 @@ pub async fn serve<D: Driver, S: Service<D>>(
         }
         let answered = std::mem::take(&mut talk.answered);
         event = talk.turn(&driver, &mut conn).await;
+        while event == Event::Discard {
+            talk.drop_body();
+            event = talk.step_on(driver.now());
+        }
         if answered {
             // A turn has ended since: the verdicts are in the kernel's hands.
             hook!("K8");
@@ -156,6 +162,8 @@ struct Talk<D: Driver, S: Service<D>> {
     undecided: usize,
     /// A chunk is with the connection.
     aimed: bool,
+    /// How many verdicts each message is owed, where that is not one (LMTP).
+    owed: Vec<(Slot, u32)>,
     /// Verdicts were put on the connection in this turn.
     answered: bool,
     spill: S::Spill,
@@ -179,6 +187,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Bytes(Flow::Close) | Next::Broken(_) => Event::Close,
             Next::Bytes(Flow::Starved) => {
                 driver.sleep(STARVED_WAIT).await;
+                if driver.now() >= self.session.deadline() {
+                    return self.session.on_timeout(driver.now(), &mut self.out);
+                }
                 self.inlet.note(bits::AGAIN);
                 Event::More
             }
@@ -197,6 +208,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Broken(_) => Event::Close,
             Next::Note(noted) => self.noted(noted, driver.now()),
             Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
+            // Half-closed in the middle of a large body that nobody takes: said once, so it counts now.
+            Next::End if self.session.in_flight() == 0 => Event::Close,
             Next::Bytes(()) | Next::Room | Next::End | Next::Deadline => Event::More,
         }
     }
@@ -286,12 +299,18 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         conn.give_back(&written[from..][aimed.rest.clone()]);
         fill.retreat(new - aimed.content - aimed.undecided);
         self.undecided = aimed.undecided;
+        let written = fill.written();
+        let tail: SmallVec<[u8; TAIL_BYTES]> = SmallVec::from_slice(&written[written.len() - aimed.undecided..]);
         self.body.put_back(fill, aimed.content);
         match aimed.event {
             Event::Message(slot) => self.complete(slot, &[]),
             Event::Discard => self.drop_body(),
             Event::Close => return Event::Close,
             _ => self.spill_full(),
+        }
+        if self.undecided == 0 {
+            // The body was given up; its undecided octets may still be the beginning of its end.
+            conn.give_back(&tail);
         }
         Event::More
     }
@@ -330,6 +349,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     /// The body is complete: the service takes the message.
     fn complete(&mut self, slot: Slot, pieces: &[&[u8]]) {
         let (session, inlet) = (&self.session, &self.inlet);
+        if session.options().dialect == Dialect::Lmtp {
+            self.owed.push((slot, session.envelope().recipient_count()));
+        }
         let shown: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.body.is_empty() && self.spilled == 0 && shown <= OCTETS_MAX {
             self.service.message(Arrived { session, slot, inlet, content: Incoming::Octets(pieces) });
@@ -380,14 +402,20 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 return Event::Close;
             }
             // A session that only waited for its verdicts to close says so now.
-            if self.session.step(&[], now, self.service.policy(), &mut self.out).event == Event::Close {
-                return Event::Close;
+            let event = self.step_on(now);
+            if matches!(event, Event::Close | Event::Discard) {
+                return event;
             }
         }
         if noted & bits::DRAIN != 0 {
             return self.session.on_shutdown(&mut self.out);
         }
         Event::More
+    }
+
+    /// What the session has to say without a further octet.
+    fn step_on(&mut self, now: Tick) -> Event {
+        self.session.step(&[], now, self.service.policy(), &mut self.out).event
     }
 
     /// Passes verdicts on. `false`: one of them is silence.
@@ -407,7 +435,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                     break;
                 }
             };
-            self.session.on_verdict(slot, verdict, now, &mut self.out);
+            let owed = self.owed.iter().position(|(of, _)| *of == slot).map_or(1, |at| self.owed.swap_remove(at).1);
+            for _ in 0..owed {
+                self.session.on_verdict(slot, verdict, now, &mut self.out);
+            }
         }
         self.answered = true;
         answers.clear();

@@ -32,6 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const NO_DESCRIPTOR: &[u8] = b"421 4.3.2 Too many connections; try again later\r\n";
 /// How long accepting pauses after that.
 const NO_DESCRIPTOR_WAIT: Span = Span::millis(50);
+/// How long a start waits for the first segment of the spool.
+const FIRST_SEGMENT_WAIT: Span = Span::seconds(5);
 /// How often gauges and the driver's counts are published.
 const PUBLISH_EVERY: Span = Span::millis(250);
 /// How often a condition of another shard, or a drain, is looked at.
@@ -394,5 +396,6 @@ async fn open_hub<D: Driver>(
         hub.adopt(adoption).await.map_err(unusable)?;
     }
     hub.start();
+    hub.ready(FIRST_SEGMENT_WAIT).await;
     Ok((hub, how))
 }

@@ -211,6 +211,11 @@ impl Log {
         Some(free.map_or(Want::File, |segment| Want::Recycle(segment.file)))
     }
 
+    /// Whether there is a segment to write to.
+    pub fn has_segment(&self) -> bool {
+        self.current.is_some() || self.spare.is_some()
+    }
+
     /// Brings what [`Log::wants`] asked for: a file (new and zero-filled, or the one to be recycled) and a fresh secret.
     pub fn give(&mut self, file: FileId, secret: Secret) {
         self.no_space = false;

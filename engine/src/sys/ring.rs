@@ -388,7 +388,8 @@ impl Ring {
     pub fn turn(&mut self, wait_ns: u64) -> io::Result<()> {
         loop {
             self.syscalls += 1;
-            let entered = if wait_ns == 0 {
+            // Entries that found the queue full go first: nobody may sleep on them.
+            let entered = if wait_ns == 0 || !self.backlog.is_empty() {
                 // Deferred task work runs only inside the kernel, and only when asked for: the ring's TASKRUN flag says
                 // when, and the library asks then.
                 self.ring.submitter().submit_with_args(0, &SubmitArgs::new())

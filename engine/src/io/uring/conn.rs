@@ -156,6 +156,11 @@ impl Connection {
     /// Moves what stands in shared buffers to the carry. Returns the octets copied.
     fn carry_leases(&mut self, spare: &mut Vec<Vec<u8>>) -> usize {
         let mut copied = 0;
+        // What was consumed of the carry makes room first: else it would grow with the stream.
+        if self.carry_from > 0 && !self.unread.is_empty() {
+            self.carry.drain(..self.carry_from as usize);
+            self.carry_from = 0;
+        }
         if self.carry.capacity() == 0 && !self.unread.is_empty() {
             self.carry = spare.pop().unwrap_or_default();
         }
@@ -403,7 +408,8 @@ fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
     }
     let full = conn.unread() > UNREAD_BYTES || (conn.choked && conn.unread() > 0);
     match conn.receive {
-        Receive::Idle if conn.starved => {}
+        // What is unread comes before what is received next: `poll_next` moves it into the chunk first.
+        Receive::Idle if conn.starved || (conn.aim.is_some() && conn.unread() > 0) => {}
         Receive::Idle => {
             let user = user(Kind::Receive, key);
             let mut ring = reactor.ring.borrow_mut();
@@ -579,6 +585,12 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
     conn.dirty = false;
     if matches!(conn.ended, Ended::Broken(_)) {
         conn.out.clear();
+        if conn.choked && conn.unsent() <= conn.send_room as usize {
+            // Nothing will be sent any more: whoever waited for room goes on to hear that it is broken.
+            conn.choked = false;
+            conn.room = true;
+            conn.wake();
+        }
     }
     if !conn.is_sending && !conn.out.is_empty() {
         conn.sending = conn.out.bytes();
@@ -595,9 +607,9 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
             reactor.count(|counts| counts.syscalls += 1);
             let _ = SockRef::from(conn.socket()).shutdown(std::net::Shutdown::Write);
         }
-        if conn.orphan {
-            conn.close_by = conn.close_by.min(reactor.now() + LINGER);
-        }
+    }
+    if drained && conn.orphan {
+        conn.close_by = conn.close_by.min(reactor.now() + LINGER);
     }
     if conn.orphan && close_orphan(reactor, key, conn, drained) {
         let fd = conn.fd.take();
@@ -638,7 +650,7 @@ fn close_orphan(reactor: &Reactor, key: usize, conn: &mut Connection, drained: b
 
 /// Whether any connection still has octets to send.
 pub(super) fn any_unsent(reactor: &Reactor) -> bool {
-    reactor.conns.borrow().iter().any(|(_, conn)| conn.unsent() > 0 && !conn.has_ended())
+    reactor.conns.borrow().iter().any(|(_, conn)| conn.unsent() > 0 && !matches!(conn.ended, Ended::Broken(_)))
 }
 
 impl Drop for UringConn {

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Connections that the kernel keeps ready for us.
 const BACKLOG: i32 = 4096;
@@ -58,21 +58,28 @@ impl UringListener {
     }
 
     pub(super) async fn accept(&self) -> io::Result<UringConn> {
-        let fd = std::future::poll_fn(|context| {
-            let mut listeners = self.reactor.listeners.borrow_mut();
-            let listening = &mut listeners[self.key];
-            if let Some(accepted) = listening.accepted.pop_front() {
-                return Poll::Ready(accepted);
+        loop {
+            let fd = std::future::poll_fn(|context| self.poll_accept(context)).await?;
+            match conn::accepted(&self.reactor, fd) {
+                // Reset before anybody looked: it says nothing about the listener.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                accepted => return accepted,
             }
-            if listening.armed.is_none() {
-                let user = user(Kind::Accept, self.key);
-                listening.armed = Some(self.reactor.ring.borrow_mut().accept_many(user, listening.fd.as_fd()));
-            }
-            listening.waker = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await?;
-        conn::accepted(&self.reactor, fd)
+        }
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
+        let mut listeners = self.reactor.listeners.borrow_mut();
+        let listening = &mut listeners[self.key];
+        if let Some(accepted) = listening.accepted.pop_front() {
+            return Poll::Ready(accepted);
+        }
+        if listening.armed.is_none() {
+            let user = user(Kind::Accept, self.key);
+            listening.armed = Some(self.reactor.ring.borrow_mut().accept_many(user, listening.fd.as_fd()));
+        }
+        listening.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     pub(super) fn shed(&self, reply: &[u8]) {

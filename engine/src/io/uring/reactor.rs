@@ -162,7 +162,12 @@ impl Reactor {
             reactor.done.set(true);
         });
         while !self.done.get() {
-            self.turn()?;
+            if let Err(error) = self.turn() {
+                // Tasks and ring hold each other: nothing would ever be closed.
+                self.exec.clear();
+                self.conns.borrow_mut().clear();
+                return Err(error);
+            }
         }
         self.shut_down()
     }
@@ -264,6 +269,8 @@ impl Reactor {
         while clock() < until && conn::any_unsent(self) {
             self.turn()?;
         }
+        // What was begun goes to the kernel while its descriptors are still ours.
+        self.ring.borrow_mut().turn(0)?;
         self.conns.borrow_mut().clear();
         self.listeners.borrow_mut().clear();
         self.exec.clear();

@@ -254,6 +254,12 @@ impl<D: Driver> Line<D> {
         let driver = self.front.driver.clone();
         loop {
             self.offer_jobs(conn);
+            if self.ready && self.flights.is_empty() && self.session.room() == 0 {
+                // The session's time is over (M-069): say so, and let another take what waits.
+                self.session.quit(driver.now(), &mut self.out);
+                self.flush(conn);
+                return;
+            }
             self.flush(conn);
             while self.announce_piece(conn) {
                 self.flush(conn);
@@ -313,6 +319,7 @@ impl<D: Driver> Line<D> {
                     self.trunk.under_way.set(self.flights.len());
                 }
                 Err(why) => {
+                    self.trunk.alone.set(false);
                     self.front.hubs.borrow_mut().add_load(self.trunk.hub, -1);
                     self.front.refuse(&job, why.refusal().unwrap_or(HUB_LOST));
                 }
@@ -382,6 +389,10 @@ impl<D: Driver> Line<D> {
                         flight.uneven |= class != Class::Accepted;
                     }
                 }
+                ClientEvent::Done { token, .. } if self.out.holds(token) => {
+                    self.out.clear();
+                    return (at, false);
+                }
                 ClientEvent::Done { token, .. } => self.done(token as usize),
                 ClientEvent::NotAttempted { token } => {
                     if let Some(flight) = self.take_flight(token as usize) {
@@ -405,6 +416,7 @@ impl<D: Driver> Line<D> {
 
     fn done(&mut self, token: usize) {
         let Some(flight) = self.take_flight(token) else { return };
+        self.front.hubs.borrow_mut().works(self.trunk.hub);
         let reply = self.session.reply();
         if flight.uneven && Refusal::of(reply.clone()).is_none() {
             // The hub took the message for some of the recipients that we said yes to: the client tries all again.

@@ -113,6 +113,10 @@ impl<D: Driver> Line<D> {
         let hub = self.hub.clone();
         loop {
             self.take(conn).await;
+            if self.ready && self.flights.is_empty() && self.session.room() == 0 {
+                // The session's time is over (M-069): another connection takes what waits.
+                return self.quit(conn).await;
+            }
             self.flush(conn);
             let by = self.session.deadline(conn.unsent() > 0);
             let next = conn.next(by, |octets| self.on_octets(octets, hub.driver.now())).await;
@@ -145,7 +149,7 @@ impl<D: Driver> Line<D> {
 
     /// Takes messages for which the session has room, and offers them.
     async fn take(&mut self, conn: &D::Conn) {
-        if !self.ready || !self.hub.can_settle() {
+        if !self.ready || !self.hub.can_settle() || self.hub.draining.get() {
             return;
         }
         let room = Room {
@@ -239,6 +243,11 @@ impl<D: Driver> Line<D> {
                 }
                 ClientEvent::Recipient { token, index, class } => {
                     answer_recipient(&self.hub, &mut self.flights, token, index, class);
+                }
+                ClientEvent::Done { token, .. } if self.out.holds(token) => {
+                    // Answered before its body left: whatever it means, it is no verdict on that body (F-081).
+                    self.out.clear();
+                    return (at, Flow::Down(Some(Cause::Protocol)));
                 }
                 ClientEvent::Done { token, class } => {
                     let outcome = match class {

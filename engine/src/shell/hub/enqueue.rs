@@ -109,6 +109,10 @@ impl<D: Driver> Hub<D> {
             let action = self.queues.borrow_mut().next_action(now);
             match action {
                 None => break,
+                Some(Action::Connect { conn, .. }) if self.draining.get() => {
+                    self.queues.borrow_mut().closed(conn, None, now);
+                    break;
+                }
                 Some(Action::Connect { conn, hop, host, by }) => {
                     let task = deliver::run(self.clone(), deliver::Order { conn, hop, host, by });
                     self.driver.spawn(task);

@@ -7,12 +7,14 @@ use crate::queue::Taken;
 use crate::shell::body::Slices;
 use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
-use crate::wire::EnvelopeRef;
+use crate::wire::{EnvelopeRef, Span};
 use std::io;
 use std::rc::Rc;
 
 /// Content is read in pieces of at most so many octets: the largest chunk.
 const PIECE_BYTES: u64 = 1 << 20;
+/// How long to wait for memory to read into.
+const NO_MEMORY_WAIT: Span = Span::millis(5);
 
 /// Why a message cannot be brought into memory.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +81,21 @@ impl<D: Driver> Hub<D> {
 
     /// The octets of a record's head with envelope and trace header.
     pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<Vec<u8>> {
-        self.read_head(id).await.ok()
+        self.patiently(async || self.read_head(id).await).await
+    }
+
+    /// Tries again while there is only no memory.
+    async fn patiently<T>(&self, read: impl AsyncFn() -> Result<T, LoadError>) -> Option<T> {
+        loop {
+            match read().await {
+                Ok(done) => return Some(done),
+                Err(LoadError::Memory) => {
+                    self.relieve();
+                    self.driver.sleep(NO_MEMORY_WAIT).await;
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<Vec<u8>, LoadError> {
@@ -157,7 +173,7 @@ impl<D: Driver> Hub<D> {
 
     /// The octets of a read that need to stand in one piece, whatever their number.
     pub(super) async fn read_whole(self: &Rc<Self>, read: Read) -> Option<Vec<u8>> {
-        self.read_octets(read).await.ok()
+        self.patiently(async || self.read_octets(read).await).await
     }
 
     async fn read_octets(self: &Rc<Self>, read: Read) -> Result<Vec<u8>, LoadError> {

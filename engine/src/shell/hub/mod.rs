@@ -114,6 +114,7 @@ pub struct Hub<D: Driver> {
     /// An outcome was written down that no batch has taken yet.
     settle_due: Cell<bool>,
     last_settle: Cell<Ticket>,
+    durable_up_to: Cell<Ticket>,
     settled: Signal,
 
     trace: Tracer,
@@ -169,6 +170,7 @@ impl<D: Driver> Hub<D> {
             settling: RefCell::default(),
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),
+            durable_up_to: Cell::new(Ticket(0)),
             settled: Signal::default(),
             trace: Tracer::new(&settings),
             // Microseconds since 1970, in steps of the shards: a restart begins beyond every id given before.
@@ -194,6 +196,15 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(keep_time(self.clone()));
     }
 
+    /// Waits until there is a segment to write to, at most for `within`: a disk that is full does not keep a server from
+    /// starting.
+    pub async fn ready(&self, within: Span) {
+        let by = self.driver.now() + within;
+        while !self.log.borrow().has_segment() && self.driver.now() < by {
+            self.driver.sleep(Span::millis(1)).await;
+        }
+    }
+
     /// Writes down what is known and waits until it is on disk, at the latest until `by`.
     pub async fn drain(&self, by: Tick) {
         self.draining.set(true);
@@ -204,6 +215,7 @@ impl<D: Driver> Hub<D> {
                 || !self.unsettled.borrow().is_empty()
                 || self.log.borrow().pending()
                 || self.log.borrow().is_writing()
+                || self.queues.borrow().hops().any(|(_, hop)| hop.sending > 0)
         };
         while busy() && self.driver.now() < by {
             self.commit.raise();

@@ -185,6 +185,14 @@ impl<D: Driver> Hub<D> {
         let mut routing = self.routing.borrow_mut();
         let (snapshot, hops, groups) = routing.parts();
         groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
+        for &(recipient, reason) in groups.unroutable() {
+            let recipient = u16::try_from(recipient).unwrap_or(u16::MAX);
+            if !self.log.borrow().is_settled(id, recipient) {
+                tracing::warn!(cause = "route", %reason, "a recipient has no route");
+                self.tally.one(Counter::DsnOwed);
+                self.settle(id, recipient, crate::spool::Outcome::Failed);
+            }
+        }
         let log = self.log.borrow();
         let mut queues = self.queues.borrow_mut();
         let received = u32::try_from(head.received.0 / 1_000_000).unwrap_or(0);

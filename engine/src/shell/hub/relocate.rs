@@ -90,12 +90,18 @@ impl<D: Driver> Hub<D> {
                 self.read_stretch(stretch, &mut content).await.ok()?;
             }
             let pieces: Vec<&[u8]> = content.iter().map(|slice| &**slice).collect();
+            if self.is_gone(record) {
+                return Some(Ok(()));
+            }
             let moved = self.log.borrow_mut().relocate(record, Content::Octets(&pieces));
             return Some(moved.map(drop));
         }
         let mut pieces = Vec::with_capacity(stretches.len());
         for stretch in stretches {
             pieces.push((self.read_blocks(stretch).await?, stretch.bytes));
+        }
+        if self.is_gone(record) {
+            return Some(Ok(()));
         }
         let mut log = self.log.borrow_mut();
         if let (Placement::Own { .. }, [(chunks, _)]) = (record.head.placement, pieces.as_slice()) {
@@ -113,6 +119,11 @@ impl<D: Driver> Hub<D> {
             log.abandon(extents);
         }
         Some(moved.map(drop))
+    }
+
+    /// Whether a record was settled while it was read: it must not come to life again.
+    fn is_gone(&self, record: &RecordRef<'_>) -> bool {
+        self.log.borrow().fetch(record.head.id).is_none()
     }
 
     /// A stretch that stands in blocks of its own, as whole blocks, checked.

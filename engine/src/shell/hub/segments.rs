@@ -75,8 +75,9 @@ async fn create<D: Driver>(hub: &Rc<Hub<D>>) -> io::Result<FileId> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let name = name(id);
-    let file = hub.driver.open(dir, &name, Open::Create { direct: hub.direct }).await?;
+    // A name that is taken is never tried again.
     hub.next_file.set(id.0 + hub.shards);
+    let file = hub.driver.open(dir, &name, Open::Create { direct: hub.direct }).await?;
     if let Err(error) = prepare(hub, dir, &file, bytes).await {
         let _ = hub.driver.remove(dir, &name).await;
         return Err(error);

@@ -10,13 +10,13 @@ use crate::track::counters::Counter;
 use crate::wire::Tick;
 
 /// An outcome that the log had no room for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Unsettled {
     record: RecordId,
     recipient: u16,
     outcome: Outcome,
-    /// Waits for it to be durable.
-    entry: Option<EntryId>,
+    /// Who waits for it to be durable.
+    entries: Vec<EntryId>,
 }
 
 impl<D: Driver> Hub<D> {
@@ -27,7 +27,7 @@ impl<D: Driver> Hub<D> {
         match self.log.borrow_mut().settle(record, recipient, outcome) {
             Ok(ticket) => self.last_settle.set(ticket),
             Err(_) => {
-                self.unsettled.borrow_mut().push_back(Unsettled { record, recipient, outcome, entry: None });
+                self.unsettled.borrow_mut().push_back(Unsettled { record, recipient, outcome, entries: Vec::new() });
                 self.segments.raise();
             }
         }
@@ -54,7 +54,10 @@ impl<D: Driver> Hub<D> {
         loop {
             let Some(owed) = self.unsettled.borrow_mut().pop_front() else { break };
             match self.log.borrow_mut().settle(owed.record, owed.recipient, owed.outcome) {
-                Ok(ticket) => self.settling.borrow_mut().extend(owed.entry.map(|entry| (ticket, entry))),
+                Ok(ticket) => {
+                    self.last_settle.set(ticket);
+                    self.settling.borrow_mut().extend(owed.entries.into_iter().map(|entry| (ticket, entry)));
+                }
                 Err(_) => {
                     self.unsettled.borrow_mut().push_front(owed);
                     return;
@@ -71,8 +74,11 @@ impl<D: Driver> Hub<D> {
     /// This entry goes on only when everything settled so far is durable (M-102).
     pub(super) fn await_settle(&self, entry: EntryId) {
         if let Some(last) = self.unsettled.borrow_mut().back_mut() {
-            last.entry = Some(entry);
+            last.entries.push(entry);
             return;
+        }
+        if self.last_settle.get() <= self.durable_up_to.get() {
+            return self.queues.borrow_mut().settle_is_durable(entry, self.driver.now());
         }
         self.settling.borrow_mut().push_back((self.last_settle.get(), entry));
     }

@@ -82,6 +82,8 @@ struct Shard<D: Driver> {
     pool: Pool,
     batch: RefCell<Fill>,
     waiting: RefCell<Vec<Frame<Handle<D>>>>,
+    /// Whose frames found no room in the batch: they are told when the next one begins.
+    hungry: RefCell<Vec<Rc<Source<Handle<D>>>>>,
     committer: RefCell<Option<Waker>>,
     outgoing: RefCell<Vec<Slice>>,
     sender: RefCell<Option<Handle<D>>>,
@@ -109,6 +111,7 @@ impl<D: Driver> Shard<D> {
             pool,
             batch,
             waiting: RefCell::default(),
+            hungry: RefCell::default(),
             committer: RefCell::default(),
             outgoing: RefCell::default(),
             sender: RefCell::default(),
@@ -126,6 +129,7 @@ impl<D: Driver> Shard<D> {
     fn pack(&self, from: &Rc<Source<Handle<D>>>, frame: &[u8]) -> bool {
         let mut batch = self.batch.borrow_mut();
         if batch.room() < frame.len().next_multiple_of(BLOCK_BYTES) {
+            self.hungry.borrow_mut().push(from.clone());
             return false;
         }
         batch.put(frame);
@@ -240,6 +244,8 @@ fn seal<D: Driver>(pump: &Shard<D>, frames: &[Frame<Handle<D>>]) -> (Option<Slic
     if batch.room() < BATCH_BYTES / 4 {
         *batch = pump.pool.fill(BATCH_BYTES).expect("memory for a batch");
     }
+    // A note shows a connection again what it could not pack.
+    pump.hungry.borrow_mut().drain(..).for_each(|source| source.handle.note(1));
     parts.push(packed.clone());
     (Some(packed), parts)
 }

@@ -33,3 +33,6 @@ pub mod targets;
 pub mod timeline;
 pub mod topology;
 pub mod views;
+
+/// Why no figure of a build for debugging is valid.
+pub const DEBUG_BUILD: &str = "this build is not optimised: run `cargo run --release --bin ringbench`";

@@ -54,6 +54,7 @@ fn a_hub_hop_is_measured_accounted_and_reported() {
         run(&["run", "hub-hop", "-r", "200/s", "-d", "2s", "-c", "4", "--json", "--out", out.to_str().expect("text")]);
     // On a busy machine the measurement may not be valid (3); anything else is a failure.
     let code = done.status.code();
+    // A build for debugging never is.
     assert!(matches!(code, Some(0 | 3)), "{code:?}\n{}", String::from_utf8_lossy(&done.stderr));
     let result: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
     assert_eq!(result["validity"]["valid"], Value::Bool(code == Some(0)));
@@ -100,7 +101,8 @@ fn an_interrupt_keeps_what_was_measured_and_leaves_nobody() {
     let code = child.wait().expect("our child").code();
     assert_eq!(code, Some(3), "an interrupted run is not valid");
     let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
-    assert_eq!(result["validity"]["reasons"][0], "the run was interrupted");
+    let reasons = result["validity"]["reasons"].as_array().expect("a list");
+    assert!(reasons.contains(&"the run was interrupted".into()), "{reasons:?}");
     assert_eq!(result["pairs"]["lost"], 0);
     assert_eq!(processes_naming(&out), Vec::<String>::new());
 }

@@ -166,6 +166,9 @@ fn conclude(plan: &Plan, result: &mut RunResult, interrupted: bool) {
     } else if result.phases.len() < planned {
         whole = Validity::from_reasons([whole.reasons, vec!["not every phase was run".to_owned()]].concat());
     }
+    if cfg!(debug_assertions) {
+        whole = Validity::from_reasons([vec![crate::DEBUG_BUILD.to_owned()], whole.reasons].concat());
+    }
     result.main.validity = whole;
 }
 

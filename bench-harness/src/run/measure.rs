@@ -212,6 +212,8 @@ fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: 
     let kind = given.phase.fault_kind.as_deref()?;
     let begin = (given.outcome.started + part.from).0 / 1000;
     let end = (given.outcome.started + part.until).0 / 1000;
+    // The warm-up is no part of the story: times count from the first message behind it, as in the charts.
+    let main: Vec<Fate> = fates.iter().filter(|fate| fate.intended_us >= begin).copied().collect();
     let impacts: Vec<Impact> = given
         .faults
         .iter()
@@ -228,7 +230,7 @@ fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: 
                 window_start_us: window_start_us.max(begin),
                 window_end_us: next.map_or(end, |next| next.struck.0 / 1000),
             };
-            impact(fates, &strike)
+            impact(&main, &strike)
         })
         .collect();
     let accounts = &settled.accounts;

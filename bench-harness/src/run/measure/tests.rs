@@ -141,6 +141,7 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
     assert_eq!((failover.kind.as_str(), failover.faults), ("next-hop", 1));
     assert_eq!((failover.outage_ms.max, failover.hard_outage_ms.max), (Some(100.0), Some(100.0)));
     assert_eq!(failover.recovery_ms.max, Some(100.0));
+    assert_eq!(failover.each[0].struck_ms, 1000.0, "counted from the end of the warm-up");
     assert_eq!((failover.lost, failover.affected), (Some(0), 100));
     assert_eq!(found.phase.figures.not_accepted, [("451".to_owned(), 100)].into());
     assert_eq!(found.view.timelines.len(), 2, "the whole, and a closer look");

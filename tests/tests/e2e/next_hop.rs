@@ -150,7 +150,7 @@ fn f_067_f_068_f_069_5yz_is_final_and_on_record() {
             (sum("failed") == 2 * MESSAGES - delivered && sum("delivered") == delivered).then_some(())
         });
         // On record: the next life does not try again.
-        hub.kill();
+        hub.stop();
         hub.start();
         hub.stop();
         let taken: u64 = pairs(&sink.stop().expect("a ledger").ledger).values().sum();

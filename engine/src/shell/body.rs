@@ -1,6 +1,7 @@
 //! A message's octets as slices: collected while they arrive, and sent in either form without another copy.
 
 use crate::io::driver::Conn;
+use crate::smtp::stuff::{Stuffer, end_of_data};
 use crate::sys::slice::{BLOCK_BYTES, Fill, Pool, Slice};
 use crate::wire::ContentFacts;
 use smallvec::SmallVec;
@@ -126,7 +127,7 @@ pub fn push_data<C: Conn>(conn: &mut C, content: &[Slice], facts: &ContentFacts)
             push_stuffed(conn, content, dots.into_iter());
         }
     }
-    conn.put(if facts.ends_with_crlf || facts.bytes == 0 { b".\r\n" } else { b"\r\n.\r\n" });
+    conn.put(end_of_data(facts.ends_with_crlf || facts.bytes == 0));
 }
 
 fn push_stuffed<C: Conn>(conn: &mut C, content: &[Slice], mut dots: impl Iterator<Item = u64>) {
@@ -149,25 +150,10 @@ fn push_stuffed<C: Conn>(conn: &mut C, content: &[Slice], mut dots: impl Iterato
 
 /// Where lines begin with a dot, for content that has more of them than its facts keep.
 fn leading_dots(content: &[Slice]) -> Vec<u64> {
+    let (mut stuffer, mut at) = (Stuffer::new(), 0u64);
     let mut dots = Vec::new();
-    let mut before = *b"\r\n";
-    let mut at = 0u64;
     for slice in content {
-        for dot in memchr::memchr_iter(b'.', slice) {
-            let preceding = match dot {
-                0 => before,
-                1 => [before[1], slice[0]],
-                _ => [slice[dot - 2], slice[dot - 1]],
-            };
-            if preceding == *b"\r\n" {
-                dots.push(at + dot as u64);
-            }
-        }
-        before = match **slice {
-            [] => before,
-            [one] => [before[1], one],
-            [.., last_but_one, last] => [last_but_one, last],
-        };
+        dots.extend(stuffer.dots(slice).map(|dot| at + dot as u64));
         at += slice.len() as u64;
     }
     dots

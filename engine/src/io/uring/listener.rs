@@ -33,6 +33,7 @@ pub struct UringListener {
     reserve: Reserve,
 }
 
+/// As `base::sockets::listen`, but blocking: on a non-blocking socket the ring completes with EAGAIN instead of waiting.
 pub(super) fn listen(reactor: &Rc<Reactor>, at: SocketAddr) -> io::Result<UringListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -5,6 +5,7 @@ use super::nearest::nearest;
 use super::problem::{Origin, Weight};
 use super::read::Reader;
 use crate::settings::*;
+use crate::wire::Span;
 use std::collections::BTreeMap;
 
 /// Looks at everything that no single key can show.
@@ -186,6 +187,12 @@ fn waits(settings: &Settings, reader: &mut Reader<'_>) {
             let key = if reader.was_said(&own) { own } else { "receive.session_max".into() };
             let wrong = "is not longer than command_wait".into();
             at(reader, Weight::Error, &key, wrong, "write a longer time, or a shorter command_wait");
+        }
+        if receive.refuse_early_talkers && receive.greeting_wait == Span::ZERO {
+            let own = format!("listener[{index}].refuse_early_talkers");
+            let key = if reader.was_said(&own) { own } else { "receive.refuse_early_talkers".into() };
+            let wrong = "sees nobody: the greeting is not held back".into();
+            at(reader, Weight::Error, &key, wrong, "write greeting_wait = \"2s\" beside it");
         }
     }
 }

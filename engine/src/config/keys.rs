@@ -132,7 +132,8 @@ keys! { RECEIVE: Receive {
     session_max => session_max: OrOff(Wait(Span::seconds(1), Span::hours(24 * 7))), "a session's length, looked at between transactions";
     tarpit_wait => tarpit_wait: Wait(Span::ZERO, Span::minutes(5)), "delay of the answer to a command in error";
     rate_min => rate_min: OrOff(Bytes(1, 1 << 30)), "octets per second that a body must reach after its first minute";
-    refuse_early_talkers => refuse_early_talkers: Flag, "refuse who talks before the greeting";
+    greeting_wait => greeting_wait: Wait(Span::ZERO, Span::minutes(1)), "how long the greeting is held back to see who talks before it";
+    refuse_early_talkers => refuse_early_talkers: Flag, "refuse who talks before the greeting; needs greeting_wait";
     odd_names => odd_names: Flag, "tolerate EHLO names that are no domain, as with an underscore";
     strict_paths => strict_paths: Flag, "refuse white space between FROM: and <";
     pipelining => pipelining: Flag, "offer PIPELINING";

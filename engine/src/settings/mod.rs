@@ -211,6 +211,8 @@ pub struct Receive {
     pub tarpit_wait: Span,
     /// Octets per second that a body must reach after its first minute; `None` for no limit (M-071).
     pub rate_min: Option<u64>,
+    /// How long the greeting is held back to see who talks before it (M-017); zero: nobody looks.
+    pub greeting_wait: Span,
     /// Whether a peer that talks before the greeting is refused (M-017).
     pub refuse_early_talkers: bool,
     /// Whether EHLO names outside the domain syntax are tolerated (M-005).

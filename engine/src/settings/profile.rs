@@ -59,6 +59,7 @@ impl Receive {
             session_max: None,
             tarpit_wait: Span::seconds(1),
             rate_min: None,
+            greeting_wait: Span::ZERO,
             refuse_early_talkers: false,
             odd_names: false,
             strict_paths: false,

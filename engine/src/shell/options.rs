@@ -25,6 +25,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         slots_max: receive.in_flight_max,
         header_bytes_max: receive.header_max,
         hops_max: u16::try_from(receive.hops_max).unwrap_or(u16::MAX),
+        refuse_early_talkers: receive.refuse_early_talkers,
         strict_blanks: receive.strict_paths,
         odd_ehlo_names: receive.odd_names,
         extensions: Extensions {
@@ -38,6 +39,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         timers: ServerTimers {
             command: receive.command_wait,
             block: receive.data_wait,
+            greeting: receive.greeting_wait,
             session: receive.session_max,
             content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
         },

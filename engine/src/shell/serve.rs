@@ -9,8 +9,9 @@ use super::inlet::{Answer, Inlet, bits};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::Dialect;
-use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, Slot, Verdict};
+use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, SessionCounts, Slot, Verdict};
 use crate::sys::slice::{Pool, Slice};
+use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -101,20 +102,33 @@ enum Flow {
     Close,
 }
 
-/// Serves one connection to its end. `refuse` is said in place of the greeting.
+/// How a connection comes in.
+#[derive(Debug)]
+pub struct Admission {
+    /// The peer is one of our front ends, and may say for whom it speaks (S-018).
+    pub trusted: bool,
+    /// Said in place of the greeting.
+    pub refuse: Option<Refusal>,
+    /// Where what happens is counted.
+    pub tally: Rc<Tally>,
+}
+
+/// Serves one connection to its end.
 pub async fn serve<D: Driver, S: Service<D>>(
     driver: D,
     service: Rc<S>,
     options: Arc<ServerOptions>,
     mut conn: D::Conn,
-    (trusted, refuse): (bool, Option<Refusal>),
+    admission: Admission,
 ) {
     let inlet = Rc::new(Inlet::new(conn.handle()));
+    let Admission { trusted, refuse, tally } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let mut talk = Talk::<D, S> {
         service,
         session,
         inlet,
+        tally,
         body: Body::default(),
         undecided: 0,
         aimed: false,
@@ -126,7 +140,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         out: Vec::new(),
         answers: Vec::new(),
     };
-    let mut event = talk.session.greet(refuse.as_ref(), &mut talk.out);
+    let mut event = talk.greet(refuse.as_ref(), &driver, &mut conn).await;
     loop {
         if !talk.out.is_empty() {
             conn.put(&talk.out);
@@ -141,6 +155,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
             talk.drop_body();
             event = talk.step_on(driver.now());
         }
+        talk.count();
         if answered {
             // A turn has ended since: the verdicts are in the kernel's hands.
             hook!("K8");
@@ -157,6 +172,7 @@ struct Talk<D: Driver, S: Service<D>> {
     service: Rc<S>,
     session: ServerSession,
     inlet: Rc<Inlet<D>>,
+    tally: Rc<Tally>,
     body: Body,
     /// Octets behind the content in the open chunk that wait for what follows them.
     undecided: usize,
@@ -175,6 +191,47 @@ struct Talk<D: Driver, S: Service<D>> {
 }
 
 impl<D: Driver, S: Service<D>> Talk<D, S> {
+    /// Greets, after a look at who talks first where the listener says so (M-017).
+    async fn greet(&mut self, refuse: Option<&Refusal>, driver: &D, conn: &mut D::Conn) -> Event {
+        let wait = self.session.options().timers.greeting;
+        if refuse.is_some() || wait == Span::ZERO {
+            return self.session.greet(refuse, &mut self.out);
+        }
+        let by = driver.now() + wait;
+        loop {
+            match conn.next(by, |_| (0, ())).await {
+                Next::Bytes(()) => break,
+                Next::Deadline => return self.session.greet(None, &mut self.out),
+                Next::Note(noted) if noted & bits::DRAIN != 0 => return self.session.on_shutdown(&mut self.out),
+                Next::End | Next::Broken(_) => return Event::Close,
+                Next::Note(_) | Next::Room | Next::Filled(..) => {}
+            }
+        }
+        self.tally.one(Counter::EarlyTalkers);
+        tracing::info!(cause = "early-talker", peer = %conn.peer(), "a client talked before the greeting");
+        self.session.on_early_talk();
+        // What it said is looked at behind the greeting.
+        self.inlet.note(bits::AGAIN);
+        self.session.greet(None, &mut self.out)
+    }
+
+    /// Publishes what the session has counted.
+    fn count(&mut self) {
+        let counts = self.session.take_counts();
+        if counts == SessionCounts::default() {
+            return;
+        }
+        for (counter, count) in [
+            (Counter::CommandErrors, counts.errors),
+            (Counter::RecipientsAccepted, counts.recipients_accepted),
+            (Counter::RecipientsRefused, counts.recipients_refused),
+            (Counter::Violations, counts.violations),
+            (Counter::TimeoutsIn, counts.timeouts),
+        ] {
+            self.tally.add(counter, u64::from(count));
+        }
+    }
+
     /// Waits for one thing to happen and deals with it. `Close`: flush and close; anything else: go on.
     async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         if self.spilled > 0 && self.service.is_backed_up(&self.spill) {
@@ -184,7 +241,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
             Next::Bytes(Flow::Go) | Next::Room => Event::More,
-            Next::Bytes(Flow::Close) | Next::Broken(_) => Event::Close,
+            Next::Bytes(Flow::Close) => Event::Close,
+            Next::Broken(_) => self.broken(),
             Next::Bytes(Flow::Starved) => {
                 driver.sleep(STARVED_WAIT).await;
                 if driver.now() >= self.session.deadline() {
@@ -202,10 +260,15 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
     }
 
+    fn broken(&self) -> Event {
+        self.tally.one(Counter::BrokenIn);
+        Event::Close
+    }
+
     /// Reads nothing until the taker of the body can take more, or the connection ends.
     async fn hold(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         match conn.next(Tick::NEVER, |_| (0, ())).await {
-            Next::Broken(_) => Event::Close,
+            Next::Broken(_) => self.broken(),
             Next::Note(noted) => self.noted(noted, driver.now()),
             Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
             // Half-closed in the middle of a large body that nobody takes: said once, so it counts now.

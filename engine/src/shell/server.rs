@@ -6,7 +6,7 @@ use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
-use super::serve::{Service, serve};
+use super::serve::{Admission, Service, serve};
 use super::signal::Signal;
 use crate::io::driver::{Conn, Driver, Notify, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
@@ -273,15 +273,16 @@ impl<D: Driver> Shard<D> {
         self.tally.one(Counter::ConnectionsAccepted);
         let source = conn.peer().ip();
         let mut place = Door::enter(door, source);
-        let refused = place.refused.take();
-        if refused.is_some() {
+        let refuse = place.refused.take();
+        if refuse.is_some() {
             self.tally.one(Counter::ConnectionsRefused);
         }
         let trusted = self.settings.access.trusts(source);
+        let admission = Admission { trusted, refuse, tally: self.tally.clone() };
         let key = self.sessions.borrow_mut().insert(conn.handle());
         let (this, service, options) = (self.clone(), service.clone(), options.clone());
         self.driver.spawn(async move {
-            serve(this.driver.clone(), service, options, conn, (trusted, refused)).await;
+            serve(this.driver.clone(), service, options, conn, admission).await;
             this.sessions.borrow_mut().remove(key);
             drop(place);
         });

@@ -65,6 +65,7 @@ impl ServerSession {
         let size_max = self.options.size_max;
         if size_max != 0 && octets > size_max.saturating_mul(2) {
             self.phase = Phase::Closed;
+            self.counts.violations = 1;
             return None;
         }
         let outside = !matches!(self.state, State::Rcpt | State::Chunks);

@@ -40,6 +40,7 @@ impl ServerSession {
             if !turn.rest().is_empty() {
                 // Where the peer's next command begins is anybody's guess (M-020).
                 self.phase = Phase::Closed;
+                self.counts.violations = 1;
             }
             return None;
         };
@@ -78,6 +79,7 @@ impl ServerSession {
     /// A command in error: its reply, or the end when there were too many (M-018).
     pub(super) fn error(&mut self, say: Say, turn: &mut Turn<'_>) {
         self.errors = self.errors.saturating_add(1);
+        self.counts.errors = self.counts.errors.saturating_add(1);
         if self.errors > self.options.errors_max && !self.facts.trusted_front_end {
             self.close_with(Say::TooManyErrors, turn.out);
         } else {

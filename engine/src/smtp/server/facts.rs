@@ -51,6 +51,7 @@ pub struct SessionFacts {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) trusted_front_end: bool,
+    pub(super) early_talker: bool,
     pub(super) ehlo_name: Vec<u8>,
     pub(super) protocol: Protocol,
     /// Kept between transactions for its memory; valid while `identified`.
@@ -65,6 +66,7 @@ impl SessionFacts {
             peer,
             local,
             trusted_front_end,
+            early_talker: false,
             ehlo_name: Vec::new(),
             protocol: Protocol::default(),
             identity,
@@ -85,6 +87,11 @@ impl SessionFacts {
     /// Whether the peer is one of our front ends.
     pub fn trusted_front_end(&self) -> bool {
         self.trusted_front_end
+    }
+
+    /// Whether the peer talked before it was greeted (M-017).
+    pub fn early_talker(&self) -> bool {
+        self.early_talker
     }
 
     /// The name that the peer gave with EHLO: printable ASCII, not verified; empty before.
@@ -111,6 +118,21 @@ impl SessionFacts {
             None => Some(self.peer.ip()),
         }
     }
+}
+
+/// What happened in a session since it was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionCounts {
+    /// Commands in error.
+    pub errors: u32,
+    /// Recipients answered with 250.
+    pub recipients_accepted: u32,
+    /// Recipients answered with 4yz or 5yz.
+    pub recipients_refused: u32,
+    /// The session ended for what the client sent: 1, or 0.
+    pub violations: u32,
+    /// The session ended because the client was silent: 1, or 0.
+    pub timeouts: u32,
 }
 
 /// Decides over envelopes while a session reads them. Synchronous: it reads snapshots, it never waits.

@@ -28,7 +28,9 @@ mod options;
 pub(super) mod replies;
 mod transaction;
 
-pub use facts::{AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionFacts, Slot, Step, Verdict};
+pub use facts::{
+    AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionCounts, SessionFacts, Slot, Step, Verdict,
+};
 pub use options::{BareLf, Extensions, ServerOptions, ServerTimers};
 
 use super::scan::Scan;
@@ -121,6 +123,7 @@ pub struct ServerSession {
     /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
     excused: bool,
     errors: u32,
+    counts: SessionCounts,
     idle_commands: u32,
     refused_recipients: u32,
     deadline: Tick,
@@ -153,6 +156,7 @@ impl ServerSession {
             shutting_down: false,
             excused: false,
             errors: 0,
+            counts: SessionCounts::default(),
             idle_commands: 0,
             refused_recipients: 0,
             deadline,
@@ -161,9 +165,18 @@ impl ServerSession {
         }
     }
 
+    /// Octets came before the greeting (M-017): where the listener refuses who talks early, `greet` will say so.
+    pub fn on_early_talk(&mut self) {
+        self.facts.early_talker = true;
+    }
+
     /// Puts the greeting, or `refuse` in its place: 5yz leaves the session to QUIT (M-001), 4yz closes it (M-016).
     pub fn greet(&mut self, refuse: Option<&Refusal>, out: &mut Vec<u8>) -> Event {
         match refuse {
+            None if self.facts.early_talker && self.options.refuse_early_talkers => {
+                self.say(Say::EarlyTalker, out);
+                self.state = State::NoService;
+            }
             None => self.write_greeting(out),
             Some(refusal) => {
                 refusal.write(out);
@@ -337,7 +350,17 @@ impl ServerSession {
         if self.replies.in_flight() > 0 { Event::Paused } else { Event::Close }
     }
 
+    /// What happened since the last call, for whoever counts.
+    pub fn take_counts(&mut self) -> SessionCounts {
+        std::mem::take(&mut self.counts)
+    }
+
     fn close_with(&mut self, say: Say, out: &mut Vec<u8>) {
+        match say {
+            Say::Bye | Say::ShutDown => {}
+            Say::TimedOut => self.counts.timeouts = 1,
+            _ => self.counts.violations = 1,
+        }
         self.say(say, out);
         self.phase = Phase::Closed;
     }

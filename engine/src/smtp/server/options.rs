@@ -51,6 +51,8 @@ pub struct ServerTimers {
     pub command: Span,
     /// For the next octets of content.
     pub block: Span,
+    /// The greeting is held back so long, to see who talks before it (M-017). Zero: it is not, and nobody looks.
+    pub greeting: Span,
     /// From the greeting to the last command accepted outside a transaction; `None` is no limit.
     pub session: Option<Span>,
     /// Content must arrive at this average from its second minute on, in octets per second; 0 is no limit (F-122).
@@ -98,6 +100,8 @@ pub struct ServerOptions {
     pub bare_lf: BareLf,
     /// Octets right behind EHLO or DATA, before our reply, close the session (M-112).
     pub strict_pipelining: bool,
+    /// Who talks before the greeting is greeted with 554 (M-017).
+    pub refuse_early_talkers: bool,
     /// No white space between `FROM:` and `<` (M-021).
     pub strict_blanks: bool,
     /// EHLO takes any printable name without a space (M-005).
@@ -133,6 +137,7 @@ impl ServerOptions {
             paths: PathLimits::RFC,
             bare_lf: BareLf::Reject,
             strict_pipelining: true,
+            refuse_early_talkers: false,
             strict_blanks: false,
             odd_ehlo_names: false,
             single_label_domains: if fqdn.contains('.') { Vec::new() } else { vec![fqdn.to_ascii_lowercase()] },
@@ -140,6 +145,7 @@ impl ServerOptions {
             timers: ServerTimers {
                 command: Span::minutes(5),
                 block: Span::minutes(3),
+                greeting: Span::ZERO,
                 session: None,
                 content_bytes_per_second_min: 0,
             },

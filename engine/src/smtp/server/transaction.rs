@@ -123,6 +123,7 @@ impl ServerSession {
             Ok(()) => {
                 self.envelope.commit();
                 self.state = State::Rcpt;
+                self.counts.recipients_accepted = self.counts.recipients_accepted.saturating_add(1);
                 self.refused_recipients = 0;
                 self.idle_commands = 0;
                 self.served();
@@ -131,6 +132,7 @@ impl ServerSession {
             Err(no) => {
                 self.envelope.unstage();
                 self.refused_recipients = self.refused_recipients.saturating_add(1);
+                self.counts.recipients_refused = self.counts.recipients_refused.saturating_add(1);
                 if self.refused_recipients > self.options.refused_recipients_max && !self.facts.trusted_front_end {
                     self.close_with(Say::TooManyErrors, turn.out);
                 } else {

@@ -46,6 +46,51 @@ fn m_001_m_016_a_refusing_greeting_serves_quit_alone_or_closes() {
 }
 
 #[test]
+fn m_017_who_talks_before_the_greeting_is_noted_or_served_quit_alone() {
+    for (refuse, greeting) in [(true, "554 5.5.0 "), (false, "220 mx.test ")] {
+        for early in [true, false] {
+            let options = ServerOptions { refuse_early_talkers: refuse, ..options(Profile::Rfc) };
+            let mut bench = Bench::greeted(options, |session| {
+                if early {
+                    session.on_early_talk();
+                }
+            });
+            let said = String::from_utf8_lossy(&bench.out).into_owned();
+            let expected = if early { greeting } else { "220 mx.test " };
+            assert!(said.starts_with(expected), "{refuse} {early}: {said}");
+            assert_eq!(bench.session.facts().early_talker(), early);
+            bench.out.clear();
+            // What it said early is looked at behind the greeting, whatever that was.
+            let hello = if refuse && early { "503 5.5.1" } else { "250" };
+            assert_eq!(bench.ask("EHLO client.test"), [hello]);
+            assert_eq!(bench.ask("QUIT"), ["221 2.0.0"]);
+            assert!(bench.closed);
+        }
+    }
+}
+
+#[test]
+fn s_021_a_session_counts_what_happens_in_it() {
+    let mut bench = Bench::rfc().hello();
+    for line in ["XYZZY", "MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "RCPT TO:<nobody@b.test>", "RCPT TO:<c@c.test>"]
+    {
+        bench.ask(line);
+    }
+    let counts = bench.session.take_counts();
+    assert_eq!((counts.errors, counts.recipients_accepted, counts.recipients_refused), (1, 2, 1));
+    assert_eq!(bench.session.take_counts(), SessionCounts::default(), "each is told once");
+    bench.ask("QUIT");
+    assert_eq!(bench.session.take_counts(), SessionCounts::default(), "a farewell is no violation");
+    let mut bench = Bench::rfc();
+    bench.feed(b"GET / HTTP/1.1\r\n");
+    assert_eq!(bench.session.take_counts().violations, 1);
+    let mut bench = Bench::rfc();
+    bench.now = Tick::NEVER;
+    bench.session.on_timeout(bench.now, &mut bench.out);
+    assert_eq!(bench.session.take_counts().timeouts, 1);
+}
+
+#[test]
 fn m_002_m_104_m_174_ehlo_lists_what_is_there() {
     let mut bench = Bench::rfc();
     bench.out.clear();

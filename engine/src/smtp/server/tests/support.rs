@@ -73,9 +73,19 @@ impl Bench {
     }
 
     pub fn with(options: ServerOptions, trusted: bool) -> Self {
+        Self::begun(options, trusted, |_| ())
+    }
+
+    /// A session to which something happens before it is greeted.
+    pub fn greeted(options: ServerOptions, before: impl FnOnce(&mut ServerSession)) -> Self {
+        Self::begun(options, false, before)
+    }
+
+    fn begun(options: ServerOptions, trusted: bool, before: impl FnOnce(&mut ServerSession)) -> Self {
         let (peer, local) = ("192.0.2.1:1000".parse().expect("address"), "192.0.2.2:25".parse().expect("address"));
         let now = Tick(1);
         let mut session = ServerSession::new(Arc::new(options), peer, local, trusted, now);
+        before(&mut session);
         let mut out = Vec::new();
         assert_eq!(session.greet(None, &mut out), Event::More);
         Self {

@@ -45,7 +45,7 @@ fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
-            let admission = Admission { trusted: false, refuse: None, tally: tally() };
+            let admission = Admission { trusted: false, refuse: None, tally: tally(), tarpit: Rc::default() };
             driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
         }
     });

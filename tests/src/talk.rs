@@ -59,6 +59,14 @@ impl Talk {
         self.reader.get_mut().write_all(octets)
     }
 
+    /// Closes our side: nothing more will be sent.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.reader.get_ref().shutdown(std::net::Shutdown::Write)
+    }
+
     /// Sends a line and reads its reply.
     ///
     /// # Errors

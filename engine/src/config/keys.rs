@@ -130,7 +130,7 @@ keys! { RECEIVE: Receive {
     command_wait => command_wait: Wait(Span::seconds(1), DAY), "silence while a command is awaited";
     data_wait => data_wait: Wait(Span::seconds(1), DAY), "silence inside a body";
     session_max => session_max: OrOff(Wait(Span::seconds(1), Span::hours(24 * 7))), "a session's length, looked at between transactions";
-    tarpit_wait => tarpit_wait: Wait(Span::ZERO, Span::minutes(5)), "delay of the answer to a command in error";
+    tarpit_wait => tarpit_wait: Wait(Span::ZERO, Span::minutes(5)), "delay of the answer to a command in error, or of a refusal for good";
     rate_min => rate_min: OrOff(Bytes(1, 1 << 30)), "octets per second that a body must reach after its first minute";
     greeting_wait => greeting_wait: Wait(Span::ZERO, Span::minutes(1)), "how long the greeting is held back to see who talks before it";
     refuse_early_talkers => refuse_early_talkers: Flag, "refuse who talks before the greeting; needs greeting_wait";

@@ -533,14 +533,16 @@ fn printed_defaults_have_every_key_and_their_examples_hold() {
 
 #[test]
 fn profiles_differ_where_the_documents_do() {
-    for (profile, retry, hops, expire) in [
-        (Profile::Exchange, Span::minutes(1), 30, Span::hours(48)),
-        (Profile::Rfc, Span::minutes(15), 100, Span::hours(120)),
-        (Profile::Bench, Span::millis(100), 100, Span::hours(120)),
+    for (profile, retry, hops, expire, tarpit) in [
+        (Profile::Exchange, Span::minutes(1), 30, Span::hours(48), Span::seconds(5)),
+        (Profile::Rfc, Span::minutes(15), 100, Span::hours(120), Span::seconds(1)),
+        (Profile::Bench, Span::millis(100), 100, Span::hours(120), Span::ZERO),
     ] {
         let settings = Settings::of(profile);
         assert_eq!(settings.delivery.retry.wait(0), retry, "{profile}");
         assert_eq!(settings.receive.hops_max, hops, "{profile}");
+        assert_eq!(settings.receive.tarpit_wait, tarpit, "S-021: {profile}");
+        assert_eq!(settings.receive.greeting_wait, Span::ZERO, "M-017: {profile}");
         assert_eq!(settings.delivery.expire_after, expire, "{profile}");
         assert!(settings.receive.recipients_max >= 100, "M-033: {profile}");
     }

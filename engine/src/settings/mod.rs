@@ -207,7 +207,7 @@ pub struct Receive {
     pub data_wait: Span,
     /// A session's whole length, looked at between transactions only; `None` for no limit.
     pub session_max: Option<Span>,
-    /// Delay of the answer to a command in error, for sources that are not trusted.
+    /// Delay of the answer to a command in error, or of a recipient's refusal for good; not for trusted front ends (S-021).
     pub tarpit_wait: Span,
     /// Octets per second that a body must reach after its first minute; `None` for no limit (M-071).
     pub rate_min: Option<u64>,

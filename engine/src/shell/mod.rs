@@ -14,4 +14,5 @@ pub mod pump;
 pub mod serve;
 pub mod server;
 pub mod signal;
+pub mod tarpit;
 pub mod trace;

@@ -6,6 +6,7 @@
 
 use super::body::Body;
 use super::inlet::{Answer, Inlet, bits};
+use super::tarpit::{Stuck, Tarpit};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::Dialect;
@@ -111,6 +112,8 @@ pub struct Admission {
     pub refuse: Option<Refusal>,
     /// Where what happens is counted.
     pub tally: Rc<Tally>,
+    /// Where sessions wait whose answers are delayed.
+    pub tarpit: Rc<Tarpit>,
 }
 
 /// Serves one connection to its end.
@@ -122,13 +125,15 @@ pub async fn serve<D: Driver, S: Service<D>>(
     admission: Admission,
 ) {
     let inlet = Rc::new(Inlet::new(conn.handle()));
-    let Admission { trusted, refuse, tally } = admission;
+    let Admission { trusted, refuse, tally, tarpit } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let mut talk = Talk::<D, S> {
         service,
         session,
         inlet,
         tally,
+        tarpit,
+        stuck: None,
         body: Body::default(),
         undecided: 0,
         aimed: false,
@@ -173,6 +178,9 @@ struct Talk<D: Driver, S: Service<D>> {
     session: ServerSession,
     inlet: Rc<Inlet<D>>,
     tally: Rc<Tally>,
+    tarpit: Rc<Tarpit>,
+    /// The place in it, while the answer to a command in error is delayed.
+    stuck: Option<Stuck>,
     body: Body,
     /// Octets behind the content in the open chunk that wait for what follows them.
     undecided: usize,
@@ -238,6 +246,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             return self.hold(driver, conn).await;
         }
         self.aim(conn);
+        self.take_place();
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
             Next::Bytes(Flow::Go) | Next::Room => Event::More,
@@ -254,10 +263,33 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
             Next::Note(noted) => self.noted(noted, driver.now()),
             // Half-closed: what was accepted is still answered (F-147); what is incomplete never will be complete.
-            Next::End if self.session.in_flight() == 0 => Event::Close,
             Next::End => self.drain_answers(driver, conn).await,
-            Next::Deadline => self.session.on_timeout(driver.now(), &mut self.out),
+            Next::Deadline => self.late(driver.now()),
         }
+    }
+
+    /// A delayed session takes a place in the tarpit, or is answered at once where there is none (S-022).
+    fn take_place(&mut self) {
+        if self.session.is_delayed() == self.stuck.is_some() {
+            return;
+        }
+        self.stuck = if self.session.is_delayed() { Tarpit::enter(&self.tarpit) } else { None };
+        if self.session.is_delayed() && self.stuck.is_none() {
+            self.session.answer_now(&mut self.out);
+            self.inlet.note(bits::AGAIN);
+        }
+    }
+
+    /// The session's deadline has passed.
+    fn late(&mut self, now: Tick) -> Event {
+        let delayed = self.session.is_delayed();
+        let event = self.session.on_timeout(now, &mut self.out);
+        if !delayed {
+            return event;
+        }
+        // What came behind the command in error is looked at now; a session that only waited to close says so.
+        self.inlet.note(bits::AGAIN);
+        self.step_on(now)
     }
 
     fn broken(&self) -> Event {
@@ -509,14 +541,23 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         sound
     }
 
-    /// The peer sends no more; verdicts that are owed are waited for and sent.
+    /// The peer sends no more; answers that are owed or delayed are waited for and sent, and what they held up is dealt with.
     async fn drain_answers(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        while self.session.in_flight() > 0 {
-            conn.put(&self.out);
-            self.out.clear();
-            match conn.next(Tick::NEVER, |octets| self.feed(octets, driver.now())).await {
+        loop {
+            self.take_place();
+            if !self.out.is_empty() {
+                conn.put(&self.out);
+                self.out.clear();
+            }
+            let by = match (self.session.is_delayed(), self.session.in_flight()) {
+                (true, _) => self.session.deadline(),
+                (false, 0) => driver.now(),
+                (false, _) => Tick::NEVER,
+            };
+            match conn.next(by, |octets| self.feed(octets, driver.now())).await {
                 Next::Note(noted) if self.noted(noted & bits::ANSWERS, driver.now()) == Event::Close => break,
                 Next::Bytes(Flow::Close) | Next::Broken(_) => break,
+                Next::Deadline if !self.session.is_delayed() || self.late(driver.now()) == Event::Close => break,
                 _ => {}
             }
         }

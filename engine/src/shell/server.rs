@@ -8,6 +8,7 @@ use super::mailbox::MailboxDelivery;
 use super::options::server_options;
 use super::serve::{Admission, Service, serve};
 use super::signal::Signal;
+use super::tarpit::Tarpit;
 use crate::io::driver::{Conn, Driver, Notify, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
 use crate::route::Snapshot;
@@ -149,6 +150,7 @@ struct Shard<D: Driver> {
     front: Option<Rc<FrontEnd<D>>>,
     store: Option<Rc<MailboxDelivery<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
+    tarpit: Rc<Tarpit>,
     /// What ends the listeners' tasks.
     closing: RefCell<Vec<Rc<Signal>>>,
 }
@@ -187,6 +189,7 @@ impl<D: Driver> Shard<D> {
             pool,
             hub,
             sessions: RefCell::default(),
+            tarpit: Rc::default(),
             closing: RefCell::default(),
         });
         let mut listen = Vec::new();
@@ -278,7 +281,7 @@ impl<D: Driver> Shard<D> {
             self.tally.one(Counter::ConnectionsRefused);
         }
         let trusted = self.settings.access.trusts(source);
-        let admission = Admission { trusted, refuse, tally: self.tally.clone() };
+        let admission = Admission { trusted, refuse, tally: self.tally.clone(), tarpit: self.tarpit.clone() };
         let key = self.sessions.borrow_mut().insert(conn.handle());
         let (this, service, options) = (self.clone(), service.clone(), options.clone());
         self.driver.spawn(async move {

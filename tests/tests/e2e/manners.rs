@@ -1,5 +1,6 @@
 //! How a server treats clients without manners.
 
+use std::time::{Duration, Instant};
 use tests::hub::{Hub, Told};
 use tests::peers::free_address;
 use tests::talk::Talk;
@@ -43,5 +44,60 @@ fn m_017_who_waits_for_the_greeting_gets_it() {
         assert_eq!(talk.say("NOOP").expect("a reply").code, 250);
         assert_eq!(hub.status()["counters"]["early_talkers"], 0);
         hub.stop();
+    }
+}
+
+/// The answer to a command in error comes after its time; meanwhile others are served, and what was accepted before is
+/// answered.
+#[test]
+fn s_021_s_022_a_delayed_answer_delays_nobody_else() {
+    const WAIT: Duration = Duration::from_secs(2);
+    for driver in DRIVERS {
+        let mut hub = hub(driver, "tarpit_wait = \"2s\"");
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        let began = Instant::now();
+        let body = "Subject: x\r\n\r\n";
+        let pipelined = format!(
+            "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT {} LAST\r\n{body}XYZZY\r\nNOOP\r\nXYZZY\r\nQUIT\r\n",
+            body.len()
+        );
+        talk.write(pipelined.as_bytes()).expect("an open connection");
+        let mut codes = || talk.reply().map(|reply| reply.code).expect("a reply");
+        assert_eq!([codes(), codes(), codes()], [250, 250, 250], "{driver}");
+        let mut other = Talk::hello(hub.address()).expect("a greeting");
+        assert!(other.send("c@c.test", &["d@d.test"], b"Subject: y\r\n\r\n").expect("a reply").is_positive());
+        assert_eq!([codes(), codes(), codes(), codes()], [500, 250, 500, 221], "{driver}");
+        assert!(began.elapsed() >= 2 * WAIT, "{driver}: {:?}", began.elapsed());
+        counted(&hub, "command_errors", 2);
+        hub.stop();
+    }
+}
+
+/// A client that says everything and closes its side hears all of it, delayed or not (F-147).
+#[test]
+fn f_147_s_021_who_has_closed_his_side_still_gets_delayed_answers() {
+    for driver in DRIVERS {
+        let mut hub = hub(driver, "tarpit_wait = \"100ms\"");
+        let mut talk = Talk::connect(hub.address()).expect("a connection");
+        assert_eq!(talk.reply().expect("a greeting").code, 220);
+        talk.write(b"XYZZY\r\nNOOP\r\nXYZZY\r\nHELP\r\n").expect("an open connection");
+        talk.finish().expect("an open connection");
+        let codes: Vec<u16> = std::iter::from_fn(|| talk.reply().ok()).map(|reply| reply.code).collect();
+        assert_eq!(codes, [500, 250, 500, 214], "{driver}");
+        hub.stop();
+    }
+}
+
+/// A server that goes down waits for no delayed answer.
+#[test]
+fn f_010_s_021_a_drain_gives_delayed_answers_at_once() {
+    for driver in DRIVERS {
+        let mut hub = hub(driver, "tarpit_wait = \"5m\"");
+        let mut patient = Talk::hello(hub.address()).expect("a greeting");
+        patient.write(b"XYZZY\r\n").expect("an open connection");
+        counted(&hub, "command_errors", 1);
+        hub.stop();
+        let codes: Vec<u16> = std::iter::from_fn(|| patient.reply().ok()).map(|reply| reply.code).collect();
+        assert_eq!(codes, [500, 421], "{driver}");
     }
 }

@@ -1,11 +1,11 @@
 //! Command lines and the commands outside transactions: greeting, EHLO, RSET, NOOP, VRFY, HELP, QUIT.
 
 use super::facts::Protocol;
-use super::replies::{Say, push_decimal};
-use super::{Event, Phase, ServerSession, State, Turn};
+use super::replies::{Failure, Say, push_decimal};
+use super::{Delayed, Event, Phase, ServerSession, State, Turn};
 use crate::smtp::command::{self, Verb};
 use crate::smtp::{Dialect, FRONT_END_KEYWORD};
-use crate::wire::is_ehlo_name;
+use crate::wire::{Span, is_ehlo_name};
 use memchr::memchr;
 use std::io::Write;
 
@@ -83,7 +83,15 @@ impl ServerSession {
         if self.errors > self.options.errors_max && !self.facts.trusted_front_end {
             self.close_with(Say::TooManyErrors, turn.out);
         } else {
-            self.say(say, turn.out);
+            self.answer_late(Failure::Fixed(say), turn);
+        }
+    }
+
+    /// Refuses a command for good: after a while, where the listener makes such peers wait (S-021).
+    pub(super) fn answer_late(&mut self, reply: Failure, turn: &mut Turn<'_>) {
+        self.delayed = Some(Delayed { until: turn.now.after(self.options.timers.tarpit), reply });
+        if self.options.timers.tarpit == Span::ZERO || self.facts.trusted_front_end {
+            self.answer_now(turn.out);
         }
     }
 

@@ -211,7 +211,8 @@ pub enum Event {
     Message(Slot),
     /// The body begun is void; its reply is taken care of.
     Discard,
-    /// Verdicts are owed, and nothing more can be done before the next of them: call `step` again after `on_verdict`.
+    /// Verdicts are owed, and nothing more can be done before the next of them: call `step` again after `on_verdict`. Or an
+    /// answer is delayed: call `step` again after `on_timeout`.
     Paused,
     /// Flush, then close.
     Close,

@@ -8,6 +8,8 @@
 //! Octets of content are never copied here: events name ranges of what was shown. A tail that further octets must decide
 //! (half a command, a dot at the end) is left unconsumed, so a caller shows it again with what follows.
 //!
+//! The answer to a command in error may be delayed (`timers.tarpit`): the session then waits like a paused one.
+//!
 //! Bounds: a command line of `command_line_bytes_max` octets, 64 KiB of replies held behind owed verdicts, the envelope of
 //! `recipients_max` recipients; nothing grows with the length of lines, chunks or bodies. Steady state allocates nothing
 //! per command or message.
@@ -103,6 +105,13 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// The reply to a command in error, which its sender has to wait for (S-021).
+#[derive(Debug)]
+struct Delayed {
+    until: Tick,
+    reply: Failure,
+}
+
 /// One inbound session.
 #[derive(Debug)]
 pub struct ServerSession {
@@ -122,6 +131,7 @@ pub struct ServerSession {
     shutting_down: bool,
     /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
     excused: bool,
+    delayed: Option<Delayed>,
     errors: u32,
     counts: SessionCounts,
     idle_commands: u32,
@@ -155,6 +165,7 @@ impl ServerSession {
             completed: false,
             shutting_down: false,
             excused: false,
+            delayed: None,
             errors: 0,
             counts: SessionCounts::default(),
             idle_commands: 0,
@@ -198,6 +209,9 @@ impl ServerSession {
         }
         let mut turn = Turn { bytes, at: 0, now, policy, out };
         let event = loop {
+            if self.delayed.is_some() {
+                break Event::Paused;
+            }
             let event = match self.phase {
                 Phase::Command => self.command_phase(&mut turn),
                 Phase::SkipLine => skip_line(&mut self.phase, &mut turn),
@@ -240,6 +254,9 @@ impl ServerSession {
 
     /// When to call `on_timeout`.
     pub fn deadline(&self) -> Tick {
+        if let Some(delayed) = &self.delayed {
+            return delayed.until;
+        }
         let in_body = matches!(self.phase, Phase::Data | Phase::DataInsert | Phase::Chunk(_));
         if in_body {
             return self.deadline.min(self.rate_deadline());
@@ -261,9 +278,28 @@ impl ServerSession {
         }
     }
 
-    /// Time has passed: 421 and `Close` when the deadline has, `More` otherwise.
+    /// Whether the answer to a command in error waits for its time (S-021): nothing is read meanwhile, `deadline` is that
+    /// time, and after it what was left unconsumed is to be shown again.
+    pub fn is_delayed(&self) -> bool {
+        self.delayed.is_some()
+    }
+
+    /// A delayed answer does not wait any longer.
+    pub fn answer_now(&mut self, out: &mut Vec<u8>) {
+        if let Some(Delayed { reply, .. }) = self.delayed.take() {
+            let profile = self.options.profile;
+            self.replies.put_with(out, |out| reply.write(profile, out));
+        }
+    }
+
+    /// Time has passed: 421 and `Close` when the deadline has, `More` otherwise, or when it was a delayed answer's.
     pub fn on_timeout(&mut self, now: Tick, out: &mut Vec<u8>) -> Event {
         if now < self.deadline() {
+            return Event::More;
+        }
+        if self.is_delayed() {
+            self.answer_now(out);
+            self.deadline = now.after(self.options.timers.command);
             return Event::More;
         }
         if self.phase != Phase::Closed {
@@ -276,6 +312,7 @@ impl ServerSession {
     /// verdict. Answers as `step` would.
     pub fn on_shutdown(&mut self, out: &mut Vec<u8>) -> Event {
         self.shutting_down = true;
+        self.answer_now(out);
         match self.phase {
             Phase::Command | Phase::SkipLine => {
                 self.close_with(Say::ShutDown, out);
@@ -309,6 +346,7 @@ impl ServerSession {
     /// Whether nothing is open and nothing is owed: the connection may be closed without anybody's loss.
     pub fn idle(&self) -> bool {
         self.phase == Phase::Command
+            && self.delayed.is_none()
             && matches!(self.state, State::NoService | State::Connected | State::Ready)
             && self.replies.in_flight() == 0
     }

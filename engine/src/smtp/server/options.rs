@@ -51,6 +51,8 @@ pub struct ServerTimers {
     pub command: Span,
     /// For the next octets of content.
     pub block: Span,
+    /// The answer to a command in error is delayed so long, unless a trusted front end sent it (S-021). Zero: it is not.
+    pub tarpit: Span,
     /// The greeting is held back so long, to see who talks before it (M-017). Zero: it is not, and nobody looks.
     pub greeting: Span,
     /// From the greeting to the last command accepted outside a transaction; `None` is no limit.
@@ -145,6 +147,7 @@ impl ServerOptions {
             timers: ServerTimers {
                 command: Span::minutes(5),
                 block: Span::minutes(3),
+                tarpit: Span::ZERO,
                 greeting: Span::ZERO,
                 session: None,
                 content_bytes_per_second_min: 0,

@@ -8,3 +8,4 @@ mod properties;
 mod reference;
 mod smuggling;
 mod stories;
+mod tarpit;

@@ -1,7 +1,7 @@
 //! MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3) with their parameters.
 
 use super::facts::{ClientIdentity, Protocol};
-use super::replies::Say;
+use super::replies::{Failure, Say};
 use super::{ServerSession, State, Turn};
 use crate::smtp::command::{Parameter, next_parameter, saturating_number};
 use crate::smtp::xtext;
@@ -191,6 +191,10 @@ impl ServerSession {
             No::Said(say) => {
                 self.excused = true;
                 self.say(say, turn.out);
+            }
+            No::Policy(refusal) if refusal.is_permanent() => {
+                self.excused = true;
+                self.answer_late(Failure::Policy(refusal), turn);
             }
             No::Policy(refusal) => {
                 self.excused = true;

@@ -4,6 +4,7 @@ use super::reference::reference;
 use super::support::*;
 use crate::smtp::Profile;
 use crate::smtp::server::ServerOptions;
+use crate::wire::Span;
 use proptest::prelude::*;
 
 /// Streams of plausible and implausible commands and bodies, without what makes a reply depend on what is pending (a bare
@@ -57,7 +58,12 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn bench(way: Way) -> Bench {
-    let lifted = ServerOptions { size_max: 500, errors_max: u32::MAX, ..options(Profile::Rfc) };
+    bench_of(way, Span::ZERO)
+}
+
+fn bench_of(way: Way, tarpit: Span) -> Bench {
+    let mut lifted = ServerOptions { size_max: 500, errors_max: u32::MAX, ..options(Profile::Rfc) };
+    lifted.timers.tarpit = tarpit;
     let mut bench = Bench::new(ServerOptions { refused_recipients_max: u32::MAX, ..lifted });
     bench.way = way;
     bench.out.clear();
@@ -123,6 +129,23 @@ proptest! {
         let stored: Vec<_> = messages.into_iter().map(|message| message.content).collect();
         prop_assert_eq!(stored, expected);
         prop_assert_eq!(count_replies(&out), replies);
+    }
+
+    #[test]
+    fn s_021_delayed_answers_change_no_reply_and_no_message(stream in stream(), cuts in proptest::collection::vec(0usize..4000, 0..4)) {
+        let (out, messages, closed) = run(&stream, &[], Way::Shown, true);
+        prop_assume!(!closed);
+        let mut bench = bench_of(Way::Shown, Span::seconds(5));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut at = 0;
+        for cut in cuts.into_iter().chain([stream.len()]) {
+            bench.feed(&stream[at..cut]);
+            at = cut;
+        }
+        bench.wait();
+        prop_assert_eq!(&bench.messages, &messages);
+        prop_assert_eq!(bench.out, out);
     }
 
     #[test]

@@ -189,6 +189,16 @@ impl Bench {
         self.work();
     }
 
+    /// Lets time pass until no answer is delayed.
+    pub fn wait(&mut self) {
+        while self.session.is_delayed() {
+            self.now = self.session.deadline();
+            let event = self.session.on_timeout(self.now, &mut self.out);
+            self.on_event(event);
+            self.work();
+        }
+    }
+
     /// The replies since the last time, one line each, without the greeting's and EHLO's further lines.
     pub fn replies(&mut self) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut self.out)).expect("ASCII");

@@ -68,7 +68,7 @@ fn settings(folder: &tempfile::TempDir, shards: usize) -> Settings {
 }
 
 fn hop(address: &str) -> NextHop {
-    NextHop { hosts: vec![Host::Address(address.parse().unwrap())], protocol: Protocol::Smtp, connections_max: None }
+    NextHop::of(vec![Host::Address(address.parse().unwrap())], Protocol::Smtp)
 }
 
 /// One shard's part.

@@ -133,7 +133,7 @@ impl Overrides {
         reader.said_by(key, "--next-hop");
         let port = if front_end { 2525 } else { 25 };
         let Some(hosts) = read_all(reader, "--next-hop", &self.next_hop, &HostPort(port)) else { return };
-        let hop = NextHop { hosts, protocol: Protocol::Smtp, connections_max: None };
+        let hop = NextHop::of(hosts, Protocol::Smtp);
         if front_end {
             draft.settings.hubs = hop;
         } else {

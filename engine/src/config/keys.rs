@@ -178,6 +178,8 @@ keys! { NEXT_HOP: NextHop {
     hosts => hosts: List(HostPort(25), HOSTS_MAX), "its hosts, of equal standing";
     protocol => protocol: PROTOCOL, "its language";
     connections_max => connections_max: Maybe(Count(1, 100_000)), "connections to it, instead of [delivery] connections_per_hop_max";
+    send_eight_bit => send_eight_bit: Flag, "send 8-bit content as it is to hosts without 8BITMIME, against RFC 6152; else it fails with 5.6.3";
+    long_lines => long_lines: Maybe(Flag), "send lines over 998 octets as they are; else such a message fails with 5.6.0; not in profile rfc unless said";
 }}
 
 keys! { FRONTEND: NextHop {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub fn defaults(profile: Profile) -> String {
     let settings = Settings::of(profile);
     let listener = ListenerText { address: None, role: None, protocol: Protocol::Smtp };
-    let hop = NextHop { hosts: Vec::new(), protocol: Protocol::Smtp, connections_max: None };
+    let hop = NextHop::of(Vec::new(), Protocol::Smtp);
     let mut out = String::new();
     out.push_str("# Every key of a ringpost configuration with its default; keys without one stand behind a #.\n\n");
     out.push_str("# whose defaults hold: exchange, rfc or bench\n");

@@ -207,7 +207,7 @@ impl<'t> Reader<'t> {
                 let right = "write letters, digits, - and _, at most 64".into();
                 self.wrong(&path, name.span(), "is no name for a next hop".into(), right);
             }
-            let mut found = NextHop { hosts: Vec::new(), protocol: Protocol::Smtp, connections_max: None };
+            let mut found = NextHop::of(Vec::new(), Protocol::Smtp);
             for (key, value) in hop {
                 match keys::NEXT_HOP.iter().find(|known| known.name == key.get_ref().as_ref()) {
                     Some(known) => self.put(&path, known, &mut found, value),

@@ -80,7 +80,7 @@ fn every_class_of_error_names_line_column_and_remedy() {
         ("[log]\nx = 1", "r.toml:12:1: log: \"x\" is unknown; the keys here are format, level"),
         (
             "[next_hop.b]\nhosts = [\"b\"]\nport = 1",
-            "r.toml:13:1: next_hop.b: \"port\" is unknown; the keys here are hosts, protocol, connections_max",
+            "r.toml:13:1: next_hop.b: \"port\" is unknown; the keys here are hosts, protocol, connections_max, send_eight_bit, long_lines",
         ),
         // wrong values
         (

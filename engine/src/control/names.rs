@@ -78,7 +78,7 @@ mod tests {
 
     fn settings(hosts: Vec<Host>) -> Arc<Settings> {
         let mut settings = Settings::of(Profile::Rfc);
-        settings.next_hops.insert("a".into(), NextHop { hosts, protocol: Protocol::Smtp, connections_max: None });
+        settings.next_hops.insert("a".into(), NextHop::of(hosts, Protocol::Smtp));
         Arc::new(settings)
     }
 

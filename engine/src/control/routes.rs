@@ -53,7 +53,12 @@ fn key(name: &str, hop: &settings::NextHop) -> NextHopKey {
 }
 
 fn manners(hop: &settings::NextHop) -> Manners {
-    Manners { lmtp: hop.protocol == Protocol::Lmtp, connections_max: hop.connections_max }
+    Manners {
+        lmtp: hop.protocol == Protocol::Lmtp,
+        connections_max: hop.connections_max,
+        send_eight_bit: hop.send_eight_bit,
+        long_lines: hop.long_lines,
+    }
 }
 
 /// The addresses of a next hop in the order of its hosts and of the resolver (M-087), each once.
@@ -91,7 +96,10 @@ mod tests {
 
     fn settings() -> Settings {
         let mut settings = Settings::of(Profile::Rfc);
-        let hop = |hosts: Vec<Host>, protocol| settings::NextHop { hosts, protocol, connections_max: Some(3) };
+        let hop = |hosts: Vec<Host>, protocol| settings::NextHop {
+            connections_max: Some(3),
+            ..settings::NextHop::of(hosts, protocol)
+        };
         let names = ["two.test", "none.test"].map(|name| Host::Name(name.into(), 25));
         let hops = [
             ("a", hop(names.to_vec(), Protocol::Smtp)),
@@ -127,7 +135,7 @@ mod tests {
         assert_eq!(hosts, ["10.0.0.2:25", "10.0.0.1:25"]);
         assert_eq!(snapshot.generation, 4);
         assert_eq!(snapshot.unresolved, ["none.test:25", "none.test:25"]);
-        assert_eq!(snapshot.manners[1], Manners { lmtp: true, connections_max: Some(3) });
+        assert_eq!(snapshot.manners[1], Manners { lmtp: true, connections_max: Some(3), ..Manners::default() });
         assert_eq!((hops[0].key.delivery, hops[1].key.delivery), (DeliveryType::SmartHost, DeliveryType::Mailbox));
         assert!(snapshot.hubs.hosts.is_empty());
     }

@@ -194,7 +194,7 @@ mod tests {
         let mut front = settings(Role::Frontend);
         assert_eq!(status(&front, &board, &answered).roles[0].why.as_deref(), Some("no hub has an address"));
         let hosts = vec![Host::Address("127.0.0.1:9".parse().expect("an address"))];
-        front.hubs = NextHop { hosts, protocol: Protocol::Smtp, connections_max: None };
+        front.hubs = NextHop::of(hosts, Protocol::Smtp);
         assert_eq!(status(&front, &board, &answered).roles[0].why, None);
         let dead = HostReport { health: Health::Dead, ..HostReport::default() };
         let hubs = QueueReport { next_hop: HUBS.into(), hosts: vec![dead], ..QueueReport::default() };

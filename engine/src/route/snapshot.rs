@@ -31,6 +31,10 @@ pub struct Manners {
     pub lmtp: bool,
     /// Connections to it, of all shards together, where it has a cap of its own.
     pub connections_max: Option<u32>,
+    /// 8-bit content goes as it is to hosts without 8BITMIME (M-175).
+    pub send_eight_bit: bool,
+    /// Lines over 998 octets go as they are (M-054); `None`: as the profile says.
+    pub long_lines: Option<bool>,
 }
 
 impl Default for Snapshot {

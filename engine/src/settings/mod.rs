@@ -353,6 +353,17 @@ pub struct NextHop {
     pub protocol: Protocol,
     /// Connections to it; `None` for [`Delivery::connections_per_hop_max`].
     pub connections_max: Option<u32>,
+    /// Send 8-bit content to hosts without 8BITMIME as it is, against RFC 6152 §3; else it fails with 5.6.3 (M-175).
+    pub send_eight_bit: bool,
+    /// Send lines over 998 octets as they are (M-054); `None` as the profile says.
+    pub long_lines: Option<bool>,
+}
+
+impl NextHop {
+    /// A next hop that nothing more is said about.
+    pub fn of(hosts: Vec<Host>, protocol: Protocol) -> Self {
+        Self { hosts, protocol, connections_max: None, send_eight_bit: false, long_lines: None }
+    }
 }
 
 /// Which next hop a domain goes to. Names are those of [`Settings::next_hops`].

@@ -16,7 +16,7 @@ impl Settings {
             access: Access { relay_from: Network::LOOPBACK.to_vec(), trusted_front_ends: Vec::new() },
             next_hops: BTreeMap::new(),
             routes: Routes::default(),
-            hubs: NextHop { hosts: Vec::new(), protocol: Protocol::Smtp, connections_max: None },
+            hubs: NextHop::of(Vec::new(), Protocol::Smtp),
             mailboxes: Mailboxes::default(),
             store: Store::Absent,
             spool: Spool::of(profile),

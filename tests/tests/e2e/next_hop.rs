@@ -133,6 +133,47 @@ fn f_065_4yz_at_any_step_is_tried_again() {
     is_survived("data:reply 451 4.3.0 later;first=1", false, 0);
 }
 
+/// Waits until so many recipients were delivered and so many failed for good.
+fn outcomes(hub: &Hub, what: &str, delivered: u64, failed: u64) {
+    until(&format!("every outcome of `{what}`"), || {
+        let status = hub.status();
+        let sum = |key: &str| -> u64 {
+            let queues = status["queues"].as_array().expect("queues");
+            queues.iter().filter_map(|queue| queue[key].as_u64()).sum()
+        };
+        (sum("failed") == failed && sum("delivered") == delivered).then_some(())
+    });
+}
+
+/// What a host cannot take is sent to nobody, unless its next hop is told to send it all the same (M-054, M-175).
+#[test]
+fn m_054_m_175_what_a_host_cannot_take_fails_unless_its_next_hop_says_otherwise() {
+    let eight_bit = b"Subject: gr\xc3\xbc\xc3\x9fe\r\n\r\nhello\r\n".to_vec();
+    let long = [b"Subject: long\r\n\r\n".as_slice(), &[b'x'; 1_500], b"\r\n"].concat();
+    for (content, key) in [(eight_bit, "send_eight_bit"), (long, "long_lines")] {
+        for (sent, delivered) in [(false, 0), (true, 1)] {
+            let sink = sink(&["ehlo:noext 8BITMIME"], false);
+            let mut told = impatient(vec![sink.listen[0]]);
+            told.more.push(("next_hop.far", format!("{key} = {sent}")));
+            let mut hub = Hub::started(told);
+            send(&hub, 1, 1, &content);
+            outcomes(&hub, key, delivered, 1 - delivered);
+            // It was the message's failure, not the host's.
+            let plain = b"Subject: plain\r\n\r\nhello\r\n";
+            let reply =
+                Talk::hello(hub.address()).expect("a greeting").send("", &["b@b.test"], plain).expect("a reply");
+            assert!(reply.is_positive(), "{reply:?}");
+            outcomes(&hub, key, delivered + 1, 1 - delivered);
+            hub.stop();
+            let taken = sink.stop().expect("a ledger").ledger;
+            assert_eq!(
+                taken.iter().filter(|one| one.run == RUN && one.flags & FLAG_DIFFERS == 0).count() as u64,
+                delivered
+            );
+        }
+    }
+}
+
 #[test]
 fn f_067_f_068_f_069_5yz_is_final_and_on_record() {
     for (fault, delivered) in
@@ -141,14 +182,7 @@ fn f_067_f_068_f_069_5yz_is_final_and_on_record() {
         let sink = sink(&[fault], true);
         let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
         send(&hub, MESSAGES, 2, b"Subject: refused\r\n\r\nhello\r\n");
-        until(&format!("every outcome of `{fault}`"), || {
-            let status = hub.status();
-            let sum = |key: &str| -> u64 {
-                let queues = status["queues"].as_array().expect("queues");
-                queues.iter().filter_map(|queue| queue[key].as_u64()).sum()
-            };
-            (sum("failed") == 2 * MESSAGES - delivered && sum("delivered") == delivered).then_some(())
-        });
+        outcomes(&hub, fault, delivered, 2 * MESSAGES - delivered);
         // On record: the next life does not try again.
         hub.stop();
         hub.start();

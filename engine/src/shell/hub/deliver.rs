@@ -6,6 +6,7 @@ use super::messages::Message;
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
+use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
 use crate::shell::outbound::Outbound;
@@ -57,11 +58,11 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     };
     hub.tally.one(Counter::ConnectionsMade);
     hub.link(order.conn, conn.handle());
-    let lmtp = hub.routing.borrow().manners(order.hop).lmtp;
+    let manners = hub.routing.borrow().manners(order.hop);
     let mut line = Line {
         hub: hub.clone(),
         id: order.conn,
-        session: ClientSession::new(hub.client.options(lmtp), hub.driver.now()),
+        session: ClientSession::new(hub.client.options(manners), hub.driver.now()),
         ready: false,
         flights: Slab::new(),
         out: Outbound::default(),
@@ -399,10 +400,12 @@ fn cause_of(reason: DownReason) -> Option<Cause> {
     })
 }
 
-/// The options of sessions to next hops.
+/// The options of sessions to next hops: one set for each of their manners.
 pub(super) struct Clients {
-    smtp: Arc<ClientOptions>,
-    lmtp: Arc<ClientOptions>,
+    /// LMTP, 8-bit content as it is, long lines as they are: a bit each.
+    sets: [Arc<ClientOptions>; 8],
+    /// What the profile says about lines over 998 octets.
+    long_lines: bool,
 }
 
 impl Clients {
@@ -419,20 +422,29 @@ impl Clients {
             quit: delivery.quit_wait,
             session: delivery.session_max,
         };
-        let smtp = ClientOptions {
+        let common = ClientOptions {
             in_flight_max: delivery.in_flight_max as usize,
             chunking: delivery.chunking,
-            // A relay passes on what it was given (M-054); the strict profile refuses instead.
-            long_lines: settings.profile != Profile::Rfc,
             timers,
             ..ClientOptions::new(&settings.server.fqdn)
         };
-        let lmtp = ClientOptions { dialect: Dialect::Lmtp, ..smtp.clone() };
-        Self { smtp: Arc::new(smtp), lmtp: Arc::new(lmtp) }
+        let set = |index: usize| {
+            Arc::new(ClientOptions {
+                dialect: if index & 1 != 0 { Dialect::Lmtp } else { Dialect::Smtp },
+                just_send_eight_bit: index & 2 != 0,
+                long_lines: index & 4 != 0,
+                ..common.clone()
+            })
+        };
+        // A relay passes on what it was given (M-054); the strict profile refuses instead.
+        Self { sets: std::array::from_fn(set), long_lines: settings.profile != Profile::Rfc }
     }
 
-    pub fn options(&self, lmtp: bool) -> Arc<ClientOptions> {
-        if lmtp { self.lmtp.clone() } else { self.smtp.clone() }
+    /// The options for a next hop of these manners.
+    pub fn options(&self, manners: Manners) -> Arc<ClientOptions> {
+        let long_lines = manners.long_lines.unwrap_or(self.long_lines);
+        let index = usize::from(manners.lmtp) | usize::from(manners.send_eight_bit) << 1 | usize::from(long_lines) << 2;
+        self.sets[index].clone()
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
         ringbench run hub-hop --size 4k -c 50 -d 10s\n  \
         ringbench run failover-hub --out results/failover\n  \
         ringbench pump -c 256 --size 4k\n  \
+        ringbench pump --one-per-write\n  \
         ringbench targets --quick --json\n\n\
         Exit codes: 0 good, 1 failed or worse than promised, 2 wrong command line, 3 the measurement is not valid, \
         4 a component failed to start or died."
@@ -152,6 +153,15 @@ pub struct PumpArgs {
     /// Measured time.
     #[arg(short = 'd', long = "duration", env = "RINGBENCH_DURATION", value_name = "DURATION", default_value = "5s")]
     pub duration: String,
+    /// The sink answers nothing: the floor of something that never looks back.
+    #[arg(long, env = "RINGBENCH_NO_ANSWERS")]
+    pub no_answers: bool,
+    /// One frame per write, answered before the next leaves its connection: the floor of a hop by DATA.
+    #[arg(long, env = "RINGBENCH_ONE_PER_WRITE")]
+    pub one_per_write: bool,
+    /// Connections to the sink with --one-per-write.
+    #[arg(long, env = "RINGBENCH_NEXT_HOP_CONNECTIONS", value_name = "N", default_value_t = 16, requires = "one_per_write", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub next_hop_connections: u32,
     /// How the pump is started.
     #[command(flatten)]
     pub engine: EngineArgs,

@@ -14,6 +14,7 @@ use crate::run::{self, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
 use crate::targets::{self, Effort};
+use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use loadgen::units::{Rate, UnitError, parse_bytes, parse_span};
 use std::io::Write;
 
@@ -136,13 +137,20 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// See [`crate::exit`].
 pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
+    let frame_bytes = usize::try_from(parse_bytes(&args.size).map_err(wrong)?).unwrap_or(usize::MAX);
+    if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&frame_bytes) {
+        let text = format!("--size {}: a frame has {FRAME_BYTES_MIN} to {FRAME_BYTES_MAX} octets", args.size);
+        return Err(UsageError(text).into());
+    }
     let plan = PumpPlan {
         connections: args.connections as usize,
-        frame_bytes: parse_bytes(&args.size).map_err(wrong)?.max(1) as usize,
+        frame_bytes,
         seconds: parse_span(&args.duration).map_err(wrong)?.as_secs_f64(),
         durability: args.engine.durability.clone(),
         driver: args.engine.driver.clone(),
         shards: usize::from(args.engine.shards),
+        answers: !args.no_answers,
+        one_per_write: args.one_per_write.then_some(args.next_hop_connections as usize),
     };
     let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
     let figures = run_pump(&plan, folder.path(), &Interrupt::watch())?;
@@ -159,8 +167,13 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
 fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
     let times: Vec<String> =
         figures.latency_us.named().iter().map(|(name, us)| format!("{name} {}", or_none(*us, duration_us))).collect();
+    let onward = match plan.one_per_write {
+        None => "all that are there in a write".to_owned(),
+        Some(connections) => format!("one per write over {connections} connections"),
+    };
     format!(
         "pump: {} frames of {} octets a second over {} connections, durability {}, driver {}\n\
+         on    {onward}, {}\n\
          CPU   {} a frame (source and sink {})\n\
          time  {}\n",
         rate(figures.rate_per_s),
@@ -168,6 +181,7 @@ fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
         plan.connections,
         figures.durability,
         figures.driver,
+        if plan.answers { "each answered" } else { "nothing answered" },
         duration_us(figures.relay_cpu_us),
         duration_us(figures.load_cpu_us),
         times.join(" · ")

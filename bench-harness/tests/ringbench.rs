@@ -81,6 +81,26 @@ fn a_hub_hop_is_measured_accounted_and_reported() {
 }
 
 #[test]
+fn the_pump_is_measured_in_each_of_its_forms() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (form, answers, one_per_write) in [
+        (&["--size", "4k", "-c", "3"][..], true, None),
+        (&["--size", "100k", "--no-answers"], false, None),
+        (&["--one-per-write", "--next-hop-connections", "2"], true, Some(2)),
+    ] {
+        let out = folder.path().join(format!("{}", form.len()));
+        let line = [&["pump", "-d", "300ms", "--json", "--out", out.to_str().expect("text")], form].concat();
+        let done = run(&line);
+        assert_eq!(done.status.code(), Some(0), "{form:?}: {}", String::from_utf8_lossy(&done.stderr));
+        let figures: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
+        assert!(figures["frames"].as_u64() > Some(0) && figures["rate_per_s"].as_f64() > Some(0.0), "{figures}");
+        assert_eq!((figures["answers"].as_bool(), figures["one_per_write"].as_u64()), (Some(answers), one_per_write));
+        assert_eq!(processes_naming(&out), Vec::<String>::new());
+    }
+    assert_eq!(run(&["pump", "--size", "3"]).status.code(), Some(2), "shorter than its answer");
+}
+
+#[test]
 fn a_wrong_command_line_is_exit_2_and_one_line() {
     let done = run(&["run", "hub-hopp"]);
     let said = String::from_utf8_lossy(&done.stderr);

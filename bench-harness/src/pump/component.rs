@@ -8,12 +8,12 @@ use anyhow::Context;
 use clap::{Args, Parser};
 use engine::io::driver::Stable;
 use engine::io::launch::{DriverChoice, Launch, launch};
-use engine::shell::pump::{Pump, PumpOptions, PumpSink, PumpSource};
+use engine::shell::pump::{Form, PATIENCE, Pump, PumpError, PumpOptions, PumpSink, PumpSource};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Parser)]
@@ -39,6 +39,10 @@ struct Relay {
     shards: usize,
     #[arg(long)]
     folder: PathBuf,
+    #[arg(long)]
+    no_answers: bool,
+    #[arg(long)]
+    one_per_write: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +59,8 @@ struct Load {
     seconds: f64,
     #[arg(long)]
     driver: DriverChoice,
+    #[arg(long)]
+    no_answers: bool,
 }
 
 /// Runs one of them.
@@ -75,22 +81,43 @@ fn run_relay(relay: Relay) -> anyhow::Result<Exit> {
         "disk" => (Some(relay.folder), Stable::Yes),
         other => return Err(UsageError(format!("durability {other}: none, os or disk")).into()),
     };
-    let options = PumpOptions { listen: relay.listen, sink: relay.sink, frame_bytes: relay.size, folder, stable };
+    let (trouble, told) = channel();
+    let options = PumpOptions {
+        listen: relay.listen,
+        sink: relay.sink,
+        frame_bytes: relay.size,
+        form: relay.one_per_write.map_or(Form::Batched, |connections| Form::OnePerWrite { connections }),
+        answers: !relay.no_answers,
+        folder,
+        stable,
+        patience: PATIENCE,
+        trouble,
+    };
     let choice = Launch { driver: relay.driver, cores: vec![None; relay.shards] };
     let running = launch(&choice, Pump(Arc::new(options)))?;
-    await_listener(relay.listen)?;
+    await_listener(relay.listen, &told)?;
     println!("ready {}", serde_json::json!({ "listen": [relay.listen.to_string()], "driver": running.driver }));
-    running.join()?;
-    Ok(Exit::Good)
+    // It ends by an error or by being killed: our harness decides when the run is over.
+    match told.recv() {
+        Ok(error) => Err(error.into()),
+        Err(_) => Ok(running.join().map(|()| Exit::Good)?),
+    }
 }
 
 fn run_load(load: &Load) -> anyhow::Result<Exit> {
     let one = Launch { driver: load.driver, cores: vec![None] };
-    let sink = PumpSink { listen: load.listen, received_bytes: Arc::default() };
+    let (trouble, told) = channel();
+    let sink = PumpSink {
+        listen: load.listen,
+        frame_bytes: load.size,
+        answers: !load.no_answers,
+        received_bytes: Arc::default(),
+        trouble: trouble.clone(),
+    };
     let _sink = launch(&one, sink)?;
-    await_listener(load.listen)?;
+    await_listener(load.listen, &told)?;
     println!("ready {}", serde_json::json!({ "listen": [load.listen.to_string()] }));
-    await_listener(load.target)?;
+    await_listener(load.target, &told)?;
     let (answered, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
     let source = PumpSource {
         target: load.target,
@@ -99,21 +126,25 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
         answered: answered.clone(),
         stop: stop.clone(),
         latency_us: Arc::default(),
+        trouble,
     };
     let latency_us = source.latency_us.clone();
     let began = Instant::now();
     let running = launch(&one, source)?;
     let mark = || Mark { answered: answered.load(Ordering::Relaxed), at_us: began.elapsed().as_micros() as u64 };
-    let (_keep, never) = channel::<()>();
     for at in [load.seconds * 0.2, load.seconds * 1.2] {
         let left = Duration::from_secs_f64(at).saturating_sub(began.elapsed());
-        // Nothing is ever sent: this waits for the time alone.
-        if never.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            println!("{}", serde_json::to_string(&mark())?);
+        // Told nothing: the time is over, and all is well.
+        if let Ok(error) = told.recv_timeout(left) {
+            return Err(error.into());
         }
+        println!("{}", serde_json::to_string(&mark())?);
     }
     stop.store(true, Ordering::Relaxed);
     running.join()?;
+    if let Ok(error) = told.try_recv() {
+        return Err(error.into());
+    }
     let mut times = std::mem::take(&mut *latency_us.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     times.sort_unstable();
     let at = |p| percentile(&times, p).map(f64::from);
@@ -123,7 +154,7 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
 }
 
 /// Waits until something accepts at `address`. The one place that polls: a listener of another process says nothing.
-fn await_listener(address: SocketAddr) -> anyhow::Result<()> {
+fn await_listener(address: SocketAddr, told: &Receiver<PumpError>) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
@@ -131,7 +162,11 @@ fn await_listener(address: SocketAddr) -> anyhow::Result<()> {
             Err(error) if Instant::now() > until => {
                 return Err(error).with_context(|| format!("nobody listens on {address}"));
             }
-            Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
+            Err(_) => {
+                if let Ok(error) = told.recv_timeout(Duration::from_millis(5)) {
+                    return Err(error.into());
+                }
+            }
         }
     }
 }

@@ -32,23 +32,32 @@ pub struct PumpPlan {
     pub driver: String,
     /// Threads of the relay.
     pub shards: usize,
+    /// Whether the sink answers each frame, and the relay holds it until then.
+    pub answers: bool,
+    /// One frame per write, over so many connections of each thread, each frame answered before the next leaves;
+    /// `None`: all that are there in one write.
+    pub one_per_write: Option<usize>,
 }
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PumpFigures {
-    /// Frames answered per second.
+    /// Frames acknowledged per second.
     pub rate_per_s: f64,
     /// User and system time of the relay for each.
     pub relay_cpu_us: f64,
     /// Of source and sink together.
     pub load_cpu_us: f64,
-    /// Time from sending a frame to its answer, microseconds.
+    /// Time from sending a frame to its acknowledgement, microseconds.
     pub latency_us: crate::result::Quantiles,
     /// The driver in use.
     pub driver: String,
-    /// What an answer meant.
+    /// What an acknowledgement meant.
     pub durability: String,
+    /// As the plan's.
+    pub answers: bool,
+    /// As the plan's.
+    pub one_per_write: Option<usize>,
     /// Frames counted.
     pub frames: u64,
 }
@@ -89,14 +98,12 @@ pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Res
     // The sink listens before the relay connects; the source waits for the relay.
     let mut load = Component::start(&load, folder)?;
     let mut relay = Component::start(&relay, folder)?;
-    let began = await_line::<Mark>(&mut load, plan, interrupt)?;
-    let before = (usage(relay.pid()), usage(load.pid()));
-    let ended = await_line::<Mark>(&mut load, plan, interrupt)?;
-    let after = (usage(relay.pid()), usage(load.pid()));
-    let report: SourceReport = await_line(&mut load, plan, interrupt)?;
+    let measured = measure(&mut load, &relay, plan, interrupt);
+    // What the source complains of then is the relay's death.
     if let Some(death) = relay.death() {
         return Err(death.into());
     }
+    let (began, ended, before, after, report) = measured?;
     let frames = ended.answered - began.answered;
     let per_frame =
         |before: Option<Usage>, after: Option<Usage>| Some(after?.cpu_us_since(&before?) as f64 / frames.max(1) as f64);
@@ -107,8 +114,25 @@ pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Res
         latency_us: report.latency_us,
         driver: relay.said("driver").unwrap_or_default(),
         durability: plan.durability.clone(),
+        answers: plan.answers,
+        one_per_write: plan.one_per_write,
         frames,
     })
+}
+
+type UsageOfBoth = (Option<Usage>, Option<Usage>);
+
+fn measure(
+    load: &mut Component,
+    relay: &Component,
+    plan: &PumpPlan,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(Mark, Mark, UsageOfBoth, UsageOfBoth, SourceReport)> {
+    let began = await_line(load, plan, interrupt)?;
+    let before = (usage(relay.pid()), usage(load.pid()));
+    let ended = await_line(load, plan, interrupt)?;
+    let after = (usage(relay.pid()), usage(load.pid()));
+    Ok((began, ended, before, after, await_line(load, plan, interrupt)?))
 }
 
 fn relay_args(plan: &PumpPlan, listen: SocketAddr, sink: SocketAddr, folder: &Path) -> Vec<String> {
@@ -116,6 +140,8 @@ fn relay_args(plan: &PumpPlan, listen: SocketAddr, sink: SocketAddr, folder: &Pa
     args.extend(["--size".into(), plan.frame_bytes.to_string(), "--durability".into(), plan.durability.clone()]);
     args.extend(["--driver".into(), plan.driver.clone(), "--shards".into(), plan.shards.to_string()]);
     args.extend(["--folder".into(), folder.display().to_string()]);
+    args.extend((!plan.answers).then(|| "--no-answers".to_owned()));
+    args.extend(plan.one_per_write.map(|connections| format!("--one-per-write={connections}")));
     args
 }
 
@@ -123,6 +149,7 @@ fn load_args(plan: &PumpPlan, target: SocketAddr, sink: SocketAddr) -> Vec<Strin
     let mut args = ["load", "--target", &target.to_string(), "--listen", &sink.to_string()].map(str::to_owned).to_vec();
     args.extend(["--size".into(), plan.frame_bytes.to_string(), "-c".into(), plan.connections.to_string()]);
     args.extend(["--seconds".into(), plan.seconds.to_string(), "--driver".into(), plan.driver.clone()]);
+    args.extend((!plan.answers).then(|| "--no-answers".to_owned()));
     args
 }
 

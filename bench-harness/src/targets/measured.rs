@@ -170,6 +170,8 @@ impl<'a> Bench<'a> {
             durability: "disk".into(),
             driver: "auto".into(),
             shards: hop.shards,
+            answers: true,
+            one_per_write: hop.by_data.then_some(16),
         };
         Ok(pump::run(&plan, self.folder.scratch(), self.interrupt)?.relay_cpu_us)
     }

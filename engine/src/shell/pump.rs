@@ -1,28 +1,53 @@
 //! The raw byte pump: what a hub hop costs without mail.
 //!
 //! Frames of a fixed size arrive on many connections, one at a time each; a batch of them is committed as the spool
-//! commits (one write in flight, direct and durable, the next batch fills meanwhile), each is answered by one octet and
-//! sent on, uncopied, over one connection to a sink. No protocol, no queue, no bookkeeping: the floor that a hub is
-//! compared with, on the same driver, in the same run.
+//! commits (one write in flight, direct and durable, the next batch fills meanwhile), each is acknowledged by one octet
+//! and sent on, uncopied, to a sink, whose short answers are read: a frame's memory is held until its answer has come, as
+//! whoever stores and forwards must. No protocol, no queue, no bookkeeping: the floor that a hub is compared with, on the
+//! same driver, in the same run.
+//!
+//! Two other floors by choice: without answers (nothing comes back from the sink), and with one frame per write (what
+//! DATA forces: the next message leaves a connection when the one before it was answered).
+//!
+//! [`Pump`] is the relay; [`PumpSource`] and [`PumpSink`] are its two ends. None of them can hang: a connection that ends
+//! where it should not, or is silent for [`PATIENCE`], is a [`PumpError`] to whoever started them.
 
-use crate::io::driver::{Conn, Driver, Next, Notify, Open, Stable};
-use crate::io::launch::Program;
-use crate::sys::slice::{BLOCK_BYTES, Budget, Fill, Pool, Slice};
-use crate::wire::{Span, Tick};
-use std::cell::{Cell, RefCell};
+mod ends;
+mod relay;
+#[cfg(test)]
+mod tests;
+
+pub use ends::{PumpSink, PumpSource};
+pub use relay::Pump;
+
+use crate::io::driver::{Next, Stable};
+use crate::wire::Span;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
+use std::sync::mpsc::Sender;
 
-/// Frames up to this size are packed into the batch by the one copy; larger ones are received into chunks of their own.
-const PACKED_BYTES: usize = 12 << 10;
-/// Octets of the file that batches are written to, from the start again at its end.
-const FILE_BYTES: u64 = 64 << 20;
-const BATCH_BYTES: usize = 1 << 20;
-const PATIENCE: Span = Span::seconds(60);
+/// No answer for so long is an error.
+pub const PATIENCE: Span = Span::seconds(10);
+/// No frame is larger: a batch of the largest fits into the log twice.
+pub const FRAME_BYTES_MAX: usize = 32 << 20;
+/// No frame is smaller: it would be shorter than its answer.
+pub const FRAME_BYTES_MIN: usize = ANSWER.len();
+/// What the sink answers to a frame.
+const ANSWER: &[u8; 14] = b"250 2.0.0 ok\r\n";
+
+/// How frames leave for the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All that are there in one write, over one connection of each shard.
+    Batched,
+    /// One per write: a connection takes the next one when the one before it is answered.
+    OnePerWrite {
+        /// Connections of each shard to the sink.
+        connections: usize,
+    },
+}
 
 /// What the pump is told.
 #[derive(Debug, Clone)]
@@ -31,353 +56,120 @@ pub struct PumpOptions {
     pub listen: SocketAddr,
     /// Where they go.
     pub sink: SocketAddr,
-    /// Octets per frame.
+    /// Octets per frame, [`FRAME_BYTES_MIN`] to [`FRAME_BYTES_MAX`].
     pub frame_bytes: usize,
-    /// The folder for the log; `None` answers from memory.
+    /// How they go there.
+    pub form: Form,
+    /// Whether the sink answers each frame.
+    pub answers: bool,
+    /// The folder for the log; `None` acknowledges from memory.
     pub folder: Option<PathBuf>,
-    /// Whether an answer means stable storage, or the kernel's hands.
+    /// Whether an acknowledgement means stable storage, or the kernel's hands.
     pub stable: Stable,
+    /// How long an answer of the sink is waited for: [`PATIENCE`].
+    pub patience: Span,
+    /// Told why it cannot go on.
+    pub trouble: Sender<PumpError>,
 }
 
-/// The pump as a program for shards.
-#[derive(Debug, Clone)]
-pub struct Pump(pub Arc<PumpOptions>);
-
-impl Program for Pump {
-    async fn run<D: Driver>(self, driver: D, shard: usize) {
-        let options = self.0;
-        let pump = Rc::new(Shard::<D>::open(driver.clone(), options.clone(), shard).await);
-        let listener = driver.listen(options.listen).expect("the pump's address is free");
-        driver.spawn(send_on(pump.clone()));
-        driver.spawn(commit(pump.clone()));
-        loop {
-            let Ok(conn) = driver.accept(&listener).await else { continue };
-            driver.spawn(receive(pump.clone(), conn));
-        }
-    }
+/// One of the pump's three parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Sends frames.
+    Source,
+    /// Stands in the middle.
+    Relay,
+    /// Swallows frames.
+    Sink,
 }
 
-type Handle<D> = <<D as Driver>::Conn as Conn>::Handle;
-
-struct Frame<H> {
-    from: Rc<Source<H>>,
-    /// Where it stands once the batch is sealed: packed frames are cut from the batch.
-    content: Content,
-}
-
-enum Content {
-    Packed,
-    Own(Slice),
-}
-
-struct Source<H> {
-    handle: H,
-    acks: Cell<usize>,
-}
-
-struct Shard<D: Driver> {
-    driver: D,
-    options: Arc<PumpOptions>,
-    file: Option<D::File>,
-    pool: Pool,
-    batch: RefCell<Fill>,
-    waiting: RefCell<Vec<Frame<Handle<D>>>>,
-    /// Whose frames found no room in the batch: they are told when the next one begins.
-    hungry: RefCell<Vec<Rc<Source<Handle<D>>>>>,
-    committer: RefCell<Option<Waker>>,
-    outgoing: RefCell<Vec<Slice>>,
-    sender: RefCell<Option<Handle<D>>>,
-}
-
-impl<D: Driver> Shard<D> {
-    async fn open(driver: D, options: Arc<PumpOptions>, shard: usize) -> Self {
-        let file = match &options.folder {
-            None => None,
-            Some(folder) => {
-                let dir = driver.root(folder).expect("the pump's folder opens");
-                let name = format!("pump-{shard}");
-                let how = Open::Create { direct: options.stable == Stable::Yes };
-                let file = driver.open(&dir, &name, how).await.expect("the pump's file is new");
-                driver.allocate(&file, FILE_BYTES).await.expect("the pump's file fits");
-                Some(file)
-            }
-        };
-        let pool = Pool::new(Budget::new(1 << 30));
-        let batch = RefCell::new(pool.fill(BATCH_BYTES).expect("a fresh pool"));
-        Self {
-            driver,
-            options,
-            file,
-            pool,
-            batch,
-            waiting: RefCell::default(),
-            hungry: RefCell::default(),
-            committer: RefCell::default(),
-            outgoing: RefCell::default(),
-            sender: RefCell::default(),
-        }
-    }
-
-    /// A frame is complete: it joins the batch that is being filled.
-    fn add(&self, from: &Rc<Source<Handle<D>>>, content: Content) {
-        self.waiting.borrow_mut().push(Frame { from: from.clone(), content });
-        if let Some(waker) = self.committer.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    fn pack(&self, from: &Rc<Source<Handle<D>>>, frame: &[u8]) -> bool {
-        let mut batch = self.batch.borrow_mut();
-        if batch.room() < frame.len().next_multiple_of(BLOCK_BYTES) {
-            self.hungry.borrow_mut().push(from.clone());
-            return false;
-        }
-        batch.put(frame);
-        drop(batch);
-        self.add(from, Content::Packed);
-        true
-    }
-}
-
-async fn receive<D: Driver>(pump: Rc<Shard<D>>, mut conn: D::Conn) {
-    let from = Rc::new(Source { handle: conn.handle(), acks: Cell::new(0) });
-    let frame_bytes = pump.options.frame_bytes;
-    let mut chunk: Option<Fill> = None;
-    loop {
-        if frame_bytes > PACKED_BYTES && chunk.is_none() {
-            let mut fill = pump.pool.fill(frame_bytes.next_multiple_of(BLOCK_BYTES)).expect("memory for a frame");
-            fill.limit(frame_bytes);
-            chunk = Some(fill);
-        }
-        let by = pump.driver.now() + PATIENCE;
-        let next = conn
-            .next(by, |octets| match &mut chunk {
-                None => {
-                    let mut packed = 0;
-                    while octets.len() - packed >= frame_bytes
-                        && pump.pack(&from, &octets[packed..packed + frame_bytes])
-                    {
-                        packed += frame_bytes;
-                    }
-                    (packed, ())
-                }
-                Some(chunk) => (chunk.put(octets), ()),
-            })
-            .await;
-        match next {
-            Next::Note(_) => {
-                for _ in 0..from.acks.take() {
-                    conn.put(b"+");
-                }
-            }
-            Next::Filled(fill, _) => chunk = Some(fill),
-            Next::Bytes(()) | Next::Room => {}
-            Next::End | Next::Broken(_) | Next::Deadline => return,
-        }
-        match chunk.take() {
-            Some(mut fill) if fill.room() == 0 => pump.add(&from, Content::Own(fill.take())),
-            Some(fill) if fill.filled() > 0 => {
-                conn.aim(fill);
-            }
-            other => chunk = other,
-        }
-    }
-}
-
-async fn commit<D: Driver>(pump: Rc<Shard<D>>) {
-    let mut at = 0;
-    let mut frames = Vec::new();
-    loop {
-        std::future::poll_fn(|context| {
-            if !pump.waiting.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            *pump.committer.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Relay => "relay",
+            Self::Sink => "sink",
         })
-        .await;
-        // What arrived in this turn still joins.
-        pump.driver.yield_now().await;
-        std::mem::swap(&mut frames, &mut *pump.waiting.borrow_mut());
-        let (packed, mut parts) = seal(&pump, &frames);
-        if let Some(file) = &pump.file {
-            let bytes: usize = parts.iter().map(|part| part.len()).sum();
-            if at + bytes as u64 > FILE_BYTES {
-                at = 0;
-            }
-            let mut done = 0;
-            while done < bytes {
-                let (written, back) = pump.driver.write(file, parts, at + done as u64, pump.options.stable).await;
-                done += written.expect("the pump's disk works");
-                assert!(done == bytes || back.len() > 512, "only a long list is written in pieces");
-                parts = rest(back, done);
-            }
-            at += bytes as u64;
-        }
-        answer(&pump, &packed, &mut frames);
     }
 }
 
-fn rest(mut parts: Vec<Slice>, mut done: usize) -> Vec<Slice> {
-    parts.retain(|part| {
-        let keep = done < part.len();
-        done = done.saturating_sub(part.len());
-        keep
-    });
-    parts
+/// How a connection ended that was still needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer closed it.
+    Closed,
+    /// The system says that it is gone.
+    Broken(io::ErrorKind),
+    /// Nothing came in time.
+    Silent,
 }
 
-/// The packed frames, and everything to be written: whole blocks.
-fn seal<D: Driver>(pump: &Shard<D>, frames: &[Frame<Handle<D>>]) -> (Option<Slice>, Vec<Slice>) {
-    let mut parts = Vec::with_capacity(frames.len() + 1);
-    for frame in frames {
-        if let Content::Own(slice) = &frame.content {
-            parts.push(slice.sub(0..slice.len() / BLOCK_BYTES * BLOCK_BYTES));
-        }
-    }
-    let mut batch = pump.batch.borrow_mut();
-    if batch.filled() == 0 {
-        return (None, parts);
-    }
-    batch.pad_to(BLOCK_BYTES);
-    let packed = batch.take();
-    if batch.room() < BATCH_BYTES / 4 {
-        *batch = pump.pool.fill(BATCH_BYTES).expect("memory for a batch");
-    }
-    // A note shows a connection again what it could not pack.
-    pump.hungry.borrow_mut().drain(..).for_each(|source| source.handle.note(1));
-    parts.push(packed.clone());
-    (Some(packed), parts)
-}
-
-fn answer<D: Driver>(pump: &Shard<D>, packed: &Option<Slice>, frames: &mut Vec<Frame<Handle<D>>>) {
-    let frame_bytes = pump.options.frame_bytes;
-    let mut outgoing = pump.outgoing.borrow_mut();
-    let mut cut = 0;
-    for frame in frames.drain(..) {
-        outgoing.push(match (frame.content, packed) {
-            (Content::Own(slice), _) => slice,
-            (Content::Packed, Some(packed)) => {
-                cut += frame_bytes;
-                packed.sub(cut - frame_bytes..cut)
-            }
-            (Content::Packed, None) => unreachable!("a packed frame stands in the batch"),
-        });
-        frame.from.acks.set(frame.from.acks.get() + 1);
-        frame.from.handle.note(1);
-    }
-    drop(outgoing);
-    if let Some(sender) = &*pump.sender.borrow() {
-        sender.note(1);
-    }
-}
-
-async fn send_on<D: Driver>(pump: Rc<Shard<D>>) {
-    let connected = pump.driver.connect(pump.options.sink, pump.driver.now() + PATIENCE).await;
-    let mut conn = connected.expect("the pump's sink listens");
-    *pump.sender.borrow_mut() = Some(conn.handle());
-    loop {
-        for slice in pump.outgoing.borrow_mut().drain(..) {
-            conn.push(slice);
-        }
-        match conn.next(Tick::NEVER, |octets| (octets.len(), ())).await {
-            Next::End | Next::Broken(_) => return,
-            _ => {}
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("was closed by the peer"),
+            Self::Broken(kind) => write!(f, "broke: {kind}"),
+            Self::Silent => f.write_str("was silent for too long"),
         }
     }
 }
 
-/// Discards what it receives, and counts it.
-#[derive(Debug, Clone)]
-pub struct PumpSink {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Octets received so far, by all shards.
-    pub received_bytes: Arc<AtomicU64>,
-}
-
-impl Program for PumpSink {
-    async fn run<D: Driver>(self, driver: D, _shard: usize) {
-        let listener = driver.listen(self.listen).expect("the sink's address is free");
-        loop {
-            let Ok(mut conn) = driver.accept(&listener).await else { continue };
-            let received = self.received_bytes.clone();
-            driver.spawn(async move {
-                loop {
-                    match conn.next(Tick::NEVER, |octets| (octets.len(), octets.len())).await {
-                        Next::Bytes(octets) => {
-                            received.fetch_add(octets as u64, Ordering::Relaxed);
-                        }
-                        Next::End | Next::Broken(_) => return,
-                        _ => {}
-                    }
-                }
-            });
+impl Ending {
+    /// The ending that `next` tells, if it is one.
+    fn of<R>(next: &Next<R>) -> Option<Self> {
+        match next {
+            Next::End => Some(Self::Closed),
+            Next::Broken(kind) => Some(Self::Broken(*kind)),
+            Next::Deadline => Some(Self::Silent),
+            Next::Bytes(_) | Next::Filled(..) | Next::Note(_) | Next::Room => None,
         }
     }
 }
 
-/// Sends frames in a closed loop: the next when the one before is answered.
-#[derive(Debug, Clone)]
-pub struct PumpSource {
-    /// The pump.
-    pub target: SocketAddr,
-    /// Connections of each shard.
-    pub connections: usize,
-    /// Octets per frame.
-    pub frame_bytes: usize,
-    /// Sent and answered so far.
-    pub answered: Arc<AtomicU64>,
-    /// Ends the run when true.
-    pub stop: Arc<std::sync::atomic::AtomicBool>,
-    /// Each answer's time in microseconds goes here.
-    pub latency_us: Arc<std::sync::Mutex<Vec<u32>>>,
-}
-
-impl Program for PumpSource {
-    async fn run<D: Driver>(self, driver: D, _shard: usize) {
-        let pool = Pool::new(Budget::new(64 << 20));
-        let frame = a_frame(&pool, self.frame_bytes);
-        let alive = Rc::new(Cell::new(self.connections));
-        let times = Rc::new(RefCell::new(Vec::new()));
-        for _ in 0..self.connections {
-            let done = alive.clone();
-            let send = send_frames(driver.clone(), self.clone(), frame.clone(), times.clone());
-            driver.spawn(async move {
-                send.await;
-                done.set(done.get() - 1);
-            });
-        }
-        while alive.get() > 0 {
-            driver.sleep(Span::millis(20)).await;
-        }
-        self.latency_us.lock().expect("no panic").append(&mut times.borrow_mut());
-    }
-}
-
-fn a_frame(pool: &Pool, bytes: usize) -> Slice {
-    let mut fill = pool.fill(bytes).expect("memory for a frame");
-    fill.limit(bytes);
-    fill.spare().fill(b'x');
-    fill.advance(bytes);
-    fill.take()
-}
-
-async fn send_frames<D: Driver>(driver: D, source: PumpSource, frame: Slice, times: Rc<RefCell<Vec<u32>>>) {
-    let connected = driver.connect(source.target, driver.now() + PATIENCE).await;
-    let mut conn = connected.expect("the pump listens");
-    while !source.stop.load(Ordering::Relaxed) {
-        let begun = driver.now();
-        conn.push(frame.clone());
-        loop {
-            match conn.next(driver.now() + PATIENCE, |octets| (octets.len(), octets.len())).await {
-                Next::Bytes(_) => break,
-                Next::Room => {}
-                _ => return,
-            }
-        }
-        source.answered.fetch_add(1, Ordering::Relaxed);
-        let micros = driver.now().since(begun).as_micros();
-        times.borrow_mut().push(u32::try_from(micros).unwrap_or(u32::MAX));
-    }
+/// Why a part of the pump cannot go on. Nothing is tried again: the run is over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PumpError {
+    /// The address is taken, or not ours.
+    #[error("the pump's {place} cannot listen on {at}: {error}")]
+    Listen {
+        /// Who.
+        place: Place,
+        /// Where.
+        at: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("the pump's {place} cannot reach {to}: {error}")]
+    Connect {
+        /// Who.
+        place: Place,
+        /// Whom.
+        to: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The disk or the folder.
+    #[error("the pump cannot write its log in {}: {error}", .folder.display())]
+    Log {
+        /// Where it was to stand.
+        folder: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A connection ended in the middle of a frame, or while answers were owed.
+    #[error("the pump's {place}: its connection with {peer} {how}, after {frames} frames, with {owed} under way")]
+    Lost {
+        /// Who tells it.
+        place: Place,
+        /// The other end.
+        peer: SocketAddr,
+        /// How.
+        how: Ending,
+        /// Frames that were done on it.
+        frames: u64,
+        /// Frames that were not.
+        owed: u64,
+    },
 }

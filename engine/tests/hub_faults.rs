@@ -7,7 +7,7 @@ use engine::io::epoll::{self, Epoll};
 use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
 use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};
-use engine::shell::hub::{Hub, HubParts, recover};
+use engine::shell::hub::{Hub, HubParts, Left, recover};
 use engine::shell::mailbox::MailboxDelivery;
 use engine::shell::serve::{Admission, Service, serve};
 use engine::smtp::server::ServerOptions;
@@ -16,9 +16,10 @@ use engine::track::counters::{Board, Counter, Tally};
 use engine::wire::{DeliveryType, NextHopKey, Span};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use tempfile::TempDir;
 
 const MESSAGES: usize = 24;
 
@@ -134,10 +135,22 @@ async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, body_bytes: usize
     story
 }
 
-/// One run with these faults, and what the next start finds.
-fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
+fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("ours");
+    folder
+}
+
+fn start_on(folder: &TempDir) -> Left {
+    recover(folder.path(), engine::io::launch::DriverChoice::Epoll, 1).expect("the spool is readable")
+}
+
+/// One run with these faults, and what the next start finds.
+fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
+    story_in(&folder(), rules, body_bytes)
+}
+
+fn story_in(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
     let faults = Faults::none();
     rules.into_iter().for_each(|rule| faults.inject(rule));
     let told = Rc::new(std::cell::RefCell::new(None));
@@ -147,7 +160,7 @@ fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
         *tell.borrow_mut() = Some(story);
     })
     .expect("runs");
-    let recovered = recover(folder.path(), engine::io::launch::DriverChoice::Epoll, 1).expect("the spool is readable");
+    let recovered = start_on(folder).recovered;
     let live: usize = recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
     assert_eq!(live, 0, "what was delivered or refused does not come back");
     told.take().expect("a story")
@@ -192,4 +205,75 @@ fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room() {
     let rule = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
     let story = story(vec![rule], 150_000);
     assert_eq!(story.delivered, story.accepted as u64, "{story:?}");
+}
+
+/// Flips a bit of the first record's content; the segment's file.
+fn rot(folder: &TempDir) -> PathBuf {
+    let files = std::fs::read_dir(folder.path()).expect("ours").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "segment")).collect();
+    segments.sort();
+    for path in segments {
+        let mut octets = std::fs::read(&path).expect("ours");
+        if let Some(at) = octets.windows(14).position(|window| window == b"seventy octets") {
+            octets[at] ^= 1;
+            std::fs::write(&path, octets).expect("ours");
+            return path;
+        }
+    }
+    panic!("no segment holds a message");
+}
+
+fn quarantined(folder: &TempDir) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder.path().join("quarantine")).expect("there").map(|entry| entry.expect("one"));
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).expect("ours")))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once() {
+    let folder = folder();
+    story_in(&folder, Vec::new(), 2_000);
+    let segment = rot(&folder);
+    // An earlier start died half-way through its copy.
+    std::fs::create_dir_all(folder.path().join("quarantine")).expect("ours");
+    std::fs::write(folder.path().join("quarantine/copy.tmp"), b"half").expect("ours");
+    let left = start_on(&folder);
+    assert_eq!(left.damage, 1, "it is counted once");
+    let [damage] = left.recovered.damage[..] else { panic!("{:?}", left.recovered.damage) };
+    let [(name, copy)] = &quarantined(&folder)[..] else { panic!("{:?}", quarantined(&folder)) };
+    assert!(name.ends_with(".damage"), "{name}");
+    let at = usize::try_from(damage.offset).expect("small");
+    let octets = std::fs::read(&segment).expect("ours");
+    assert_eq!(*copy, octets[at..at + usize::try_from(damage.bytes).expect("small")], "octet by octet");
+    // The process dies before the segment is closed: the damage is met again, and nothing is said.
+    let again = start_on(&folder);
+    assert_eq!((again.damage, again.recovered.damage.len()), (0, 1));
+    assert_eq!(quarantined(&folder).len(), 1);
+}
+
+#[test]
+fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again() {
+    let folder = folder();
+    story_in(&folder, Vec::new(), 2_000);
+    let segment = rot(&folder);
+    let mut octets = std::fs::read(&segment).expect("ours");
+    let last = octets.len() - 4096;
+    (octets[0], octets[last]) = (!octets[0], !octets[last]);
+    std::fs::write(&segment, &octets).expect("ours");
+    let file_name = segment.file_name().expect("a file").to_string_lossy().into_owned();
+    std::fs::create_dir_all(folder.path().join("quarantine")).expect("ours");
+    std::fs::write(folder.path().join("quarantine").join(&file_name), b"an earlier one").expect("ours");
+    let left = start_on(&folder);
+    assert_eq!(left.damage, 1);
+    assert!(!segment.exists(), "it is out of the spool");
+    let files = quarantined(&folder);
+    assert_eq!(files[0], (file_name.clone(), b"an earlier one".to_vec()), "nothing is overwritten");
+    assert_eq!(files[1], (format!("{file_name}.1"), octets));
+    let number = u32::from_str_radix(&file_name[..8], 16).expect("a number");
+    assert!(left.next_file > number);
+    let again = start_on(&folder);
+    assert_eq!((again.damage, again.recovered.damage.len()), (0, 0), "the next start meets nothing");
 }

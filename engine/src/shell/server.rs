@@ -2,7 +2,7 @@
 
 use super::door::Door;
 use super::frontend::FrontEnd;
-use super::hub::{Hub, HubParts, next_file, recover, takes_direct};
+use super::hub::{Hub, HubParts, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
@@ -68,14 +68,12 @@ impl StartError {
 /// When the driver that was named is refused, there are no threads, or the spool is not one that may be written to.
 pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>) -> Result<Running, StartError> {
     let cores = settings.server.cores.clone();
-    let (adoptions, next) = match spool_folder(settings) {
+    let (adoptions, next, damage) = match spool_folder(settings) {
         Some(path) => {
-            let recovered = recover(path, settings.server.driver, cores.len()).map_err(StartError::Spool)?;
-            let damaged = recovered.damage.iter().map(|damage| damage.file);
-            let next = (recovered.next_number, next_file(&recovered.adoptions, damaged));
-            (recovered.adoptions, next)
+            let left = recover(path, settings.server.driver, cores.len()).map_err(StartError::Spool)?;
+            (left.recovered.adoptions, (left.recovered.next_number, left.next_file), left.damage)
         }
-        None => (Vec::new(), (1, 1)),
+        None => (Vec::new(), (1, 1), 0),
     };
     let shared = Shared {
         settings: settings.clone(),
@@ -86,6 +84,7 @@ pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapsho
         doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
         adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
         next,
+        damage,
     };
     Ok(launch(&Launch { driver: settings.server.driver, cores }, Server(Arc::new(shared)))?)
 }
@@ -110,6 +109,8 @@ struct Shared {
     adoptions: Mutex<Vec<Option<Adoption>>>,
     /// The first numbers for segments and files that no earlier run used.
     next: (u64, u32),
+    /// Damaged places that recovery put aside.
+    damage: u64,
 }
 
 /// The program of every shard.
@@ -380,6 +381,9 @@ async fn open_hub<D: Driver>(
         Some(dir) => takes_direct(driver, dir, shard).await,
         None => false,
     };
+    if shard == 0 {
+        tally.add(Counter::Damage, shared.damage);
+    }
     let how = dir.is_some().then_some(if direct { "direct" } else { "buffered" });
     let parts = HubParts {
         settings: shared.settings.clone(),

@@ -122,7 +122,7 @@
 //! # What damage means
 //! Below the greatest `synced_upto` it is [`Cause::Rot`], above it [`Cause::Torn`]: the tail of a write that was never
 //! acknowledged, or the last batch, rotten. Both are listed with file, offset and length, kept from being overwritten until
-//! [`Log::put_aside`], and never delivered; reading goes on at the next block with a header of this life and this offset.
+//! [`Recovered::put_aside`], and never delivered; reading goes on at the next block with a header of this life and this offset.
 
 mod batch;
 mod bytes;

@@ -130,14 +130,6 @@ impl Log {
         self.reclaim_all();
     }
 
-    /// Damage in this segment was put aside; it may be overwritten when nothing in it is live.
-    pub fn put_aside(&mut self, number: SegmentNumber) {
-        if let Some(segment) = self.segments.get_mut(&number) {
-            segment.kept = false;
-        }
-        self.reclaim(number);
-    }
-
     /// The oldest live record that stands, or has a part of its content, in a poisoned segment and is not yet on its way
     /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`], or, when it cannot be read, puts aside
     /// what there is and settles it as removed.

@@ -39,7 +39,7 @@ pub struct Recovered {
     /// Files that hold nothing and never did: to be removed.
     pub blank: Vec<FileId>,
     /// Damaged places, to be put aside and reported (F-014 to F-017). Their segments are not overwritten before
-    /// [`Log::put_aside`] names them.
+    /// [`Recovered::put_aside`] names them.
     pub damage: Vec<Damage>,
     /// The process did not close its segments, and the mode promised less than the machine's survival: what was not
     /// written back may be lost ("unclean stop, mode os", F-013).
@@ -66,6 +66,16 @@ impl Adoption {
     /// Segments in it.
     pub fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+}
+
+impl Recovered {
+    /// Everything damaged in this file was put aside, durably: it may be overwritten when nothing in it is live.
+    pub fn put_aside(&mut self, file: FileId) {
+        let all = self.adoptions.iter_mut().flat_map(|adoption| &mut adoption.segments);
+        for scanned in all.filter(|scanned| scanned.segment.file == file) {
+            scanned.segment.kept = false;
+        }
     }
 }
 

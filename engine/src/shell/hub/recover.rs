@@ -1,16 +1,18 @@
 //! Starting on what an earlier run left: every segment is read before anything is accepted, then each shard takes its part
 //! over and queues what is live, oldest first, while it already serves.
 
+use super::quarantine::{Aside, Quarantine};
 use super::{Hub, segments};
 use crate::hook;
 use crate::io::driver::{Driver, Open};
 use crate::io::launch::{DriverChoice, Launch, Program, launch};
 use crate::queue::{NewEntry, Priority};
-use crate::spool::{Adoption, Backlog, Damage, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
+use crate::spool::{Adoption, Backlog, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
 use crate::sys::slice::{Budget, Fill, Pool};
 use crate::track::counters::Counter;
 use crate::track::desk::Failure;
 use crate::wire::EnvelopeRef;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,14 +22,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PIECE_BYTES: usize = 1 << 20;
 /// Records queued between two looks at everything else.
 const RECORDS_PER_TURN: usize = 256;
-/// Where damage is put aside, below the data folder.
-const QUARANTINE: &str = "quarantine";
+
+/// What an earlier run left.
+#[derive(Debug)]
+pub struct Left {
+    /// What is in it.
+    pub recovered: Recovered,
+    /// The first number that no file of it has.
+    pub next_file: u32,
+    /// Damaged places that were not named by an earlier start.
+    pub damage: u64,
+}
 
 /// Reads the spool below `path` and deals it out to `shards` logs.
 ///
 /// # Errors
 /// A folder that cannot be read, or segments of a later version: nothing is changed then.
-pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Recovered, Failure> {
+pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Left, Failure> {
     let result = Arc::new(Mutex::new(None));
     let reader = Reader { path: path.to_owned(), shards, result: result.clone() };
     let launched = launch(&Launch { driver, cores: vec![None] }, reader);
@@ -43,7 +54,7 @@ pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Recov
 struct Reader {
     path: PathBuf,
     shards: usize,
-    result: Arc<Mutex<Option<Result<Recovered, Failure>>>>,
+    result: Arc<Mutex<Option<Result<Left, Failure>>>>,
 }
 
 impl Program for Reader {
@@ -53,7 +64,7 @@ impl Program for Reader {
     }
 }
 
-async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Recovered, Failure> {
+async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Left, Failure> {
     let unreadable = |error: io::Error| Failure {
         usage: true,
         text: format!("cannot read the spool: {error}; mend the data folder, or name another"),
@@ -78,20 +89,30 @@ async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<R
         let scanned = scan.finish().map_err(|refused| Failure { usage: true, text: refused.to_string() })?;
         recovery.add(scanned);
     }
-    let recovered = recovery.finish(shards);
+    let mut recovered = recovery.finish(shards);
     report(&recovered);
-    for damage in &recovered.damage {
-        if let Err(error) = put_aside(driver, &dir, &pool, damage).await {
-            tracing::error!(cause = "spool", %error, file = damage.file.0, "damage could not be copied; it stays in place");
-        }
+    let next_file = next_file(&recovered);
+    let mut damage = 0;
+    if !recovered.damage.is_empty() {
+        damage = put_aside(driver, &dir, &pool, &mut recovered).await.unwrap_or_else(|error| {
+            tracing::error!(cause = "spool", %error, places = recovered.damage.len(),
+                "damage in the spool cannot be put aside: no room for it below the data folder");
+            recovered.damage.len() as u64
+        });
     }
     for id in &recovered.blank {
         let _ = driver.remove(&dir, &segments::name(*id)).await;
     }
-    Ok(recovered)
+    Ok(Left { recovered, next_file, damage })
 }
 
-async fn read_some<D: Driver>(driver: &D, pool: &Pool, file: &D::File, at: u64, bytes: usize) -> io::Result<Fill> {
+pub(super) async fn read_some<D: Driver>(
+    driver: &D,
+    pool: &Pool,
+    file: &D::File,
+    at: u64,
+    bytes: usize,
+) -> io::Result<Fill> {
     let bytes = bytes.min(PIECE_BYTES);
     let mut fill = pool.fill(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
     fill.limit(bytes);
@@ -110,10 +131,6 @@ fn report(recovered: &Recovered) {
     if let Some(mode) = recovered.unclean.filter(|mode| *mode != Durability::Disk) {
         tracing::warn!(cause = "spool", "unclean stop, mode {mode}: what was not written back may be lost");
     }
-    for damage in &recovered.damage {
-        tracing::error!(cause = "spool", file = damage.file.0, offset = damage.offset, bytes = damage.bytes,
-            record = ?damage.record, kind = ?damage.cause, "damage in the spool: put aside, never delivered");
-    }
     let live: usize = recovered.adoptions.iter().map(Adoption::live_count).sum();
     let count: usize = recovered.adoptions.iter().map(Adoption::segment_count).sum();
     if count > 0 {
@@ -121,31 +138,35 @@ fn report(recovered: &Recovered) {
     }
 }
 
-/// Copies damaged octets to a file of their own, named after their place (F-014, F-016).
-async fn put_aside<D: Driver>(driver: &D, dir: &D::Dir, pool: &Pool, damage: &Damage) -> io::Result<()> {
-    let _ = driver.create_dir(dir, QUARANTINE).await;
-    let into = driver.dir(dir, QUARANTINE).await?;
-    let from = driver.open(dir, &segments::name(damage.file), Open::Read).await?;
-    let name = format!("{:08x}-{:010x}.damage", damage.file.0, damage.offset);
-    let to = match driver.open(&into, &name, Open::Create { direct: false }).await {
-        // It was put aside by an earlier start.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        opened => opened?,
-    };
-    let mut done = 0;
-    while done < damage.bytes {
-        let bytes = usize::try_from(damage.bytes - done).unwrap_or(usize::MAX);
-        let mut fill = read_some(driver, pool, &from, damage.offset + done, bytes).await?;
-        let piece = fill.take();
-        if piece.is_empty() {
-            break;
+/// Puts damage aside, names it once, and counts it. What could not be put aside stays where it is, and is named each time.
+async fn put_aside<D: Driver>(driver: &D, dir: &D::Dir, pool: &Pool, recovered: &mut Recovered) -> io::Result<u64> {
+    let adopted: BTreeSet<FileId> = recovered.adoptions.iter().flat_map(Adoption::files).collect();
+    let mut quarantine = Quarantine::open(driver, dir).await?;
+    let mut count = 0;
+    let mut left = BTreeSet::new();
+    for damage in &recovered.damage {
+        // A file that nobody adopts leaves the spool as it is.
+        let aside = if adopted.contains(&damage.file) {
+            quarantine.copy(pool, damage).await
+        } else {
+            quarantine.take(damage.file).await.map(|_| Aside::Now)
+        };
+        match aside {
+            Ok(Aside::Before) => continue,
+            Ok(Aside::Now) => tracing::error!(cause = "spool", file = damage.file.0, offset = damage.offset,
+                bytes = damage.bytes, record = ?damage.record, kind = ?damage.cause,
+                "damage in the spool: put aside, never delivered"),
+            Err(error) => {
+                tracing::error!(cause = "spool", %error, file = damage.file.0, offset = damage.offset,
+                    bytes = damage.bytes, record = ?damage.record, kind = ?damage.cause,
+                    "damage in the spool that cannot be put aside: it stays in place, never delivered");
+                left.insert(damage.file);
+            }
         }
-        let count = piece.len() as u64;
-        driver.write(&to, vec![piece], done, crate::io::driver::Stable::No).await.0?;
-        done += count;
+        count += 1;
     }
-    driver.sync(&to).await?;
-    driver.sync_dir(&into).await
+    adopted.difference(&left).for_each(|&file| recovered.put_aside(file));
+    Ok(count)
 }
 
 impl<D: Driver> Hub<D> {
@@ -253,8 +274,9 @@ async fn load_backlog<D: Driver>(hub: Rc<Hub<D>>, mut backlog: Backlog) {
     hub.run_actions();
 }
 
-/// The first number that no file of these has.
-pub fn next_file(adoptions: &[Adoption], others: impl Iterator<Item = FileId>) -> u32 {
-    let used = adoptions.iter().flat_map(Adoption::files).chain(others).map(|id| id.0).max();
+/// The first number that no file of the spool has.
+fn next_file(recovered: &Recovered) -> u32 {
+    let damaged = recovered.damage.iter().map(|damage| damage.file);
+    let used = recovered.adoptions.iter().flat_map(Adoption::files).chain(damaged).map(|id| id.0).max();
     used.map_or(1, |last| last.saturating_add(1))
 }

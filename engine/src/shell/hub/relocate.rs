@@ -2,6 +2,7 @@
 //! segment is trusted with anything again (F-027). Files that must not be used any more leave the spool.
 
 use super::Hub;
+use super::quarantine::Quarantine;
 use super::segments;
 use crate::io::driver::Driver;
 use crate::shell::body::Slices;
@@ -14,8 +15,6 @@ use std::rc::Rc;
 
 /// How long to wait before a record that could not be moved is tried again.
 const AGAIN_WAIT: Span = Span::millis(200);
-/// Where files go that are not used any more, below the data folder.
-const QUARANTINE: &str = "quarantine";
 
 impl<D: Driver> Hub<D> {
     /// Does one piece of this work, if there is any. Whether there was.
@@ -37,16 +36,8 @@ impl<D: Driver> Hub<D> {
     async fn put_away(self: &Rc<Self>, id: FileId) {
         let name = segments::name(id);
         if let Some(dir) = &self.dir {
-            let _ = self.driver.create_dir(dir, QUARANTINE).await;
-            let moved = match self.driver.dir(dir, QUARANTINE).await {
-                Ok(into) => self.driver.rename(dir, &name, &into, &name).await,
-                Err(error) => Err(error),
-            };
-            let moved = match moved {
-                Ok(()) => self.driver.sync_dir(dir).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = moved {
+            let moved = async { Quarantine::open(&self.driver, dir).await?.take(id).await };
+            if let Err(error) = moved.await {
                 tracing::error!(cause = "spool", %error, file = name, "a bad segment cannot be put away");
                 return self.driver.sleep(AGAIN_WAIT).await;
             }

@@ -252,7 +252,7 @@ fn f_008_f_012_recovery_of_a_recovery_keeps_the_ledger() {
             if let Some(op) = ops.get(cut) {
                 disk = torn(&disk, op, 512, &mut day.dice);
             }
-            let found = recover(&disk, 1, Durability::Disk);
+            let found = recover_aside(&disk, 1, Durability::Disk);
             day.ledger.judge(&found, cut, &format!("seed {seed} life {life}"));
             // Reading changes nothing: again, the same.
             let again = recover(&disk, 1, Durability::Disk);
@@ -265,8 +265,7 @@ fn f_008_f_012_recovery_of_a_recovery_keeps_the_ledger() {
 impl Day {
     /// The next life, with a ledger of what is there.
     fn start_again(&mut self, mut found: Found, disk: Disk) {
-        let mut log = found.logs.remove(0);
-        found.damage.iter().filter_map(|damage| damage.number).for_each(|number| log.put_aside(number));
+        let log = found.logs.remove(0);
         let mut world = World::with(log, found.pool, disk);
         world.secrets = self.world.secrets;
         let mut ledger = Ledger::default();

@@ -37,6 +37,27 @@ fn f_016_a_rotten_body_is_set_aside_by_name_and_the_rest_is_read() {
 }
 
 #[test]
+fn f_014_f_016_damage_is_found_again_until_it_was_put_aside_and_never_after() {
+    for (aside, damage_then) in [(false, 1), (true, 0)] {
+        let (mut world, kept) = world(6);
+        flip(&mut world, kept[2].0, 1000);
+        let mut found = if aside { recover_aside } else { recover }(&world.disk, 1, Durability::Disk);
+        assert_eq!(found.damage.len(), 1);
+        let mut next = World::with(found.logs.remove(0), found.pool, world.disk);
+        next.secrets = 100;
+        next.settle_down();
+        let found = recover(&next.disk, 1, Durability::Disk);
+        assert_eq!((found.damage.len(), found.live.len()), (damage_then, 5), "put aside: {aside}");
+        // What nobody needs any more is given back, unless something stands there that was not put aside.
+        for (id, _) in kept.iter().filter(|(id, _)| *id != kept[2].0) {
+            next.settle_patiently(*id, 0);
+        }
+        next.settle_down();
+        assert_eq!(next.log.surplus(0) == Some(FileId(1)), aside, "put aside: {aside}");
+    }
+}
+
+#[test]
 fn f_014_a_rotten_last_batch_may_have_been_acknowledged_and_is_kept_aside() {
     let (mut world, kept) = world(6);
     flip(&mut world, kept[5].0, 1000);

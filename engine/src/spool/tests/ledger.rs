@@ -154,13 +154,26 @@ pub(super) fn scan(disk: &Disk, file: FileId) -> Result<Scanned, Refused> {
     scan_image(file, &disk.files[&file])
 }
 
-/// Recovers everything for `shards` shards.
+/// Recovers everything for `shards` shards; damage stays where it is.
 pub(super) fn recover(disk: &Disk, shards: usize, durability: Durability) -> Found {
+    recover_with(disk, shards, durability, |_| ())
+}
+
+/// The same, with all damage put aside.
+pub(super) fn recover_aside(disk: &Disk, shards: usize, durability: Durability) -> Found {
+    recover_with(disk, shards, durability, |recovered| {
+        let files: Vec<_> = recovered.damage.iter().map(|damage| damage.file).collect();
+        files.into_iter().for_each(|file| recovered.put_aside(file));
+    })
+}
+
+fn recover_with(disk: &Disk, shards: usize, durability: Durability, then: impl Fn(&mut Recovered)) -> Found {
     let mut recovery = Recovery::new();
     for &file in disk.files.keys() {
         recovery.add(scan(disk, file).expect("this version"));
     }
-    let recovered = recovery.finish(shards);
+    let mut recovered = recovery.finish(shards);
+    then(&mut recovered);
     let pool = Pool::new(Budget::new(64 << 20));
     let mut found = Found {
         logs: Vec::new(),

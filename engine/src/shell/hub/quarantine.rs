@@ -1,0 +1,107 @@
+//! Where damage is put aside, below the data folder: copies of damaged places, and whole files that are used no more.
+//!
+//! A name in it stands for octets that are all there and durable: a copy is made under a name of its own, synced, and only
+//! then renamed (F-014, F-016). Nothing in it is ever overwritten.
+
+use super::recover::read_some;
+use super::segments;
+use crate::hook;
+use crate::io::driver::{Driver, Open, Stable};
+use crate::spool::{Damage, FileId};
+use crate::sys::slice::Pool;
+use std::collections::BTreeSet;
+use std::io;
+
+/// The folder's name.
+const FOLDER: &str = "quarantine";
+/// The copy being made; what a crash left of it is worth nothing.
+const UNFINISHED: &str = "copy.tmp";
+
+/// The opened folder.
+pub(super) struct Quarantine<D: Driver> {
+    driver: D,
+    spool: D::Dir,
+    dir: D::Dir,
+    names: BTreeSet<String>,
+}
+
+/// Whether something was put aside just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    Now,
+    /// An earlier start did it.
+    Before,
+}
+
+impl<D: Driver> Quarantine<D> {
+    /// Opens the folder, and makes it where it is not there.
+    pub(super) async fn open(driver: &D, spool: &D::Dir) -> io::Result<Self> {
+        match driver.create_dir(spool, FOLDER).await {
+            Ok(()) => driver.sync_dir(spool).await?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let dir = driver.dir(spool, FOLDER).await?;
+        let names = driver.list(&dir).await?.into_iter().map(|entry| entry.name).collect();
+        Ok(Self { driver: driver.clone(), spool: spool.clone(), dir, names })
+    }
+
+    /// Copies a damaged place to a file that is named after it: file, life of the file, offset.
+    pub(super) async fn copy(&mut self, pool: &Pool, damage: &Damage) -> io::Result<Aside> {
+        let life = damage.number.map_or(0, |number| number.get());
+        let name = format!("{:08x}-{life:012x}-{:010x}.damage", damage.file.0, damage.offset);
+        if self.names.contains(&name) {
+            return Ok(Aside::Before);
+        }
+        if self.names.remove(UNFINISHED) {
+            self.driver.remove(&self.dir, UNFINISHED).await?;
+        }
+        self.names.insert(UNFINISHED.to_owned());
+        let to = self.driver.open(&self.dir, UNFINISHED, Open::Create { direct: false }).await?;
+        let from = self.driver.open(&self.spool, &segments::name(damage.file), Open::Read).await?;
+        self.copy_octets(pool, (&from, damage.offset), &to, damage.bytes).await?;
+        hook!("K18");
+        self.driver.sync(&to).await?;
+        self.driver.rename(&self.dir, UNFINISHED, &self.dir, &name).await?;
+        hook!("K18");
+        self.driver.sync_dir(&self.dir).await?;
+        self.names.remove(UNFINISHED);
+        self.names.insert(name);
+        Ok(Aside::Now)
+    }
+
+    async fn copy_octets(&self, pool: &Pool, (from, at): (&D::File, u64), to: &D::File, bytes: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes {
+            let most = usize::try_from(bytes - done).unwrap_or(usize::MAX);
+            let piece = read_some(&self.driver, pool, from, at + done, most).await?.take();
+            if piece.is_empty() {
+                break;
+            }
+            let mut written = 0;
+            while written < piece.len() {
+                let rest = vec![piece.sub(written..piece.len())];
+                match self.driver.write(to, rest, done + written as u64, Stable::No).await.0? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => written += count,
+                }
+            }
+            done += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Moves a whole file of the spool here; the name that it has now.
+    pub(super) async fn take(&mut self, file: FileId) -> io::Result<String> {
+        let name = segments::name(file);
+        let mut others = (1..).map(|index: u64| format!("{name}.{index}"));
+        let to = if self.names.contains(&name) { others.find(|other| !self.names.contains(other)) } else { None };
+        let to = to.unwrap_or_else(|| name.clone());
+        self.driver.rename(&self.spool, &name, &self.dir, &to).await?;
+        self.names.insert(to.clone());
+        hook!("K18");
+        self.driver.sync_dir(&self.dir).await?;
+        self.driver.sync_dir(&self.spool).await?;
+        Ok(to)
+    }
+}

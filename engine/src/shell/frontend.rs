@@ -7,6 +7,7 @@
 
 mod trunk;
 
+use super::ids::MessageIds;
 use super::inlet::{Answer, Inlet};
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
@@ -20,7 +21,7 @@ use crate::smtp::server::{ClientIdentity, Policy, ServerSession, SessionFacts};
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{ContentFacts, Refusal, Reply, Span};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use trunk::{Job, JobContent, Stream, Trunk};
@@ -47,7 +48,7 @@ pub struct FrontEnd<D: Driver> {
     traces: bool,
     trace: Tracer,
     packing: RefCell<Option<Fill>>,
-    next_id: Cell<u64>,
+    ids: MessageIds,
 }
 
 impl<D: Driver> FrontEnd<D> {
@@ -74,7 +75,7 @@ impl<D: Driver> FrontEnd<D> {
             traces: settings.receive.received == ReceivedForm::Exchange,
             trace: Tracer::new(settings),
             packing: RefCell::default(),
-            next_id: Cell::new(u64::try_from(driver.wall().0).unwrap_or(0)),
+            ids: MessageIds::new(&driver),
             driver,
             pool,
             tally,
@@ -120,8 +121,7 @@ impl<D: Driver> FrontEnd<D> {
         if !self.traces {
             return self.pack(&[]);
         }
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
+        let id = self.ids.next();
         let mut buffer = self.trace.buffer();
         let form = (ReceivedForm::Exchange, Some("Frontend Transport"));
         self.trace.write(session, form, (id, self.driver.wall()), &mut buffer);

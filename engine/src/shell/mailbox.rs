@@ -2,6 +2,7 @@
 //! message is in every mailbox, durably; anything less is a 4yz, and the hub keeps the message.
 
 use super::body::{Slices, trim};
+use super::ids::MessageIds;
 use super::inlet::{Answer, Inlet};
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
@@ -14,7 +15,7 @@ use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
 use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::Refusal;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub struct MailboxDelivery<D: Driver> {
     root: Option<D::Dir>,
     mailboxes: RefCell<BTreeMap<String, Rc<Mailbox<D>>>>,
     names: RefCell<Names>,
-    next_id: Cell<u64>,
+    ids: MessageIds,
 }
 
 /// The open folders of a mailbox.
@@ -70,7 +71,7 @@ impl<D: Driver> MailboxDelivery<D> {
             trace: Tracer::new(settings),
             mailboxes: RefCell::default(),
             names: RefCell::new(Names::new(&settings.server.fqdn, u64::from_ne_bytes(instance))),
-            next_id: Cell::new(u64::try_from(driver.wall().0).unwrap_or(0)),
+            ids: MessageIds::new(&driver),
             settings: settings.clone(),
             root,
             pool,
@@ -100,8 +101,7 @@ impl<D: Driver> MailboxDelivery<D> {
     }
 
     fn letter(&self, arrived: &Arrived<'_, D, ()>) -> Option<Letter<D>> {
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
+        let id = self.ids.next();
         let facts = arrived.session.content();
         let mut parts = Slices::from_iter([self.header(arrived.session, id)?]);
         match &arrived.content {
@@ -268,9 +268,7 @@ impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
         let Some(root) = &self.root else {
             self.tally.one(Counter::Stored);
             self.tally.one(Counter::MessagesAccepted);
-            let id = self.next_id.get();
-            self.next_id.set(id + 1);
-            return arrived.inlet.answer(arrived.slot, Answer::Accepted { id, message_id: None });
+            return arrived.inlet.answer(arrived.slot, Answer::Accepted { id: self.ids.next(), message_id: None });
         };
         let Some(letter) = self.letter(&arrived) else {
             return arrived.inlet.answer(arrived.slot, Answer::Refused(NO_MEMORY));

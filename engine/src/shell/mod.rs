@@ -6,6 +6,7 @@ pub mod door;
 pub mod frontend;
 pub mod hooks;
 pub mod hub;
+pub mod ids;
 pub mod inlet;
 pub mod mailbox;
 pub mod options;

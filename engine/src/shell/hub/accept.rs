@@ -116,7 +116,7 @@ impl<D: Driver> Service<D> for Hub<D> {
         let facts = arrived.session.content();
         let envelope = arrived.session.envelope();
         let received = self.driver.wall();
-        let id = self.next_id();
+        let id = self.ids.next();
         let mut trace = self.trace.buffer();
         let form = (self.settings.receive.received, None);
         self.trace.write(arrived.session, form, (id, received), &mut trace);
@@ -152,14 +152,6 @@ impl<D: Driver> Service<D> for Hub<D> {
 }
 
 impl<D: Driver> Hub<D> {
-    /// Our name for the next message: unique on this server, and over restarts as long as the clock does not go back by
-    /// more than the server ran.
-    fn next_id(&self) -> u64 {
-        let id = self.next_id.get();
-        self.next_id.set(id + u64::from(self.shards));
-        id
-    }
-
     fn accept_octets(&self, fresh: &Fresh<'_, D>, pieces: &[&[u8]]) {
         let full = if self.stalled.borrow().is_empty() {
             match self.append(fresh, Content::Octets(pieces)) {

@@ -17,6 +17,7 @@ mod report;
 mod segments;
 mod settle;
 
+use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};
 use super::signal::{Alarm, Signal};
 use super::trace::Tracer;
@@ -119,7 +120,7 @@ pub struct Hub<D: Driver> {
     settled: Signal,
 
     trace: Tracer,
-    next_id: Cell<u64>,
+    ids: MessageIds,
     /// No new deliveries begin.
     draining: Cell<bool>,
 }
@@ -174,10 +175,7 @@ impl<D: Driver> Hub<D> {
             durable_up_to: Cell::new(Ticket(0)),
             settled: Signal::default(),
             trace: Tracer::new(&settings),
-            // Microseconds since 1970, in steps of the shards: a restart begins beyond every id given before.
-            next_id: Cell::new(
-                u64::try_from(driver.wall().0).unwrap_or(0) / u64::from(shards) * u64::from(shards) + u64::from(shard),
-            ),
+            ids: MessageIds::new(&driver),
             draining: Cell::new(false),
             driver,
             settings,

@@ -132,14 +132,18 @@ impl Scan {
         &self.facts
     }
 
-    /// Octets of the longest line so far, the one going on included.
+    /// Octets that the longest line has at least, the one going on included: a CR at the very end may end it.
     pub(super) fn longest_line(&self) -> u32 {
-        self.facts.longest_line.max(clamp(self.line_bytes))
+        self.facts.longest_line.max(clamp(self.line_bytes.saturating_sub(u64::from(self.after_cr))))
     }
 
-    /// Whether the header section is still going on.
-    pub(super) fn in_header(&self) -> bool {
-        self.header.open
+    /// Octets that the header section has at least: a line going on counts as soon as it is known to be a field's.
+    pub(super) fn header_bytes(&self) -> u64 {
+        match (self.header.open, self.header.line) {
+            (false, _) => self.facts.header_bytes,
+            (true, Line::Value | Line::Continuation) => self.facts.bytes,
+            (true, Line::Start | Line::Name | Line::Gap) => self.header.line_at,
+        }
     }
 
     /// Whether the header section holds a NUL.
@@ -256,11 +260,10 @@ impl Scan {
     /// Reads a part of a header line that begins at offset `at`; `ended` holds the whole line's octets without CRLF when
     /// this part ends it.
     fn header_segment(&mut self, segment: &[u8], at: u64, ended: Option<u64>) {
-        let header = &mut self.header;
-        header.nul = header.nul || memchr(0, segment).is_some();
-        if header.line == Line::Start && !self.begin_header_line(segment, at, ended) {
+        if self.header.line == Line::Start && !self.begin_header_line(segment, at, ended) {
             return;
         }
+        self.header.nul = self.header.nul || memchr(0, segment).is_some();
         self.field_segment(segment, at);
         if ended.is_some() {
             match self.header.line {

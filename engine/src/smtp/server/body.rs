@@ -3,7 +3,7 @@
 use super::facts::{Aimed, Event, Expect};
 use super::options::BareLf;
 use super::replies::{Failure, Say};
-use super::{Chunk, Phase, ServerSession, State, Turn};
+use super::{Chunk, Phase, ServerSession, State, Turn, Void};
 use crate::smtp::Dialect;
 use crate::smtp::command;
 use crate::smtp::scan::{Bare, Scan, Then};
@@ -70,9 +70,9 @@ impl ServerSession {
         }
         let outside = !matches!(self.state, State::Rcpt | State::Chunks);
         self.phase = Phase::Chunk(Chunk { left: octets, last, outside });
-        self.failure = None;
+        self.void = None;
         if outside {
-            self.failure = Some(Failure::Fixed(Say::BadSequence));
+            self.void = Some(Void::Refused(Failure::Fixed(Say::BadSequence)));
             return None;
         }
         if self.state == State::Rcpt {
@@ -81,7 +81,7 @@ impl ServerSession {
         }
         let total = self.scan.facts().bytes.saturating_add(octets);
         if size_max != 0 && total > size_max {
-            self.failure = Some(Failure::Fixed(Say::TooLarge));
+            self.void = Some(Void::Refused(Failure::Fixed(Say::TooLarge)));
             return self.abandon();
         }
         if self.state == State::Chunks {
@@ -89,7 +89,7 @@ impl ServerSession {
         }
         let expected = if last { Some(octets) } else { self.envelope.as_ref().declared_bytes() };
         if let Err(refusal) = turn.policy.room(expected.unwrap_or(octets)) {
-            self.failure = Some(Failure::Policy(refusal));
+            self.void = Some(Void::Refused(Failure::Policy(refusal)));
             return None;
         }
         self.begun = true;
@@ -98,7 +98,7 @@ impl ServerSession {
 
     fn begin_body(&mut self, now: Tick) {
         self.scan = Scan::new();
-        self.failure = None;
+        self.void = None;
         self.begun = true;
         self.body_began = now;
         self.deadline = now.after(self.options.timers.block);
@@ -110,8 +110,8 @@ impl ServerSession {
 
     fn bare(&self) -> Bare {
         match self.options.bare_lf {
-            BareLf::Normalize if self.failure.is_none() => Bare::Normalize,
-            _ => Bare::Note,
+            BareLf::Normalize => Bare::Normalize,
+            BareLf::Reject => Bare::Note,
         }
     }
 
@@ -128,14 +128,14 @@ impl ServerSession {
         self.after_found(found.then, turn);
         self.deadline = turn.now.after(self.options.timers.block);
         if self.is_endless() {
-            self.failure = None;
+            self.void = None;
             self.close_with(Say::TooLarge, turn.out);
             return None;
         }
         if let Some(discard) = self.check_limits() {
             return Some(discard);
         }
-        if found.content > 0 && self.failure.is_none() {
+        if found.content > 0 && self.void.is_none() {
             return Some(Event::Body(start..end));
         }
         (found.then == Then::Undecided).then_some(Event::More)
@@ -162,7 +162,7 @@ impl ServerSession {
     pub(super) fn insert_phase(&mut self) -> Option<Event> {
         self.scan.insert_cr();
         self.phase = Phase::Data;
-        self.failure.is_none().then_some(Event::Insert(b"\r"))
+        self.void.is_none().then_some(Event::Insert(b"\r"))
     }
 
     /// Content of a chunk, and its end.
@@ -177,11 +177,17 @@ impl ServerSession {
         turn.advance(take);
         self.phase = Phase::Chunk(Chunk { left: chunk.left.saturating_sub(take as u64), ..chunk });
         self.deadline = turn.now.after(self.options.timers.block);
-        if self.failure.is_some() {
+        let broken = self.scan_chunk(piece);
+        if self.void.is_some() { broken } else { Some(Event::Body(start..turn.at)) }
+    }
+
+    /// Looks at octets of a chunk, as long as its reply hangs on them. `Discard` when they break a limit.
+    fn scan_chunk(&mut self, piece: &[u8]) -> Option<Event> {
+        if matches!(self.void, Some(Void::Refused(_))) {
             return None;
         }
         self.scan.plain(piece);
-        self.check_limits().or(Some(Event::Body(start..turn.at)))
+        self.check_limits()
     }
 
     fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<Event> {
@@ -189,7 +195,7 @@ impl ServerSession {
         if chunk.last && !chunk.outside {
             return self.finish_body(out);
         }
-        let Some(failure) = self.failure.take() else {
+        let Some(failure) = self.take_failure() else {
             self.state = State::Chunks;
             self.say(Say::ChunkOk, out);
             return None;
@@ -208,11 +214,9 @@ impl ServerSession {
     /// The last octet of a body was read.
     pub(super) fn finish_body(&mut self, out: &mut Vec<u8>) -> Option<Event> {
         self.phase = Phase::Command;
-        if self.failure.is_none() {
-            self.scan.finish();
-        }
+        self.scan.finish();
         let discard = self.check_limits();
-        if let Some(failure) = self.failure.take() {
+        if let Some(failure) = self.take_failure() {
             let replies = if self.options.dialect == Dialect::Lmtp { self.envelope.recipient_count() } else { 1 };
             for _ in 0..replies {
                 self.say_failure(&failure, out);
@@ -238,16 +242,26 @@ impl ServerSession {
 
     /// Voids the body when a limit is broken. `Discard` if it had begun.
     fn check_limits(&mut self) -> Option<Event> {
-        if self.failure.is_some() {
+        if self.void.is_some() {
             return None;
         }
-        self.failure = Some(Failure::Fixed(self.broken_limit()?));
+        self.broken_limit()?;
+        self.void = Some(Void::Limit);
         self.abandon()
     }
 
+    /// Why the body is refused, now that all of it was seen: of several broken limits always the same one is named, however
+    /// the octets were cut. No limit that is broken ever heals.
+    fn take_failure(&mut self) -> Option<Failure> {
+        match self.void.take()? {
+            Void::Refused(failure) => Some(failure),
+            Void::Limit => Some(Failure::Fixed(self.broken_limit().unwrap_or(Say::TooLarge))),
+        }
+    }
+
+    /// The first limit, in a fixed order, that what was seen of the body breaks.
     fn broken_limit(&self) -> Option<Say> {
         let (options, facts) = (&*self.options, self.scan.facts());
-        let header_bytes = if self.scan.in_header() { facts.bytes } else { facts.header_bytes };
         let binary = self.is_binary();
         if options.size_max != 0 && facts.bytes > options.size_max {
             Some(Say::TooLarge)
@@ -255,7 +269,8 @@ impl ServerSession {
             Some(Say::BareLine)
         } else if self.scan.longest_line() > options.text_line_bytes_max && !binary {
             Some(Say::LongTextLine)
-        } else if header_bytes > options.header_bytes_max || facts.header_fields > options.header_fields_max {
+        } else if self.scan.header_bytes() > options.header_bytes_max || facts.header_fields > options.header_fields_max
+        {
             Some(Say::HeaderTooLarge)
         } else if facts.received_count > options.hops_max {
             Some(Say::Loop)
@@ -268,7 +283,7 @@ impl ServerSession {
 
     /// Whether what comes next is content that may be received straight into a chunk, and how much of it is certain.
     pub fn aim_hint(&self) -> Option<Expect> {
-        if self.failure.is_some() || !self.begun {
+        if self.void.is_some() || !self.begun {
             return None;
         }
         match self.phase {
@@ -295,12 +310,8 @@ impl ServerSession {
         let take = usize::try_from(chunk.left).map_or(octets.len(), |left| left.min(octets.len()));
         let chunk = Chunk { left: chunk.left.saturating_sub(take as u64), ..chunk };
         self.phase = Phase::Chunk(chunk);
-        let mut event = None;
-        if self.failure.is_none() {
-            self.scan.plain(octets.get(..take).unwrap_or_default());
-            event = self.check_limits();
-        }
-        let void = self.failure.is_some();
+        let mut event = self.scan_chunk(octets.get(..take).unwrap_or_default());
+        let void = self.void.is_some();
         if chunk.left == 0 {
             // Even behind a Discard: the reply must not wait for octets that the peer sends only after it.
             let ended = self.end_chunk(chunk, out);
@@ -344,11 +355,11 @@ impl ServerSession {
             event = event.or(finished);
         }
         let event = event.unwrap_or(Event::More);
-        if self.failure.is_some() && undecided > 0 {
+        if self.void.is_some() && undecided > 0 {
             // Nothing is taken in any more: what was undecided is for `step` to decide.
             return Aimed { content: 0, undecided: 0, rest: written..written.saturating_add(undecided), event };
         }
-        let content = if self.failure.is_some() || event == Event::Discard { 0 } else { written };
+        let content = if self.void.is_some() || event == Event::Discard { 0 } else { written };
         Aimed { content, undecided, rest: read..octets.len(), event }
     }
 }

@@ -112,6 +112,15 @@ struct Delayed {
     reply: Failure,
 }
 
+/// Why nothing more of the body being received is handed out.
+#[derive(Debug)]
+enum Void {
+    /// Refused whatever is in it.
+    Refused(Failure),
+    /// It broke a limit: which one is said when all of it was seen.
+    Limit,
+}
+
 /// One inbound session.
 #[derive(Debug)]
 pub struct ServerSession {
@@ -123,7 +132,7 @@ pub struct ServerSession {
     scan: Scan,
     replies: Replies,
     /// Why the body being received will be refused; nothing of it is handed out any more.
-    failure: Option<Failure>,
+    void: Option<Void>,
     /// `Begin` was reported, and neither `Message` nor `Discard` yet.
     begun: bool,
     /// `Message` was reported: the next step clears the transaction.
@@ -160,7 +169,7 @@ impl ServerSession {
             envelope: EnvelopeBuf::new(),
             scan: Scan::new(),
             replies: Replies::default(),
-            failure: None,
+            void: None,
             begun: false,
             completed: false,
             shutting_down: false,
@@ -248,7 +257,7 @@ impl ServerSession {
     pub fn refuse_content(&mut self, refusal: &Refusal) {
         if self.begun {
             self.begun = false;
-            self.failure = Some(Failure::Policy(refusal.clone()));
+            self.void = Some(Void::Refused(Failure::Policy(refusal.clone())));
         }
     }
 

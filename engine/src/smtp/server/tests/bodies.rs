@@ -99,6 +99,54 @@ fn m_053_long_lines_are_taken_up_to_the_cap_in_flat_memory() {
     }
 }
 
+/// Replies and message count of `content` by DATA, its octets and its end cut into `pieces`.
+fn data_cut(options: &ServerOptions, way: Way, pieces: &[&[u8]]) -> (Vec<String>, usize) {
+    let mut bench = with_envelope(options.clone());
+    bench.way = way;
+    bench.ask("DATA");
+    for piece in pieces {
+        bench.feed(piece);
+    }
+    (bench.codes(), bench.messages.len())
+}
+
+#[test]
+fn m_053_lines_and_headers_at_their_bounds_are_judged_the_same_at_every_cut() {
+    let small = ServerOptions { text_line_bytes_max: 40, header_bytes_max: 30, size_max: 100, ..options(Profile::Rfc) };
+    let accepted = "250 2.0.0";
+    for (body, reply) in [
+        (&b"\r\n0123456789012345678901234567890123456789\r\n"[..], accepted),
+        (b"\r\n01234567890123456789012345678901234567890\r\n", "550 5.6.0"),
+        (b"\r\n.0123456789012345678901234567890123456789\r\n", accepted),
+        // A header section of exactly its bound, and one beyond.
+        (b"Subject: 6789012345678901234\r\n\r\nx\r\n", accepted),
+        (b"Subject: 67890123456789012345\r\n\r\nx\r\n", "552 5.3.4"),
+        // A long first line is no header before its colon comes.
+        (b"01234567890123456789012345678901234567\r\nx\r\n", accepted),
+        (b"To: x\r\n01234567890123456789012345678901234567\r\nx\r\n", accepted),
+        (b"0123456789012345678901234567890123456: \r\nx\r\n", "552 5.3.4"),
+        // White space first: no header at all.
+        (b" x\0\r\ny\r\n", accepted),
+        // Of several broken limits one answers.
+        (b"To: x\r\n\r\na\nb\r\n01234567890123456789012345678901234567890\r\n", "550 5.5.2"),
+        (
+            b"a\nb\r\n0123456789012345678901234567890123456789\r\n0123456789012345678901234567890123456789\r\nx\r\ny\r\n\r\n\r\nz\r\n",
+            "552 5.3.4",
+        ),
+    ] {
+        let stream = [body, b".\r\n"].concat();
+        let expected = (vec![reply.to_owned()], usize::from(reply == accepted));
+        for way in [Way::Shown, Way::Aimed] {
+            for cut in 0..=stream.len() {
+                let (front, back) = stream.split_at(cut);
+                assert_eq!(data_cut(&small, way, &[front, back]), expected, "{} cut at {cut}", body.escape_ascii());
+            }
+            let octets: Vec<_> = stream.chunks(1).collect();
+            assert_eq!(data_cut(&small, way, &octets), expected, "{}", body.escape_ascii());
+        }
+    }
+}
+
 #[test]
 fn m_056_a_nul_in_the_header_is_refused_and_in_the_body_kept() {
     assert_eq!(data(rfc(), b"Subject: a\0b\r\n\r\n").0, ["550 5.6.0"]);

@@ -89,8 +89,47 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// The CRC-32C of `front` and `back` as one, from the CRC of each and the octets in `back`.
+///
+/// A sink does this for every message, and the library's own way costs more than all else that it does with one: 15 us
+/// for matrices where this takes a product for each set bit of the length.
 pub fn crc32c_join(front: u32, back: u32, back_bytes: u64) -> u32 {
-    crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(front), u64::from(back), back_bytes) as u32
+    let mut shifted = front;
+    let mut left = back_bytes;
+    for power in &X_TO_EIGHT_TIMES {
+        if left & 1 == 1 {
+            shifted = product(*power, shifted);
+        }
+        left >>= 1;
+    }
+    shifted ^ back
+}
+
+/// The polynomial of CRC-32C, its least power in the highest bit as in the CRC itself (RFC 9260, appendix A).
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+/// `x^(8 * 2^n)` modulo the polynomial: what `2^n` octets behind a CRC multiply it by.
+const X_TO_EIGHT_TIMES: [u32; 64] = {
+    let mut powers = [1 << (31 - 8); 64];
+    let mut n = 1;
+    while n < powers.len() {
+        powers[n] = product(powers[n - 1], powers[n - 1]);
+        n += 1;
+    }
+    powers
+};
+
+/// `a * b` modulo the polynomial.
+const fn product(a: u32, mut b: u32) -> u32 {
+    let mut sum = 0;
+    let mut bit = 1u32 << 31;
+    while bit != 0 {
+        if a & bit != 0 {
+            sum ^= b;
+        }
+        b = if b & 1 == 1 { b >> 1 ^ POLYNOMIAL } else { b >> 1 };
+        bit >>= 1;
+    }
+    sum
 }
 
 /// The CRC-32C of the last `back_bytes` octets of something, from the CRC of the whole and of what stands before them.

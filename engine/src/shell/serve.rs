@@ -26,6 +26,8 @@ const LARGE_BYTES: u64 = 32 << 10;
 const OCTETS_MAX: usize = 64 << 10;
 /// Room that a chunk keeps for what follows an undecided tail.
 const TAIL_BYTES: usize = 64;
+/// Replies that wait for a verdict, at most.
+const HELD_BYTES_MAX: usize = 4 << 10;
 /// How long a session waits before it looks for memory again.
 const STARVED_WAIT: Span = Span::millis(5);
 
@@ -147,7 +149,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
     };
     let mut event = talk.greet(refuse.as_ref(), &driver, &mut conn).await;
     loop {
-        if !talk.out.is_empty() {
+        if !talk.holds_replies() {
             conn.put(&talk.out);
             talk.out.clear();
         }
@@ -221,6 +223,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         // What it said is looked at behind the greeting.
         self.inlet.note(bits::AGAIN);
         self.session.greet(None, &mut self.out)
+    }
+
+    /// Whether what is to be said waits. The replies to the commands of a transaction that came whole leave with its
+    /// verdict (RFC 2920 §3.2: as a unit): a send less for every message. Whoever sent the body has nothing to gain from
+    /// them before, and what is to be said behind the verdict waits for it anyway.
+    fn holds_replies(&self) -> bool {
+        self.out.is_empty() || (self.session.in_flight() > 0 && !self.answered && self.out.len() < HELD_BYTES_MAX)
     }
 
     /// Publishes what the session has counted.

@@ -5,6 +5,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 pub mod alloc;
+pub mod classes;
 pub mod exec;
 pub mod lockfree;
 pub mod outgoing;

@@ -248,9 +248,14 @@ impl Ring {
             let Sending { out, iovecs, header } = &mut **sending;
             iovecs.clear();
             iovecs.extend(out.parts().take(IOVECS_MAX).map(iovec));
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+            if let [only] = iovecs[..] {
+                // A reply, most often: no header to copy in.
+                let bytes = u32::try_from(only.iov_len).unwrap_or(u32::MAX);
+                return opcode::Send::new(fd, only.iov_base.cast(), bytes).flags(flags).build();
+            }
             header.msg_iov = iovecs.as_mut_ptr();
             header.msg_iovlen = iovecs.len() as _;
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
             opcode::SendMsg::new(fd, std::ptr::from_ref(header)).flags(flags as u32).build()
         })
     }

@@ -9,7 +9,7 @@ use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};
 use engine::shell::hub::{Hub, HubParts, Left, recover};
 use engine::shell::mailbox::MailboxDelivery;
-use engine::shell::serve::{Admission, Service, serve};
+use engine::shell::serve::{Admission, Lobby, Service, serve};
 use engine::smtp::server::ServerOptions;
 use engine::sys::slice::{Budget, Pool};
 use engine::track::counters::{Board, Counter, Tally};
@@ -46,7 +46,7 @@ fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
-            let admission = Admission { trusted: false, refuse: None, tally: tally(), tarpit: Rc::default() };
+            let admission = Admission { trusted: false, refuse: None, lobby: Lobby::new(tally()) };
             driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
         }
     });

@@ -43,7 +43,8 @@ pub(super) fn run(flags: &RunFlags) -> Exit {
 fn serve(flags: &RunFlags) -> Result<(), Stop> {
     let overrides = flags.overrides();
     let checked = sources::settings(flags.config.as_deref(), &overrides).map_err(Stop::usage)?;
-    let settings = Arc::new(checked.settings);
+    let instance = instance();
+    let settings = Arc::new(named(checked.settings, &instance));
     process::harden().map_err(|error| Stop {
         exit: Exit::Component,
         line: format!("the process cannot be made safe: {error}; see what limits it"),
@@ -57,12 +58,24 @@ fn serve(flags: &RunFlags) -> Result<(), Stop> {
     }
     let config = flags.config.clone();
     let reload = move || match &config {
-        Some(path) => sources::settings(Some(path), &overrides).map(|checked| checked.settings),
+        Some(path) => sources::settings(Some(path), &overrides).map(|checked| named(checked.settings, &instance)),
         None => Err("there is no file to reload; start with --config FILE".to_owned()),
     };
     let ended = control(settings, Box::new(reload));
     lines.flush(LOG_WAIT);
     ended
+}
+
+fn named(mut settings: Settings, instance: &str) -> Settings {
+    settings.server.instance = instance.to_owned();
+    settings
+}
+
+/// What tells this process from every other.
+fn instance() -> String {
+    let mut drawn = [0; 8];
+    crate::io::random(&mut drawn);
+    format!("{:016x}", u64::from_ne_bytes(drawn))
 }
 
 type Reload = Box<dyn FnMut() -> Result<Settings, String> + Send>;

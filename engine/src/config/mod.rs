@@ -108,6 +108,7 @@ fn complete(draft: Draft, reader: &mut Reader<'_>, machine: &Machine) -> Setting
     let fqdn = server.fqdn.or_else(|| machine.hostname.clone().filter(|name| places::is_domain(name)));
     let beside_data = || server.data_dir.as_ref().map(|dir| dir.join("admin.sock"));
     settings.server = Server {
+        instance: settings.server.instance,
         fqdn: fqdn.map_or_else(|| "localhost".into(), |name| name.to_ascii_lowercase()),
         admin: server.admin.unwrap_or_else(beside_data),
         cores: cores(server.shards, server.cores.as_ref(), reader, machine),

@@ -149,6 +149,8 @@ pub struct UnknownName;
 pub struct Server {
     /// Our name in greetings, EHLO and Received.
     pub fqdn: String,
+    /// Tells this process from every other, in its greetings: drawn at start, in hexadecimal (M-081). Empty: it is not told.
+    pub instance: String,
     /// Absolute path of the folder that holds the spool; `None` for servers that keep nothing.
     pub data_dir: Option<PathBuf>,
     /// The user to become when started as root.

@@ -29,6 +29,7 @@ impl Server {
     fn of(profile: Profile) -> Server {
         Server {
             fqdn: "localhost".into(),
+            instance: String::new(),
             data_dir: None,
             user: None,
             cores: vec![None],

@@ -1,6 +1,6 @@
 //! From what a server was told to what its machines take.
 
-use crate::settings::{self, Listener, Settings};
+use crate::settings::{self, Listener, Role, Settings};
 use crate::smtp::server::{Extensions, ServerOptions, ServerTimers};
 use crate::smtp::{Dialect, Profile};
 
@@ -13,7 +13,10 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         settings::Profile::Bench => Profile::Bench,
     };
     let defaults = ServerOptions::new(profile, &settings.server.fqdn);
+    // A store in the same process is no loop: only those who pass mail on are told apart (M-081).
+    let passes_on = listener.role != Role::MailboxDelivery;
     ServerOptions {
+        instance: if passes_on { settings.server.instance.clone() } else { String::new() },
         dialect: match listener.protocol {
             settings::Protocol::Smtp => Dialect::Smtp,
             settings::Protocol::Lmtp => Dialect::Lmtp,

@@ -7,10 +7,11 @@
 use super::body::Body;
 use super::inlet::{Answer, Inlet, bits};
 use super::tarpit::{Stuck, Tarpit};
+use super::trace::LocalDate;
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
-use crate::smtp::Dialect;
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, SessionCounts, Slot, Verdict};
+use crate::smtp::{Dialect, Profile};
 use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
@@ -112,10 +113,26 @@ pub struct Admission {
     pub trusted: bool,
     /// Said in place of the greeting.
     pub refuse: Option<Refusal>,
+    /// What it shares with all connections of its shard.
+    pub lobby: Rc<Lobby>,
+}
+
+/// What all connections that clients of one shard made have in common.
+#[derive(Debug)]
+pub struct Lobby {
     /// Where what happens is counted.
     pub tally: Rc<Tally>,
     /// Where sessions wait whose answers are delayed.
     pub tarpit: Rc<Tarpit>,
+    /// The date, for greetings.
+    pub date: LocalDate,
+}
+
+impl Lobby {
+    /// An empty lobby.
+    pub fn new(tally: Rc<Tally>) -> Rc<Self> {
+        Rc::new(Self { tally, tarpit: Rc::default(), date: LocalDate::default() })
+    }
 }
 
 /// Serves one connection to its end.
@@ -127,14 +144,13 @@ pub async fn serve<D: Driver, S: Service<D>>(
     admission: Admission,
 ) {
     let inlet = Rc::new(Inlet::new(conn.handle()));
-    let Admission { trusted, refuse, tally, tarpit } = admission;
+    let Admission { trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let mut talk = Talk::<D, S> {
         service,
         session,
         inlet,
-        tally,
-        tarpit,
+        lobby,
         stuck: None,
         body: Body::default(),
         undecided: 0,
@@ -179,9 +195,8 @@ struct Talk<D: Driver, S: Service<D>> {
     service: Rc<S>,
     session: ServerSession,
     inlet: Rc<Inlet<D>>,
-    tally: Rc<Tally>,
-    tarpit: Rc<Tarpit>,
-    /// The place in it, while the answer to a command in error is delayed.
+    lobby: Rc<Lobby>,
+    /// The place in the tarpit, while the answer to a command in error is delayed.
     stuck: Option<Stuck>,
     body: Body,
     /// Octets behind the content in the open chunk that wait for what follows them.
@@ -205,24 +220,32 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     async fn greet(&mut self, refuse: Option<&Refusal>, driver: &D, conn: &mut D::Conn) -> Event {
         let wait = self.session.options().timers.greeting;
         if refuse.is_some() || wait == Span::ZERO {
-            return self.session.greet(refuse, &mut self.out);
+            return self.say_greeting(refuse, driver);
         }
         let by = driver.now() + wait;
         loop {
             match conn.next(by, |_| (0, ())).await {
                 Next::Bytes(()) => break,
-                Next::Deadline => return self.session.greet(None, &mut self.out),
+                Next::Deadline => return self.say_greeting(None, driver),
                 Next::Note(noted) if noted & bits::DRAIN != 0 => return self.session.on_shutdown(&mut self.out),
                 Next::End | Next::Broken(_) => return Event::Close,
                 Next::Note(_) | Next::Room | Next::Filled(..) => {}
             }
         }
-        self.tally.one(Counter::EarlyTalkers);
+        self.lobby.tally.one(Counter::EarlyTalkers);
         tracing::info!(cause = "early-talker", peer = %conn.peer(), "a client talked before the greeting");
         self.session.on_early_talk();
         // What it said is looked at behind the greeting.
         self.inlet.note(bits::AGAIN);
-        self.session.greet(None, &mut self.out)
+        self.say_greeting(None, driver)
+    }
+
+    fn say_greeting(&mut self, refuse: Option<&Refusal>, driver: &D) -> Event {
+        let Self { session, lobby, out, .. } = self;
+        match session.options().profile {
+            Profile::Exchange => lobby.date.with(driver.wall(), |date| session.greet_on(date, refuse, out)),
+            _ => session.greet(refuse, out),
+        }
     }
 
     /// Whether what is to be said waits. The replies to the commands of a transaction that came whole leave with its
@@ -245,7 +268,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             (Counter::Violations, counts.violations),
             (Counter::TimeoutsIn, counts.timeouts),
         ] {
-            self.tally.add(counter, u64::from(count));
+            self.lobby.tally.add(counter, u64::from(count));
         }
     }
 
@@ -282,7 +305,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         if self.session.is_delayed() == self.stuck.is_some() {
             return;
         }
-        self.stuck = if self.session.is_delayed() { Tarpit::enter(&self.tarpit) } else { None };
+        self.stuck = if self.session.is_delayed() { Tarpit::enter(&self.lobby.tarpit) } else { None };
         if self.session.is_delayed() && self.stuck.is_none() {
             self.session.answer_now(&mut self.out);
             self.inlet.note(bits::AGAIN);
@@ -302,7 +325,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     }
 
     fn broken(&self) -> Event {
-        self.tally.one(Counter::BrokenIn);
+        self.lobby.tally.one(Counter::BrokenIn);
         Event::Close
     }
 

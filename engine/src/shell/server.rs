@@ -6,9 +6,8 @@ use super::hub::{Hub, HubParts, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
-use super::serve::{Admission, Service, serve};
+use super::serve::{Admission, Lobby, Service, serve};
 use super::signal::Signal;
-use super::tarpit::Tarpit;
 use crate::io::driver::{Conn, Driver, Notify, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
 use crate::route::Snapshot;
@@ -151,7 +150,7 @@ struct Shard<D: Driver> {
     front: Option<Rc<FrontEnd<D>>>,
     store: Option<Rc<MailboxDelivery<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
-    tarpit: Rc<Tarpit>,
+    lobby: Rc<Lobby>,
     /// What ends the listeners' tasks.
     closing: RefCell<Vec<Rc<Signal>>>,
 }
@@ -181,6 +180,7 @@ impl<D: Driver> Shard<D> {
         } else {
             None
         };
+        let lobby = Lobby::new(tally.clone());
         let this = Rc::new(Self {
             front,
             store,
@@ -190,7 +190,7 @@ impl<D: Driver> Shard<D> {
             pool,
             hub,
             sessions: RefCell::default(),
-            tarpit: Rc::default(),
+            lobby,
             closing: RefCell::default(),
         });
         let mut listen = Vec::new();
@@ -282,7 +282,7 @@ impl<D: Driver> Shard<D> {
             self.tally.one(Counter::ConnectionsRefused);
         }
         let trusted = self.settings.access.trusts(source);
-        let admission = Admission { trusted, refuse, tally: self.tally.clone(), tarpit: self.tarpit.clone() };
+        let admission = Admission { trusted, refuse, lobby: self.lobby.clone() };
         let key = self.sessions.borrow_mut().insert(conn.handle());
         let (this, service, options) = (self.clone(), service.clone(), options.clone());
         self.driver.spawn(async move {

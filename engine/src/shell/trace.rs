@@ -13,21 +13,22 @@ const ZONE_US: i64 = 60_000_000;
 /// Writes trace headers, and keeps what makes that cheap.
 pub struct Tracer {
     settings: Arc<Settings>,
-    date: RefCell<DateText>,
+    date: LocalDate,
+    scratch: Cell<Vec<u8>>,
+}
+
+/// The date as headers and greetings write it, in the zone of this machine (M-076).
+#[derive(Debug)]
+pub struct LocalDate {
+    text: RefCell<DateText>,
     /// Seconds east of UTC, and until when that is believed.
     zone: Cell<(i32, i64)>,
-    scratch: Cell<Vec<u8>>,
 }
 
 impl Tracer {
     /// For a server with these settings.
     pub fn new(settings: &Arc<Settings>) -> Self {
-        Self {
-            settings: settings.clone(),
-            date: RefCell::default(),
-            zone: Cell::new((0, i64::MIN)),
-            scratch: Cell::default(),
-        }
+        Self { settings: settings.clone(), date: LocalDate::default(), scratch: Cell::default() }
     }
 
     /// An empty buffer; give it back by [`Tracer::keep`].
@@ -54,7 +55,6 @@ impl Tracer {
         let facts = session.facts();
         let envelope = session.envelope();
         let identity = facts.identity().filter(|_| form == ReceivedForm::Rfc);
-        let mut date = self.date.borrow_mut();
         let recipient = (envelope.recipient_count() == 1).then(|| envelope.recipient(0)).flatten();
         let form = match form {
             ReceivedForm::Exchange => TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via },
@@ -64,15 +64,30 @@ impl Tracer {
                 recipient: recipient.as_ref().map(|recipient| recipient.mailbox),
             },
         };
-        let received = Received {
-            from_name: identity.map_or(facts.ehlo_name(), |client| &client.ehlo_name),
-            from_address: identity.map_or(facts.peer().ip(), |client| client.address),
-            by_name: &self.settings.server.fqdn,
-            by_address: facts.local().ip(),
-            date: date.at(at, self.offset(at)),
-            form,
-        };
-        write_received(&received, out);
+        self.date.with(at, |date| {
+            let received = Received {
+                from_name: identity.map_or(facts.ehlo_name(), |client| &client.ehlo_name),
+                from_address: identity.map_or(facts.peer().ip(), |client| client.address),
+                by_name: &self.settings.server.fqdn,
+                by_address: facts.local().ip(),
+                date,
+                form,
+            };
+            write_received(&received, out);
+        });
+    }
+}
+
+impl Default for LocalDate {
+    fn default() -> Self {
+        Self { text: RefCell::default(), zone: Cell::new((0, i64::MIN)) }
+    }
+}
+
+impl LocalDate {
+    /// Shows the text for `at` to `see`.
+    pub fn with<R>(&self, at: Wall, see: impl FnOnce(&[u8]) -> R) -> R {
+        see(self.text.borrow_mut().at(at, self.offset(at)))
     }
 
     fn offset(&self, at: Wall) -> i32 {

@@ -5,7 +5,7 @@ use loadgen::ledger::{Delivery, FLAG_DIFFERS, FLAG_REFUSED};
 use loadgen::sink::{RunningSink, SinkOptions, start};
 use loadgen::stamp::{Stamp, crc32c};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tests::hub::{Hub, Told};
 use tests::peers::free_address;
@@ -131,6 +131,54 @@ fn f_064_421_at_any_step_puts_off_and_closes() {
 fn f_065_4yz_at_any_step_is_tried_again() {
     each_is_survived(&["banner", "ehlo", "mail", "rcpt", "eod"], "reply 451 4.3.0 later", 0);
     is_survived("data:reply 451 4.3.0 later;first=1", false, 0);
+}
+
+/// Every host of the next hop refuses everybody, for good as it says: mail waits, and nothing is returned (F-066).
+#[test]
+fn f_066_5yz_of_every_host_at_greeting_or_ehlo_puts_the_queue_off_and_fails_nobody() {
+    for fault in
+        ["banner:reply 554 5.3.2 no mail here", "banner:reply 521 no mail here", "ehlo:reply 550 5.7.1 go away"]
+    {
+        let fault = format!("{fault};first=3");
+        let sinks = [sink(&[&fault], true), sink(&[&fault], true)];
+        let mut hub = Hub::started(impatient(sinks.iter().map(|sink| sink.listen[0]).collect()));
+        send(&hub, MESSAGES, 2, b"Subject: refused by the host\r\n\r\nhello\r\n");
+        outcomes(&hub, &fault, 2 * MESSAGES, 0);
+        hub.stop();
+        let taken = sinks.into_iter().map(|sink| pairs(&sink.stop().expect("a ledger").ledger).values().sum::<u64>());
+        assert_eq!(taken.sum::<u64>(), 2 * MESSAGES, "{fault}");
+    }
+}
+
+/// A next hop that is ourselves, seen through somebody who passes connections on, is left with the greeting (M-081).
+#[test]
+fn m_081_a_hub_that_meets_itself_sends_nothing() {
+    let passage = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut hub = Hub::started(impatient(vec![passage.local_addr().expect("bound")]));
+    let to = hub.address();
+    std::thread::spawn(move || {
+        for stream in passage.incoming() {
+            let (Ok(here), Ok(there)) = (stream, TcpStream::connect(to)) else { return };
+            for (mut from, mut into) in [(here.try_clone(), there.try_clone()), (Ok(there), Ok(here))]
+                .map(|(from, into)| (from.expect("a stream"), into.expect("a stream")))
+            {
+                std::thread::spawn(move || {
+                    // Either end may go first.
+                    let _ended = std::io::copy(&mut from, &mut into);
+                    let _closed = into.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    send(&hub, 1, 1, b"Subject: round and round\r\n\r\nhello\r\n");
+    until("the loop to be seen", || hub.status().to_string().contains("is ourselves").then_some(()));
+    let counters = hub.status()["counters"].clone();
+    assert_eq!(
+        (counters["messages_accepted"].as_u64(), counters["attempts"].as_u64()),
+        (Some(1), Some(0)),
+        "{counters}"
+    );
+    hub.stop();
 }
 
 /// Waits until so many recipients were delivered and so many failed for good.

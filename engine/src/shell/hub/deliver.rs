@@ -423,6 +423,7 @@ impl Clients {
             session: delivery.session_max,
         };
         let common = ClientOptions {
+            instance: settings.server.instance.clone(),
             in_flight_max: delivery.in_flight_max as usize,
             chunking: delivery.chunking,
             timers,

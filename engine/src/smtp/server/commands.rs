@@ -4,7 +4,7 @@ use super::facts::Protocol;
 use super::replies::{Failure, Say, push_decimal};
 use super::{Delayed, Event, Phase, ServerSession, State, Turn};
 use crate::smtp::command::{self, Verb};
-use crate::smtp::{Dialect, FRONT_END_KEYWORD};
+use crate::smtp::{Dialect, FRONT_END_KEYWORD, Profile};
 use crate::wire::{Span, is_ehlo_name};
 use memchr::memchr;
 use std::io::Write;
@@ -190,14 +190,25 @@ impl ServerSession {
         is_ehlo_name(name) || (self.options.odd_ehlo_names && odd())
     }
 
-    pub(super) fn write_greeting(&self, out: &mut Vec<u8>) {
-        let name = if self.options.dialect == Dialect::Lmtp { "LMTP" } else { "ESMTP" };
+    /// Names us, and nothing about what we are made of (M-001, S-023). In profile `exchange` in its documents' form.
+    pub(super) fn write_greeting(&self, date: &[u8], out: &mut Vec<u8>) {
+        let exchange = self.options.profile == Profile::Exchange;
+        let name = match (self.options.dialect, exchange) {
+            (Dialect::Lmtp, _) => "LMTP Ringpost",
+            (Dialect::Smtp, false) => "ESMTP Ringpost",
+            (Dialect::Smtp, true) => "Ringpost ESMTP MAIL Service",
+        };
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "220 {} {name} Ringpost", self.options.fqdn);
+        let _ = write!(out, "220 {} {name}", self.options.fqdn);
         if !self.options.instance.is_empty() {
             let _ = write!(out, " {}", self.options.instance);
         }
-        out.extend_from_slice(b" ready\r\n");
+        out.extend_from_slice(b" ready");
+        if exchange && !date.is_empty() {
+            out.extend_from_slice(b" at ");
+            out.extend_from_slice(date);
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     fn write_hello(&mut self, out: &mut Vec<u8>) {

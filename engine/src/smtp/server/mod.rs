@@ -192,12 +192,17 @@ impl ServerSession {
 
     /// Puts the greeting, or `refuse` in its place: 5yz leaves the session to QUIT (M-001), 4yz closes it (M-016).
     pub fn greet(&mut self, refuse: Option<&Refusal>, out: &mut Vec<u8>) -> Event {
+        self.greet_on(b"", refuse, out)
+    }
+
+    /// As `greet`; the greeting of profile `exchange` says the date, where one is given.
+    pub fn greet_on(&mut self, date: &[u8], refuse: Option<&Refusal>, out: &mut Vec<u8>) -> Event {
         match refuse {
             None if self.facts.early_talker && self.options.refuse_early_talkers => {
                 self.say(Say::EarlyTalker, out);
                 self.state = State::NoService;
             }
-            None => self.write_greeting(out),
+            None => self.write_greeting(date, out),
             Some(refusal) => {
                 refusal.write(out);
                 if !refusal.is_permanent() {

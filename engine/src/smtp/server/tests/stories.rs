@@ -23,6 +23,17 @@ fn m_001_the_greeting_names_us_and_no_version() {
     let bench = Bench::new(ServerOptions { instance: "5f3a".into(), ..options(Profile::Rfc) });
     assert_eq!(bench.out, b"220 mx.test ESMTP Ringpost 5f3a ready\r\n");
     assert!(!String::from_utf8_lossy(&bench.out).contains(env!("CARGO_PKG_VERSION")));
+    // Profile `exchange`: the form of its documents, with our name and the date.
+    let date = b"Sun, 22 Nov 2026 06:28:15 +0000";
+    for (profile, greeting) in [
+        (Profile::Exchange, "220 mx.test Ringpost ESMTP MAIL Service ready at Sun, 22 Nov 2026 06:28:15 +0000\r\n"),
+        (Profile::Rfc, "220 mx.test ESMTP Ringpost ready\r\n"),
+    ] {
+        let mut bench = Bench::new(options(profile));
+        bench.out.clear();
+        bench.session.greet_on(date, None, &mut bench.out);
+        assert_eq!(String::from_utf8_lossy(&bench.out), greeting);
+    }
 }
 
 #[test]

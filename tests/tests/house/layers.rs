@@ -9,7 +9,7 @@ use tests::source::{Named, Source, read, rust_files};
 const ENGINE: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("wire", &["sys::slice"]),
-    ("smtp", &["wire", "sys::slice"]),
+    ("smtp", &["wire", "sys::slice", "sys::classes"]),
     ("mime", &["wire", "sys::slice"]),
     ("spool", &["wire", "sys::slice"]),
     ("queue", &["wire", "sys::slice", "sys::lockfree"]),

@@ -1,0 +1,150 @@
+//! Which octets of content matter, 64 at a time: one load and a few vector comparisons in place of a search for each.
+
+use std::ops::ControlFlow;
+
+/// Octets that are looked at together.
+pub const BLOCK: usize = 64;
+
+/// Classes of up to 64 octets: bit `n` speaks of the `n`th, the lowest bit of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Classes {
+    /// LF.
+    pub lf: u64,
+    /// CR.
+    pub cr: u64,
+    /// NUL.
+    pub nul: u64,
+    /// A dot.
+    pub dot: u64,
+    /// Above 127.
+    pub high: u64,
+}
+
+/// Shows `see` the classes of `input` block by block, each with the offset of its first octet, until it breaks. The last
+/// block may be short: bits beyond the input are zero.
+#[inline]
+pub fn classes(input: &[u8], see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { x86::blocks(input, see) };
+    }
+    walk(input, plain, see);
+}
+
+/// The blocks of `input`, each classified by `of`.
+#[inline(always)]
+fn walk(input: &[u8], of: impl Fn(&[u8; BLOCK]) -> Classes, mut see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+    let mut at = 0;
+    let mut last = [b' '; BLOCK];
+    // One call of `see`, so that it becomes part of the loop.
+    while let rest @ [_, ..] = &input[at..] {
+        let block = rest.first_chunk().unwrap_or_else(|| {
+            last[..rest.len()].copy_from_slice(rest);
+            &last
+        });
+        if see(at, of(block)).is_break() || rest.len() <= BLOCK {
+            return;
+        }
+        at += BLOCK;
+    }
+}
+
+/// Classes without instructions of a particular processor.
+fn plain(block: &[u8; BLOCK]) -> Classes {
+    let bits = |is: fn(u8) -> bool| block.iter().rev().fold(0, |bits, &octet| bits << 1 | u64::from(is(octet)));
+    Classes {
+        lf: bits(|octet| octet == b'\n'),
+        cr: bits(|octet| octet == b'\r'),
+        nul: bits(|octet| octet == 0),
+        dot: bits(|octet| octet == b'.'),
+        high: bits(|octet| octet > 127),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{BLOCK, Classes, walk};
+    use std::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
+    };
+    use std::ops::ControlFlow;
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn blocks(input: &[u8], see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+        walk(
+            input,
+            |block| {
+                let half = |at: usize| {
+                    // SAFETY: 32 octets stand at 0 and at 32 of the 64; the load needs no alignment.
+                    unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast::<__m256i>()) }
+                };
+                let (low, high) = (half(0), half(BLOCK / 2));
+                let bits = |low, high| {
+                    let mask = |half| u64::from(_mm256_movemask_epi8(half) as u32);
+                    mask(low) | mask(high) << 32
+                };
+                let equal = |octet| bits(_mm256_cmpeq_epi8(low, octet), _mm256_cmpeq_epi8(high, octet));
+                Classes {
+                    lf: equal(_mm256_set1_epi8(b'\n' as i8)),
+                    cr: equal(_mm256_set1_epi8(b'\r' as i8)),
+                    nul: equal(_mm256_setzero_si256()),
+                    dot: equal(_mm256_set1_epi8(b'.' as i8)),
+                    high: bits(low, high),
+                }
+            },
+            see,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seen(input: &[u8]) -> Vec<(usize, Classes)> {
+        let mut seen = Vec::new();
+        classes(input, |at, classes| {
+            seen.push((at, classes));
+            ControlFlow::Continue(())
+        });
+        seen
+    }
+
+    proptest! {
+        #[test]
+        fn every_octet_has_its_bits(
+            input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'.'), Just(0), any::<u8>()], 0..300),
+        ) {
+            let mut expected = Vec::new();
+            walk(&input, plain, |at, classes| {
+                expected.push((at, classes));
+                ControlFlow::Continue(())
+            });
+            let seen = seen(&input);
+            prop_assert_eq!(&seen, &expected);
+            prop_assert_eq!(seen.len(), input.len().div_ceil(BLOCK));
+            for (at, octet) in input.iter().enumerate() {
+                let (from, of) = seen[at / BLOCK];
+                let bit = |bits: u64| bits >> (at - from) & 1 == 1;
+                prop_assert_eq!(bit(of.lf), *octet == b'\n');
+                prop_assert_eq!(bit(of.cr), *octet == b'\r');
+                prop_assert_eq!(bit(of.nul), *octet == 0);
+                prop_assert_eq!(bit(of.dot), *octet == b'.');
+                prop_assert_eq!(bit(of.high), *octet > 127);
+            }
+        }
+    }
+
+    #[test]
+    fn it_ends_where_it_is_told() {
+        let mut count = 0;
+        classes(&[b'x'; 1000], |_, _| {
+            count += 1;
+            if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(count, 3);
+        assert_eq!(seen(b"").len(), 0);
+    }
+}

@@ -24,6 +24,8 @@ pub enum Dialect {
 pub struct Told {
     /// The hosts of its one next hop.
     pub hosts: Vec<SocketAddr>,
+    /// What is routed to it: `*`, a domain or what is below one.
+    pub routed: &'static str,
     /// How they are spoken to.
     pub dialect: Dialect,
     /// Whose defaults hold.
@@ -46,6 +48,7 @@ impl Default for Told {
     fn default() -> Self {
         Self {
             hosts: Vec::new(),
+            routed: "*",
             dialect: Dialect::Smtp,
             profile: "rfc",
             durability: "disk",
@@ -79,7 +82,7 @@ impl Told {
         let dialect = if self.dialect == Dialect::Lmtp { "lmtp" } else { "smtp" };
         let hosts: Vec<String> = self.hosts.iter().map(|host| format!("\"{host}\"")).collect();
         sections.push(("next_hop.far", format!("hosts = [{}]\nprotocol = \"{dialect}\"", hosts.join(", "))));
-        sections.push(("routes", "\"*\" = \"far\"".to_owned()));
+        sections.push(("routes", format!("{:?} = \"far\"", self.routed)));
         sections.extend(self.more.iter().cloned());
         let mut names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();

@@ -23,6 +23,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>) {
         mailbox_delivery(settings, reader);
     }
     access(settings, reader);
+    accepted(settings, reader);
     waits(settings, reader);
     machine(settings, reader);
 }
@@ -159,6 +160,15 @@ fn access(settings: &Settings, reader: &mut Reader<'_>) {
         for network in list.iter().filter(|network| network.is_everybody()) {
             at(reader, Weight::Warning, key, format!("{network} {what}"), "name the networks that are meant");
         }
+    }
+}
+
+fn accepted(settings: &Settings, reader: &mut Reader<'_>) {
+    let unrouted = |domain: &&String| settings.plays(Role::Hub) && settings.routes.next_hop(domain).is_none();
+    for domain in settings.access.accepted_domains.iter().filter(unrouted) {
+        let wrong = format!("{domain} is accepted and goes nowhere");
+        let right = format!("write {} with its next hop in [routes]", quoted(domain));
+        at(reader, Weight::Warning, "access.accepted_domains", wrong, &right);
     }
 }
 

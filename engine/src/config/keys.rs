@@ -45,6 +45,8 @@ macro_rules! keys {
 pub(super) const HOSTS_MAX: usize = 100;
 /// Ranges of addresses in one list.
 const RANGES_MAX: usize = 1_000;
+/// Domains in one list.
+const DOMAINS_MAX: usize = 100_000;
 /// Shards of one process.
 const SHARDS_MAX: u32 = 256;
 const DAY: Span = Span::hours(24);
@@ -172,6 +174,7 @@ keys! { DELIVERY: Delivery {
 keys! { ACCESS: Access {
     relay_from => relay_from: List(Range, RANGES_MAX), "clients that may relay; a list replaces the default";
     trusted_front_ends => trusted_front_ends: List(Range, RANGES_MAX), "peers whose word about the client behind them is taken";
+    accepted_domains => accepted_domains: List(DomainName, DOMAINS_MAX), "domains that anybody may send to";
 }}
 
 keys! { NEXT_HOP: NextHop {

@@ -1,6 +1,7 @@
 //! Whole files and command lines against what is said about them.
 
 use super::*;
+use crate::roles::relay_policy;
 use crate::wire::Span;
 
 fn machine() -> Machine {
@@ -55,9 +56,11 @@ fn a_hub_needs_a_listener_a_folder_and_a_next_hop_and_nothing_more() {
     assert_eq!(settings.listeners[0].receive.size_max, 37_748_736);
     assert_eq!(settings.next_hops["smart"].hosts[1], Host::Name("smart.example.com".into(), 25));
     assert_eq!(settings.routes.next_hop("anywhere.test"), Some("smart"));
-    assert!(settings.access.relays_for([127, 0, 0, 1].into()), "S-012: loopback may relay");
-    assert!(!settings.access.relays_for([192, 0, 2, 1].into()), "S-012: and nobody else");
-    assert!(!settings.access.trusts([127, 0, 0, 1].into()), "S-018: nobody is trusted");
+    let relay = relay_policy(&settings.access);
+    assert!(relay.relays_for(Some([127, 0, 0, 1].into())), "S-012: loopback may relay");
+    assert!(!relay.relays_for(Some([192, 0, 2, 1].into())), "S-012: and nobody else");
+    assert!(!relay.trusts([127, 0, 0, 1].into()), "S-018: nobody is trusted");
+    assert_eq!(settings.access.accepted_domains, Vec::<String>::new());
 }
 
 /// One line of a file that is wrong, and exactly what is said about it. The line is put in place of `@` or behind HUB.
@@ -211,6 +214,15 @@ fn every_class_of_error_names_line_column_and_remedy() {
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn an_accepted_domain_without_a_route_is_warned_of() {
+    let text = HUB.replace("\"*\" = \"smart\"", "\"*.test\" = \"smart\"");
+    assert_eq!(
+        said(&format!("{text}[access]\naccepted_domains = [\"A.Test\", \"Ours.Example\"]\n")),
+        "r.toml:12:20: warning: access.accepted_domains: ours.example is accepted and goes nowhere; write \"ours.example\" with its next hop in [routes]"
+    );
 }
 
 /// One line of HUB changed, and exactly what is said about it.
@@ -381,8 +393,9 @@ fn a_trial_needs_no_file() {
     assert_eq!(settings.listeners[0].receive, Receive::of(Profile::Bench, Role::Hub));
     assert_eq!(settings.routes.next_hop("x"), Some(SMART_HOST));
     assert_eq!(settings.next_hops[SMART_HOST].hosts.len(), 2);
-    assert!(settings.access.relays_for([192, 0, 2, 9].into()));
-    assert!(!settings.access.relays_for([127, 0, 0, 1].into()), "a list replaces the default");
+    let relay = relay_policy(&settings.access);
+    assert!(relay.relays_for(Some([192, 0, 2, 9].into())));
+    assert!(!relay.relays_for(Some([127, 0, 0, 1].into())), "a list replaces the default");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! A hub that fails is left alone for a while that doubles; whatever works again is used again at once. Among the healthy
 //! ones the least loaded is taken, so that a slow one gets little.
 
+use super::{judge, relay_policy};
+use crate::route::RelayPolicy;
 use crate::settings::Settings;
 use crate::smtp::server::{Policy, SessionFacts};
 use crate::sys::slice::Budget;
@@ -14,7 +16,6 @@ use std::sync::Arc;
 /// What a client is told when no hub takes mail (F-100).
 pub const NO_HUB: Refusal = Refusal::fixed(451, (4, 4, 0), "No hub is available; try again later");
 const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
-const NO_RELAY: Refusal = Refusal::fixed(550, (5, 7, 1), "Unable to relay");
 /// New mail is refused when so many hundredths of the memory budget are in use (F-040).
 const REFUSE_PERCENT: u32 = 90;
 /// The first wait before a dead hub is tried again, and the longest (F-101: one probe).
@@ -111,7 +112,7 @@ impl Hubs {
 /// Judges what clients ask of a front end: from snapshots, since it keeps nothing.
 #[derive(Debug)]
 pub struct FrontEndPolicy {
-    settings: Arc<Settings>,
+    relay: RelayPolicy,
     budget: Arc<Budget>,
     /// Whether any hub may be tried; kept up to date by the shell.
     pub has_hub: Cell<bool>,
@@ -119,8 +120,8 @@ pub struct FrontEndPolicy {
 
 impl FrontEndPolicy {
     /// A policy by these settings.
-    pub fn new(settings: Arc<Settings>, budget: Arc<Budget>) -> Self {
-        Self { settings, budget, has_hub: Cell::new(true) }
+    pub fn new(settings: &Settings, budget: Arc<Budget>) -> Self {
+        Self { relay: relay_policy(&settings.access), budget, has_hub: Cell::new(true) }
     }
 }
 
@@ -129,11 +130,8 @@ impl Policy for FrontEndPolicy {
         if self.has_hub.get() { Ok(()) } else { Err(NO_HUB) }
     }
 
-    fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, _: RecipientRef<'_>) -> Result<(), Refusal> {
-        match session.client_address() {
-            Some(client) if self.settings.access.relays_for(client) => Ok(()),
-            _ => Err(NO_RELAY),
-        }
+    fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        judge(&self.relay, session, to)
     }
 
     fn room(&self, _: u64) -> Result<(), Refusal> {

@@ -1,13 +1,18 @@
-//! The hub's decisions over envelopes: who may relay, and whether there is memory for content.
+//! The hub's decisions over envelopes: who may relay, whether there is a way, and whether there is memory for content.
 
+use super::{judge, relay_policy};
+use crate::route::{RelayPolicy, Snapshot, Unroutable};
 use crate::settings::Settings;
 use crate::smtp::server::{Policy, SessionFacts};
 use crate::sys::slice::Budget;
 use crate::wire::{RecipientRef, Refusal, ReversePathRef};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
-const NO_RELAY: Refusal = Refusal::fixed(550, (5, 7, 1), "Unable to relay");
+const LITERAL: Refusal = Refusal::fixed(550, (5, 1, 2), "Address literals are not relayed");
+/// The routes are ours, so the fault is: for now (I-9).
+const NO_ROUTE: Refusal = Refusal::fixed(451, (4, 4, 4), "No route to this domain; try again later");
 
 /// New mail is refused when so many hundredths of the memory budget are in use (F-040).
 const REFUSE_PERCENT: u32 = 90;
@@ -15,14 +20,20 @@ const REFUSE_PERCENT: u32 = 90;
 /// Judges what clients ask of a hub.
 #[derive(Debug)]
 pub struct HubPolicy {
-    settings: Arc<Settings>,
+    relay: RelayPolicy,
+    routes: RefCell<Arc<Snapshot>>,
     budget: Arc<Budget>,
 }
 
 impl HubPolicy {
-    /// A policy by these settings, for content that `budget` is charged with.
-    pub fn new(settings: Arc<Settings>, budget: Arc<Budget>) -> Self {
-        Self { settings, budget }
+    /// A policy by these settings and routes, for content that `budget` is charged with.
+    pub fn new(settings: &Settings, routes: Arc<Snapshot>, budget: Arc<Budget>) -> Self {
+        Self { relay: relay_policy(&settings.access), routes: RefCell::new(routes), budget }
+    }
+
+    /// From now on these routes count.
+    pub fn install_routes(&self, routes: Arc<Snapshot>) {
+        *self.routes.borrow_mut() = routes;
     }
 }
 
@@ -31,11 +42,14 @@ impl Policy for HubPolicy {
         Ok(())
     }
 
-    fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, _: RecipientRef<'_>) -> Result<(), Refusal> {
-        // Behind a front end the client counts that it speaks for; a front end that does not say speaks for nobody (S-018).
-        match session.client_address() {
-            Some(client) if self.settings.access.relays_for(client) => Ok(()),
-            _ => Err(NO_RELAY),
+    fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        judge(&self.relay, session, to)?;
+        match self.routes.borrow().table.next_hop(to.domain()) {
+            // What a front end has accepted is ours: it has no way to take one recipient back.
+            _ if session.trusted_front_end() => Ok(()),
+            Ok(_) => Ok(()),
+            Err(Unroutable::Literal) => Err(LITERAL),
+            Err(Unroutable::NoRoute) => Err(NO_ROUTE),
         }
     }
 

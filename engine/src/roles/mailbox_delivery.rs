@@ -1,5 +1,7 @@
 //! Mailbox delivery's decisions: who has a mailbox here, and what a failure of the store is to its sender.
 
+use super::{NO_RELAY, relay_policy};
+use crate::route::RelayPolicy;
 use crate::settings::{Settings, Store};
 use crate::smtp::server::{Policy, SessionFacts};
 use crate::store::StoreError;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 
 const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
 const NO_MAILBOX: Refusal = Refusal::fixed(550, (5, 1, 1), "User unknown");
-const NO_RELAY: Refusal = Refusal::fixed(550, (5, 7, 1), "Unable to relay");
 const FULL: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system storage");
 const BROKEN: Refusal = Refusal::fixed(451, (4, 3, 0), "The store cannot take the message now");
 
@@ -20,13 +21,14 @@ const REFUSE_PERCENT: u32 = 90;
 #[derive(Debug)]
 pub struct MailboxPolicy {
     settings: Arc<Settings>,
+    relay: RelayPolicy,
     budget: Arc<Budget>,
 }
 
 impl MailboxPolicy {
     /// A policy by these settings.
     pub fn new(settings: Arc<Settings>, budget: Arc<Budget>) -> Self {
-        Self { settings, budget }
+        Self { relay: relay_policy(&settings.access), settings, budget }
     }
 
     /// The folder of a recipient; `None`: there is no such mailbox.
@@ -38,7 +40,7 @@ impl MailboxPolicy {
 impl Policy for MailboxPolicy {
     fn mail(&self, session: &SessionFacts, _: ReversePathRef<'_>) -> Result<(), Refusal> {
         // Only our own hubs deliver here; they connect from where relaying is allowed.
-        if self.settings.access.relays_for(session.peer().ip()) { Ok(()) } else { Err(NO_RELAY) }
+        if self.relay.relays_for(Some(session.peer().ip())) { Ok(()) } else { Err(NO_RELAY) }
     }
 
     fn rcpt(&self, _: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {

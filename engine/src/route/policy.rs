@@ -29,16 +29,20 @@ pub struct RelayPolicy {
 
 impl Default for RelayPolicy {
     fn default() -> Self {
-        Self::new(Network::LOOPBACK.into(), Vec::new(), &[])
+        Self::new(Network::LOOPBACK.into(), Vec::new(), [""; 0])
     }
 }
 
 impl RelayPolicy {
     /// Clients in `relay_from` may relay to anywhere; anybody may send to the `accepted` domains (subdomains are domains of
     /// their own); peers in `trusted_front_ends` may name the client behind them.
-    pub fn new(relay_from: Vec<Network>, trusted_front_ends: Vec<Network>, accepted: &[&str]) -> Self {
-        let mut domains: Vec<Box<[u8]>> =
-            accepted.iter().map(|domain| domain.to_ascii_lowercase().into_bytes().into()).collect();
+    pub fn new(
+        relay_from: Vec<Network>,
+        trusted_front_ends: Vec<Network>,
+        accepted: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Self {
+        let lower = |domain: &str| domain.to_ascii_lowercase().into_bytes().into();
+        let mut domains: Vec<Box<[u8]>> = accepted.into_iter().map(|domain| lower(domain.as_ref())).collect();
         domains.sort();
         domains.dedup();
         Self { relay_from, trusted_front_ends, accepted: domains }
@@ -49,13 +53,8 @@ impl RelayPolicy {
         contains(&self.trusted_front_ends, peer)
     }
 
-    /// The client that counts: the one that a trusted front end names, else the peer itself. `None` when a trusted front end
-    /// has not said for whom it speaks: its own address is nobody's permission.
-    pub fn client(&self, peer: IpAddr, named: Option<IpAddr>) -> Option<IpAddr> {
-        if self.trusts(peer) { named } else { Some(peer) }
-    }
-
-    /// Whether a client may relay to anywhere.
+    /// Whether a client may relay to anywhere. `None` is a trusted front end that has not said for whom it speaks: its own
+    /// address is nobody's permission (S-018).
     pub fn relays_for(&self, client: Option<IpAddr>) -> bool {
         client.is_some_and(|client| contains(&self.relay_from, client))
     }
@@ -67,7 +66,7 @@ impl RelayPolicy {
         self.accepted.binary_search_by(|known| against(known)).is_ok()
     }
 
-    /// Judges one recipient, its local part without quotes, its domain empty for `<postmaster>`.
+    /// Judges one recipient, its local part as it is sent, its domain empty for `<postmaster>`.
     ///
     /// # Errors
     /// When the client may not send there.
@@ -103,7 +102,7 @@ mod tests {
 
     fn policy(relay_from: &[&str], trusted: &[&str]) -> RelayPolicy {
         let networks = |list: &[&str]| list.iter().map(|text| text.parse().expect("a range")).collect();
-        RelayPolicy::new(networks(relay_from), networks(trusted), &["Ours.test"])
+        RelayPolicy::new(networks(relay_from), networks(trusted), ["Ours.test"])
     }
 
     #[test]
@@ -169,15 +168,13 @@ mod tests {
     fn s_018_behind_a_front_end_the_proxied_client_counts() {
         let policy = policy(&["127.0.0.0/8", "10.0.0.0/8"], &["127.0.0.1/32"]);
         let front = "127.0.0.1".parse().expect("an address");
-        let inside = policy.client(front, ip("10.0.0.5"));
-        let outside = policy.client(front, ip("192.0.2.9"));
-        assert_eq!((policy.relays_for(inside), policy.relays_for(outside)), (true, false));
-        // The front end stands in `relay_from` too, and still does not relay in its own name.
-        assert_eq!(policy.client(front, None), None);
-        assert!(!policy.relays_for(policy.client(front, None)));
-        // Whoever is not trusted cannot name anybody.
-        let liar = "192.0.2.9".parse().expect("an address");
-        assert_eq!(policy.client(liar, ip("127.0.0.1")), Some(liar));
+        assert!(policy.trusts(front) && !policy.trusts("10.0.0.5".parse().expect("an address")));
         assert!(!RelayPolicy::default().trusts(front), "nobody is trusted unless listed");
+        for (client, relays) in [(ip("10.0.0.5"), true), (ip("192.0.2.9"), false), (None, false)] {
+            // The front end stands in `relay_from` too, and still does not relay in its own name.
+            assert_eq!(policy.relays_for(client), relays, "{client:?}");
+            assert_eq!(policy.judge(client, b"user", b"elsewhere.test").is_ok(), relays, "{client:?}");
+            assert_eq!(policy.judge(client, b"user", b"ours.test"), Ok(()), "{client:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub use mailboxes::{Mailboxes, Owner};
 use crate::wire::Span;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -314,18 +314,8 @@ pub struct Access {
     pub relay_from: Vec<Network>,
     /// Peers whose word about the client behind them is taken (S-018).
     pub trusted_front_ends: Vec<Network>,
-}
-
-impl Access {
-    /// Whether a client at `address` may relay.
-    pub fn relays_for(&self, address: IpAddr) -> bool {
-        self.relay_from.iter().any(|network| network.contains(address))
-    }
-
-    /// Whether a peer at `address` may name the client behind it.
-    pub fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_front_ends.iter().any(|network| network.contains(address))
-    }
+    /// Domains that anybody may send to, in lower case; those below them are others (M-031).
+    pub accepted_domains: Vec<String>,
 }
 
 /// A host as configuration names it.

@@ -13,7 +13,7 @@ impl Settings {
             listeners: Vec::new(),
             receive: Receive::of(profile, Role::Hub),
             delivery: Delivery::of(profile),
-            access: Access { relay_from: Network::LOOPBACK.to_vec(), trusted_front_ends: Vec::new() },
+            access: Access { relay_from: Network::LOOPBACK.to_vec(), ..Access::default() },
             next_hops: BTreeMap::new(),
             routes: Routes::default(),
             hubs: NextHop::of(Vec::new(), Protocol::Smtp),

@@ -68,7 +68,7 @@ impl<D: Driver> FrontEnd<D> {
             ..ClientOptions::new(&settings.server.fqdn)
         };
         let this = Rc::new(Self {
-            policy: FrontEndPolicy::new(settings.clone(), pool.budget().clone()),
+            policy: FrontEndPolicy::new(settings, pool.budget().clone()),
             hubs: RefCell::default(),
             trunks: RefCell::default(),
             client: Arc::new(client),

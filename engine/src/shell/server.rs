@@ -10,7 +10,8 @@ use super::serve::{Admission, Lobby, Service, serve};
 use super::signal::Signal;
 use crate::io::driver::{Conn, Driver, Notify, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
-use crate::route::Snapshot;
+use crate::roles::relay_policy;
+use crate::route::{RelayPolicy, Snapshot};
 use crate::settings::{Durability, Listener, Role, Settings};
 use crate::smtp::server::ServerOptions;
 use crate::spool::Adoption;
@@ -151,6 +152,7 @@ struct Shard<D: Driver> {
     store: Option<Rc<MailboxDelivery<D>>>,
     sessions: RefCell<Slab<Handle<D>>>,
     lobby: Rc<Lobby>,
+    relay: RelayPolicy,
     /// What ends the listeners' tasks.
     closing: RefCell<Vec<Rc<Signal>>>,
 }
@@ -191,6 +193,7 @@ impl<D: Driver> Shard<D> {
             hub,
             sessions: RefCell::default(),
             lobby,
+            relay: relay_policy(&settings.access),
             closing: RefCell::default(),
         });
         let mut listen = Vec::new();
@@ -281,7 +284,7 @@ impl<D: Driver> Shard<D> {
         if refuse.is_some() {
             self.tally.one(Counter::ConnectionsRefused);
         }
-        let trusted = self.settings.access.trusts(source);
+        let trusted = self.relay.trusts(source);
         let admission = Admission { trusted, refuse, lobby: self.lobby.clone() };
         let key = self.sessions.borrow_mut().insert(conn.handle());
         let (this, service, options) = (self.clone(), service.clone(), options.clone());

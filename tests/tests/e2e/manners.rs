@@ -101,3 +101,46 @@ fn f_010_s_021_a_drain_gives_delayed_answers_at_once() {
         assert_eq!(codes, [500, 421], "{driver}");
     }
 }
+
+/// Without a rule nobody relays; accepted domains are taken from anybody, in every form that means them and in no other.
+#[test]
+fn m_030_m_031_s_012_strangers_reach_accepted_domains_alone() {
+    let access = "relay_from = [\"10.0.0.0/8\"]\naccepted_domains = [\"ours.test\", \"b.test\"]".to_owned();
+    let mut hub = Hub::started(Told { more: vec![("access", access)], ..Told::relaying_to(free_address()) });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+    for (to, code, status) in [
+        ("user@ours.test", 250, "2.1.5"),
+        ("User@OURS.Test", 250, "2.1.5"),
+        ("postmaster", 250, "2.1.5"),
+        ("user@elsewhere.test", 550, "5.7.1"),
+        ("user@sub.ours.test", 550, "5.7.1"),
+        ("user@[127.0.0.1]", 550, "5.7.1"),
+        ("user%elsewhere.test@ours.test", 550, "5.7.1"),
+        ("elsewhere.test!user@ours.test", 550, "5.7.1"),
+        ("\"user@elsewhere.test\"@ours.test", 550, "5.7.1"),
+        ("@ours.test:user@elsewhere.test", 550, "5.7.1"),
+    ] {
+        let reply = talk.say(&format!("RCPT TO:<{to}>")).expect("a reply");
+        assert_eq!((reply.code, reply.lines[0].split(' ').next()), (code, Some(status)), "{to}: {reply:?}");
+    }
+    hub.stop();
+}
+
+/// What the routes know no way for is refused at RCPT: a literal for good, a domain for now.
+#[test]
+fn m_092_what_has_no_way_is_refused_at_rcpt() {
+    let mut hub = Hub::started(Told { routed: "a.test", ..Told::relaying_to(free_address()) });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+    for (to, code, status) in [
+        ("b@a.test", 250, "2.1.5"),
+        ("b@b.test", 451, "4.4.4"),
+        ("b@[192.0.2.1]", 550, "5.1.2"),
+        ("b@[IPv6:2001:db8::1]", 550, "5.1.2"),
+    ] {
+        let reply = talk.say(&format!("RCPT TO:<{to}>")).expect("a reply");
+        assert_eq!((reply.code, reply.lines[0].split(' ').next()), (code, Some(status)), "{to}: {reply:?}");
+    }
+    hub.stop();
+}

@@ -97,6 +97,7 @@ impl<D: Driver> Hub<D> {
 
     /// Takes over new routes: queues keep their messages, hosts their health.
     pub fn install_routes(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
+        self.policy.install_routes(snapshot.clone());
         let routing = Routing::of(snapshot, &mut self.queues.borrow_mut(), self.driver.now());
         *self.routing.borrow_mut() = routing;
         self.run_actions();

@@ -150,9 +150,10 @@ impl<D: Driver> Hub<D> {
             numbers: Numbers::of_shard(next_number, shard as usize, shards as usize),
         };
         let mut queues = Queues::new(queue_options(&settings).share_of(shards));
+        let policy = HubPolicy::new(&settings, routes.clone(), pool.budget().clone());
         let routing = Routing::of(routes, &mut queues, driver.now());
         Rc::new(Self {
-            policy: HubPolicy::new(settings.clone(), pool.budget().clone()),
+            policy,
             shows_message_ids: settings.profile == Profile::Exchange,
             client: deliver::Clients::of(&settings),
             log: RefCell::new(Log::new(options, pool.clone())),

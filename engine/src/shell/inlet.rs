@@ -12,6 +12,8 @@ pub mod bits {
     pub const ANSWERS: u32 = 1;
     /// The server goes down.
     pub const DRAIN: u32 = 2;
+    /// The server ends, whatever the session is at.
+    pub const LAST_CALL: u32 = 8;
     /// What was left unconsumed may be looked at again.
     pub const AGAIN: u32 = 4;
 }

@@ -534,6 +534,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 return event;
             }
         }
+        if noted & bits::LAST_CALL != 0 {
+            return self.session.on_last_call(&mut self.out);
+        }
         if noted & bits::DRAIN != 0 {
             return self.session.on_shutdown(&mut self.out);
         }

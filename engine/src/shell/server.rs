@@ -18,7 +18,7 @@ use crate::spool::Adoption;
 use crate::sys::slice::{Budget, Pool};
 use crate::track::counters::{Counter, Tally};
 use crate::track::desk::{Failure, Links, Notice, Order, Ready, ShardDesk};
-use crate::wire::Span;
+use crate::wire::{Span, Tick};
 use arc_swap::ArcSwap;
 use slab::Slab;
 use std::cell::RefCell;
@@ -35,6 +35,8 @@ const NO_DESCRIPTOR: &[u8] = b"421 4.3.2 Too many connections; try again later\r
 const NO_DESCRIPTOR_WAIT: Span = Span::millis(50);
 /// How long a start waits for the first segment of the spool.
 const FIRST_SEGMENT_WAIT: Span = Span::seconds(5);
+/// What a drain keeps for its end, where it has it: drivers wait 2 s for peers that do not close.
+const END_WAIT: Span = Span::seconds(3);
 /// How often gauges and the driver's counts are published.
 const PUBLISH_EVERY: Span = Span::millis(250);
 /// How often a condition of another shard, or a drain, is looked at.
@@ -324,20 +326,20 @@ impl<D: Driver> Shard<D> {
     async fn drain(&self, within: Span) -> u64 {
         let by = self.driver.now() + within;
         self.closing.borrow().iter().for_each(|closing| closing.raise());
-        for (_, session) in self.sessions.borrow().iter() {
-            session.note(bits::DRAIN);
-        }
-        // Sessions get most of the time; the rest is for the disk.
-        let sessions_by = by - Span(within.0 / 4);
-        while !self.sessions.borrow().is_empty() && self.driver.now() < sessions_by {
+        // Sessions get most of the time; the rest is for the disk, and for peers that do not close.
+        let rest = Span((within.0 / 4).max(END_WAIT.0.min(within.0 / 2)));
+        self.end_sessions(bits::DRAIN, by - rest).await;
+        self.end_sessions(bits::LAST_CALL, by - Span(rest.0 / 2)).await;
+        let Some(hub) = &self.hub else { return 0 };
+        hub.drain(by).await;
+        u64::from(hub.queued())
+    }
+
+    /// Tells every session, and waits until the last has ended, at the latest until `by`.
+    async fn end_sessions(&self, bit: u32, by: Tick) {
+        self.sessions.borrow().iter().for_each(|(_, session)| session.note(bit));
+        while !self.sessions.borrow().is_empty() && self.driver.now() < by {
             self.driver.sleep(LOOK_EVERY).await;
-        }
-        match &self.hub {
-            Some(hub) => {
-                hub.drain(by).await;
-                u64::from(hub.queued())
-            }
-            None => 0,
         }
     }
 

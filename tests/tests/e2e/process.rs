@@ -1,8 +1,10 @@
 //! Starts, stops and refusals of the process.
 
+use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tests::hub::{Hub, Told};
 use tests::ledger::{content, sender};
 use tests::peers::{free_address, trace_before};
@@ -11,7 +13,7 @@ use tests::senders::Senders;
 use tests::sink::{Offers, Sink};
 use tests::source::root;
 use tests::talk::Talk;
-use tests::wait::until;
+use tests::wait::{PATIENCE, until};
 
 /// Runs `ringpost` with these words to its end: exit code and stderr.
 fn run(words: &[&str]) -> (Option<i32>, String) {
@@ -79,6 +81,46 @@ fn f_010_a_drain_under_load_ends_well_and_loses_nothing() {
     sink.wait("everything acknowledged", |taken| ledger.is_all_there(taken));
     hub.stop();
     ledger.judge(&sink.taken()).assert_kept(0);
+}
+
+/// What a body under way at SIGTERM may expect (F-010, M-012, I-12): it is taken when it ends in time, and told 421 4.3.2
+/// when it does not; either way the process ends within its deadline.
+#[test]
+fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
+    let wait = Duration::from_secs(6);
+    for driver in ["auto", "epoll"] {
+        let sink = Sink::start(Offers { chunking: true });
+        let more = vec![("server", format!("drain_wait = \"{}s\"", wait.as_secs()))];
+        let mut hub = Hub::started(Told { driver, more, ..Told::relaying_to(sink.address()) });
+        let begin = |command: &str| {
+            let mut talk = Talk::hello(hub.address()).expect("a greeting");
+            assert!(talk.say("MAIL FROM:<ann@a.test>").expect("a reply").is_positive());
+            assert!(talk.say("RCPT TO:<bob@b.test>").expect("a reply").is_positive());
+            talk.write(command.as_bytes()).expect("it reads");
+            talk
+        };
+        let mut ends = begin("DATA\r\n");
+        assert_eq!(ends.reply().expect("a reply").code, 354);
+        let mut stalls = [begin("DATA\r\n"), begin("BDAT 90000 LAST\r\nhalf a bo")];
+        assert_eq!(stalls[0].reply().expect("a reply").code, 354);
+        stalls[0].write(b"Subject: half\r\n\r\nhalf a bo").expect("it reads");
+        let began = Instant::now();
+        hub.process().signal(Signal::TERM);
+        // Nobody is let in any more, so the drain has begun.
+        until("the listener to close", || Talk::hello(hub.address()).is_err().then_some(()));
+        ends.write(b"Subject: whole\r\n\r\nwhole\r\n.\r\n").expect("it reads");
+        assert_eq!(ends.reply().expect("a reply").code, 250, "{driver}");
+        assert_eq!(ends.reply().expect("a reply").code, 421, "{driver}: nothing more is begun");
+        for stalled in &mut stalls {
+            let reply = stalled.reply().expect("a reply before the end");
+            assert_eq!((reply.code, reply.lines[0].get(..5)), (421, Some("4.3.2")), "{driver}");
+            assert!(stalled.reply().is_err(), "{driver}: closed");
+        }
+        let ended = hub.process().wait(PATIENCE).unwrap_or_else(|| panic!("{driver}: it does not end"));
+        assert_eq!(ended.code(), Some(0), "{driver}: {}", hub.process().complaints());
+        assert!(began.elapsed() < wait, "{driver}: {:?}", began.elapsed());
+        assert!(sink.taken().len() <= 1, "{driver}: half a body is nobody's");
+    }
 }
 
 #[test]

@@ -337,6 +337,15 @@ impl ServerSession {
         }
     }
 
+    /// The service ends now: 421 4.3.2 wherever the session stands, in the middle of a body too, which is void then
+    /// (F-010). Verdicts that are owed still come before it. Answers as `step` would.
+    pub fn on_last_call(&mut self, out: &mut Vec<u8>) -> Event {
+        if self.phase != Phase::Closed {
+            self.close_with(Say::ShutDown, out);
+        }
+        self.closing()
+    }
+
     /// The envelope of the transaction: complete at `Message`.
     pub fn envelope(&self) -> EnvelopeRef<'_> {
         self.envelope.as_ref()

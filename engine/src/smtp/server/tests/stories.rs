@@ -189,6 +189,28 @@ fn m_012_shutdown_comes_at_a_command_boundary_behind_durable_answers() {
 }
 
 #[test]
+fn f_010_the_last_call_ends_a_body_under_way_behind_the_answers_that_are_owed() {
+    for body in ["DATA\r\nhalf a bo", "BDAT 20 LAST\r\nhalf a bo", "BDAT 4\r\nhalf"] {
+        let mut bench = Bench::rfc().hello();
+        bench.at_once = false;
+        bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 5 LAST\r\nwhole");
+        bench.feed(format!("MAIL FROM:<c@a.test>\r\nRCPT TO:<b@b.test>\r\n{body}").as_bytes());
+        assert_eq!(bench.session.on_shutdown(&mut bench.out) == Event::More, !body.ends_with("half"), "{body}");
+        let mut event = bench.session.on_last_call(&mut bench.out);
+        while event == Event::Discard {
+            event = bench.session.step(b"", bench.now, &ByName, &mut bench.out).event;
+        }
+        assert_eq!(event, Event::Paused, "{body}: a verdict is owed");
+        bench.out.clear();
+        bench.settle();
+        let codes = bench.codes();
+        assert_eq!((codes[0].as_str(), codes.last().map(String::as_str)), ("250 2.0.0", Some("421 4.3.2")), "{body}");
+        assert!(bench.closed, "{body}");
+        assert_eq!(bench.messages.len(), 1, "{body}: half a message is nobody's");
+    }
+}
+
+#[test]
 fn m_013_m_063_f_148_quit_aborts_and_what_follows_is_ignored() {
     let mut bench = Bench::rfc().hello();
     bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 1\r\nxQUIT\r\nNOOP\r\n");

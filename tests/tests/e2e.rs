@@ -4,6 +4,7 @@
 
 mod e2e {
     mod conformance;
+    mod descriptors;
     mod mail;
     mod manners;
     mod next_hop;

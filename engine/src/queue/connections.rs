@@ -188,6 +188,22 @@ impl Queues {
         }
     }
 
+    /// Closes up to `most` connections that nothing uses, whatever their hop: descriptors are short (F-038). How many it
+    /// was.
+    pub fn shed_idle(&mut self, most: usize) -> usize {
+        let mut shed = 0;
+        for hop in 0..self.hops.len() {
+            for host in 0..self.hops[hop].hosts.len() {
+                while shed < most && self.hops[hop].hosts[host].idle.tail != NONE {
+                    let oldest = self.hops[hop].hosts[host].idle.tail;
+                    self.close(oldest);
+                    shed += 1;
+                }
+            }
+        }
+        shed
+    }
+
     pub(super) fn wake_starved(&mut self) {
         while let Some(hop) = self.scheduler.starved.pop_front() {
             self.hops[hop as usize].starved = false;

@@ -95,6 +95,12 @@ impl<D: Driver> FrontEnd<D> {
         self.hubs.borrow().any_usable(self.driver.now())
     }
 
+    /// Closes up to `most` connections to hubs that nothing uses (F-038). How many it was.
+    pub fn shed_idle(&self, most: usize) -> usize {
+        let trunks = self.trunks.borrow();
+        trunks.iter().filter(|trunk| trunk.close_idle()).take(most).count()
+    }
+
     fn identity(facts: &SessionFacts) -> ClientIdentity {
         facts.identity().cloned().unwrap_or_else(|| ClientIdentity {
             address: facts.peer().ip(),

@@ -31,6 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a connection beyond our last descriptor is told (F-038).
 const NO_DESCRIPTOR: &[u8] = b"421 4.3.2 Too many connections; try again later\r\n";
+/// Idle connections to next hops that are closed at a time when descriptors are short.
+const SHED_MAX: usize = 16;
 /// How long accepting pauses after that.
 const NO_DESCRIPTOR_WAIT: Span = Span::millis(50);
 /// How long a start waits for the first segment of the spool.
@@ -263,12 +265,21 @@ impl<D: Driver> Shard<D> {
                 Ok(conn) => self.admit(conn, &door, &options, &service),
                 Err(error) => {
                     tracing::warn!(cause = "accept", %error, "cannot accept connections");
-                    self.tally.one(Counter::ConnectionsRefused);
-                    self.driver.shed(&socket, NO_DESCRIPTOR);
+                    if !self.shed_idle() {
+                        self.tally.one(Counter::ConnectionsRefused);
+                        self.driver.shed(&socket, NO_DESCRIPTOR);
+                    }
                     self.driver.sleep(NO_DESCRIPTOR_WAIT).await;
                 }
             }
         }
+    }
+
+    /// Closes connections that nothing uses, so that others may come in (F-038). Whether there were any.
+    fn shed_idle(&self) -> bool {
+        let by_hub = self.hub.as_ref().map_or(0, |hub| hub.shed_idle(SHED_MAX));
+        let by_front = self.front.as_ref().map_or(0, |front| front.shed_idle(SHED_MAX));
+        by_hub + by_front > 0
     }
 
     /// Serves a connection, or refuses it by its cap.

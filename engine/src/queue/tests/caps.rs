@@ -97,3 +97,24 @@ fn shares_of_caps_are_never_nothing() {
     assert_eq!((share.connections_max, share.connections_per_destination, share.connections_start), (16, 1, 1));
     assert_eq!(share.connections_per_minute, Some(19));
 }
+
+#[test]
+fn f_038_idle_connections_are_closed_when_descriptors_are_short_and_no_other() {
+    let mut world = World::new(Options::rfc(), &[&[1], &[2], &[3]]);
+    world.set(3, Mode::Stall);
+    for hop in 0..3 {
+        world.send(hop);
+    }
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.queues.connections(), 3);
+    assert_eq!(world.queues.shed_idle(1), 1);
+    assert_eq!(world.queues.shed_idle(9), 1, "the third is in use");
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.queues.connections(), 1);
+    world.set(3, Mode::Up(Span::millis(1)));
+    for hop in 0..2 {
+        world.send(hop);
+    }
+    world.run_for(Span::seconds(1));
+    assert_eq!((world.delivered_by(1), world.delivered_by(2)), (2, 2), "their hosts are not blamed");
+}

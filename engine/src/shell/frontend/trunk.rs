@@ -23,6 +23,11 @@ const CONNECT_WAIT: Span = Span::seconds(2);
 /// Octets of a streamed body handed to the kernel and not yet taken by it.
 const STREAM_ROOM: usize = 16 << 10;
 
+/// Bits of a note to a connection: there is something to send.
+const JOBS: u32 = 1;
+/// It is to say QUIT and close.
+const CLOSE: u32 = 2;
+
 /// What is said when the hub was lost with the message half-way, or after its last octet (F-103).
 const HUB_LOST: Refusal = Refusal::fixed(451, (4, 3, 0), "The hub was lost; try again later");
 
@@ -129,7 +134,7 @@ impl<D: Driver> Stream<D> {
 
     fn wake(&self) {
         if let Some(taker) = &*self.taker.borrow() {
-            taker.note(1);
+            taker.note(JOBS);
         }
     }
 
@@ -182,6 +187,15 @@ impl<D: Driver> Trunk<D> {
         self.hub == hub && !self.gone.get() && !self.alone.get() && self.load() < most
     }
 
+    /// Nothing is on it: it says QUIT and takes nothing more. Whether that is so.
+    pub(super) fn close_idle(&self) -> bool {
+        let handle = self.handle.borrow();
+        let Some(handle) = handle.as_ref().filter(|_| self.load() == 0 && !self.gone.get()) else { return false };
+        self.gone.set(true);
+        handle.note(CLOSE);
+        true
+    }
+
     pub(super) fn give(&self, job: Job<D>) {
         if let JobContent::Stream(stream) = &job.content {
             self.alone.set(true);
@@ -189,7 +203,7 @@ impl<D: Driver> Trunk<D> {
         }
         self.jobs.borrow_mut().push_back(job);
         if let Some(handle) = &*self.handle.borrow() {
-            handle.note(1);
+            handle.note(JOBS);
         }
     }
 }
@@ -271,6 +285,11 @@ impl<D: Driver> Line<D> {
                 Next::Room => {
                     self.session.on_sent(driver.now());
                     true
+                }
+                Next::Note(bits) if bits & CLOSE != 0 => {
+                    self.session.quit(driver.now(), &mut self.out);
+                    self.flush(conn);
+                    return;
                 }
                 Next::Note(_) | Next::Filled(..) => true,
                 Next::Deadline => {

@@ -205,6 +205,13 @@ impl<D: Driver> Hub<D> {
         }
     }
 
+    /// Closes up to `most` connections to next hops that nothing uses (F-038). How many it was.
+    pub fn shed_idle(self: &Rc<Self>, most: usize) -> usize {
+        let shed = self.queues.borrow_mut().shed_idle(most);
+        self.run_actions();
+        shed
+    }
+
     /// Writes down what is known and waits until it is on disk, at the latest until `by`.
     pub async fn drain(&self, by: Tick) {
         self.draining.set(true);

@@ -90,19 +90,19 @@ fn next_hops(settings: &Settings, reader: &mut Reader<'_>) {
             let right = "write hosts = [\"smart.example.com:25\"]";
             at(reader, Weight::Error, &format!("next_hop.{name}"), "has no hosts".into(), right);
         }
-        hosts(settings, reader, &key, hop);
+        hosts(settings, reader, (&key, Role::Hub), hop);
     }
-    hosts(settings, reader, "frontend.hubs", &settings.hubs);
+    hosts(settings, reader, ("frontend.hubs", Role::Frontend), &settings.hubs);
 }
 
-fn hosts(settings: &Settings, reader: &mut Reader<'_>, key: &str, hop: &NextHop) {
+fn hosts(settings: &Settings, reader: &mut Reader<'_>, (key, role): (&str, Role), hop: &NextHop) {
     for (index, host) in hop.hosts.iter().enumerate() {
         if hop.hosts.iter().take(index).any(|other| other == host) {
             at(reader, Weight::Error, key, format!("{host} is named twice"), "write each host once");
         }
         // M-081: never connect to ourselves.
         if let Host::Address(address) = host
-            && settings.listeners.iter().any(|listener| listener.address == *address)
+            && settings.comes_back(role, *address)
         {
             let wrong = format!("{address} is this server's own listener: mail would loop");
             at(reader, Weight::Error, key, wrong, "write another host");

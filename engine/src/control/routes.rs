@@ -1,7 +1,7 @@
 //! From settings and what is known of names to a snapshot of the routes.
 
 use crate::route::{HUBS, Manners, NextHop, NextHopIndex, RouteError, RouteTable, Snapshot};
-use crate::settings::{self, Host, Protocol, Settings};
+use crate::settings::{self, Host, Protocol, Role, Settings};
 use crate::wire::{DeliveryType, HostAddress, NextHopKey};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub(super) fn snapshot(
     table.own_name(&settings.server.fqdn);
     let mut indexes: BTreeMap<&str, NextHopIndex> = BTreeMap::new();
     for (name, hop) in &settings.next_hops {
-        let found = resolve(hop, settings, &addresses, &mut snapshot.unresolved);
+        let found = resolve((hop, Role::Hub), settings, &addresses, &mut snapshot.unresolved);
         // What has no address keeps its queue: its mail waits there and takes no other route.
         let index =
             table.next_hop(key(name, hop), &found).unwrap_or_else(|_| table.next_hop_unresolved(key(name, hop)));
@@ -37,7 +37,7 @@ pub(super) fn snapshot(
         }
     }
     snapshot.table = table.build();
-    let hubs = resolve(&settings.hubs, settings, &addresses, &mut snapshot.unresolved);
+    let hubs = resolve((&settings.hubs, Role::Frontend), settings, &addresses, &mut snapshot.unresolved);
     snapshot.hubs =
         NextHop { key: key(HUBS, &settings.hubs), hosts: hubs.into_iter().map(HostAddress::equal).collect() };
     snapshot.hub_manners = manners(&settings.hubs);
@@ -63,7 +63,7 @@ fn manners(hop: &settings::NextHop) -> Manners {
 
 /// The addresses of a next hop in the order of its hosts and of the resolver (M-087), each once.
 fn resolve(
-    hop: &settings::NextHop,
+    (hop, role): (&settings::NextHop, Role),
     settings: &Settings,
     addresses: &impl Fn(&str, u16) -> Vec<SocketAddr>,
     unresolved: &mut Vec<String>,
@@ -79,8 +79,7 @@ fn resolve(
         }
         for address in found {
             // M-081: never connect to ourselves, whatever a name says.
-            let ours = settings.listeners.iter().any(|listener| listener.address == address);
-            if !ours && !all.contains(&address) {
+            if !settings.comes_back(role, address) && !all.contains(&address) {
                 all.push(address);
             }
         }
@@ -92,7 +91,7 @@ fn resolve(
 mod tests {
     use super::*;
     use crate::route::Unroutable;
-    use crate::settings::{Listener, Profile, Receive, Role};
+    use crate::settings::{Listener, Profile, Receive};
 
     fn settings() -> Settings {
         let mut settings = Settings::of(Profile::Rfc);

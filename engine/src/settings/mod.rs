@@ -54,6 +54,13 @@ impl Settings {
     pub fn plays(&self, role: Role) -> bool {
         self.listeners.iter().any(|listener| listener.role == role)
     }
+
+    /// Whether mail that our `role` hands to `address` would come back to it (M-081): a hub's by a hub or front end of this
+    /// server, a front end's by a front end. Mailbox delivery passes nothing on.
+    pub fn comes_back(&self, role: Role, address: SocketAddr) -> bool {
+        let returns = |to: Role| to == Role::Frontend || (to == Role::Hub && role == Role::Hub);
+        self.listeners.iter().any(|listener| listener.address == address && returns(listener.role))
+    }
 }
 
 /// Whose defaults hold (architecture.md, "Defaults: three profiles").
@@ -466,6 +473,19 @@ mod tests {
         assert_eq!(minutes, [1, 1, 1, 1, 5, 5, 5, 5, 5, 5, 10, 10, 10]);
         assert_eq!(ladder.wait(u32::MAX), Span::minutes(10));
         assert_eq!(Ladder { steps: Vec::new(), last: Span::seconds(1) }.wait(0), Span::seconds(1));
+    }
+
+    #[test]
+    fn m_081_only_what_comes_back_is_a_loop() {
+        let mut settings = Settings::of(Profile::Rfc);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        for (port, role) in [(1, Role::Hub), (2, Role::Frontend), (3, Role::MailboxDelivery)] {
+            let receive = Receive::of(Profile::Rfc, role);
+            settings.listeners.push(Listener { address: at(port), role, protocol: Protocol::Smtp, receive });
+        }
+        let back = |role| [1, 2, 3, 4].map(|port| settings.comes_back(role, at(port)));
+        assert_eq!(back(Role::Hub), [true, true, false, false]);
+        assert_eq!(back(Role::Frontend), [false, true, false, false]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::settings::{self, Listener, Role, Settings};
 use crate::smtp::server::{Extensions, ServerOptions, ServerTimers};
 use crate::smtp::{Dialect, Profile};
+use crate::spool::RECORD_TEXT_BYTES_MAX;
 
 /// The options of a listener's sessions.
 pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions {
@@ -24,6 +25,8 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         size_max: receive.size_max,
         // A record numbers its recipients by 16 bits.
         recipients_max: receive.recipients_max.min(65_534),
+        // What is accepted must fit into a record.
+        envelope_bytes_max: RECORD_TEXT_BYTES_MAX,
         errors_max: receive.errors_max,
         slots_max: receive.in_flight_max,
         header_bytes_max: receive.header_max,

@@ -181,6 +181,11 @@ impl EnvelopeBuf {
         Some(RecipientRef { index: self.recipients, mailbox })
     }
 
+    /// Octets of the encoded form once what is staged is part of it.
+    pub fn staged_bytes(&self) -> usize {
+        self.octets.len()
+    }
+
     /// Makes the staged recipient one of the envelope's.
     pub fn commit(&mut self) {
         let Some((at, parts)) = self.staged.take() else { return };

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 use tests::hub::{Hub, Told};
 use tests::peers::free_address;
+use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
 
@@ -142,5 +143,29 @@ fn m_092_what_has_no_way_is_refused_at_rcpt() {
         let reply = talk.say(&format!("RCPT TO:<{to}>")).expect("a reply");
         assert_eq!((reply.code, reply.lines[0].split(' ').next()), (code, Some(status)), "{to}: {reply:?}");
     }
+    hub.stop();
+}
+
+/// Recipients beyond what one record holds are put off at RCPT; those taken get their mail (M-033).
+#[test]
+fn m_033_six_thousand_long_recipients_are_split_by_452() {
+    const EACH: usize = 6_000;
+    let sink = Sink::start(Offers { chunking: true });
+    let limits = ("receive", "recipients_max = 20000".to_owned());
+    let mut hub = Hub::started(Told { more: vec![limits], profile: "bench", ..Told::relaying_to(sink.address()) });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let mut pipelined = b"MAIL FROM:<a@a.test>\r\n".to_vec();
+    for at in 0..EACH {
+        pipelined.extend_from_slice(format!("RCPT TO:<{}{at:05}@b.test>\r\n", "r".repeat(50)).as_bytes());
+    }
+    // The replies stay below what a connection may leave unsent: they are read behind the commands.
+    talk.write(&pipelined).expect("an open connection");
+    assert_eq!(talk.reply().expect("a reply").code, 250);
+    let codes: Vec<u16> = (0..EACH).map(|_| talk.reply().expect("a reply").code).collect();
+    let taken = codes.iter().take_while(|code| **code == 250).count();
+    assert!(taken > 1_000 && codes[taken..].iter().all(|code| *code == 452), "{taken}");
+    talk.write(b"BDAT 2 LAST\r\n\r\n").expect("an open connection");
+    assert_eq!(talk.reply().expect("a reply").code, 250);
+    sink.wait("every recipient taken", |all| all.iter().map(|one| one.to.len()).sum::<usize>() == taken);
     hub.stop();
 }

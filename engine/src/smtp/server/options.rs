@@ -76,6 +76,8 @@ pub struct ServerOptions {
     pub size_max: u64,
     /// Recipients of one transaction, at least 100 (RFC 5321 §4.5.3.1.8).
     pub recipients_max: u32,
+    /// Octets of the encoded envelope: a recipient for whom it has no room is one too many (M-033).
+    pub envelope_bytes_max: usize,
     /// Commands in error that are answered; the next one is answered by 421 and closes (M-018, S-021).
     pub errors_max: u32,
     /// Whether a good command forgives the errors before it.
@@ -126,6 +128,7 @@ impl ServerOptions {
             dialect: Dialect::Smtp,
             size_max: 100 << 20,
             recipients_max: 1_000,
+            envelope_bytes_max: 256 << 10,
             errors_max: 20,
             errors_in_a_row: true,
             idle_commands_max: 200,

@@ -155,7 +155,8 @@ impl ServerSession {
             Ok(Some(_)) => return Err(No::Error(Say::UnknownParameter)),
             Err(_) => return Err(No::Error(Say::BadSyntax)),
         }
-        if self.envelope.recipient_count() >= self.options.recipients_max {
+        let full = self.envelope.staged_bytes() > self.options.envelope_bytes_max;
+        if full || self.envelope.recipient_count() >= self.options.recipients_max {
             return Err(No::Said(Say::TooManyRecipients));
         }
         // Just staged.

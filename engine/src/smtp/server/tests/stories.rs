@@ -279,6 +279,24 @@ fn f_138_address_harvesting_closes_and_too_many_recipients_wait() {
 }
 
 #[test]
+fn m_033_f_138_an_envelope_that_would_not_fit_its_record_gets_452_at_rcpt() {
+    let most = 4 << 10;
+    let mut bench = Bench::new(ServerOptions { envelope_bytes_max: most, ..options(Profile::Rfc) }).hello();
+    bench.ask("MAIL FROM:<a@a.test>");
+    let replies: Vec<String> =
+        (0..100).map(|at| bench.ask(&format!("RCPT TO:<{}{at:02}@b.test>", "r".repeat(50))).concat()).collect();
+    let taken = replies.iter().take_while(|reply| *reply == "250 2.1.5").count();
+    assert!((50..70).contains(&taken), "{taken}");
+    assert!(replies[taken..].iter().all(|reply| reply == "452 4.5.3"), "{replies:?}");
+    // A shorter one may still fit, and the message goes to those taken.
+    assert_eq!(bench.ask("RCPT TO:<c@b.test>"), ["250 2.1.5"]);
+    bench.ask("DATA");
+    bench.feed(b".\r\n");
+    assert_eq!(bench.messages[0].to.len(), taken + 1);
+    assert!(bench.session.envelope().bytes().len() <= most);
+}
+
+#[test]
 fn m_033_recipients_beyond_the_most_get_452_and_the_others_stay() {
     for (profile, most) in [(Profile::Rfc, 1000), (Profile::Exchange, 200)] {
         let mut bench = Bench::new(options(profile)).hello();

@@ -86,53 +86,122 @@ async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: 
     }
 }
 
-async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, body_bytes: usize) -> Story {
-    let mut settings = Settings::of(Profile::Bench);
-    settings.store = Store::Null;
-    settings.spool.segment_bytes = 1 << 20;
-    settings.spool.free_min = 0;
-    let settings = Arc::new(settings);
-    let pool = Pool::new(Budget::new(64 << 20));
-    let stored = tally();
-    let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
-    let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
-    let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
-    let table = RouteTable::smart_host(key, &[sink]).expect("a route");
-    let routes = ArcSwap::from_pointee(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() });
-    let faulty = Faulty::new(driver.clone(), faults.clone());
-    let counts = tally();
-    let parts = HubParts {
-        settings: settings.clone(),
-        shard: (0, 1),
-        pool,
-        tally: counts.clone(),
-        dir: Some(faulty.root(folder).expect("the folder opens")),
-        direct: false,
-        routes: routes.load_full(),
-        next: (1, 1),
-    };
-    let hub = Hub::new(faulty.clone(), parts);
-    hub.start();
-    let at = serve_on(&faulty, &hub);
-    let mut story = Story::default();
-    for number in 0..MESSAGES {
-        match send(&driver, at, number, body_bytes).await {
-            250 => story.accepted += 1,
-            0 => story.silent += 1,
-            code if code / 100 == 4 => story.deferred += 1,
-            code => panic!("I-9: our own trouble is answered with {code}"),
+/// A hub on a disk that may go wrong, and the store that it delivers to.
+struct World {
+    driver: Epoll,
+    faults: Faults,
+    hub: Rc<Hub<Faulty<Epoll>>>,
+    at: SocketAddr,
+    /// The hub's counters and the store's.
+    counts: Rc<Tally>,
+    stored: Rc<Tally>,
+}
+
+impl World {
+    fn start(driver: Epoll, folder: &Path, faults: Faults) -> Self {
+        let mut settings = Settings::of(Profile::Bench);
+        settings.store = Store::Null;
+        settings.spool.segment_bytes = 1 << 20;
+        settings.spool.free_min = 0;
+        let settings = Arc::new(settings);
+        let pool = Pool::new(Budget::new(64 << 20));
+        let stored = tally();
+        let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
+        let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
+        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
+        let table = RouteTable::smart_host(key, &[sink]).expect("a route");
+        let routes =
+            ArcSwap::from_pointee(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() });
+        let faulty = Faulty::new(driver.clone(), faults.clone());
+        let counts = tally();
+        let parts = HubParts {
+            settings: settings.clone(),
+            shard: (0, 1),
+            pool,
+            tally: counts.clone(),
+            dir: Some(faulty.root(folder).expect("the folder opens")),
+            direct: false,
+            routes: routes.load_full(),
+            next: (1, 1),
+        };
+        let hub = Hub::new(faulty.clone(), parts);
+        hub.start();
+        let at = serve_on(&faulty, &hub);
+        Self { driver, faults, hub, at, counts, stored }
+    }
+
+    /// Sends all messages, one by one.
+    async fn send_all(&self, body_bytes: usize) -> Story {
+        let mut story = Story::default();
+        for number in 0..MESSAGES {
+            match send(&self.driver, self.at, number, body_bytes).await {
+                250 => story.accepted += 1,
+                0 => story.silent += 1,
+                code if code / 100 == 4 => story.deferred += 1,
+                code => panic!("I-9: our own trouble is answered with {code}"),
+            }
+        }
+        story
+    }
+
+    async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+        let by = self.driver.now() + Span::seconds(30);
+        while !condition() {
+            assert!(self.driver.now() < by, "{what}: {} stored", self.stored.read(Counter::Stored));
+            self.driver.sleep(Span::millis(2)).await;
         }
     }
-    faults.heal();
-    let by = driver.now() + Span::seconds(30);
-    while stored.read(Counter::Stored) < story.accepted as u64 {
-        assert!(driver.now() < by, "I-1: {story:?}, {} delivered", stored.read(Counter::Stored));
-        driver.sleep(Span::millis(2)).await;
-    }
-    hub.drain(driver.now() + Span::seconds(10)).await;
-    story.delivered = stored.read(Counter::Stored);
-    assert_eq!(hub.queued(), 0, "nothing is left");
+}
+
+async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, body_bytes: usize) -> Story {
+    let world = World::start(driver, folder, faults);
+    let mut story = world.send_all(body_bytes).await;
+    world.faults.heal();
+    let all = || world.stored.read(Counter::Stored) >= story.accepted as u64;
+    world.wait_until(&format!("I-1: {story:?}"), all).await;
+    world.hub.drain(world.driver.now() + Span::seconds(10)).await;
+    story.delivered = world.stored.read(Counter::Stored);
+    assert_eq!(world.hub.queued(), 0, "nothing is left");
     story
+}
+
+/// Runs a world in this folder to the end of `tell`, which is as good as a kill.
+fn in_world<F: Future<Output = ()> + 'static>(folder: &TempDir, tell: impl FnOnce(World) -> F + 'static) {
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        tell(World::start(driver, &path, Faults::none())).await;
+    })
+    .expect("runs");
+}
+
+/// F-006, P-004: what may come twice after a kill is what the gauge of window W1 says, neither more nor less.
+#[test]
+fn f_006_the_gauge_of_w1_is_what_a_kill_repeats() {
+    for reaches_the_disk in [false, true] {
+        let folder = folder();
+        in_world(&folder, move |world| async move {
+            let refused = Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED));
+            world.faults.inject(refused);
+            assert_eq!(world.send_all(2_000).await.accepted, MESSAGES);
+            world.faults.heal();
+            world.faults.inject(Rule::new(Op::Write, Fault::Held));
+            world.wait_until("delivered", || world.counts.read(Counter::Settles) == MESSAGES as u64).await;
+            world.hub.publish();
+            assert_eq!(world.counts.read(Counter::SettlesWaiting), MESSAGES as u64, "all of them would come again");
+            assert_eq!(world.counts.read(Counter::Sending), 0, "W5 is empty");
+            if reaches_the_disk {
+                world.faults.heal();
+                let none = || {
+                    world.hub.publish();
+                    world.counts.read(Counter::SettlesWaiting) == 0
+                };
+                world.wait_until("all on disk", none).await;
+            }
+            assert_eq!(world.counts.read(Counter::SettlesWaitingMax), MESSAGES as u64);
+        });
+        let again: usize = start_on(&folder).recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
+        assert_eq!(again, if reaches_the_disk { 0 } else { MESSAGES });
+    }
 }
 
 fn folder() -> TempDir {

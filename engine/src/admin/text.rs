@@ -1,6 +1,6 @@
 //! How a server stands, for people.
 
-use crate::track::report::{Health, QueueReport, Status};
+use crate::track::report::{Health, QueueReport, Status, Windows};
 use std::fmt::Write as _;
 
 /// `status` as a page of text.
@@ -51,7 +51,12 @@ fn write(out: &mut String, status: &Status) -> std::fmt::Result {
         let shown = value.map_or("not measured".to_owned(), |value| format!("{value:.3}"));
         writeln!(out, "  {name:<16} {shown}")?;
     }
-    writeln!(out, "\nfailed for good, notice owed: {}", status.dsn_owed)
+    let Windows { w1, w1_max, w5, duplicates_max } = status.windows;
+    writeln!(
+        out,
+        "\na kill now repeats at most {duplicates_max}: {w1} outcomes not yet on disk (W1, at most {w1_max} so far), {w5} under way (W5)"
+    )?;
+    writeln!(out, "failed for good, notice owed: {}", status.dsn_owed)
 }
 
 fn shards(out: &mut String, status: &Status) -> std::fmt::Result {
@@ -178,6 +183,7 @@ mod tests {
                 ..QueueReport::default()
             }],
             per_message: PerMessage { syscalls: Some(0.25), ..PerMessage::default() },
+            windows: Windows { w1: 3, w1_max: 9, w5: 8, duplicates_max: 11 },
             dsn_owed: 3,
             reload: Reload { error: Some("r.toml:1:1: broken".into()), ..Reload::default() },
             ..Status::default()

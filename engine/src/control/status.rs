@@ -4,7 +4,7 @@ use crate::route::{HUBS, Snapshot};
 use crate::settings::{Role, Settings};
 use crate::track::counters::{Board, Counter};
 use crate::track::report::{
-    Health, PerMessage, QueueReport, Reload, RoleReport, ShardLine, ShardReport, Status, merge,
+    Health, PerMessage, QueueReport, Reload, RoleReport, ShardLine, ShardReport, Status, Windows, merge,
 };
 use std::net::SocketAddr;
 
@@ -50,6 +50,7 @@ impl Facts<'_> {
             queues,
             counters: Counter::ALL.iter().map(|counter| (counter.name().into(), self.board.sum(*counter))).collect(),
             per_message: self.per_message(),
+            windows: self.windows(),
             dsn_owed: self.board.sum(Counter::DsnOwed),
             reload: self.reload.clone(),
         }
@@ -113,6 +114,11 @@ impl Facts<'_> {
             }
             Role::MailboxDelivery => None,
         }
+    }
+
+    fn windows(&self) -> Windows {
+        let (w1, w5) = (self.board.sum(Counter::SettlesWaiting), self.board.sum(Counter::Sending));
+        Windows { w1, w1_max: self.board.sum(Counter::SettlesWaitingMax), w5, duplicates_max: w1.saturating_add(w5) }
     }
 
     fn per_message(&self) -> PerMessage {

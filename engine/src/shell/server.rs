@@ -314,6 +314,8 @@ impl<D: Driver> Shard<D> {
             while let Some(order) = desk.take() {
                 match order {
                     Order::Report(number) => {
+                        // Gauges of this moment go with it.
+                        self.hub.iter().for_each(|hub| hub.publish());
                         let report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
                         tell(desk, Notice::Report(number, Box::new(report)));
                     }

@@ -66,6 +66,7 @@ counters! {
     Cancels "cancels" Counter: "Records cancelled after a failed write.";
     Settles "settles" Counter: "Outcomes written down.";
     SettlesWaiting "settles_waiting" Gauge: "Outcomes not yet durable: what window W1 can hold.";
+    SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";
     SpoolLive "spool_live_bytes" Gauge: "Octets of messages not yet settled.";
     SpoolFree "spool_free_bytes" Gauge: "Octets free on the spool's file system.";

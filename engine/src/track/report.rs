@@ -132,6 +132,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Costs of an accepted message.
     pub per_message: PerMessage,
+    /// What a kill could repeat.
+    #[serde(default)]
+    pub windows: Windows,
     /// Recipients that failed for good and are owed a notice.
     pub dsn_owed: u64,
     /// What became of the last reload.
@@ -170,6 +173,19 @@ pub struct ShardLine {
     pub memory_used_bytes: u64,
     /// Messages answered with 250.
     pub messages_accepted: u64,
+}
+
+/// How many messages a kill could make come twice, each for one next hop (I-3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Windows {
+    /// Outcomes that are not yet on disk, now: W1.
+    pub w1: u64,
+    /// The most of them at a time since the start.
+    pub w1_max: u64,
+    /// Messages under way to a next hop, whose replies were not read, now: W5.
+    pub w5: u64,
+    /// A kill now makes no more than so many come twice.
+    pub duplicates_max: u64,
 }
 
 /// Costs of an accepted message, on the average since the start; `None` before the first message and for what this build
@@ -302,6 +318,7 @@ mod tests {
             queues: vec![queue("smart", 1, QueueStatus::Retry)],
             counters: [("queued".to_owned(), 1)].into(),
             per_message: PerMessage { syscalls: Some(0.25), ..PerMessage::default() },
+            windows: Windows { w1: 3, w1_max: 9, w5: 8, duplicates_max: 11 },
             ..Status::default()
         };
         let text = serde_json::to_string(&status).expect("JSON");

@@ -37,7 +37,7 @@ use enqueue::Routing;
 use messages::Messages;
 pub use recover::{Left, recover};
 use segments::Segment;
-use settle::Unsettled;
+use settle::{Unsettled, Unsynced};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -111,6 +111,7 @@ pub struct Hub<D: Driver> {
     client: deliver::Clients,
 
     unsettled: RefCell<VecDeque<Unsettled>>,
+    unsynced: RefCell<Unsynced>,
     /// Entries that wait for their outcomes to be durable.
     settling: RefCell<VecDeque<(Ticket, queue::EntryId)>>,
     /// An outcome was written down that no batch has taken yet.
@@ -170,6 +171,7 @@ impl<D: Driver> Hub<D> {
             timer: Signal::default(),
             links: RefCell::default(),
             unsettled: RefCell::default(),
+            unsynced: RefCell::default(),
             settling: RefCell::default(),
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),

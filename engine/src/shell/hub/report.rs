@@ -37,7 +37,9 @@ impl<D: Driver> Hub<D> {
         self.tally.set(Counter::Sending, sending);
         self.tally.set(Counter::ConnectionsOut, connections);
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
-        self.tally.set(Counter::SettlesWaiting, self.unsettled.borrow().len() as u64);
+        let (unsynced, peak) = self.unsynced_settles();
+        self.tally.set(Counter::SettlesWaiting, unsynced);
+        self.tally.set(Counter::SettlesWaitingMax, peak);
         if let Some(dir) = &self.dir {
             self.tally.set(Counter::SpoolFree, self.driver.free_bytes(dir).unwrap_or(0));
         }

@@ -8,6 +8,7 @@ use crate::queue::EntryId;
 use crate::spool::{Outcome, RecordId, Ticket};
 use crate::track::counters::Counter;
 use crate::wire::Tick;
+use std::collections::VecDeque;
 
 /// An outcome that the log had no room for.
 #[derive(Debug)]
@@ -19,13 +20,51 @@ pub(super) struct Unsettled {
     entries: Vec<EntryId>,
 }
 
+/// Outcomes that a kill would forget: window W1 (I-3).
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// How many each batch carries that is not yet durable, oldest first.
+    batches: VecDeque<(Ticket, u64)>,
+    count: u64,
+    /// The most there were at a time.
+    peak: u64,
+}
+
+impl Unsynced {
+    /// One more stands in the batch of this ticket.
+    fn add(&mut self, ticket: Ticket) {
+        match self.batches.back_mut() {
+            Some((last, count)) if *last == ticket => *count += 1,
+            _ => self.batches.push_back((ticket, 1)),
+        }
+        self.count += 1;
+        self.peak = self.peak.max(self.count);
+    }
+
+    /// Everything up to this ticket is durable.
+    fn durable(&mut self, up_to: Ticket) {
+        while let Some(&(ticket, count)) = self.batches.front().filter(|(ticket, _)| *ticket <= up_to) {
+            debug_assert!(count > 0, "batch {ticket:?} was counted");
+            self.count -= count;
+            self.batches.pop_front();
+        }
+    }
+}
+
 impl<D: Driver> Hub<D> {
+    /// Outcomes not yet durable, now and at most since the start.
+    pub(super) fn unsynced_settles(&self) -> (u64, u64) {
+        let owed = self.unsettled.borrow().len() as u64;
+        let unsynced = self.unsynced.borrow();
+        (unsynced.count + owed, unsynced.peak.max(unsynced.count + owed))
+    }
+
     /// Writes down one outcome. It shares the next batch, which is at most `settle_wait` away.
     pub(super) fn settle(&self, record: RecordId, recipient: u16, outcome: Outcome) {
         hook!("K13");
         self.tally.one(Counter::Settles);
         match self.log.borrow_mut().settle(record, recipient, outcome) {
-            Ok(ticket) => self.last_settle.set(ticket),
+            Ok(ticket) => self.settled_in(ticket),
             Err(_) => {
                 self.unsettled.borrow_mut().push_back(Unsettled { record, recipient, outcome, entries: Vec::new() });
                 self.segments.raise();
@@ -33,6 +72,14 @@ impl<D: Driver> Hub<D> {
         }
         self.settle_is_due();
         hook!("K14");
+    }
+
+    fn settled_in(&self, ticket: Ticket) {
+        self.last_settle.set(ticket);
+        // Ticket 0: everything about it was durable before.
+        if ticket > self.durable_up_to.get() {
+            self.unsynced.borrow_mut().add(ticket);
+        }
     }
 
     fn settle_is_due(&self) {
@@ -55,7 +102,7 @@ impl<D: Driver> Hub<D> {
             let Some(owed) = self.unsettled.borrow_mut().pop_front() else { break };
             match self.log.borrow_mut().settle(owed.record, owed.recipient, owed.outcome) {
                 Ok(ticket) => {
-                    self.last_settle.set(ticket);
+                    self.settled_in(ticket);
                     self.settling.borrow_mut().extend(owed.entries.into_iter().map(|entry| (ticket, entry)));
                 }
                 Err(_) => {
@@ -84,6 +131,7 @@ impl<D: Driver> Hub<D> {
     }
 
     pub(super) fn settles_are_durable(&self, up_to: Ticket, now: Tick) {
+        self.unsynced.borrow_mut().durable(up_to);
         loop {
             let due = self.settling.borrow().front().is_some_and(|(ticket, _)| *ticket <= up_to);
             let Some((_, entry)) = due.then(|| self.settling.borrow_mut().pop_front()).flatten() else { return };

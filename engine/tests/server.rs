@@ -56,7 +56,7 @@ impl Place {
     fn write(&self, routes: &str, listen: &str, server: &str) {
         let text = format!(
             "profile = \"bench\"\n[server]\ndata_dir = {:?}\nshards = 2\nmetrics = \"127.0.0.1:0\"\n{server}\
-             [spool]\nsegment_size = \"1 MiB\"\nfree_min = \"1 MiB\"\n\
+             [spool]\nsegment_size = \"4 MiB\"\nfree_min = \"1 MiB\"\n\
              [[listener]]\naddress = \"{listen}\"\nrole = \"hub\"\n{routes}",
             self.data()
         );

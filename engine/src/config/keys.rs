@@ -5,6 +5,7 @@ use super::kinds::{Bytes, Choice, Count, Flag, Kind, List, Maybe, OrAuto, OrOff,
 use super::places::{AbsolutePath, Address, DomainName, HostPort, Range, SocketPath, StorePath, UserName};
 use super::problem::Complaint;
 use crate::settings::*;
+use crate::spool::SEGMENT_BYTES_LIMIT;
 use crate::wire::Span;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ macro_rules! keys {
 pub(super) const HOSTS_MAX: usize = 100;
 /// Ranges of addresses in one list.
 const RANGES_MAX: usize = 1_000;
+/// Octets of a segment, at least: a batch with the longest envelope, trace and piece of a large body fits in with room for
+/// more, and the largest body spans no more segments than a record can name.
+const SEGMENT_BYTES_LEAST: u64 = 4 << 20;
 /// Domains in one list.
 const DOMAINS_MAX: usize = 100_000;
 /// Shards of one process.
@@ -195,7 +199,7 @@ keys! { STORE: Settings {
 }}
 
 keys! { SPOOL: Spool {
-    segment_size => segment_bytes: Bytes(1 << 20, 4 << 30), "one preallocated file of the log";
+    segment_size => segment_bytes: Bytes(SEGMENT_BYTES_LEAST, SEGMENT_BYTES_LIMIT), "one preallocated file of the log";
     settle_wait => settle_wait: Wait(Span::ZERO, Span::seconds(1)), "how long an outcome may wait for the next batch";
     free_min => free_min: Bytes(0, 1 << 44), "room that stays free on the file system: below it mail is refused for now";
 }}

@@ -116,8 +116,16 @@ fn every_class_of_error_names_line_column_and_remedy() {
             "r.toml:12:29: access.relay_from: \"10.0.0.1/24\" has bits behind its prefix; write \"10.0.0.0/24\"",
         ),
         (
-            "[spool]\nsegment_size = \"1500000 B\"",
+            "[spool]\nsegment_size = \"5000000 B\"",
             "r.toml:12:16: spool.segment_size: is not whole blocks of 4 KiB; write \"64 MiB\"",
+        ),
+        (
+            "[spool]\nsegment_size = \"1 MiB\"",
+            "r.toml:12:16: spool.segment_size: \"1 MiB\" is too small; write a size from \"4 MiB\" to \"256 MiB\"",
+        ),
+        (
+            "[spool]\nsegment_size = \"1 GiB\"",
+            "r.toml:12:16: spool.segment_size: \"1 GiB\" is too large; write a size from \"4 MiB\" to \"256 MiB\"",
         ),
         // wrong shapes
         (

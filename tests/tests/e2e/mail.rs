@@ -80,15 +80,18 @@ fn i_4_in_memory_alone() {
 }
 
 #[test]
-fn a_message_larger_than_a_segment_goes_through() {
+fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
     let sink = Sink::start(Offers { chunking: true });
     let mut hub = Hub::started(Told::relaying_to(sink.address()));
     let content =
-        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(300_000)].concat();
+        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(1_234_000)].concat();
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
-    let reply = talk.send("ann@a.test", &["bob@b.test"], &content).expect("a reply");
-    assert!(reply.is_positive(), "{reply:?}");
-    assert!(trace_before(&content, &sink.wait_for(1)[0].content).is_some());
+    let by_data = talk.send("ann@a.test", &["bob@b.test"], &content).expect("a reply");
+    let by_chunks = talk.send_in_chunks("ann@a.test", &["bob@b.test"], &content, 7_000_000).expect("a reply");
+    assert!(by_data.is_positive() && by_chunks.is_positive(), "{by_data:?} {by_chunks:?}");
+    for one in sink.wait_for(2) {
+        assert!(trace_before(&content, &one.content).is_some());
+    }
     hub.stop();
 }
 

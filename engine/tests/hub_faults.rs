@@ -123,6 +123,7 @@ impl World {
             direct: false,
             routes: routes.load_full(),
             next: (1, 1),
+            exchange: None,
         };
         let hub = Hub::new(faulty.clone(), parts);
         hub.start();

@@ -9,4 +9,5 @@ mod e2e {
     mod manners;
     mod next_hop;
     mod process;
+    mod shards;
 }

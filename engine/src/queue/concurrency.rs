@@ -59,6 +59,17 @@ impl Concurrency {
         self.limit / ONE
     }
 
+    /// Never allows more than `cap`, nor fewer than one.
+    pub fn cap_at(&mut self, cap: u32) {
+        let before = std::mem::replace(&mut self.cap, cap.clamp(1, u32::MAX / ONE) * ONE);
+        if self.threshold == before {
+            self.threshold = self.cap;
+        }
+        self.start = self.start.min(self.cap);
+        self.limit = self.limit.min(self.cap);
+        self.threshold = self.threshold.min(self.cap);
+    }
+
     /// More were wanted than allowed.
     pub fn press(&mut self) {
         self.pressed = true;

@@ -21,7 +21,7 @@ impl Queues {
     pub(super) fn wants_connection(&mut self, hop: u32, now: Tick) -> bool {
         let hop = &mut self.hops[hop as usize];
         let open = hop.ready() + hop.connecting();
-        if open >= self.options.connections_per_destination {
+        if open >= hop.cap {
             return false;
         }
         // Connections of hosts that take nothing, and attempts that hang, do not count: others must be tried.

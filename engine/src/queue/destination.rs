@@ -6,6 +6,7 @@ use super::health::{BREAKS_MAX, Cause, Host, Standing};
 use super::lane::List;
 use super::link::{Link, Links};
 use super::options::Options;
+use super::share::Sharing;
 use super::timers::Timed;
 use crate::wire::{NextHopKey, Span, Tick};
 
@@ -47,14 +48,15 @@ pub(super) struct Hop {
     pub live: bool,
     pub suspended: bool,
     pub lanes: [List; 3],
-    /// Tickets of other shards that wait for a connection of ours.
-    pub offered: u32,
+    pub sharing: Sharing,
     pub deferred: u32,
     pub settling: u32,
     pub sending: u32,
     pub hosts: Vec<Host>,
     /// Transactions that connections were woken for.
     pub promised: u32,
+    /// Connections at most, whatever its answers show.
+    pub cap: u32,
     pub limit: Concurrency,
     /// Counts starts over: a dead host is tried once in each.
     pub round: u32,
@@ -84,12 +86,13 @@ impl Hop {
             live: true,
             suspended: false,
             lanes: [List::default(); 3],
-            offered: 0,
+            sharing: Sharing::default(),
             deferred: 0,
             settling: 0,
             sending: 0,
             hosts: Vec::new(),
             promised: 0,
+            cap: options.connections_per_destination,
             limit: Concurrency::new(options.connections_start, options.connections_per_destination),
             round: 1,
             failures: 0,
@@ -119,7 +122,7 @@ impl Hop {
 
     /// Messages that a connection could take now.
     pub fn waiting(&self) -> u32 {
-        self.queued() + self.offered
+        self.queued() + self.sharing.offered
     }
 
     pub fn in_retry(&self) -> bool {

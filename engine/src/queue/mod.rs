@@ -36,6 +36,7 @@ mod outcome;
 mod recipients;
 mod retry;
 mod scheduler;
+mod share;
 mod status;
 mod timers;
 
@@ -46,11 +47,12 @@ pub use destination::{HopId, Totals};
 pub use entry::{EntryId, Priority};
 pub use health::Cause;
 pub use link::ConnId;
-pub use options::Options;
+pub use options::{Options, part_of};
 pub use outcome::{Fate, Outcome, RecipientOutcome};
 pub use recipients::Members;
 pub use retry::Ladder;
 pub use scheduler::{Action, Room, Taken};
+pub use share::{LENT_PER_HOP_MAX, RingView};
 pub use status::{HopStatus, HostStatus, Status};
 
 use crate::wire::{HostAddress, NextHopKey, Tick};

@@ -42,6 +42,8 @@ pub struct Options {
     pub host_window_start: u32,
     /// Messages under way to one host, at most.
     pub host_window_max: u32,
+    /// Messages lent to other shards at once, at most; 0 where there is no other.
+    pub lent_max: u32,
 }
 
 impl Options {
@@ -81,6 +83,7 @@ impl Options {
             recipients_per_transaction: 1000,
             host_window_start: 64,
             host_window_max: 65_536,
+            lent_max: 0,
         }
     }
 
@@ -112,4 +115,12 @@ impl Options {
         self.connections_per_minute = self.connections_per_minute.map(share);
         self
     }
+}
+
+/// Shard number `shard`'s part of `cap` connections to one destination: the parts of all shards are `cap` in sum, and some
+/// may be none. `turn` says where to begin, so that not the same shard serves every destination of a small cap.
+pub fn part_of(cap: u32, turn: u32, shard: u32, shards: u32) -> u32 {
+    let shards = shards.max(1);
+    let place = (shard % shards + turn % shards) % shards;
+    cap / shards + u32::from(place < cap % shards)
 }

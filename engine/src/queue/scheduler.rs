@@ -48,6 +48,22 @@ pub enum Action {
         /// It has nothing under way.
         conn: ConnId,
     },
+    /// More waits than this shard's connections take: call [`Queues::lend`] when another shard waits for tickets, then
+    /// [`Queues::has_lent`].
+    Lend {
+        /// Of this queue.
+        hop: HopId,
+    },
+    /// This shard's connections have room: tickets of others may come, and are told by [`Queues::offered_by_others`].
+    Await {
+        /// For this queue.
+        hop: HopId,
+    },
+    /// It takes no tickets any more.
+    Leave {
+        /// For this queue.
+        hop: HopId,
+    },
 }
 
 /// How much a connection takes at once.
@@ -89,6 +105,8 @@ pub(super) struct Scheduler {
     pub(super) attempts: VecDeque<(Tick, ConnId)>,
     /// Attempts on hosts not known to live.
     pub(super) unproven: u32,
+    /// Messages lent to other shards.
+    pub(super) lent: u32,
     pub(super) serial: u32,
     pub(super) rate: Rate,
 }
@@ -132,6 +150,7 @@ impl Scheduler {
             closing: VecDeque::new(),
             attempts: VecDeque::new(),
             unproven: 0,
+            lent: 0,
             serial: 0,
             rate: Rate::new(options.connections_per_minute),
         }
@@ -169,7 +188,7 @@ impl Queues {
                 return Some(Action::Close { conn });
             }
             let hop = *self.scheduler.marked.front()?;
-            if let Some(action) = self.step(hop, now) {
+            if let Some(action) = self.step(hop, now).or_else(|| self.share(hop)) {
                 return Some(action);
             }
             self.scheduler.marked.pop_front();
@@ -289,36 +308,6 @@ impl Queues {
         share.min(link.room()).min(left).min(hop.hosts[link.host as usize].room())
     }
 
-    /// Messages for the hot ring, from where connections of other shards take them; reported as if sent from here. How many.
-    pub fn lend(&mut self, hop: HopId, most: u32, now: Tick, out: &mut Vec<Taken>) -> usize {
-        let room = Room { messages: most, bytes: u64::MAX };
-        self.take_some(hop.0, room, NONE, now, out) as usize
-    }
-
-    /// So many tickets of other shards wait for this queue's connections now.
-    pub fn offered_by_others(&mut self, hop: HopId, count: u32) {
-        self.hops[hop.0 as usize].offered = count;
-        self.mark(hop.0);
-    }
-
-    /// A connection took `count` tickets of other shards: they use its room.
-    pub fn borrowed(&mut self, conn: ConnId, count: u32, now: Tick) {
-        let Some(index) = self.link(conn) else { return };
-        let link = &mut self.links[index as usize];
-        let hop = &mut self.hops[link.hop as usize];
-        hop.promised -= std::mem::take(&mut link.promised);
-        hop.hosts[link.host as usize].on_taken(count, now);
-        link.load += count;
-        link.taken = link.taken.saturating_add(count);
-        self.relist(index, now);
-    }
-
-    /// One borrowed ticket, taken at `taken`, ended so on this connection. Its owner is told elsewhere.
-    pub fn returned(&mut self, conn: ConnId, outcome: Outcome, taken: Tick, now: Tick) {
-        let Some(index) = self.link(conn) else { return };
-        self.unload(index, outcome, taken, now);
-    }
-
     /// The next time at which [`Queues::on_timer`] must be called.
     pub fn next_timer(&self) -> Tick {
         let stagger = self.scheduler.attempts.front().map_or(Tick::NEVER, |&(at, _)| at);
@@ -368,12 +357,14 @@ impl Queues {
         if link_index != NONE {
             self.links[link_index as usize].sending.remove(&mut self.entries, index);
             self.unload(link_index, outcome, taken, now);
+        } else {
+            self.lent_came_back(hop);
         }
         self.entries[index].link = NONE;
         self.mark(hop);
     }
 
-    fn take_some(&mut self, hop: u32, room: Room, link: u32, now: Tick, out: &mut Vec<Taken>) -> u32 {
+    pub(super) fn take_some(&mut self, hop: u32, room: Room, link: u32, now: Tick, out: &mut Vec<Taken>) -> u32 {
         let (mut count, mut bytes) = (0, 0u64);
         while count < room.messages {
             let Some(index) = self.hops[hop as usize].first() else { break };
@@ -414,7 +405,7 @@ impl Queues {
         }
     }
 
-    fn unload(&mut self, index: u32, outcome: Outcome, taken: Tick, now: Tick) {
+    pub(super) fn unload(&mut self, index: u32, outcome: Outcome, taken: Tick, now: Tick) {
         let link = &mut self.links[index as usize];
         link.load -= 1;
         let hop = &mut self.hops[link.hop as usize];
@@ -441,7 +432,7 @@ impl Queues {
         if !state.live || state.in_retry() || state.suspended {
             return None;
         }
-        let capped = state.ready() + state.connecting() >= self.options.connections_per_destination;
+        let capped = state.ready() + state.connecting() >= state.cap;
         let other = if capped { None } else { state.host_to_spread_to(now) };
         let idle = state.waiting() <= state.promised;
         if let Some(action) = state.host_to_probe(now).or(other).and_then(|host| self.connect(hop, host, now)) {

@@ -2,7 +2,7 @@
 
 use super::door::Door;
 use super::frontend::FrontEnd;
-use super::hub::{Hub, HubParts, recover, takes_direct};
+use super::hub::{Exchange, Hub, HubParts, recover, takes_direct};
 use super::inlet::{Handle, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
@@ -89,6 +89,7 @@ pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapsho
         adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
         next,
         damage,
+        exchange: Exchange::between(cores.len()).filter(|_| settings.plays(Role::Hub)),
     };
     Ok(launch(&Launch { driver: settings.server.driver, cores }, Server(Arc::new(shared)))?)
 }
@@ -115,6 +116,8 @@ struct Shared {
     next: (u64, u32),
     /// Damaged places that recovery put aside.
     damage: u64,
+    /// By which hubs of several shards share their work.
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// The program of every shard.
@@ -125,7 +128,13 @@ impl Program for Server {
     async fn run<D: Driver>(self, driver: D, shard: usize) {
         let Some(link) = self.0.links.take(shard) else { return };
         let remote = driver.remote();
-        link.desk.wake_by(move || remote.wake());
+        link.desk.wake_by({
+            let remote = remote.clone();
+            move || remote.wake()
+        });
+        if let Some(exchange) = &self.0.exchange {
+            exchange.wake_by(shard, move || remote.wake());
+        }
         let tally = Rc::new(link.tally);
         match Shard::open(driver, &self.0, shard, tally).await {
             Ok((shard, ready)) => {
@@ -308,8 +317,23 @@ impl<D: Driver> Shard<D> {
         });
     }
 
+    /// Looks at what crosses as long as the shard runs; orders raise a signal.
+    async fn heed(self: Rc<Self>, ordered: Rc<Signal>) {
+        loop {
+            ordered.raise();
+            if let Some(hub) = &self.hub {
+                hub.crossed();
+            }
+            if self.hub.as_ref().is_none_or(|hub| hub.may_sleep()) {
+                self.driver.woken().await;
+            }
+        }
+    }
+
     /// Obeys the control plane until it says drain; messages that stay on disk.
     async fn live(self: Rc<Self>, desk: &ShardDesk, shared: &Shared) -> u64 {
+        let ordered = Rc::new(Signal::default());
+        self.driver.spawn(self.clone().heed(ordered.clone()));
         loop {
             while let Some(order) = desk.take() {
                 match order {
@@ -331,7 +355,7 @@ impl<D: Driver> Shard<D> {
                     Order::Drain(within) => return self.drain(within).await,
                 }
             }
-            self.driver.woken().await;
+            ordered.wait().await;
         }
     }
 
@@ -412,6 +436,7 @@ async fn open_hub<D: Driver>(
         direct,
         routes: shared.routes.load_full(),
         next: shared.next,
+        exchange: shared.exchange.clone(),
     };
     let hub = Hub::new(driver.clone(), parts);
     let adoption = {

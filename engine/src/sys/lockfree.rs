@@ -54,9 +54,19 @@ impl Waiters {
         wait
     }
 
+    /// Whether anybody waits, as far as a look without a fence tells.
+    fn anybody(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether `who` waits and nobody has chosen to wake it.
+    fn is_waiting(&self, who: usize) -> bool {
+        self.waiting.load(Ordering::Relaxed) & (1 << who) != 0
+    }
+
     /// `who` does not wait (any more).
     fn withdraw(&self, who: usize) {
-        if self.waiting.load(Ordering::Relaxed) & (1 << who) != 0 {
+        if self.is_waiting(who) {
             self.waiting.fetch_and(!(1 << who), Ordering::Relaxed);
         }
     }
@@ -213,7 +223,8 @@ impl<T> fmt::Debug for Receiver<T> {
 /// shards on both sides. Clones share it.
 ///
 /// A shard whose connections found nothing announces itself by [`HotRing::await_tickets`]; a push then names one shard to
-/// wake.
+/// wake. A shard that has tickets to offer asks [`HotRing::may_offer`] first, so that none are made while nobody waits, and
+/// is named by [`HotRing::lenders`] to whoever begins to wait.
 pub struct HotRing<T> {
     shared: Arc<Shared<T>>,
 }
@@ -221,6 +232,7 @@ pub struct HotRing<T> {
 struct Shared<T> {
     tickets: ArrayQueue<T>,
     idle: CachePadded<Waiters>,
+    lenders: CachePadded<Waiters>,
 }
 
 impl<T> Clone for HotRing<T> {
@@ -233,7 +245,8 @@ impl<T: Send> HotRing<T> {
     /// A ring for `capacity` tickets.
     pub fn new(capacity: usize) -> Self {
         let tickets = ArrayQueue::new(capacity.max(1));
-        Self { shared: Arc::new(Shared { tickets, idle: CachePadded::new(Waiters::new()) }) }
+        let [idle, lenders] = [(); 2].map(|()| CachePadded::new(Waiters::new()));
+        Self { shared: Arc::new(Shared { tickets, idle, lenders }) }
     }
 
     /// Offers a ticket; the shard to wake for it, if one waits.
@@ -260,6 +273,28 @@ impl<T: Send> HotRing<T> {
     #[must_use = "a ticket would wait beside a shard that sleeps"]
     pub fn no_longer_await(&self, shard: usize) -> Option<usize> {
         self.shared.idle.leave(shard, || self.shared.tickets.is_empty())
+    }
+
+    /// Whether `shard` is announced by [`HotRing::await_tickets`] and was not chosen to be woken since.
+    pub fn is_awaited_by(&self, shard: usize) -> bool {
+        self.shared.idle.is_waiting(shard)
+    }
+
+    /// `shard` has tickets to offer. `true`: somebody waits for them. `false`: nobody does, and `shard` is woken when
+    /// somebody begins to ([`HotRing::lenders`]).
+    pub fn may_offer(&self, shard: usize) -> bool {
+        !self.shared.lenders.announce(shard, || !self.shared.idle.anybody())
+    }
+
+    /// Whether `shard` is announced by [`HotRing::may_offer`] and was not woken since.
+    pub fn is_offered_by(&self, shard: usize) -> bool {
+        self.shared.lenders.is_waiting(shard)
+    }
+
+    /// Who is to be woken, all of them, because a shard has announced itself by [`HotRing::await_tickets`]: each has tickets
+    /// to offer.
+    pub fn lenders(&self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(|| self.shared.lenders.claim())
     }
 
     /// Tickets in the ring now.
@@ -334,6 +369,18 @@ mod tests {
         assert!(ring.await_tickets(3) && ring.await_tickets(9));
         assert_eq!(ring.push('e'), Ok(Some(3)));
         assert_eq!(ring.no_longer_await(3), Some(9), "the wake-up is passed on");
+    }
+
+    #[test]
+    fn tickets_are_made_only_when_somebody_waits_and_whoever_waits_hears_of_lenders() {
+        let ring = HotRing::<char>::new(2);
+        assert!(!ring.may_offer(1) && !ring.may_offer(2), "nobody waits");
+        assert!(ring.is_offered_by(1) && ring.is_offered_by(2) && !ring.is_offered_by(3));
+        assert!(ring.await_tickets(3) && ring.is_awaited_by(3));
+        assert_eq!(ring.lenders().collect::<Vec<_>>(), [1, 2]);
+        assert!(ring.may_offer(1) && !ring.is_offered_by(1), "somebody waits");
+        assert_eq!(ring.push('a'), Ok(Some(3)));
+        assert!(!ring.is_awaited_by(3) && !ring.may_offer(2), "it is busy now");
     }
 
     /// How many items each stress thread sends; miri takes its time.
@@ -558,6 +605,33 @@ mod loom_models {
     #[should_panic(expected = "deadlock")]
     fn loom_who_leaves_without_passing_a_wake_up_on_leaves_a_sleeper_behind() {
         two_and_two(|model, who| model.consume_and_vanish(who, 1));
+    }
+
+    /// One who pushes only when somebody waits, and one who waits: whoever comes second wakes the other.
+    #[test]
+    fn loom_a_lender_and_a_borrower_always_meet() {
+        explore(|| {
+            let model = Model::new();
+            let lenders = Arc::new(Waiters::new());
+            let lender = thread::spawn({
+                let (model, lenders) = (model.clone(), lenders.clone());
+                move || {
+                    while lenders.announce(1, || !model.waiters.anybody()) {
+                        model.bells[1].wait();
+                    }
+                    model.publish();
+                }
+            });
+            while !model.take() {
+                if model.waiters.announce(0, || model.is_empty()) {
+                    while let Some(who) = lenders.claim() {
+                        model.bells[who].notify();
+                    }
+                    model.bells[0].wait();
+                }
+            }
+            lender.join().expect("lent");
+        });
     }
 
     #[test]

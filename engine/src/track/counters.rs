@@ -89,6 +89,8 @@ counters! {
     TimeoutsOut "timeouts_out" Counter: "Sessions ended because the next hop was silent.";
     BrokenOut "connections_broken_out" Counter: "Connections that a next hop broke.";
     // crossings
+    Lent "messages_lent" Counter: "Messages offered to connections of other shards.";
+    Borrowed "messages_borrowed" Counter: "Messages of any shard taken from a hot ring.";
     CrossingsSent "crossings_sent" Counter: "Things sent to other shards.";
     CrossingsFull "crossings_full" Counter: "Times that another shard's crossing was full.";
     // the machine

@@ -118,3 +118,17 @@ fn f_038_idle_connections_are_closed_when_descriptors_are_short_and_no_other() {
     world.run_for(Span::seconds(1));
     assert_eq!((world.delivered_by(1), world.delivered_by(2)), (2, 2), "their hosts are not blamed");
 }
+
+#[test]
+fn parts_of_a_cap_are_the_cap_in_sum_and_differ_by_one_at_most() {
+    for cap in 0..20 {
+        for shards in 1..9 {
+            for turn in [0, 1, 5, u32::MAX] {
+                let parts: Vec<u32> = (0..shards).map(|shard| part_of(cap, turn, shard, shards)).collect();
+                assert_eq!(parts.iter().sum::<u32>(), cap, "{cap} over {shards}: {parts:?}");
+                assert!(parts.iter().all(|part| part.abs_diff(cap / shards) <= 1));
+            }
+        }
+    }
+    assert_ne!(part_of(1, 0, 0, 2), part_of(1, 1, 0, 2), "not the same shard for every destination");
+}

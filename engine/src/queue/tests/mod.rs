@@ -4,4 +4,5 @@ mod caps;
 mod hosts;
 mod messages;
 mod naive;
+mod sharing;
 mod world;

@@ -2,10 +2,13 @@
 //! a copy, and turns replies into outcomes.
 
 use super::Hub;
+use super::attempt::Attempt;
+use super::exchange::Ticket;
 use super::messages::Message;
+use super::share::Loan;
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
-use crate::queue::{Cause, ConnId, EntryId, Fate, HopId, Outcome, RecipientOutcome, Room, Taken};
+use crate::queue::{Cause, ConnId, EntryId, HopId, Outcome, RecipientOutcome, Room, Taken};
 use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
@@ -15,7 +18,6 @@ use crate::smtp::client::{
     Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Stage, Transaction,
     Unfinished,
 };
-use crate::spool::{self, ALL_RECIPIENTS};
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, HostAddress, Span, Tick};
 use slab::Slab;
@@ -90,6 +92,8 @@ struct Flight {
     offered: Option<Box<[u32]>>,
     /// Some recipients were answered on their own: the rest are settled one by one.
     split: bool,
+    /// Another shard keeps the message.
+    loan: Option<Loan>,
 }
 
 /// What a connection does next.
@@ -153,10 +157,7 @@ impl<D: Driver> Line<D> {
         if !self.ready || !self.hub.can_settle() || self.hub.draining.get() {
             return;
         }
-        let room = Room {
-            messages: u32::try_from(self.session.room()).unwrap_or(u32::MAX),
-            bytes: SEND_ROOM_BYTES.saturating_sub(conn.unsent()) as u64,
-        };
+        let room = self.room(conn);
         if room.messages == 0 || room.bytes == 0 {
             return;
         }
@@ -164,26 +165,49 @@ impl<D: Driver> Line<D> {
         let mut taken = std::mem::take(&mut self.taken);
         self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
         for taken in taken.drain(..) {
-            let in_memory = taken.content.filter(|&message| self.hub.messages.borrow().get(message).is_whole());
-            match in_memory {
-                Some(message) => self.offer(taken.id, message, now),
-                None => match self.hub.load(&taken).await {
-                    Some(message) => self.offer(taken.id, message, self.hub.driver.now()),
-                    None => drop(self.hub.queues.borrow_mut().finish(taken.id, Outcome::Deferred, now)),
-                },
+            match self.hub.whole(&taken).await {
+                Some(message) => self.offer_own(taken.id, message),
+                None => drop(self.hub.queues.borrow_mut().finish(taken.id, Outcome::Deferred, now)),
             }
         }
         self.taken = taken;
+        if self.hub.share.is_some() {
+            self.borrow(conn);
+        }
     }
 
-    fn offer(&mut self, entry: EntryId, message: u32, now: Tick) {
+    /// Takes messages of other shards, when nothing of our own waits.
+    fn borrow(&mut self, conn: &D::Conn) {
+        let (room, now) = (self.room(conn), self.hub.driver.now());
+        let mut tickets = Vec::new();
+        self.hub.borrow(self.id, room, now, &mut tickets);
+        for ticket in tickets {
+            let Ticket { owner, entry, message, offered } = ticket;
+            let message = self.hub.messages.borrow_mut().insert(message);
+            let loan = Some(Loan { owner, taken: now, answers: Vec::new() });
+            self.offer(Flight { entry, message, offered, split: false, loan }, now);
+        }
+    }
+
+    fn room(&self, conn: &D::Conn) -> Room {
+        Room {
+            messages: u32::try_from(self.session.room()).unwrap_or(u32::MAX),
+            bytes: SEND_ROOM_BYTES.saturating_sub(conn.unsent()) as u64,
+        }
+    }
+
+    fn offer_own(&mut self, entry: EntryId, message: u32) {
+        let offered = self.hub.offered(entry, self.hub.messages.borrow().get(message));
+        self.offer(Flight { entry, message, offered, split: false, loan: None }, self.hub.driver.now());
+    }
+
+    fn offer(&mut self, mut flight: Flight, now: Tick) {
         self.hub.tally.one(Counter::Attempts);
         let messages = self.hub.messages.borrow();
-        let of = messages.get(message);
-        let offered = self.offered(entry, of);
+        let of = messages.get(flight.message);
         let transaction = Transaction {
             envelope: EnvelopeRef::parse(&of.envelope).expect("an envelope of our own making"),
-            recipients: offered.as_deref(),
+            recipients: flight.offered.as_deref(),
             facts: &of.facts,
             body: Body::Whole(of.trace.len() as u64 + of.facts.bytes),
             identity: None,
@@ -191,27 +215,15 @@ impl<D: Driver> Line<D> {
         let token = self.flights.vacant_key();
         let sent = self.session.offer(token_of(token), &transaction, now, &mut self.out);
         drop(messages);
-        let mut flight = Flight { entry, message, offered, split: false };
         match sent {
             Ok(()) => drop(self.flights.insert(flight)),
             Err(why) => {
                 flight.split = true;
                 let outcome = if why.refusal().is_some() { Outcome::Failed } else { Outcome::NotAttempted };
                 tracing::info!(%why, "a message cannot be sent to this host");
-                self.finish(&flight, outcome, now);
+                self.finish(flight, outcome, now);
             }
         }
-    }
-
-    /// The recipients that this attempt is for, unless it is for all of the message's.
-    fn offered(&self, entry: EntryId, message: &Message) -> Option<Box<[u32]>> {
-        let queues = self.hub.queues.borrow();
-        let mut recipients = queues.recipients(entry);
-        if message.recipients == 1 {
-            return None;
-        }
-        let offered: Box<[u32]> = recipients.by_ref().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
-        (offered.len() < usize::from(message.recipients)).then_some(offered)
     }
 
     /// Hands what the session wrote to the connection.
@@ -266,7 +278,7 @@ impl<D: Driver> Line<D> {
 
     fn done(&mut self, token: u32, outcome: Outcome, now: Tick) {
         if let Some(flight) = self.flights.try_remove(token as usize) {
-            self.finish(&flight, outcome, now);
+            self.finish(flight, outcome, now);
         }
     }
 
@@ -280,53 +292,15 @@ impl<D: Driver> Line<D> {
         }
     }
 
-    /// An attempt ended: outcomes that are final are written down, the rest waits as the queue says.
-    fn finish(&self, flight: &Flight, outcome: Outcome, now: Tick) {
-        let hub = &self.hub;
-        let settled = match outcome {
-            Outcome::Delivered => Some((spool::Outcome::Delivered, Counter::Delivered)),
-            Outcome::Failed => Some((spool::Outcome::Failed, Counter::DsnOwed)),
-            _ => None,
-        };
-        if let Some((settled, counter)) = settled {
-            self.settle_rest(flight, settled, counter);
-        } else {
-            hub.tally.one(match outcome {
-                Outcome::Unknown => Counter::Unknown,
-                Outcome::NotAttempted => Counter::NotAttempted,
-                _ => Counter::Deferred,
-            });
-        }
-        let fate = hub.queues.borrow_mut().finish(flight.entry, outcome, now);
-        match fate {
-            Fate::Gone { content } => {
-                if let Some(message) = content {
-                    hub.messages.borrow_mut().release(message);
-                }
+    /// An attempt ended: whoever keeps the message is told.
+    fn finish(&self, flight: Flight, outcome: Outcome, now: Tick) {
+        let Flight { entry, message, offered, split, loan } = flight;
+        match loan {
+            None => self.hub.conclude(&Attempt { entry, message, whole: !split && offered.is_none() }, outcome, now),
+            Some(loan) => {
+                self.hub.messages.borrow_mut().release(message);
+                self.hub.give_back(self.id, (entry, loan), outcome, now);
             }
-            Fate::AwaitsSettle => hub.await_settle(flight.entry),
-            Fate::Waits => {}
-        }
-    }
-
-    fn settle_rest(&self, flight: &Flight, outcome: spool::Outcome, counter: Counter) {
-        let hub = &self.hub;
-        let (record, all) = {
-            let messages = hub.messages.borrow();
-            let message = messages.get(flight.message);
-            let whole = !flight.split && flight.offered.is_none() && message.whole_in_one_entry();
-            hub.tally.add(Counter::ContentOut, message.facts.bytes);
-            (message.record, whole.then_some(message.recipients))
-        };
-        if let Some(count) = all {
-            hub.tally.add(counter, u64::from(count));
-            hub.settle(record, if count == 1 { 0 } else { ALL_RECIPIENTS }, outcome);
-            return;
-        }
-        let queues = hub.queues.borrow();
-        for recipient in queues.recipients(flight.entry) {
-            hub.tally.one(counter);
-            hub.settle(record, u16::try_from(recipient).expect("recipients are numbered by 16 bits"), outcome);
         }
     }
 
@@ -365,20 +339,15 @@ fn answer_recipient<D: Driver>(hub: &Hub<D>, flights: &mut Slab<Flight>, token: 
     let Some(flight) = flights.get_mut(token as usize) else { return };
     flight.split = true;
     let recipient = flight.offered.as_ref().map_or(index, |offered| offered[index as usize]);
-    let (outcome, settled) = match class {
-        Class::Accepted => (RecipientOutcome::Delivered, Some((spool::Outcome::Delivered, Counter::Delivered))),
-        Class::Refused => (RecipientOutcome::Failed, Some((spool::Outcome::Failed, Counter::DsnOwed))),
-        Class::Again => (RecipientOutcome::TooMany, None),
-        Class::Deferred => (RecipientOutcome::Deferred, None),
+    let outcome = match class {
+        Class::Accepted => RecipientOutcome::Delivered,
+        Class::Refused => RecipientOutcome::Failed,
+        Class::Again => RecipientOutcome::TooMany,
+        Class::Deferred => RecipientOutcome::Deferred,
     };
-    hub.queues.borrow_mut().recipient(flight.entry, recipient as usize, outcome);
-    match settled {
-        Some((settled, counter)) => {
-            hub.tally.one(counter);
-            let record = hub.messages.borrow().get(flight.message).record;
-            hub.settle(record, u16::try_from(recipient).unwrap_or(u16::MAX), settled);
-        }
-        None => hub.tally.one(Counter::Deferred),
+    match &mut flight.loan {
+        None => hub.answered(flight.entry, flight.message, recipient, outcome),
+        Some(loan) => loan.answers.push((recipient, outcome)),
     }
 }
 

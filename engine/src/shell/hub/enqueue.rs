@@ -2,19 +2,39 @@
 
 use super::Hub;
 use crate::io::driver::{Driver, Notify};
-use crate::queue::{Action, HopId, NewEntry, Priority, Queues};
+use crate::queue::{Action, HopId, NewEntry, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
 use crate::spool::Outcome;
 use crate::track::counters::Counter;
-use crate::wire::{EnvelopeRef, Tick};
+use crate::wire::{EnvelopeRef, NextHopKey, Tick};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// From so many hundredths of the memory budget on bodies in memory are dropped, and how many messages' at a time.
 const RELIEVE_PERCENT: u32 = 75;
 const RELIEVE_MESSAGES: usize = 256;
+
+/// How many connections this shard may have to one destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caps {
+    /// Of all shards together, where a next hop does not say otherwise.
+    pub per_hop_max: u32,
+    pub shard: u32,
+    pub shards: u32,
+    /// Shards that have no part send by those that have one.
+    pub shared: bool,
+}
+
+impl Caps {
+    fn of(&self, key: &NextHopKey, manners: Manners) -> u32 {
+        let cap = manners.connections_max.unwrap_or(self.per_hop_max);
+        let turn = key.domain.bytes().fold(0u32, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
+        let part = part_of(cap, turn, self.shard, self.shards);
+        if self.shared { part } else { part.max(1) }
+    }
+}
 
 /// Which queue a recipient goes to, by the last snapshot.
 pub(super) struct Routing {
@@ -26,10 +46,18 @@ pub(super) struct Routing {
 
 impl Routing {
     /// Takes a snapshot over into the queues.
-    pub fn of(snapshot: Arc<Snapshot>, queues: &mut Queues, now: Tick) -> Self {
+    pub fn of(snapshot: Arc<Snapshot>, queues: &mut Queues, caps: &Caps, now: Tick) -> Self {
         let mut hops = Vec::new();
         queues.install(snapshot.table.keys_and_hosts(), now, &mut hops);
+        for ((hop, (key, _)), manners) in hops.iter().zip(snapshot.table.keys_and_hosts()).zip(&snapshot.manners) {
+            queues.limit(*hop, caps.of(key, *manners));
+        }
         Self { snapshot, hops, groups: Groups::new() }
+    }
+
+    /// Each next hop's queue and name.
+    pub fn hops(&self) -> impl Iterator<Item = (HopId, &NextHopKey)> {
+        self.hops.iter().copied().zip(self.snapshot.table.keys_and_hosts().map(|(key, _)| key))
     }
 
     /// The snapshot, the queue of each of its next hops, and room to group a message's recipients.
@@ -88,17 +116,23 @@ impl<D: Driver> Hub<D> {
             Counter::MemoryStep,
             u64::from((percent >= 75) as u8 + (percent >= 90) as u8 + (percent >= 100) as u8),
         );
-        if percent < RELIEVE_PERCENT || self.settings.server.durability == Durability::None {
+        if !self.is_short() || self.settings.server.durability == Durability::None {
             return;
         }
         let mut messages = self.messages.borrow_mut();
         self.queues.borrow_mut().shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle));
     }
 
+    /// Whether memory for content is short.
+    pub(super) fn is_short(&self) -> bool {
+        self.pool.budget().percent() >= RELIEVE_PERCENT
+    }
+
     /// Takes over new routes: queues keep their messages, hosts their health.
     pub fn install_routes(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
         self.policy.install_routes(snapshot.clone());
-        let routing = Routing::of(snapshot, &mut self.queues.borrow_mut(), self.driver.now());
+        let routing = Routing::of(snapshot, &mut self.queues.borrow_mut(), &self.caps, self.driver.now());
+        self.install_rings(routing.hops());
         *self.routing.borrow_mut() = routing;
         self.run_actions();
     }
@@ -120,6 +154,9 @@ impl<D: Driver> Hub<D> {
                 }
                 Some(Action::Feed { conn }) => self.note_link(conn, deliver::FEED),
                 Some(Action::Close { conn }) => self.note_link(conn, deliver::CLOSE),
+                Some(Action::Lend { hop }) => self.lend_soon(hop),
+                Some(Action::Await { hop }) => self.await_tickets(hop),
+                Some(Action::Leave { hop }) => self.leave_tickets(hop),
             }
         }
         self.timer.raise();

@@ -34,6 +34,15 @@ pub(super) enum LoadError {
 }
 
 impl<D: Driver> Hub<D> {
+    /// A message with its content in memory; its handle. `None`: it cannot be had now.
+    pub(super) async fn whole(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
+        let in_memory = taken.content.filter(|&message| self.messages.borrow().get(message).is_whole());
+        match in_memory {
+            Some(message) => Some(message),
+            None => self.load(taken).await,
+        }
+    }
+
     /// Brings a message into memory for the entry that was taken; its handle. `None`: it cannot be had now.
     pub(super) async fn load(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
         match self.read_message(taken).await {

@@ -7,7 +7,7 @@ use crate::wire::{ContentFacts, LeadingDots as WireDots, Wall};
 use slab::Slab;
 
 /// One message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Message {
     /// Our name for it, in trace and reply.
     pub id: u64,

@@ -5,9 +5,11 @@
 //! nothing is borrowed across a wait.
 
 mod accept;
+mod attempt;
 mod commit;
 mod deliver;
 mod enqueue;
+mod exchange;
 mod load;
 mod messages;
 mod quarantine;
@@ -16,6 +18,7 @@ mod relocate;
 mod report;
 mod segments;
 mod settle;
+mod share;
 
 use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};
@@ -33,11 +36,13 @@ use crate::track::counters::Tally;
 use crate::wire::{Span, Tick};
 use accept::Stalled;
 use commit::Doubt;
-use enqueue::Routing;
+use enqueue::{Caps, Routing};
+pub use exchange::Exchange;
 use messages::Messages;
 pub use recover::{Left, recover};
 use segments::Segment;
 use settle::{Unsettled, Unsynced};
+use share::Share;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -75,6 +80,8 @@ pub struct HubParts<D: Driver> {
     pub routes: Arc<Snapshot>,
     /// The first numbers for segments and for files that no earlier run used.
     pub next: (u64, u32),
+    /// What it has in common with the hubs of other shards, where there are any.
+    pub exchange: Option<Arc<Exchange>>,
 }
 
 /// One shard's hub.
@@ -120,6 +127,10 @@ pub struct Hub<D: Driver> {
     durable_up_to: Cell<Ticket>,
     settled: Signal,
 
+    caps: Caps,
+    /// Work shared with other shards.
+    share: Option<Share>,
+
     trace: Tracer,
     ids: MessageIds,
     /// No new deliveries begin.
@@ -138,21 +149,19 @@ impl<D: Driver> Hub<D> {
             direct,
             routes,
             next: (next_number, next_file),
+            exchange,
         } = parts;
-        let options = LogOptions {
-            shard: u16::try_from(shard).expect("fewer than 65536 shards"),
-            durability: match settings.server.durability {
-                Durability::None => spool::Durability::None,
-                Durability::Os => spool::Durability::Os,
-                Durability::Disk => spool::Durability::Disk,
-            },
-            segment_bytes: settings.spool.segment_bytes,
-            batch_bytes_max: spool::BATCH_BYTES_MAX,
-            numbers: Numbers::of_shard(next_number, shard as usize, shards as usize),
-        };
-        let mut queues = Queues::new(queue_options(&settings).share_of(shards));
+        let numbers = Numbers::of_shard(next_number, shard as usize, shards as usize);
+        let options = log_options(&settings, shard, numbers);
+        let share = exchange.map(|exchange| Share::new(exchange, shard as usize));
+        let caps =
+            Caps { per_hop_max: settings.delivery.connections_per_hop_max, shard, shards, shared: share.is_some() };
+        let mut queues = Queues::new(queue::Options {
+            lent_max: if share.is_some() { exchange::LENT_MAX } else { 0 },
+            ..queue_options(&settings).share_of(shards)
+        });
         let policy = HubPolicy::new(&settings, routes.clone(), pool.budget().clone());
-        let routing = Routing::of(routes, &mut queues, driver.now());
+        let routing = Routing::of(routes, &mut queues, &caps, driver.now());
         Rc::new(Self {
             policy,
             shows_message_ids: settings.profile == Profile::Exchange,
@@ -177,6 +186,8 @@ impl<D: Driver> Hub<D> {
             last_settle: Cell::new(Ticket(0)),
             durable_up_to: Cell::new(Ticket(0)),
             settled: Signal::default(),
+            caps,
+            share,
             trace: Tracer::new(&settings),
             ids: MessageIds::new(&driver),
             draining: Cell::new(false),
@@ -196,6 +207,11 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(commit::settle_timer(self.clone()));
         self.driver.spawn(segments::provide(self.clone()));
         self.driver.spawn(keep_time(self.clone()));
+        if self.share.is_some() {
+            self.install_rings(self.routing.borrow().hops());
+            self.driver.spawn(share::lend(self.clone()));
+        }
+        self.run_actions();
     }
 
     /// Waits until there is a segment to write to, at most for `within`: a disk that is full does not keep a server from
@@ -215,8 +231,9 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Writes down what is known and waits until it is on disk, at the latest until `by`.
-    pub async fn drain(&self, by: Tick) {
+    pub async fn drain(self: &Rc<Self>, by: Tick) {
         self.draining.set(true);
+        self.leave_rings();
         self.commit.raise();
         let busy = || {
             !self.waiting.borrow().is_empty()
@@ -225,6 +242,7 @@ impl<D: Driver> Hub<D> {
                 || self.log.borrow().pending()
                 || self.log.borrow().is_writing()
                 || self.queues.borrow().hops().any(|(_, hop)| hop.sending > 0)
+                || self.share.as_ref().is_some_and(|share| share.borrowed.get() > 0)
         };
         while busy() && self.driver.now() < by {
             self.commit.raise();
@@ -258,6 +276,20 @@ pub async fn takes_direct<D: Driver>(driver: &D, dir: &D::Dir, shard: usize) -> 
     let takes = opened.as_ref().is_ok_and(aligned);
     let _ = driver.remove(dir, &name).await;
     takes
+}
+
+fn log_options(settings: &Settings, shard: u32, numbers: Numbers) -> LogOptions {
+    LogOptions {
+        shard: u16::try_from(shard).expect("fewer than 65536 shards"),
+        durability: match settings.server.durability {
+            Durability::None => spool::Durability::None,
+            Durability::Os => spool::Durability::Os,
+            Durability::Disk => spool::Durability::Disk,
+        },
+        segment_bytes: settings.spool.segment_bytes,
+        batch_bytes_max: spool::BATCH_BYTES_MAX,
+        numbers,
+    }
 }
 
 fn queue_options(settings: &Settings) -> queue::Options {

@@ -1,0 +1,354 @@
+//! Several shards' queues around one hot ring, joined as the shell joins them, against hosts that answer when told to.
+
+use super::super::*;
+use super::world::{host, key};
+use crate::sys::lockfree::HotRing;
+use crate::wire::Span;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A message to be sent: whose it is, its entry, its record.
+type Ticket = (usize, EntryId, u64);
+
+/// A message under way on a connection.
+#[derive(Debug, PartialEq)]
+struct Held {
+    ticket: Ticket,
+    borrowed: bool,
+}
+
+struct Shards {
+    queues: Vec<Queues>,
+    hop: HopId,
+    ring: HotRing<Ticket>,
+    /// What each open connection holds, and since when.
+    conns: BTreeMap<(usize, ConnId), Vec<Held>>,
+    woken: BTreeSet<usize>,
+    /// Shards whose connections are refused.
+    refused: BTreeSet<usize>,
+    window: u32,
+    now: Tick,
+    records: u64,
+    /// Records delivered, and by which shard.
+    delivered: Vec<(u64, usize)>,
+    lent: u64,
+}
+
+impl Shards {
+    /// Shards with these parts of the cap.
+    fn new(parts: &[u32], window: u32) -> Self {
+        let (now, mut ids) = (Tick(0) + Span::hours(1), Vec::new());
+        let options = Options { lent_max: 100, idle_wait: Span::hours(9), ..Options::rfc() };
+        let queues = parts.iter().map(|part| {
+            let mut queues = Queues::new(options.clone());
+            queues.install([(&key("hop"), &[HostAddress::equal(host(1))][..])], now, &mut ids);
+            queues.limit(ids[0], *part);
+            queues
+        });
+        let queues: Vec<Queues> = queues.collect();
+        let ring = HotRing::new(parts.len() * LENT_PER_HOP_MAX as usize);
+        let mut shards = Shards {
+            hop: ids[0],
+            queues,
+            ring,
+            conns: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            window,
+            now,
+            records: 0,
+            delivered: Vec::new(),
+            lent: 0,
+        };
+        shards.act();
+        shards
+    }
+
+    fn send(&mut self, shard: usize, count: u32) {
+        for _ in 0..count {
+            self.records += 1;
+            let new = NewEntry {
+                record: self.records,
+                recipients: &[1],
+                bytes: 100,
+                received: 0,
+                priority: Priority::Normal,
+                content: Some(1),
+            };
+            self.queues[shard].enqueue(self.hop, new, self.now);
+        }
+        self.act();
+    }
+
+    fn view(&self, shard: usize) -> RingView {
+        RingView {
+            tickets: u32::try_from(self.ring.len()).expect("few"),
+            awaiting: self.ring.is_awaited_by(shard),
+            asking: self.ring.is_offered_by(shard),
+        }
+    }
+
+    fn act(&mut self) {
+        let mut turns = 0;
+        loop {
+            turns += 1;
+            assert!(turns < 100_000, "the shards come to rest");
+            let action = (0..self.queues.len()).find_map(|at| Some((at, self.queues[at].next_action(self.now)?)));
+            if let Some((shard, action)) = action {
+                self.perform(shard, action);
+            } else if let Some(shard) = self.woken.pop_first() {
+                if !self.queues[shard].serves_others(self.hop) {
+                    self.woken.extend(self.ring.no_longer_await(shard));
+                }
+                let view = self.view(shard);
+                self.queues[shard].saw_ring(self.hop, view);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, shard: usize, action: Action) {
+        match action {
+            Action::Connect { conn, .. } if self.refused.contains(&shard) => {
+                self.queues[shard].closed(conn, Some(Cause::Refused), self.now);
+            }
+            Action::Connect { conn, .. } => {
+                self.conns.insert((shard, conn), Vec::new());
+                self.queues[shard].connected(conn, self.window, self.now);
+            }
+            Action::Feed { conn } => self.take(shard, conn),
+            Action::Close { conn } => assert_eq!(self.conns.remove(&(shard, conn)), Some(Vec::new())),
+            Action::Lend { .. } => self.lend(shard),
+            Action::Await { .. } => {
+                if self.ring.await_tickets(shard) {
+                    self.woken.extend(self.ring.lenders());
+                } else {
+                    let view = self.view(shard);
+                    self.queues[shard].saw_ring(self.hop, view);
+                }
+            }
+            Action::Leave { .. } => self.woken.extend(self.ring.no_longer_await(shard)),
+        }
+    }
+
+    fn lend(&mut self, shard: usize) {
+        self.woken.extend(self.ring.no_longer_await(shard));
+        let may = self.ring.may_offer(shard);
+        if may {
+            let (mut taken, most) = (Vec::new(), self.queues[shard].lendable(self.hop));
+            self.queues[shard].lend(self.hop, most, self.now, &mut taken);
+            for taken in taken {
+                self.lent += 1;
+                let pushed = self.ring.push((shard, taken.id, taken.record));
+                self.woken.extend(pushed.expect("the ring has room for all that is lent"));
+            }
+        }
+        let view = self.view(shard);
+        self.queues[shard].saw_ring(self.hop, view);
+        if may {
+            self.queues[shard].has_lent(self.hop);
+        }
+    }
+
+    fn take(&mut self, shard: usize, conn: ConnId) {
+        let (mut taken, room) = (Vec::new(), Room { messages: self.window, bytes: u64::MAX });
+        self.queues[shard].take(conn, room, self.now, &mut taken);
+        let own = taken.iter().map(|taken| Held { ticket: (shard, taken.id, taken.record), borrowed: false });
+        let mut held: Vec<Held> = own.collect();
+        if let Some((_, most)) = self.queues[shard].room_for_others(conn, self.now) {
+            let tickets: Vec<Ticket> = std::iter::from_fn(|| self.ring.pop()).take(most as usize).collect();
+            self.queues[shard].borrowed(conn, u32::try_from(tickets.len()).expect("few"), self.now);
+            let view = self.view(shard);
+            self.queues[shard].saw_ring(self.hop, view);
+            held.extend(tickets.into_iter().map(|ticket| Held { ticket, borrowed: true }));
+        }
+        self.conns.get_mut(&(shard, conn)).expect("open").extend(held);
+    }
+
+    fn end(&mut self, (shard, conn): (usize, ConnId), held: Held, outcome: Outcome) {
+        let (owner, entry, record) = held.ticket;
+        if held.borrowed {
+            self.queues[shard].returned(conn, outcome, self.now, self.now);
+        }
+        self.queues[owner].finish(entry, outcome, self.now);
+        if outcome == Outcome::Delivered {
+            self.delivered.push((record, shard));
+        }
+    }
+
+    /// The first message of each connection of a shard is answered; whether there was any.
+    fn answer(&mut self, shard: usize) -> bool {
+        let busy: Vec<_> =
+            self.conns.iter().filter(|(at, held)| at.0 == shard && !held.is_empty()).map(|(at, _)| *at).collect();
+        self.now = self.now + Span::millis(1);
+        for at in &busy {
+            let held = self.conns.get_mut(at).expect("open").remove(0);
+            self.end(*at, held, Outcome::Delivered);
+            self.take(at.0, at.1);
+        }
+        self.act();
+        !busy.is_empty()
+    }
+
+    /// Every connection of a shard breaks, and new ones are refused until `heal`.
+    fn cut(&mut self, shard: usize) {
+        self.refused.insert(shard);
+        let broken: Vec<_> = self.conns.keys().filter(|at| at.0 == shard).copied().collect();
+        for at in broken {
+            let held = self.conns.remove(&at).expect("open");
+            for (place, held) in held.into_iter().enumerate().rev() {
+                self.end(at, held, if place == 0 { Outcome::Interrupted } else { Outcome::NotAttempted });
+            }
+            self.queues[shard].closed(at.1, Some(Cause::Broken), self.now);
+        }
+        self.act();
+    }
+
+    fn pass(&mut self, span: Span) {
+        self.now = self.now + span;
+        for queues in &mut self.queues {
+            queues.on_timer(self.now);
+        }
+        self.act();
+    }
+
+    /// Answers everything until nothing is under way.
+    fn settle(&mut self) {
+        while (0..self.queues.len()).fold(false, |any, shard| self.answer(shard) | any) {}
+    }
+
+    fn by(&self, shard: usize) -> usize {
+        self.delivered.iter().filter(|(_, by)| *by == shard).count()
+    }
+
+    fn assert_each_once(&self) {
+        let once: BTreeSet<u64> = self.delivered.iter().map(|(record, _)| *record).collect();
+        assert_eq!((self.delivered.len() as u64, once.len() as u64), (self.records, self.records));
+        assert!(self.ring.is_empty() && self.queues.iter().all(|queues| queues.messages() == 0));
+    }
+}
+
+#[test]
+fn what_one_shard_cannot_send_another_does() {
+    let mut shards = Shards::new(&[1, 1], 2);
+    shards.send(0, 100);
+    shards.settle();
+    shards.assert_each_once();
+    assert!(shards.by(0) >= 30 && shards.by(1) >= 30, "{} and {}", shards.by(0), shards.by(1));
+}
+
+#[test]
+fn what_a_shard_s_own_connections_take_is_not_lent() {
+    let mut shards = Shards::new(&[4, 4], 8);
+    for _ in 0..20 {
+        shards.send(0, 8);
+        shards.settle();
+    }
+    shards.assert_each_once();
+    assert_eq!((shards.lent, shards.by(1)), (0, 0));
+}
+
+#[test]
+fn a_cap_holds_over_shards_because_those_without_a_part_send_by_the_others() {
+    let mut shards = Shards::new(&[0, 1, 0], 2);
+    for shard in 0..3 {
+        shards.send(shard, 50);
+    }
+    assert_eq!(shards.conns.len(), 1);
+    shards.settle();
+    shards.assert_each_once();
+    assert_eq!(shards.by(1), 150);
+}
+
+#[test]
+fn a_shard_that_is_refused_sends_by_one_that_is_not() {
+    let mut shards = Shards::new(&[1, 1], 4);
+    shards.refused.insert(0);
+    shards.send(0, 10);
+    shards.settle();
+    shards.assert_each_once();
+    assert_eq!(shards.by(1), 10);
+}
+
+#[test]
+fn what_is_lent_comes_back_when_the_borrower_loses_its_connections() {
+    let mut shards = Shards::new(&[0, 1], 4);
+    shards.send(0, 20);
+    assert_eq!(shards.conns.values().map(Vec::len).sum::<usize>(), 4);
+    shards.cut(1);
+    assert_eq!(shards.queues[0].messages(), 20, "the owner keeps them");
+    shards.refused.clear();
+    shards.pass(Span::hours(4));
+    shards.settle();
+    shards.assert_each_once();
+}
+
+#[test]
+fn only_so_many_are_lent_at_once() {
+    let mut shards = Shards::new(&[0, 1], 1);
+    shards.send(0, 1000);
+    assert_eq!(shards.lent, u64::from(LENT_PER_HOP_MAX));
+    shards.settle();
+    shards.assert_each_once();
+}
+
+#[test]
+fn a_single_shard_says_nothing_to_others() {
+    let mut ids = Vec::new();
+    let mut queues = Queues::new(Options::rfc());
+    queues.install([(&key("hop"), &[HostAddress::equal(host(1))][..])], Tick(0), &mut ids);
+    queues.limit(ids[0], 0);
+    let new =
+        NewEntry { record: 1, recipients: &[1], bytes: 1, received: 0, priority: Priority::Normal, content: None };
+    queues.enqueue(ids[0], new, Tick(0));
+    assert_eq!(queues.next_action(Tick(0)), None);
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Send(usize, u32),
+    Answer(usize),
+    Cut(usize),
+    Heal(usize),
+    Pass(u64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (0usize..3, 1u32..30).prop_map(|(shard, count)| Act::Send(shard, count)),
+        8 => (0usize..3).prop_map(Act::Answer),
+        1 => (0usize..3).prop_map(Act::Cut),
+        1 => (0usize..3).prop_map(Act::Heal),
+        1 => (1u64..20_000).prop_map(Act::Pass),
+    ];
+    prop::collection::vec(act, 1..80)
+}
+
+proptest! {
+    #[test]
+    fn i_1_i_2_whatever_happens_each_message_leaves_once(
+        parts in prop::collection::vec(0u32..3, 3),
+        window in 1u32..5,
+        acts in acts(),
+    ) {
+        prop_assume!(parts.iter().sum::<u32>() > 0);
+        let mut shards = Shards::new(&parts, window);
+        for act in acts {
+            match act {
+                Act::Send(shard, count) => shards.send(shard, count),
+                Act::Answer(shard) => drop(shards.answer(shard)),
+                Act::Cut(shard) => shards.cut(shard),
+                Act::Heal(shard) => drop(shards.refused.remove(&shard)),
+                Act::Pass(ms) => shards.pass(Span::millis(ms)),
+            }
+        }
+        shards.refused.clear();
+        for _ in 0..20 {
+            shards.settle();
+            shards.pass(Span::hours(4));
+        }
+        shards.settle();
+        shards.assert_each_once();
+    }
+}

@@ -1,0 +1,112 @@
+//! What the hubs of a server's shards have in common: the hot rings of their destinations, and the way by which what was
+//! lent comes back. A single shard has none of it.
+//!
+//! A message that another shard is to send crosses as a [`Ticket`]: its octets by reference, its outcome by a [`Return`].
+//! Both ways have room for everything that can be under way, so nobody waits and nothing is dropped. The one lock is taken
+//! when routes are installed, never on a message's path.
+
+use super::messages::Message;
+use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome, RecipientOutcome};
+use crate::sys::lockfree::{HotRing, Receiver, Sender, SleepFlag, WAITERS_MAX, Wake, crossing};
+use crate::wire::NextHopKey;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Messages that one shard lends at once, at most, to all destinations: what its returns have room for.
+pub(super) const LENT_MAX: u32 = 1024;
+
+/// A message that any shard may send.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// The shard that keeps it.
+    pub owner: usize,
+    /// Its entry there.
+    pub entry: EntryId,
+    /// What is sent.
+    pub message: Message,
+    /// The recipients offered, by their indexes in the record; `None`: all of them.
+    pub offered: Option<Box<[u32]>>,
+}
+
+/// What became of a lent message.
+#[derive(Debug)]
+pub(super) struct Return {
+    /// Its entry at the shard that keeps it.
+    pub entry: EntryId,
+    /// Recipients that were answered on their own.
+    pub answers: Vec<(u32, RecipientOutcome)>,
+    /// The end of the attempt, for all others.
+    pub outcome: Outcome,
+}
+
+/// Tickets of one destination.
+pub(super) type Ring = HotRing<Box<Ticket>>;
+
+/// Where one shard is reached.
+struct Address {
+    returns: Sender<Return>,
+    inbox: Mutex<Option<Receiver<Return>>>,
+    sleeper: SleepFlag,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Shared by all shards of a server.
+pub struct Exchange {
+    rings: Mutex<BTreeMap<NextHopKey, Ring>>,
+    shards: Vec<Address>,
+}
+
+impl Exchange {
+    /// Between so many shards; `None` where there is nothing to exchange: on a single shard, and on more than can be told
+    /// apart, which keep to themselves.
+    pub fn between(shards: usize) -> Option<Arc<Self>> {
+        (2..=WAITERS_MAX).contains(&shards).then(|| {
+            let shards = (0..shards).map(|_| {
+                let sleeper = SleepFlag::new();
+                let (returns, inbox) = crossing(LENT_MAX as usize, &sleeper);
+                Address { returns, inbox: Mutex::new(Some(inbox)), sleeper, wake: OnceLock::new() }
+            });
+            Arc::new(Self { rings: Mutex::default(), shards: shards.collect() })
+        })
+    }
+
+    /// From now on `wake` is called, on any thread, when this shard must look into its rings and its inbox.
+    pub fn wake_by(&self, shard: usize, wake: impl Fn() + Send + Sync + 'static) {
+        assert!(self.shards[shard].wake.set(Box::new(wake)).is_ok(), "a shard is reached by one way");
+    }
+
+    /// The inbox of a shard, once, and the flag that says whether it sleeps.
+    pub(super) fn inbox(&self, shard: usize) -> (Receiver<Return>, SleepFlag) {
+        let address = &self.shards[shard];
+        let inbox = address.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (inbox.expect("each shard takes its inbox once"), address.sleeper.clone())
+    }
+
+    /// The ring of a destination: room for everything that all shards lend to it. It is kept for as long as the server runs,
+    /// because shards take over new routes one after the other: one for each name that configuration ever had.
+    pub(super) fn ring(&self, key: &NextHopKey) -> Ring {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ring) = rings.get(key) {
+            return ring.clone();
+        }
+        let ring = Ring::new(LENT_PER_HOP_MAX as usize * self.shards.len());
+        rings.insert(key.clone(), ring.clone());
+        ring
+    }
+
+    /// Wakes a shard to look into its rings.
+    pub(super) fn wake(&self, shard: usize) {
+        if let Some(wake) = self.shards.get(shard).and_then(|address| address.wake.get()) {
+            wake();
+        }
+    }
+
+    /// Sends what became of a ticket to the shard that keeps the message.
+    pub(super) fn give_back(&self, owner: usize, back: Return) {
+        match self.shards[owner].returns.push(back) {
+            Ok(Wake::Needed) => self.wake(owner),
+            Ok(Wake::NotNeeded) => {}
+            Err(_) => unreachable!("a shard lends no more than its inbox has room for"),
+        }
+    }
+}

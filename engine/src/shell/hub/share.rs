@@ -1,0 +1,293 @@
+//! Sharing work with other shards: what this one keeps is sent by connections of others, and the reverse. The owner keeps
+//! the message, its entry and its outcome; whoever borrows it only sends.
+
+use super::Hub;
+use super::attempt::Attempt;
+use super::exchange::{Exchange, Return, Ring, Ticket};
+use super::messages::Message;
+use crate::io::driver::Driver;
+use crate::queue::{ConnId, EntryId, HopId, Outcome, RingView, Room, Taken};
+use crate::shell::signal::Signal;
+use crate::sys::lockfree::{Receiver, SleepFlag};
+use crate::track::counters::Counter;
+use crate::wire::{NextHopKey, Tick};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One shard's end of the [`Exchange`].
+pub(super) struct Share {
+    exchange: Arc<Exchange>,
+    me: usize,
+    inbox: Receiver<Return>,
+    sleeper: SleepFlag,
+    rings: RefCell<BTreeMap<HopId, Ring>>,
+    /// Queues that have something to lend.
+    due: RefCell<VecDeque<HopId>>,
+    lend: Signal,
+    /// Messages of others under way here.
+    pub borrowed: Cell<u32>,
+}
+
+impl Share {
+    pub fn new(exchange: Arc<Exchange>, me: usize) -> Self {
+        let (inbox, sleeper) = exchange.inbox(me);
+        Self {
+            exchange,
+            me,
+            inbox,
+            sleeper,
+            rings: RefCell::default(),
+            due: RefCell::default(),
+            lend: Signal::default(),
+            borrowed: Cell::new(0),
+        }
+    }
+
+    fn ring(&self, hop: HopId) -> Option<Ring> {
+        self.rings.borrow().get(&hop).cloned()
+    }
+
+    fn view(&self, ring: &Ring) -> RingView {
+        RingView {
+            tickets: u32::try_from(ring.len()).unwrap_or(u32::MAX),
+            awaiting: ring.is_awaited_by(self.me),
+            asking: ring.is_offered_by(self.me),
+        }
+    }
+
+    fn wake(&self, shard: Option<usize>) {
+        if let Some(shard) = shard {
+            self.exchange.wake(shard);
+        }
+    }
+}
+
+/// A message of another shard that a connection of ours is sending.
+#[derive(Debug)]
+pub(super) struct Loan {
+    pub owner: usize,
+    pub taken: Tick,
+    pub answers: Vec<(u32, crate::queue::RecipientOutcome)>,
+}
+
+/// Lends what queues have to lend, as long as the shard runs.
+pub(super) async fn lend<D: Driver>(hub: Rc<Hub<D>>) {
+    let Some(share) = &hub.share else { return };
+    loop {
+        share.lend.wait().await;
+        loop {
+            let Some(hop) = share.due.borrow_mut().pop_front() else { break };
+            hub.lend_from(share, hop).await;
+        }
+    }
+}
+
+/// As owner.
+impl<D: Driver> Hub<D> {
+    /// A queue has more than this shard's connections take.
+    pub(super) fn lend_soon(&self, hop: HopId) {
+        if let Some(share) = &self.share {
+            share.due.borrow_mut().push_back(hop);
+            share.lend.raise();
+        }
+    }
+
+    /// Puts tickets into a queue's ring if somebody waits for them; else whoever begins to wait tells.
+    async fn lend_from(self: &Rc<Self>, share: &Share, hop: HopId) {
+        let Some(ring) = share.ring(hop) else { return };
+        // Not to ourselves: this shard has enough to do.
+        share.wake(ring.no_longer_await(share.me));
+        if self.draining.get() || !ring.may_offer(share.me) {
+            return self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
+        }
+        let mut taken = Vec::new();
+        {
+            let mut queues = self.queues.borrow_mut();
+            let most = queues.lendable(hop).min(if self.is_short() { 1 } else { u32::MAX });
+            queues.lend(hop, most, self.driver.now(), &mut taken);
+        }
+        for taken in taken {
+            self.lend_one(share, &ring, &taken).await;
+        }
+        {
+            let mut queues = self.queues.borrow_mut();
+            queues.saw_ring(hop, share.view(&ring));
+            queues.has_lent(hop);
+        }
+        self.run_actions();
+    }
+
+    async fn lend_one(self: &Rc<Self>, share: &Share, ring: &Ring, taken: &Taken) {
+        let message = self.whole(taken).await;
+        let kept = |outcome| {
+            self.queues.borrow_mut().finish(taken.id, outcome, self.driver.now());
+        };
+        let Some(message) = message else { return kept(Outcome::Deferred) };
+        if self.draining.get() {
+            return kept(Outcome::NotAttempted);
+        }
+        let ticket = {
+            let messages = self.messages.borrow();
+            let message = messages.get(message);
+            let offered = self.offered(taken.id, message);
+            Box::new(Ticket { owner: share.me, entry: taken.id, message: message.lent(), offered })
+        };
+        match ring.push(ticket) {
+            Ok(shard) => {
+                self.tally.one(Counter::Lent);
+                self.tally.one(Counter::CrossingsSent);
+                share.wake(shard);
+            }
+            Err(_) => {
+                self.tally.one(Counter::CrossingsFull);
+                kept(Outcome::NotAttempted);
+            }
+        }
+    }
+
+    /// What became of a message that was lent.
+    fn came_back(self: &Rc<Self>, back: Return) {
+        let Return { entry, answers, outcome } = back;
+        let content = self.queues.borrow().find(entry).and_then(|taken| taken.content);
+        let message = content.expect("a message that is lent stays in memory");
+        for (recipient, outcome) in &answers {
+            self.answered(entry, message, *recipient, *outcome);
+        }
+        let whole = answers.is_empty() && self.messages.borrow().get(message).recipients == 1;
+        self.conclude(&Attempt { entry, message, whole }, outcome, self.driver.now());
+    }
+}
+
+/// As borrower.
+impl<D: Driver> Hub<D> {
+    /// This shard's connections to a next hop have room.
+    pub(super) fn await_tickets(&self, hop: HopId) {
+        let Some((share, ring)) = self.share.as_ref().and_then(|share| Some((share, share.ring(hop)?))) else { return };
+        if self.draining.get() {
+            return;
+        }
+        if ring.await_tickets(share.me) {
+            ring.lenders().for_each(|shard| share.exchange.wake(shard));
+        } else {
+            self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
+        }
+    }
+
+    /// It takes no tickets for a next hop any more: who was to be woken for one is told.
+    pub(super) fn leave_tickets(&self, hop: HopId) {
+        if let Some(share) = &self.share
+            && let Some(ring) = share.ring(hop)
+        {
+            share.wake(ring.no_longer_await(share.me));
+        }
+    }
+
+    /// Tickets for a connection that has room and nothing of our own to send.
+    pub(super) fn borrow(&self, conn: ConnId, room: Room, now: Tick, out: &mut Vec<Ticket>) {
+        let Some(share) = &self.share else { return };
+        let mut queues = self.queues.borrow_mut();
+        let Some((hop, most)) = queues.room_for_others(conn, now) else { return };
+        let Some(ring) = share.ring(hop) else { return };
+        let (mut count, mut bytes) = (0, 0);
+        while count < most.min(room.messages) && (count == 0 || bytes < room.bytes) {
+            let Some(ticket) = ring.pop() else { break };
+            bytes += ticket.message.facts.bytes;
+            out.push(*ticket);
+            count += 1;
+        }
+        queues.borrowed(conn, count, now);
+        queues.saw_ring(hop, share.view(&ring));
+        share.borrowed.set(share.borrowed.get() + count);
+        self.tally.add(Counter::Borrowed, u64::from(count));
+    }
+
+    /// A borrowed message's attempt has ended on this connection.
+    pub(super) fn give_back(
+        self: &Rc<Self>,
+        conn: ConnId,
+        (entry, loan): (EntryId, Loan),
+        outcome: Outcome,
+        now: Tick,
+    ) {
+        let Some(share) = &self.share else { return };
+        self.queues.borrow_mut().returned(conn, outcome, loan.taken, now);
+        share.borrowed.set(share.borrowed.get() - 1);
+        self.hand_back(share, loan.owner, Return { entry, answers: loan.answers, outcome });
+    }
+
+    fn hand_back(self: &Rc<Self>, share: &Share, owner: usize, back: Return) {
+        if owner == share.me {
+            return self.came_back(back);
+        }
+        self.tally.one(Counter::CrossingsSent);
+        share.exchange.give_back(owner, back);
+    }
+
+    /// Takes part in no ring's work any more, and gives back what waits there.
+    fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
+        share.wake(ring.no_longer_await(share.me));
+        while let Some(ticket) = ring.pop() {
+            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome: Outcome::NotAttempted };
+            self.hand_back(share, ticket.owner, back);
+        }
+        self.queues.borrow_mut().offered_by_others(hop, 0);
+    }
+}
+
+/// As both.
+impl<D: Driver> Hub<D> {
+    /// Another shard has left something here: looks at everything that crosses.
+    pub fn crossed(self: &Rc<Self>) {
+        let Some(share) = &self.share else { return };
+        share.sleeper.awake();
+        while let Some(back) = share.inbox.pop() {
+            self.came_back(back);
+        }
+        if self.draining.get() {
+            self.leave_rings();
+        } else {
+            let mut queues = self.queues.borrow_mut();
+            for (hop, ring) in share.rings.borrow().iter() {
+                if !queues.serves_others(*hop) {
+                    // Whoever woke this shard for a ticket meant somebody who can take it.
+                    share.wake(ring.no_longer_await(share.me));
+                }
+                queues.saw_ring(*hop, share.view(ring));
+            }
+        }
+        self.run_actions();
+    }
+
+    /// Whether nothing has been left here: who leaves something from now on wakes this shard.
+    pub fn may_sleep(&self) -> bool {
+        self.share.as_ref().is_none_or(|share| share.sleeper.may_sleep(|| share.inbox.is_empty()))
+    }
+
+    /// Gives back everything that waits in rings, and takes nothing from them any more.
+    pub(super) fn leave_rings(self: &Rc<Self>) {
+        let Some(share) = &self.share else { return };
+        let rings: Vec<_> = share.rings.borrow().iter().map(|(hop, ring)| (*hop, ring.clone())).collect();
+        for (hop, ring) in &rings {
+            self.clear(share, *hop, ring);
+        }
+    }
+
+    /// Has the rings of these next hops, and leaves all others.
+    pub(super) fn install_rings<'a>(self: &Rc<Self>, hops: impl Iterator<Item = (HopId, &'a NextHopKey)>) {
+        let Some(share) = &self.share else { return };
+        let rings = hops.map(|(hop, key)| (hop, share.exchange.ring(key))).collect();
+        let before = share.rings.replace(rings);
+        for (hop, ring) in before.iter().filter(|(hop, _)| !share.rings.borrow().contains_key(hop)) {
+            self.clear(share, *hop, ring);
+        }
+    }
+}
+
+impl Message {
+    /// The same octets for another shard.
+    fn lent(&self) -> Message {
+        Message { entries: 1, undivided: true, ..self.clone() }
+    }
+}

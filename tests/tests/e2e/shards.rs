@@ -1,0 +1,122 @@
+//! Shards that share their work: what one accepted leaves by connections of all, and caps hold over all of them.
+
+use loadgen::ledger::{FLAG_DIFFERS, FLAG_REFUSED};
+use loadgen::sink::{RunningSink, SinkOptions, start};
+use loadgen::stamp::{Stamp, crc32c};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tests::hub::{Hub, Told};
+use tests::talk::Talk;
+use tests::wait::until;
+
+const RUN: u32 = 11;
+const CONTENT: &[u8] = b"Subject: shared\r\n\r\nby whoever has room\r\n";
+
+fn sink(faults: &[&str]) -> RunningSink {
+    let faults = faults.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
+    start(SinkOptions { faults, ..SinkOptions::default() }).expect("a sink")
+}
+
+/// A hub of so many shards that may have so many connections, with one message under way on each.
+fn told(sink: &RunningSink, shards: usize, connections: u32) -> Told {
+    let caps = format!("connections_per_hop_max = {connections}\nin_flight_max = 1");
+    Told { hosts: vec![sink.listen[0]], shards, more: vec![("delivery", caps)], ..Told::default() }
+}
+
+/// Sends messages with these numbers on one connection: one shard accepts them all.
+fn send(hub: &Hub, numbers: std::ops::Range<u64>) {
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    for seq in numbers {
+        let mut from = String::new();
+        let bytes = u64::try_from(CONTENT.len()).expect("a length");
+        Stamp { run: RUN, seq, bytes, crc32c: crc32c(CONTENT), ends_with_crlf: true }.write(&mut from);
+        let reply = talk.send(&format!("{from}@a.test"), &["bob@b.test"], CONTENT).expect("a reply");
+        assert!(reply.is_positive(), "{reply:?}");
+    }
+}
+
+/// How often each message was taken.
+fn taken(sink: &RunningSink) -> BTreeMap<u64, u64> {
+    let mut taken = BTreeMap::new();
+    for one in sink.handle().ledger().0.iter().filter(|one| one.flags & FLAG_REFUSED == 0) {
+        assert_eq!((one.run, one.flags & FLAG_DIFFERS), (RUN, 0), "I-4");
+        *taken.entry(one.seq).or_insert(0) += 1;
+    }
+    taken
+}
+
+fn of_shards(status: &Value, key: &str) -> Vec<u64> {
+    let shards = status["shards"].as_array().expect("shards");
+    shards.iter().map(|shard| shard[key].as_u64().expect("a number")).collect()
+}
+
+fn counter(status: &Value, name: &str) -> u64 {
+    status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+}
+
+fn all_come_once(sink: &RunningSink, messages: u64) {
+    let wanted = usize::try_from(messages).expect("few");
+    let taken = until("every message", || Some(taken(sink)).filter(|taken| taken.len() == wanted));
+    assert!(taken.values().all(|count| *count == 1), "{taken:?}");
+}
+
+#[test]
+fn what_one_shard_accepted_leaves_by_both_and_survives_them() {
+    let sink = sink(&["rcpt:stall"]);
+    let mut hub = Hub::started(told(&sink, 2, 2));
+    send(&hub, 0..40);
+    let status = until("a connection of each shard", || {
+        let status = hub.status();
+        (of_shards(&status, "connections_out") == [1, 1] && counter(&status, "messages_borrowed") > 0).then_some(status)
+    });
+    let mut accepted = of_shards(&status, "messages_accepted");
+    accepted.sort_unstable();
+    assert_eq!(accepted, [0, 40], "one shard accepted them all");
+    assert!(counter(&status, "messages_lent") > 0 && counter(&status, "crossings_sent") > 0);
+    assert_eq!(counter(&status, "crossings_full"), 0);
+    // The owner is the only one who keeps them: whoever dies with them has lost nothing.
+    hub.kill();
+    assert!(sink.handle().set_faults(Vec::new()));
+    hub.start();
+    all_come_once(&sink, 40);
+    hub.stop();
+    sink.stop().expect("it stops");
+}
+
+#[test]
+fn a_cap_of_one_connection_holds_over_more_shards_than_cores() {
+    let sink = sink(&["eod:delay 5ms"]);
+    let mut hub = Hub::started(told(&sink, 5, 1));
+    let clients: u64 = 10;
+    (0..clients).for_each(|client| send(&hub, client * 10..client * 10 + 10));
+    let wanted = usize::try_from(clients * 10).expect("few");
+    until("every message, over one connection at a time", || {
+        assert!(sink.handle().counts().connections_open <= 1);
+        (taken(&sink).len() == wanted).then_some(())
+    });
+    all_come_once(&sink, clients * 10);
+    assert_eq!(sink.handle().counts().connections, 1);
+    let status = hub.status();
+    assert!(counter(&status, "messages_lent") > 0, "connections are spread over shards by the system");
+    hub.stop();
+    sink.stop().expect("it stops");
+}
+
+#[test]
+fn a_drain_takes_back_what_was_lent_and_the_next_life_delivers_it() {
+    let sink = sink(&["accept:refuse"]);
+    let mut hub = Hub::started(told(&sink, 3, 1));
+    for client in 0..6 {
+        send(&hub, client * 10..client * 10 + 10);
+    }
+    until("every message queued", || {
+        (counter(&hub.status(), "queued") + counter(&hub.status(), "sending") == 60).then_some(())
+    });
+    hub.stop();
+    assert!(sink.handle().set_faults(Vec::new()));
+    hub.tell(|told| told.shards = 2);
+    hub.start();
+    all_come_once(&sink, 60);
+    hub.stop();
+    sink.stop().expect("it stops");
+}

@@ -22,6 +22,7 @@ crate::each!(files:
     folders_are_made_listed_and_left
     rename_replaces_across_folders
     s_008_names_never_leave_their_folder
+    s_008_only_files_with_one_name_are_opened
     f_050_a_dropped_write_still_owns_its_slices
     many_operations_at_once_all_complete
     writes_are_counted
@@ -248,6 +249,31 @@ pub fn rename_replaces_across_folders<U: Under>() {
         assert_eq!(fs::read(path.join("new/m")).expect("there"), b"newer");
         assert!(driver.list(&tmp).await.expect("readable").is_empty());
         assert_eq!(driver.rename(&tmp, "m", &new, "m").await.expect_err("gone").kind(), ErrorKind::NotFound);
+    });
+}
+
+pub fn s_008_only_files_with_one_name_are_opened<U: Under>() {
+    U::run(async move |driver| {
+        let (_folder, path, root) = folder(&driver);
+        let pool = pool();
+        let owner_only = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path.join("pipe"), rustix::fs::FileType::Fifo, owner_only, 0)
+            .expect("made");
+        fs::write(path.join("victim"), b"theirs").expect("written");
+        fs::hard_link(path.join("victim"), path.join("planted")).expect("linked");
+        for planted in ["pipe", "planted"] {
+            for how in [Open::Read, Open::Write { direct: false }] {
+                // A pipe without a writer would be waited for.
+                let opened = driver.open(&root, planted, how).await;
+                assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::InvalidInput), "{planted}");
+            }
+            assert!(driver.open(&root, planted, PLAIN).await.is_err(), "{planted}");
+        }
+        assert_eq!(fs::read(path.join("victim")).expect("there"), b"theirs");
+        // Once the other name is gone it is a file like any other, and reads wait for the disk.
+        driver.remove(&root, "planted").await.expect("removed");
+        let file = driver.open(&root, "victim", Open::Read).await.expect("a file");
+        assert_eq!(read(&driver, &file, &pool, 6, 0).await, b"theirs");
     });
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn dir(at: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     beneath(at, name, FOLDER, Mode::empty())
 }
 
-/// The file `name` below `at`. Only regular files are opened: a planted pipe or device is `InvalidInput`, never waited for.
+/// The file `name` below `at`. Only regular files with one name are opened (`ours`).
 ///
 /// # Errors
 /// As `dir`.
@@ -51,12 +51,24 @@ pub(crate) fn open(at: BorrowedFd<'_>, name: &str, how: Open) -> io::Result<Owne
         Open::Create { direct: asked } => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | direct(asked),
     };
     let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
-    let file = beneath(at, name, flags | OFlags::NONBLOCK, mode)?;
-    if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(io::ErrorKind::InvalidInput.into());
+    ours(beneath(at, name, flags | OFlags::NONBLOCK, mode)?, flags.contains(OFlags::DIRECT))
+}
+
+/// A file just opened with O_NONBLOCK, if it is a regular file that has no other name: a planted pipe or device is never
+/// waited for, and nobody else's file is written to by way of a hard link (S-008).
+///
+/// # Errors
+/// `InvalidInput` for anything else; the system's.
+pub(crate) fn ours(file: OwnedFd, direct: bool) -> io::Result<OwnedFd> {
+    let stat = fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if stat.st_nlink > 1 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has a second name (a hard link)"));
     }
     // It was for the opening only: io_uring would answer EAGAIN for whatever is not in memory.
-    fs::fcntl_setfl(&file, flags & OFlags::DIRECT)?;
+    fs::fcntl_setfl(&file, if direct { OFlags::DIRECT } else { OFlags::empty() })?;
     Ok(file)
 }
 
@@ -177,7 +189,7 @@ pub(crate) fn free_bytes(dir: BorrowedFd<'_>) -> io::Result<u64> {
 /// # Errors
 /// No space before anything is written, where the file system can reserve; else the system's.
 pub(crate) fn allocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
-    match fs::fallocate(file, fs::FallocateFlags::empty(), 0, bytes) {
+    match rustix::io::retry_on_intr(|| fs::fallocate(file, fs::FallocateFlags::empty(), 0, bytes)) {
         Ok(()) => {}
         // Not every file system reserves; the zeros below do it too.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => fs::ftruncate(file, bytes)?,
@@ -282,18 +294,6 @@ pub(crate) fn sync(fd: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_planted_pipe_is_refused_and_not_waited_for() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = root(folder.path()).expect("opened");
-        fs::mknodat(&at, "pipe", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
-        for how in [Open::Read, Open::Write { direct: false }] {
-            assert_eq!(open(at.as_fd(), "pipe", how).expect_err("no file").kind(), io::ErrorKind::InvalidInput);
-        }
-        let file = open(at.as_fd(), "file", Open::Create { direct: false }).expect("created");
-        assert!(!fs::fcntl_getfl(&file).expect("open").contains(OFlags::NONBLOCK));
-    }
 
     /// S-008: the walk that stands in for openat2 refuses what openat2 refuses.
     #[test]

@@ -5,6 +5,7 @@
 //! `tokio_uring`).
 
 pub(crate) mod conn;
+pub(crate) mod errno;
 pub(crate) mod file_threads;
 pub(crate) mod files;
 pub(crate) mod inbox;

@@ -1,5 +1,6 @@
 //! Listening and connecting by readiness, for the drivers on tokio.
 
+use crate::io::base::errno::{Class, Op, class};
 use crate::io::base::reserve::Reserve;
 use crate::io::base::sockets;
 use crate::io::base::turn::Turn;
@@ -39,7 +40,8 @@ impl Listener {
                 Ok((socket, Some(peer))) => return Ok((socket, SocketAddr::try_from(peer).map_err(io::Error::from)?)),
                 Err(Errno::WOULDBLOCK) => ready.clear_ready(),
                 // The peer was gone before we came.
-                Ok((_, None)) | Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Ok((_, None)) => {}
+                Err(error) if class(Op::Accept, error.raw_os_error()) == Class::Again => {}
                 Err(error) => return Err(error.into()),
             }
         }

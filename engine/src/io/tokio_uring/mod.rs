@@ -11,6 +11,7 @@
 mod conn;
 
 use crate::io::base::conn::Line;
+use crate::io::base::errno::retried;
 use crate::io::base::file_threads::{self, Shared, named};
 use crate::io::base::readiness::{self, Listener};
 use crate::io::base::turn::{self, Turn};
@@ -203,7 +204,13 @@ impl Driver for TokioUring {
     }
 
     async fn write(&self, file: &File, parts: Vec<Slice>, at: u64, stable: Stable) -> (io::Result<usize>, Vec<Slice>) {
-        let (mut result, parts) = self.write_parts(file, parts, at).await;
+        let mut parts = parts;
+        let mut result = retried(async || {
+            let (result, back) = self.write_parts(file, std::mem::take(&mut parts), at).await;
+            parts = back;
+            result
+        })
+        .await;
         if stable == Stable::Yes
             && result.is_ok()
             && let Err(error) = file.sync_data().await
@@ -219,8 +226,14 @@ impl Driver for TokioUring {
     }
 
     async fn read(&self, file: &File, into: Fill, at: u64) -> (io::Result<usize>, Fill) {
-        let (result, room) = file.read_at(Room::of(into), at).await;
-        let mut into = room.into_fill();
+        let mut room = Some(Room::of(into));
+        let result = retried(async || {
+            let (result, back) = file.read_at(room.take().expect("a read gives its chunk back"), at).await;
+            room = Some(back);
+            result
+        })
+        .await;
+        let mut into = room.expect("a read gives its chunk back").into_fill();
         into.advance(*result.as_ref().unwrap_or(&0));
         (result, into)
     }

@@ -6,6 +6,7 @@
 
 use super::reactor::{Kind, Reactor, user};
 use super::timers::Target;
+use crate::io::base::errno::{Class, Op, class};
 use crate::io::driver::{Conn, Next, Notify, SEND_ROOM_BYTES, UNREAD_BYTES};
 use crate::sys::outgoing::Outgoing;
 use crate::sys::receive_buffers::Lease;
@@ -476,16 +477,16 @@ pub(super) fn on_receive(reactor: &Rc<Reactor>, key: usize, done: Done) {
 }
 
 fn on_receive_error(reactor: &Reactor, key: usize, conn: &mut Connection, errno: i32) {
-    match errno {
+    match class(Op::Receive, errno) {
         // Buffers come back by the end of the turn; the receive is armed again then (F-048).
-        libc::ENOBUFS => {
+        Class::NoBuffer => {
             conn.starved = true;
             if !std::mem::replace(&mut conn.listed_leased, true) {
                 reactor.leased.borrow_mut().push(key32(key));
             }
         }
-        libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-        errno => conn.break_off(io::Error::from_raw_os_error(errno).kind()),
+        Class::Again => {}
+        Class::Fails => conn.break_off(io::Error::from_raw_os_error(errno).kind()),
     }
 }
 
@@ -498,7 +499,7 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
     let sent = usize::try_from(done.result).unwrap_or(0);
     sending.out.consume(sent);
     reactor.count(|counts| counts.sent_bytes += sent as u64);
-    let failed = done.result < 0 && !matches!(-done.result, libc::EINTR | libc::EAGAIN);
+    let failed = done.result < 0 && class(Op::Send, -done.result) == Class::Fails;
     let mut ring = reactor.ring.borrow_mut();
     if failed {
         let kind = io::Error::from_raw_os_error(-done.result).kind();

@@ -2,6 +2,7 @@
 
 use super::conn::{self, UringConn};
 use super::reactor::{Kind, Reactor, user};
+use crate::io::base::errno::{Class, Op, class};
 use crate::io::base::reserve::Reserve;
 use crate::sys::ring::Done;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -112,7 +113,7 @@ pub(super) fn on_accept(reactor: &Reactor, key: usize, done: Done) {
     match done.into_fd() {
         _ if listening.orphan => {}
         Some(fd) => listening.accepted.push_back(Ok(fd)),
-        None if is_passing(errno) => {}
+        None if class(Op::Accept, errno) == Class::Again => {}
         None => listening.accepted.push_back(Err(io::Error::from_raw_os_error(errno))),
     }
     if listening.orphan && listening.armed.is_none() {
@@ -120,10 +121,4 @@ pub(super) fn on_accept(reactor: &Reactor, key: usize, done: Done) {
     } else if let Some(waker) = listening.waker.take() {
         waker.wake();
     }
-}
-
-/// Errors of one connection, or of a cancelled accept, that say nothing about the listener: it is armed again.
-fn is_passing(errno: i32) -> bool {
-    use libc::{ECANCELED, ECONNABORTED, EINTR, EPROTO};
-    matches!(errno, ECANCELED | ECONNABORTED | EINTR | EPROTO)
 }

@@ -2,8 +2,7 @@
 //!
 //! Cheapest exact form that was found: vector comparisons give the places of LF, CR, NUL and octets above 127 of 64 octets
 //! at a time (`sys::classes`), and each LF is looked at with what stands around it. A search for each of the four took three
-//! times as long. A bare CR is then a difference of two counts. Nothing is kept of a line but its length, so memory does not
-//! grow with it (M-053).
+//! times as long. Nothing is kept of a line but its length, so memory does not grow with it (M-053).
 //!
 //! The header section ends at the first empty line, or before the first line that is neither a field nor a continuation
 //! (no colon, or white space first): the rule of M-204, which `mime::header` shares.
@@ -40,6 +39,13 @@ pub(super) struct Found {
     pub(super) then: Then,
 }
 
+/// How far a piece was looked at.
+struct Way {
+    /// Where the line under way begins.
+    start: usize,
+    found: Found,
+}
+
 /// How bare LF are treated while scanning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bare {
@@ -53,8 +59,6 @@ pub(super) enum Bare {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scan {
     facts: ContentFacts,
-    cr_count: u64,
-    crlf_count: u64,
     /// The last octet of content was CR.
     after_cr: bool,
     /// That CR was inserted: the LF behind it ends a line of the content, but none of the stream.
@@ -110,8 +114,6 @@ impl Scan {
     pub(super) fn new() -> Self {
         Self {
             facts: ContentFacts { ends_with_crlf: true, ..ContentFacts::default() },
-            cr_count: 0,
-            crlf_count: 0,
             after_cr: false,
             cr_inserted: false,
             at_stream_line: true,
@@ -189,7 +191,6 @@ impl Scan {
             self.header.line_at = self.facts.bytes;
         }
         self.facts.bytes = self.facts.bytes.saturating_add(1);
-        self.cr_count = self.cr_count.saturating_add(1);
         self.line_bytes = self.line_bytes.saturating_add(1);
         self.after_cr = true;
         self.cr_inserted = true;
@@ -198,8 +199,7 @@ impl Scan {
     /// Takes `input` line by line. With `DOTS`, stops behind a line of the stream that a dot follows.
     fn lines<const DOTS: bool>(&mut self, input: &[u8], bare: Bare) -> Found {
         let base = self.facts.bytes;
-        let mut start = 0;
-        let mut found = Found { content: input.len(), then: Then::More };
+        let mut way = Way { start: 0, found: Found { content: input.len(), then: Then::More } };
         let mut cr_in_front = u64::from(self.after_cr);
         if self.at_line && input.first() == Some(&b'.') {
             self.facts.leading_dots.push(base);
@@ -208,33 +208,14 @@ impl Scan {
             let behind_cr = block.cr << 1 | cr_in_front;
             cr_in_front = block.cr >> 63;
             if self.is_plain(input, from, block, behind_cr) {
-                start = self.end_plain_lines(block.lf, from, start);
-                self.close_block(block, BLOCK);
+                way.start = self.end_plain_lines(block.lf, from, way.start);
+                self.facts.eight_bit |= block.high != 0;
+                self.facts.nul |= block.nul != 0;
                 return ControlFlow::Continue(());
             }
-            let mut ends = block.lf;
-            while ends != 0 {
-                let bit = ends.trailing_zeros();
-                ends &= ends.wrapping_sub(1);
-                let lf = from.saturating_add(bit as usize);
-                let crlf = behind_cr >> bit & 1 == 1;
-                if !crlf && bare == Bare::Normalize {
-                    found = Found { content: lf, then: Then::BareLf };
-                    break;
-                }
-                self.end_line(input, start, lf, crlf);
-                start = lf.saturating_add(1);
-                if input.get(start) == Some(&b'.') {
-                    if DOTS && self.at_stream_line {
-                        found = Found { content: start, then: dot(input.get(start..).unwrap_or_default()) };
-                        break;
-                    }
-                    self.facts.leading_dots.push(base.saturating_add(start as u64));
-                }
-            }
-            self.close_block(block, found.content.saturating_sub(from));
-            if found.then == Then::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            self.block_by_line::<DOTS>(input, bare, from, block, behind_cr, &mut way)
         });
+        let Way { start, found } = way;
         let taken = input.get(..found.content).unwrap_or_default();
         let rest = taken.get(start..).unwrap_or_default();
         self.at_stream_line &= rest.is_empty() && found.then != Then::Dot;
@@ -246,12 +227,52 @@ impl Scan {
         found
     }
 
-    /// Whether nothing in a block asks for a look at its lines one by one: it is behind the header section, all its lines
-    /// end in CRLF, none of them begins with a dot, and none that stands wholly in it can be the longest.
+    /// Looks at every line that ends in a block.
+    #[inline(never)]
+    fn block_by_line<const DOTS: bool>(
+        &mut self,
+        input: &[u8],
+        bare: Bare,
+        from: usize,
+        block: Classes,
+        behind_cr: u64,
+        way: &mut Way,
+    ) -> ControlFlow<()> {
+        let mut ends = block.lf;
+        while ends != 0 {
+            let bit = ends.trailing_zeros();
+            ends &= ends.wrapping_sub(1);
+            let lf = from.saturating_add(bit as usize);
+            let crlf = behind_cr >> bit & 1 == 1;
+            if !crlf && bare == Bare::Normalize {
+                way.found = Found { content: lf, then: Then::BareLf };
+                break;
+            }
+            self.end_line(input, way.start, lf, crlf);
+            way.start = lf.saturating_add(1);
+            if input.get(way.start) == Some(&b'.') {
+                if DOTS && self.at_stream_line {
+                    let then = dot(input.get(way.start..).unwrap_or_default());
+                    way.found = Found { content: way.start, then };
+                    break;
+                }
+                self.facts.leading_dots.push(self.facts.bytes.saturating_add(way.start as u64));
+            }
+        }
+        let bytes = way.found.content.saturating_sub(from);
+        let left = u32::try_from(bytes).ok().and_then(|bytes| u64::MAX.checked_shl(bytes)).unwrap_or(0);
+        self.facts.eight_bit |= block.high & !left != 0;
+        self.facts.nul |= block.nul & !left != 0;
+        self.facts.bare |= behind_cr & !block.lf & !left != 0;
+        if way.found.then == Then::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Whether nothing in a block asks for a look at its lines one by one: it is behind the header section, CR and
+    /// LF come together, no line begins with a dot, and none that stands wholly in it can be the longest.
     #[inline(always)]
     fn is_plain(&self, input: &[u8], from: usize, block: Classes, behind_cr: u64) -> bool {
         let dot_behind = block.lf >> 63 == 1 && input.get(from.saturating_add(BLOCK)) == Some(&b'.');
-        let odd = block.lf & !behind_cr | block.dot & block.lf << 1;
+        let odd = block.lf ^ behind_cr | block.dot & block.lf << 1;
         !self.header.open
             && self.facts.longest_line >= BLOCK as u32
             && odd == 0
@@ -269,7 +290,6 @@ impl Scan {
         let first = from.saturating_add(first as usize).saturating_sub(start) as u64;
         let line = self.line_bytes.saturating_add(first).saturating_sub(1);
         self.facts.longest_line = self.facts.longest_line.max(clamp(line));
-        self.crlf_count = self.crlf_count.saturating_add(u64::from(ends.count_ones()));
         self.line_bytes = 0;
         self.after_crlf = true;
         self.at_stream_line = true;
@@ -279,7 +299,6 @@ impl Scan {
     /// The line that begins at `start` of `input`, or before it, ends with the LF at `lf`.
     #[inline(always)]
     fn end_line(&mut self, input: &[u8], start: usize, lf: usize, crlf: bool) {
-        self.crlf_count = self.crlf_count.saturating_add(u64::from(crlf));
         self.facts.bare |= !crlf;
         let line = self.line_bytes.saturating_add(lf.saturating_sub(start) as u64).saturating_sub(u64::from(crlf));
         self.facts.longest_line = self.facts.longest_line.max(clamp(line));
@@ -292,16 +311,6 @@ impl Scan {
         self.at_stream_line = crlf && !(lf == 0 && self.cr_inserted);
     }
 
-    /// What is learned of the first `bytes` octets of a block at once.
-    #[inline(always)]
-    fn close_block(&mut self, block: Classes, bytes: usize) {
-        let taken =
-            u32::try_from(bytes).ok().and_then(|bytes| u64::MAX.checked_shl(bytes)).map_or(u64::MAX, |left| !left);
-        self.facts.eight_bit |= block.high & taken != 0;
-        self.facts.nul |= block.nul & taken != 0;
-        self.cr_count = self.cr_count.saturating_add(u64::from((block.cr & taken).count_ones()));
-    }
-
     /// What is learned at the end of a piece.
     fn close_piece(&mut self, taken: &[u8]) {
         let Some(&last) = taken.last() else { return };
@@ -309,7 +318,6 @@ impl Scan {
         self.after_cr = last == b'\r';
         self.cr_inserted = false;
         self.at_line = last == b'\n';
-        self.facts.bare |= self.cr_count > self.crlf_count.saturating_add(u64::from(self.after_cr));
     }
 
     /// Reads a part of a header line that begins at offset `at`; `ended` holds the whole line's octets without CRLF when

@@ -53,7 +53,7 @@ pub(super) struct ReplyReader {
     reply: Reply,
     lines: u32,
     bytes: usize,
-    /// Lines that ended in LF alone, ever.
+    /// Lines that ended in LF alone, not yet taken.
     bare_lf: u64,
 }
 
@@ -67,8 +67,8 @@ impl ReplyReader {
         &self.reply
     }
 
-    pub(super) fn bare_lf(&self) -> u64 {
-        self.bare_lf
+    pub(super) fn take_bare_lf(&mut self) -> u64 {
+        std::mem::take(&mut self.bare_lf)
     }
 
     /// Takes whole lines of `bytes` up to the end of a reply; `on_line` sees each line's number and text. Returns the octets
@@ -213,7 +213,7 @@ mod tests {
     fn f_079_lines_may_end_in_lf_alone_and_are_counted() {
         let mut reader = ReplyReader::new();
         assert_eq!(read_all(&mut reader, b"250-a\n250 b\n").0, ["250 a b"]);
-        assert_eq!(reader.bare_lf(), 2);
+        assert_eq!((reader.take_bare_lf(), reader.take_bare_lf()), (2, 0));
     }
 
     #[test]

@@ -87,6 +87,7 @@ counters! {
     ConnectFailures "connect_failures" Counter: "Connections to next hops that failed.";
     ConnectionsOut "connections_out" Gauge: "Connections to next hops, now.";
     TimeoutsOut "timeouts_out" Counter: "Sessions ended because the next hop was silent.";
+    BareLfReplies "bare_lf_reply_lines" Counter: "Reply lines of next hops that ended in LF alone.";
     BrokenOut "connections_broken_out" Counter: "Connections that a next hop broke.";
     // crossings
     Lent "messages_lent" Counter: "Messages offered to connections of other shards.";

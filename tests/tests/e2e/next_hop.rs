@@ -297,6 +297,18 @@ fn f_079_bare_line_feeds_end_reply_lines() {
 }
 
 #[test]
+fn f_079_bare_line_feeds_are_counted() {
+    let sink = sink(&["any:lf"], true);
+    let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
+    send(&hub, 1, 1, b"Subject: counted\r\n\r\nhello\r\n");
+    // Greeting, EHLO, MAIL, RCPT and BDAT.
+    until("lines to be counted", || {
+        (hub.status()["counters"]["bare_lf_reply_lines"].as_u64() >= Some(5)).then_some(())
+    });
+    hub.stop();
+}
+
+#[test]
 fn f_080_replies_that_are_none_close_and_are_tried_again() {
     for action in ["twodigits", "mixedcodes", "garbage 100", "reply 000 what", "reply 999 what"] {
         each_is_survived(&["banner", "ehlo", "mail", "rcpt"], action, 0);

@@ -281,7 +281,10 @@ impl<D: Driver> Line<D> {
             let by = self.session.deadline(conn.unsent() > 0);
             let next = conn.next(by, |octets| self.on_octets(octets, driver.now())).await;
             let goes_on = match next {
-                Next::Bytes(goes_on) => goes_on,
+                Next::Bytes(goes_on) => {
+                    self.front.tally.add(Counter::BareLfReplies, self.session.take_bare_lf());
+                    goes_on
+                }
                 Next::Room => {
                     self.session.on_sent(driver.now());
                     true

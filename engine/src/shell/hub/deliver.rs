@@ -127,6 +127,7 @@ impl<D: Driver> Line<D> {
             let next = conn.next(by, |octets| self.on_octets(octets, hub.driver.now())).await;
             let flow = match next {
                 Next::Bytes(flow) => {
+                    hub.tally.add(Counter::BareLfReplies, self.session.take_bare_lf());
                     hub.run_actions();
                     flow
                 }

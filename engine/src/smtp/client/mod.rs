@@ -581,9 +581,9 @@ impl ClientSession {
         &self.peer
     }
 
-    /// Reply lines of the peer that ended in LF alone (F-079).
-    pub fn bare_lf(&self) -> u64 {
-        self.reader.bare_lf()
+    /// Reply lines of the peer that ended in LF alone, since the last call (F-079): for whoever counts.
+    pub fn take_bare_lf(&mut self) -> u64 {
+        self.reader.take_bare_lf()
     }
 }
 

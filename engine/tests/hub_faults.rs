@@ -38,11 +38,13 @@ fn tally() -> Rc<Tally> {
     Rc::new(tallies.remove(0))
 }
 
-/// Serves `service` on a port of the system's choice.
-fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr {
+/// Serves `service` on a port of the system's choice; a verdict is waited for so long.
+fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, verdict: Span) -> SocketAddr {
     let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
     let at = driver.local(&listener).expect("bound");
-    let options = Arc::new(ServerOptions::new(engine::smtp::Profile::Bench, "hub.test"));
+    let mut options = ServerOptions::new(engine::smtp::Profile::Bench, "hub.test");
+    options.timers.verdict = verdict;
+    let options = Arc::new(options);
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
@@ -97,8 +99,16 @@ struct World {
     stored: Rc<Tally>,
 }
 
+/// How long verdicts are waited for where a test says nothing else.
+const VERDICT: Span = Span::minutes(5);
+
 impl World {
     fn start(driver: Epoll, folder: &Path, faults: Faults) -> Self {
+        Self::patient(driver, folder, faults, VERDICT)
+    }
+
+    /// A hub whose clients get a verdict within this time or none.
+    fn patient(driver: Epoll, folder: &Path, faults: Faults, verdict: Span) -> Self {
         let mut settings = Settings::of(Profile::Bench);
         settings.store = Store::Null;
         settings.spool.segment_bytes = 1 << 20;
@@ -107,7 +117,7 @@ impl World {
         let pool = Pool::new(Budget::new(64 << 20));
         let stored = tally();
         let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
-        let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
+        let sink = serve_on(&driver, &Rc::new(Rc::new(store)), VERDICT);
         let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
         let table = RouteTable::smart_host(key, &[sink]).expect("a route");
         let routes =
@@ -127,7 +137,7 @@ impl World {
         };
         let hub = Hub::new(faulty.clone(), parts);
         hub.start();
-        let at = serve_on(&faulty, &hub);
+        let at = serve_on(&faulty, &hub, verdict);
         Self { driver, faults, hub, at, counts, stored }
     }
 
@@ -154,11 +164,13 @@ impl World {
     }
 }
 
-async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, body_bytes: usize) -> Story {
-    let world = World::start(driver, folder, faults);
+async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, (body_bytes, verdict): (usize, Span)) -> Story {
+    let world = World::patient(driver, folder, faults, verdict);
     let mut story = world.send_all(body_bytes).await;
     world.faults.heal();
-    let all = || world.stored.read(Counter::Stored) >= story.accepted as u64;
+    // A verdict that came too late was no refusal: its message is delivered too.
+    let owed = story.accepted + if verdict == VERDICT { 0 } else { story.silent };
+    let all = || world.stored.read(Counter::Stored) >= owed as u64;
     world.wait_until(&format!("I-1: {story:?}"), all).await;
     world.hub.drain(world.driver.now() + Span::seconds(10)).await;
     story.delivered = world.stored.read(Counter::Stored);
@@ -221,12 +233,16 @@ fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
 }
 
 fn story_in(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
+    story_with(folder, rules, (body_bytes, VERDICT))
+}
+
+fn story_with(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) -> Story {
     let faults = Faults::none();
     rules.into_iter().for_each(|rule| faults.inject(rule));
     let told = Rc::new(std::cell::RefCell::new(None));
     let (tell, path) = (told.clone(), folder.path().to_owned());
     epoll::run(&epoll::Options::default(), |driver| async move {
-        let story = run_hub(driver, &path, faults, body_bytes).await;
+        let story = run_hub(driver, &path, faults, how).await;
         *tell.borrow_mut() = Some(story);
     })
     .expect("runs");
@@ -346,4 +362,12 @@ fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used
     assert!(left.next_file > number);
     let again = start_on(&folder);
     assert_eq!((again.damage, again.recovered.damage.len()), (0, 0), "the next start meets nothing");
+}
+
+#[test]
+fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one() {
+    let rule = Rule::new(Op::StableWrite, Fault::Held).nth(6);
+    let story = story_with(&folder(), vec![rule], (2_000, Span::millis(100)));
+    assert_eq!(story.accepted + story.silent, MESSAGES, "{story:?}");
+    assert!(story.silent > 0 && story.delivered == MESSAGES as u64, "{story:?}");
 }

@@ -1,4 +1,4 @@
-//! A hub under test: its configuration, its folder, its starts and stops.
+//! A server under test, usually a hub: its configuration, its folder, its starts and stops.
 
 use crate::process::Process;
 use crate::programs::{Build, ringpost};
@@ -19,10 +19,12 @@ pub enum Dialect {
     Lmtp,
 }
 
-/// What a hub is told. `..Default::default()` fills in the rest.
+/// What a server is told. `..Default::default()` fills in the rest.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// The hosts of its one next hop.
+    /// The service behind its listener.
+    pub role: &'static str,
+    /// The hosts of a hub's one next hop, or the hubs behind a front end.
     pub hosts: Vec<SocketAddr>,
     /// What is routed to it: `*`, a domain or what is below one.
     pub routed: &'static str,
@@ -47,6 +49,7 @@ pub struct Told {
 impl Default for Told {
     fn default() -> Self {
         Self {
+            role: "hub",
             hosts: Vec::new(),
             routed: "*",
             dialect: Dialect::Smtp,
@@ -67,6 +70,11 @@ impl Told {
         Self { hosts: vec![host], ..Self::default() }
     }
 
+    /// A front end before this one hub.
+    pub fn front_end_of(hub: SocketAddr) -> Self {
+        Self { role: "frontend", hosts: vec![hub], ..Self::default() }
+    }
+
     /// The configuration file.
     fn file(&self, data: &std::path::Path) -> String {
         let mut sections: Vec<(&str, String)> = vec![
@@ -81,14 +89,20 @@ impl Told {
         }
         let dialect = if self.dialect == Dialect::Lmtp { "lmtp" } else { "smtp" };
         let hosts: Vec<String> = self.hosts.iter().map(|host| format!("\"{host}\"")).collect();
-        sections.push(("next_hop.far", format!("hosts = [{}]\nprotocol = \"{dialect}\"", hosts.join(", "))));
-        sections.push(("routes", format!("{:?} = \"far\"", self.routed)));
+        match self.role {
+            "frontend" => sections.push(("frontend", format!("hubs = [{}]", hosts.join(", ")))),
+            "hub" => {
+                sections.push(("next_hop.far", format!("hosts = [{}]\nprotocol = \"{dialect}\"", hosts.join(", "))));
+                sections.push(("routes", format!("{:?} = \"far\"", self.routed)));
+            }
+            _ => {}
+        }
         sections.extend(self.more.iter().cloned());
         let mut names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();
         let mut text =
-            format!("profile = {:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"hub\"\n", self.profile);
+            format!("profile = {:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = {:?}\n", self.profile, self.role);
         for name in names {
             writeln!(text, "[{name}]").expect("writing to a string");
             for (_, lines) in sections.iter().filter(|(section, _)| *section == name) {

@@ -10,4 +10,5 @@ mod e2e {
     mod next_hop;
     mod process;
     mod shards;
+    mod roles;
 }

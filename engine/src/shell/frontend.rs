@@ -182,6 +182,16 @@ impl<D: Driver> FrontEnd<D> {
         }
     }
 
+    /// What the hub made of a message is not known: nothing may be said (M-049).
+    fn keep_silent(&self, job: &Job<D>) {
+        tracing::warn!(cause = "hub", "a hub was lost behind a message's last octet; its sender gets no reply");
+        self.tally.one(Counter::Unknown);
+        match &job.content {
+            JobContent::Whole { slot, .. } => job.inlet.answer(*slot, Answer::Silence),
+            JobContent::Stream(stream) => stream.answer(Answer::Silence),
+        }
+    }
+
     /// The hub answered: so does the client's session.
     fn relay(&self, job: &Job<D>, reply: &Reply) {
         let answer = match Refusal::of(reply.clone()) {

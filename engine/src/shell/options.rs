@@ -47,6 +47,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             block: receive.data_wait,
             tarpit: receive.tarpit_wait,
             greeting: receive.greeting_wait,
+            verdict: defaults.timers.verdict,
             session: receive.session_max,
             content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
         },

@@ -314,6 +314,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// The session's deadline has passed.
     fn late(&mut self, now: Tick) -> Event {
+        if now >= self.session.verdict_deadline() {
+            tracing::error!(cause = "verdict", "nobody knows what becomes of a message; its sender gets no reply");
+        }
         let delayed = self.session.is_delayed();
         let event = self.session.on_timeout(now, &mut self.out);
         if !delayed {
@@ -331,13 +334,14 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Reads nothing until the taker of the body can take more, or the connection ends.
     async fn hold(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        match conn.next(Tick::NEVER, |_| (0, ())).await {
+        match conn.next(self.session.verdict_deadline(), |_| (0, ())).await {
             Next::Broken(_) => self.broken(),
+            Next::Deadline => self.late(driver.now()),
             Next::Note(noted) => self.noted(noted, driver.now()),
             Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
             // Half-closed in the middle of a large body that nobody takes: said once, so it counts now.
             Next::End if self.session.in_flight() == 0 => Event::Close,
-            Next::Bytes(()) | Next::Room | Next::End | Next::Deadline => Event::More,
+            Next::Bytes(()) | Next::Room | Next::End => Event::More,
         }
     }
 
@@ -587,7 +591,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             let by = match (self.session.is_delayed(), self.session.in_flight()) {
                 (true, _) => self.session.deadline(),
                 (false, 0) => driver.now(),
-                (false, _) => Tick::NEVER,
+                (false, _) => self.session.verdict_deadline(),
             };
             match conn.next(by, |octets| self.feed(octets, driver.now())).await {
                 Next::Note(noted) if self.noted(noted & bits::ANSWERS, driver.now()) == Event::Close => break,

@@ -28,7 +28,7 @@ const JOBS: u32 = 1;
 /// It is to say QUIT and close.
 const CLOSE: u32 = 2;
 
-/// What is said when the hub was lost with the message half-way, or after its last octet (F-103).
+/// What is said when the hub was lost with the message half-way (F-103).
 const HUB_LOST: Refusal = Refusal::fixed(451, (4, 3, 0), "The hub was lost; try again later");
 
 /// A message on its way to a hub.
@@ -441,8 +441,8 @@ impl<D: Driver> Line<D> {
         self.front.hubs.borrow_mut().works(self.trunk.hub);
         let reply = self.session.reply();
         if flight.uneven && Refusal::of(reply.clone()).is_none() {
-            // The hub took the message for some of the recipients that we said yes to: the client tries all again.
-            self.front.refuse(&flight.job, HUB_LOST);
+            // The hub has the message, for some of the recipients that we said yes to: neither 250 nor 4yz is true (M-049).
+            self.front.keep_silent(&flight.job);
         } else {
             self.front.relay(&flight.job, reply);
         }
@@ -463,7 +463,8 @@ impl<D: Driver> Line<D> {
             let Some(flight) = self.take_flight(token as usize) else { continue };
             match how {
                 Unfinished::NotAttempted => self.again(flight),
-                Unfinished::Unknown => self.front.refuse(&flight.job, HUB_LOST),
+                // The hub may have it: only silence makes the client try again without being told that nobody has it.
+                Unfinished::Unknown => self.front.keep_silent(&flight.job),
             }
         }
     }

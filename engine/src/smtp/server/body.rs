@@ -168,7 +168,7 @@ impl ServerSession {
     /// Content of a chunk, and its end.
     pub(super) fn chunk_phase(&mut self, chunk: Chunk, turn: &mut Turn<'_>) -> Option<Event> {
         if chunk.left == 0 {
-            return self.end_chunk(chunk, turn.out);
+            return self.end_chunk(chunk, turn.now, turn.out);
         }
         let rest = turn.rest();
         let take = usize::try_from(chunk.left).map_or(rest.len(), |left| left.min(rest.len()));
@@ -190,10 +190,10 @@ impl ServerSession {
         self.check_limits()
     }
 
-    fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<Event> {
+    fn end_chunk(&mut self, chunk: Chunk, now: Tick, out: &mut Vec<u8>) -> Option<Event> {
         self.phase = Phase::Command;
         if chunk.last && !chunk.outside {
-            return self.finish_body(out);
+            return self.finish_body(now, out);
         }
         let Some(failure) = self.take_failure() else {
             self.state = State::Chunks;
@@ -212,7 +212,7 @@ impl ServerSession {
     }
 
     /// The last octet of a body was read.
-    pub(super) fn finish_body(&mut self, out: &mut Vec<u8>) -> Option<Event> {
+    pub(super) fn finish_body(&mut self, now: Tick, out: &mut Vec<u8>) -> Option<Event> {
         self.phase = Phase::Command;
         self.scan.finish();
         let discard = self.check_limits();
@@ -230,7 +230,8 @@ impl ServerSession {
         self.idle_commands = 0;
         self.served();
         let verdicts = if self.options.dialect == Dialect::Lmtp { self.envelope.recipient_count() } else { 1 };
-        Some(Event::Message(self.replies.owe(verdicts)))
+        let by = now.after(self.options.timers.verdict);
+        Some(Event::Message(self.replies.owe(verdicts, by)))
     }
 
     fn say_failure(&mut self, failure: &Failure, out: &mut Vec<u8>) {
@@ -300,13 +301,13 @@ impl ServerSession {
     pub fn on_aimed(&mut self, octets: &mut [u8], now: Tick, out: &mut Vec<u8>) -> Aimed {
         self.deadline = now.after(self.options.timers.block);
         match self.phase {
-            Phase::Chunk(chunk) => self.aimed_chunk(chunk, octets, out),
-            Phase::Data => self.aimed_data(octets, out),
+            Phase::Chunk(chunk) => self.aimed_chunk(chunk, octets, now, out),
+            Phase::Data => self.aimed_data(octets, now, out),
             _ => Aimed { content: 0, undecided: 0, rest: 0..octets.len(), event: Event::More },
         }
     }
 
-    fn aimed_chunk(&mut self, chunk: Chunk, octets: &[u8], out: &mut Vec<u8>) -> Aimed {
+    fn aimed_chunk(&mut self, chunk: Chunk, octets: &[u8], now: Tick, out: &mut Vec<u8>) -> Aimed {
         let take = usize::try_from(chunk.left).map_or(octets.len(), |left| left.min(octets.len()));
         let chunk = Chunk { left: chunk.left.saturating_sub(take as u64), ..chunk };
         self.phase = Phase::Chunk(chunk);
@@ -314,7 +315,7 @@ impl ServerSession {
         let void = self.void.is_some();
         if chunk.left == 0 {
             // Even behind a Discard: the reply must not wait for octets that the peer sends only after it.
-            let ended = self.end_chunk(chunk, out);
+            let ended = self.end_chunk(chunk, now, out);
             event = event.or(ended);
         }
         let event = event.unwrap_or(Event::More);
@@ -322,7 +323,7 @@ impl ServerSession {
         Aimed { content, undecided: 0, rest: take..octets.len(), event }
     }
 
-    fn aimed_data(&mut self, octets: &mut [u8], out: &mut Vec<u8>) -> Aimed {
+    fn aimed_data(&mut self, octets: &mut [u8], now: Tick, out: &mut Vec<u8>) -> Aimed {
         let (mut read, mut written, mut undecided) = (0usize, 0usize, 0usize);
         loop {
             let found = self.scan.stuffed(octets.get(read..).unwrap_or_default(), Bare::Note);
@@ -351,7 +352,7 @@ impl ServerSession {
             self.close_with(Say::TooLarge, out);
             event = event.or(Some(self.closing()));
         } else if self.phase == Phase::DataEnd {
-            let finished = self.finish_body(out);
+            let finished = self.finish_body(now, out);
             event = event.or(finished);
         }
         let event = event.unwrap_or(Event::More);

@@ -138,6 +138,8 @@ pub struct ServerSession {
     /// `Message` was reported: the next step clears the transaction.
     completed: bool,
     shutting_down: bool,
+    /// A verdict did not come in time: nothing more is said (M-049).
+    silent: bool,
     /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
     excused: bool,
     delayed: Option<Delayed>,
@@ -173,6 +175,7 @@ impl ServerSession {
             begun: false,
             completed: false,
             shutting_down: false,
+            silent: false,
             excused: false,
             delayed: None,
             errors: 0,
@@ -231,7 +234,7 @@ impl ServerSession {
                 Phase::SkipLine => skip_line(&mut self.phase, &mut turn),
                 Phase::Data => self.data_phase(&mut turn),
                 Phase::DataInsert => self.insert_phase(),
-                Phase::DataEnd => self.finish_body(turn.out),
+                Phase::DataEnd => self.finish_body(turn.now, turn.out),
                 Phase::Chunk(chunk) => self.chunk_phase(chunk, &mut turn),
                 Phase::Closed => {
                     turn.at = turn.bytes.len();
@@ -268,6 +271,16 @@ impl ServerSession {
 
     /// When to call `on_timeout`.
     pub fn deadline(&self) -> Tick {
+        self.verdict_deadline().min(self.peer_deadline())
+    }
+
+    /// When the oldest verdict owed is no longer waited for: `on_timeout` then closes without a reply, whatever the peer
+    /// does (M-049).
+    pub fn verdict_deadline(&self) -> Tick {
+        if self.silent { Tick::NEVER } else { self.replies.owed_by() }
+    }
+
+    fn peer_deadline(&self) -> Tick {
         if let Some(delayed) = &self.delayed {
             return delayed.until;
         }
@@ -306,8 +319,14 @@ impl ServerSession {
         }
     }
 
-    /// Time has passed: 421 and `Close` when the deadline has, `More` otherwise, or when it was a delayed answer's.
+    /// Time has passed: 421 and `Close` when the deadline has, `More` otherwise, or when it was a delayed answer's. `Close`
+    /// without a reply when it was that of a verdict.
     pub fn on_timeout(&mut self, now: Tick, out: &mut Vec<u8>) -> Event {
+        if self.replies.in_flight() > 0 && now >= self.verdict_deadline() {
+            self.silent = true;
+            self.phase = Phase::Closed;
+            return self.closing();
+        }
         if now < self.deadline() {
             return Event::More;
         }
@@ -408,7 +427,7 @@ impl ServerSession {
         if let Some(discard) = self.abandon() {
             return discard;
         }
-        if self.replies.in_flight() > 0 { Event::Paused } else { Event::Close }
+        if self.replies.in_flight() > 0 && !self.silent { Event::Paused } else { Event::Close }
     }
 
     /// What happened since the last call, for whoever counts.

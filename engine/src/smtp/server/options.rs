@@ -55,6 +55,9 @@ pub struct ServerTimers {
     pub tarpit: Span,
     /// The greeting is held back so long, to see who talks before it (M-017). Zero: it is not, and nobody looks.
     pub greeting: Span,
+    /// For the verdict on a complete message. Beyond it nobody knows what will become of the message, so the connection
+    /// closes without a reply (M-049): well under the ten minutes that a client waits (RFC 5321 §4.5.3.2.6).
+    pub verdict: Span,
     /// From the greeting to the last command accepted outside a transaction; `None` is no limit.
     pub session: Option<Span>,
     /// Content must arrive at this average from its second minute on, in octets per second; 0 is no limit (F-122).
@@ -152,6 +155,7 @@ impl ServerOptions {
                 block: Span::minutes(3),
                 tarpit: Span::ZERO,
                 greeting: Span::ZERO,
+                verdict: Span::minutes(5),
                 session: None,
                 content_bytes_per_second_min: 0,
             },

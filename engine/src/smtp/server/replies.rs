@@ -4,7 +4,7 @@
 
 use super::facts::{Slot, Verdict};
 use crate::smtp::Profile;
-use crate::wire::Refusal;
+use crate::wire::{Refusal, Tick};
 use std::collections::VecDeque;
 
 /// Replies that wait behind owed verdicts, in octets, before the session pauses.
@@ -16,6 +16,8 @@ const KEPT_BYTES: usize = 8 << 10;
 struct Owed {
     /// Verdicts still owed: one, or in LMTP one per recipient.
     verdicts: u32,
+    /// When they are no longer waited for (M-049).
+    by: Tick,
     /// Octets of `held` that follow them.
     behind: usize,
     /// Verdicts that came before those of older slots, written out.
@@ -65,11 +67,16 @@ impl Replies {
         }
     }
 
-    /// Owes `verdicts` of a new slot.
-    pub(super) fn owe(&mut self, verdicts: u32) -> Slot {
+    /// Owes `verdicts` of a new slot, `by` this time.
+    pub(super) fn owe(&mut self, verdicts: u32, by: Tick) -> Slot {
         let slot = Slot(self.first.wrapping_add(self.owed.len() as u32));
-        self.owed.push_back(Owed { verdicts, behind: 0, early: Vec::new() });
+        self.owed.push_back(Owed { verdicts, by, behind: 0, early: Vec::new() });
         slot
+    }
+
+    /// When the oldest verdict owed is no longer waited for.
+    pub(super) fn owed_by(&self) -> Tick {
+        self.owed.front().map_or(Tick::NEVER, |owed| owed.by)
     }
 
     /// One verdict of `slot`, written by `write`; what it held back leaves with it. Ignores slots that are not owed.
@@ -299,11 +306,11 @@ mod tests {
         let mut replies = Replies::default();
         let mut out = Vec::new();
         replies.put(b"a", &mut out);
-        let one = replies.owe(1);
+        let one = replies.owe(1, Tick(1));
         replies.put(b"b", &mut out);
-        let two = replies.owe(2);
+        let two = replies.owe(2, Tick(2));
         replies.put(b"c", &mut out);
-        let three = replies.owe(1);
+        let three = replies.owe(1, Tick(3));
         assert_eq!(out, b"a");
         replies.settle(three, &mut out, |out| out.push(b'3'));
         replies.settle(two, &mut out, |out| out.push(b'x'));

@@ -6,6 +6,7 @@ mod bodies;
 mod matrix;
 mod properties;
 mod reference;
+mod silence;
 mod smuggling;
 mod stories;
 mod tarpit;

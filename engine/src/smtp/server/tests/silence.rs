@@ -1,0 +1,70 @@
+//! Verdicts that do not come: nobody is told what nobody knows (M-049).
+
+use super::support::*;
+use crate::smtp::Profile;
+use crate::smtp::server::*;
+use crate::wire::{Span, Tick};
+
+const WAIT: Span = Span::minutes(5);
+const MESSAGE: &[u8] = b"RSET\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 3 LAST\r\nabc";
+
+fn owing() -> Bench {
+    let mut bench = Bench::new(options(Profile::Rfc)).hello();
+    bench.at_once = false;
+    bench.feed(MESSAGE);
+    bench.out.clear();
+    bench
+}
+
+/// What the session says when nothing happens until `at`.
+fn late(bench: &mut Bench, at: Tick) -> Event {
+    bench.now = at;
+    bench.session.on_timeout(at, &mut bench.out)
+}
+
+#[test]
+fn m_049_a_verdict_that_does_not_come_in_time_closes_without_a_reply() {
+    let mut bench = owing();
+    let by = bench.now.after(WAIT);
+    assert_eq!((bench.session.deadline(), bench.session.verdict_deadline()), (by, by));
+    assert_eq!(late(&mut bench, Tick(by.0 - 1)), Event::More, "not a tick early");
+    assert_eq!(late(&mut bench, by), Event::Close);
+    assert_eq!(bench.codes(), Vec::<String>::new());
+}
+
+#[test]
+fn m_049_the_oldest_verdict_counts_whatever_goes_on_behind_it() {
+    let mut bench = owing();
+    let by = bench.now.after(WAIT);
+    bench.now = bench.now.after(Span::minutes(4));
+    bench.feed(MESSAGE);
+    bench.feed(b"RSET\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 9\r\nhalf");
+    assert_eq!(bench.session.deadline(), by, "neither the second message nor the body under way moves it");
+    assert_eq!(late(&mut bench, by), Event::Discard, "what is being received is void");
+    let step = bench.session.step(b"", by, &ByName, &mut bench.out);
+    assert_eq!(step.event, Event::Close);
+    assert_eq!(bench.codes(), Vec::<String>::new());
+}
+
+#[test]
+fn m_049_a_verdict_in_time_gives_the_next_one_its_own_time() {
+    let mut bench = owing();
+    bench.now = bench.now.after(Span::minutes(4));
+    let second = bench.now.after(WAIT);
+    bench.feed(MESSAGE);
+    bench.session.on_verdict(Slot(0), Verdict::Accepted { id: 1, message_id: b"" }, bench.now, &mut bench.out);
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.0.0", "250 2.1.0", "250 2.1.5"]);
+    assert_eq!(bench.session.deadline(), second);
+    bench.session.on_verdict(Slot(1), Verdict::Accepted { id: 2, message_id: b"" }, bench.now, &mut bench.out);
+    assert_eq!(bench.session.verdict_deadline(), Tick::NEVER);
+}
+
+#[test]
+fn m_049_a_session_that_only_waits_to_say_bye_does_not_wait_for_ever() {
+    let mut bench = owing();
+    let by = bench.now.after(WAIT);
+    bench.feed(b"QUIT\r\n");
+    assert!(!bench.closed);
+    assert_eq!(late(&mut bench, by), Event::Close);
+    assert_eq!(bench.codes(), Vec::<String>::new());
+}

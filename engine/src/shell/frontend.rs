@@ -9,6 +9,7 @@ mod trunk;
 
 use super::ids::MessageIds;
 use super::inlet::{Answer, Inlet};
+use super::options::client_timers;
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::Driver;
@@ -32,6 +33,10 @@ const HELD_BYTES: usize = 64 << 10;
 const PACK_BYTES: usize = 256 << 10;
 /// A message that found no living hub is refused after so many tries.
 const TRIES_MAX: u32 = 4;
+/// The longest wait for a hub's answer to the end of a body: the client behind us waits for it too (M-049).
+const HUB_WAIT: Span = Span::minutes(3);
+/// The longest wait for a connection to a hub: another may be there.
+const CONNECT_WAIT: Span = Span::seconds(2);
 /// How often the list of usable hubs is looked at for new clients' sake.
 const LOOK_EVERY: Span = Span::millis(20);
 
@@ -44,6 +49,7 @@ pub struct FrontEnd<D: Driver> {
     hubs: RefCell<Hubs>,
     trunks: RefCell<Vec<Rc<Trunk<D>>>>,
     client: Arc<ClientOptions>,
+    connect_wait: Span,
     /// Whether we put a trace header of our own (the form of Exchange; M-078 otherwise).
     traces: bool,
     trace: Tracer,
@@ -59,12 +65,7 @@ impl<D: Driver> FrontEnd<D> {
             in_flight_max: delivery.in_flight_max as usize,
             long_lines: true,
             just_send_eight_bit: true,
-            timers: ClientTimers {
-                greeting: delivery.greeting_wait,
-                hello: delivery.command_wait,
-                end: delivery.dot_wait,
-                ..ClientTimers::default()
-            },
+            timers: ClientTimers { end: delivery.dot_wait.min(HUB_WAIT), ..client_timers(delivery) },
             ..ClientOptions::new(&settings.server.fqdn)
         };
         let this = Rc::new(Self {
@@ -72,6 +73,7 @@ impl<D: Driver> FrontEnd<D> {
             hubs: RefCell::default(),
             trunks: RefCell::default(),
             client: Arc::new(client),
+            connect_wait: delivery.connect_wait.min(CONNECT_WAIT),
             traces: settings.receive.received == ReceivedForm::Exchange,
             trace: Tracer::new(settings),
             packing: RefCell::default(),

@@ -1,6 +1,7 @@
 //! From what a server was told to what its machines take.
 
-use crate::settings::{self, Listener, Role, Settings};
+use crate::settings::{self, Delivery, Listener, Role, Settings};
+use crate::smtp::client::ClientTimers;
 use crate::smtp::server::{Extensions, ServerOptions, ServerTimers};
 use crate::smtp::{Dialect, Profile};
 use crate::spool::RECORD_TEXT_BYTES_MAX;
@@ -52,5 +53,49 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
         },
         ..defaults
+    }
+}
+
+/// How long the steps of sessions to next hops and to hubs are waited for (M-069).
+pub fn client_timers(delivery: &Delivery) -> ClientTimers {
+    ClientTimers {
+        greeting: delivery.greeting_wait,
+        hello: delivery.command_wait,
+        mail: delivery.mail_wait,
+        rcpt: delivery.rcpt_wait,
+        data: delivery.data_wait,
+        block: delivery.block_wait,
+        end: delivery.dot_wait,
+        quit: delivery.quit_wait,
+        session: delivery.session_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Span;
+
+    #[test]
+    fn m_069_every_wait_that_can_be_configured_reaches_the_client() {
+        let wait = Span::seconds;
+        let mut delivery = Settings::of(settings::Profile::Rfc).delivery;
+        let timers = client_timers(&delivery);
+        assert_eq!(timers, ClientTimers::default(), "the defaults are those of table 0");
+        (delivery.greeting_wait, delivery.command_wait, delivery.mail_wait) = (wait(1), wait(2), wait(3));
+        (delivery.rcpt_wait, delivery.data_wait, delivery.block_wait) = (wait(4), wait(5), wait(6));
+        (delivery.dot_wait, delivery.quit_wait, delivery.session_max) = (wait(7), wait(8), wait(9));
+        let expected = ClientTimers {
+            greeting: wait(1),
+            hello: wait(2),
+            mail: wait(3),
+            rcpt: wait(4),
+            data: wait(5),
+            block: wait(6),
+            end: wait(7),
+            quit: wait(8),
+            session: wait(9),
+        };
+        assert_eq!(client_timers(&delivery), expected);
     }
 }

@@ -9,7 +9,7 @@ use crate::smtp::client::{Body, BodyForm, Class, ClientEvent, ClientSession, Tra
 use crate::smtp::server::{ClientIdentity, Slot};
 use crate::sys::slice::Slice;
 use crate::track::counters::Counter;
-use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Span, Tick};
+use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Tick};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,8 +18,6 @@ use std::rc::Rc;
 
 /// A message and those of other clients share a connection up to so many under way; then another is opened.
 const SHARED_MAX: usize = 96;
-/// How long a connection to a hub may take.
-const CONNECT_WAIT: Span = Span::seconds(2);
 /// Octets of a streamed body handed to the kernel and not yet taken by it.
 const STREAM_ROOM: usize = 16 << 10;
 
@@ -220,7 +218,7 @@ struct Flight<D: Driver> {
 
 /// Makes the connection and uses it to its end.
 pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) {
-    let connected = front.driver.connect(trunk.hub, front.driver.now() + CONNECT_WAIT).await;
+    let connected = front.driver.connect(trunk.hub, front.driver.now() + front.connect_wait).await;
     let mut line = None;
     if let Ok(mut conn) = connected {
         front.tally.one(Counter::ConnectionsMade);

@@ -12,14 +12,14 @@ use crate::queue::{Cause, ConnId, EntryId, HopId, Outcome, RecipientOutcome, Roo
 use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
+use crate::shell::options::client_timers;
 use crate::shell::outbound::Outbound;
 use crate::smtp::Dialect;
 use crate::smtp::client::{
-    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason, Stage, Transaction,
-    Unfinished,
+    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Stage, Transaction, Unfinished,
 };
 use crate::track::counters::Counter;
-use crate::wire::{EnvelopeRef, HostAddress, Span, Tick};
+use crate::wire::{EnvelopeRef, HostAddress, Tick};
 use slab::Slab;
 use std::io;
 use std::rc::Rc;
@@ -29,9 +29,6 @@ use std::sync::Arc;
 pub(super) const FEED: u32 = 1;
 /// It is to say QUIT and close.
 pub(super) const CLOSE: u32 = 2;
-
-/// How long the answer to QUIT is waited for (M-014).
-const QUIT_WAIT: Span = Span::seconds(5);
 
 /// A connection to be made.
 pub(super) struct Order {
@@ -309,7 +306,7 @@ impl<D: Driver> Line<D> {
     async fn quit(&mut self, conn: &mut D::Conn) -> Option<Cause> {
         self.session.quit(self.hub.driver.now(), &mut self.out);
         self.flush(conn);
-        let by = self.hub.driver.now() + QUIT_WAIT;
+        let by = self.hub.driver.now() + self.hub.settings.delivery.quit_wait;
         loop {
             match conn.next(by, |octets| (octets.len(), ())).await {
                 Next::Note(_) | Next::Room => {}
@@ -381,22 +378,11 @@ pub(super) struct Clients {
 impl Clients {
     pub fn of(settings: &Settings) -> Self {
         let delivery = &settings.delivery;
-        let timers = ClientTimers {
-            greeting: delivery.greeting_wait,
-            hello: delivery.command_wait,
-            mail: delivery.mail_wait,
-            rcpt: delivery.rcpt_wait,
-            data: delivery.data_wait,
-            block: delivery.block_wait,
-            end: delivery.dot_wait,
-            quit: delivery.quit_wait,
-            session: delivery.session_max,
-        };
         let common = ClientOptions {
             instance: settings.server.instance.clone(),
             in_flight_max: delivery.in_flight_max as usize,
             chunking: delivery.chunking,
-            timers,
+            timers: client_timers(delivery),
             ..ClientOptions::new(&settings.server.fqdn)
         };
         let set = |index: usize| {

@@ -77,8 +77,9 @@ pub(super) struct Scan {
 #[derive(Debug, Clone, Copy)]
 struct Header {
     open: bool,
-    /// A NUL stands in it (M-056).
+    /// A NUL stands in it (M-056), and in the current line, whatever that will turn out to be.
     nul: bool,
+    line_nul: bool,
     /// Offset of the current line.
     line_at: u64,
     line: Line,
@@ -123,6 +124,7 @@ impl Scan {
             header: Header {
                 open: true,
                 nul: false,
+                line_nul: false,
                 line_at: 0,
                 line: Line::Start,
                 name: [0; NAME_BYTES],
@@ -326,12 +328,15 @@ impl Scan {
         if self.header.line == Line::Start && !self.begin_header_line(segment, at, ended) {
             return;
         }
-        self.header.nul = self.header.nul || memchr(0, segment).is_some();
+        self.header.line_nul = self.header.line_nul || memchr(0, segment).is_some();
         self.field_segment(segment, at);
         if ended.is_some() {
             match self.header.line {
                 Line::Name | Line::Gap => self.end_header(),
-                _ => self.header.line = Line::Start,
+                _ => {
+                    self.header.line = Line::Start;
+                    self.header.nul |= self.header.line_nul;
+                }
             }
             if self.header.message_id == MessageId::Open {
                 self.header.message_id = MessageId::Over;
@@ -341,6 +346,7 @@ impl Scan {
 
     /// What kind of line begins with `segment`. False when there is nothing to look for in it.
     fn begin_header_line(&mut self, segment: &[u8], at: u64, ended: Option<u64>) -> bool {
+        self.header.line_nul = false;
         if ended == Some(0) {
             if self.line_bytes == 0 {
                 self.header.line_at = at;
@@ -456,6 +462,7 @@ impl Scan {
             Line::Name | Line::Gap => self.end_header(),
             _ => {
                 self.header.open = false;
+                self.header.nul |= self.header.line_nul;
                 self.facts.header_bytes = self.facts.bytes;
             }
         }

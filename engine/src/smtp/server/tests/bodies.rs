@@ -149,7 +149,21 @@ fn m_053_lines_and_headers_at_their_bounds_are_judged_the_same_at_every_cut() {
 
 #[test]
 fn m_056_a_nul_in_the_header_is_refused_and_in_the_body_kept() {
-    assert_eq!(data(rfc(), b"Subject: a\0b\r\n\r\n").0, ["550 5.6.0"]);
+    for header in
+        [&b"Subject: a\0b\r\n\r\n"[..], b"Sub\0ject: a\r\n\r\n", b"Subject: a\r\n b\0\r\n", b"Subject: a\r\nTo: \0\r\n"]
+    {
+        for cut in 0..header.len() {
+            let mut bench = rfc();
+            bench.ask("DATA");
+            bench.feed(&header[..cut]);
+            bench.feed(&header[cut..]);
+            assert_eq!(bench.ask("."), ["550 5.6.0"], "{} cut at {cut}", header.escape_ascii());
+        }
+    }
+    // A line that is no field ends the header; it and what follows is body.
+    for body in [&b"no colon \0\r\n\r\n"[..], b" \0blank first: x\r\n\r\n", b"Subject: a\r\nno colon\r\nTo: \0\r\n"] {
+        assert_eq!(data(rfc(), body).0, ["250 2.0.0"], "{}", body.escape_ascii());
+    }
     let (codes, bench) = data(rfc(), b"Subject: \xe9\r\n\r\na\0b\r\n");
     assert_eq!(codes, ["250 2.0.0"]);
     assert!(bench.messages[0].facts.nul);

@@ -72,7 +72,9 @@ impl Reading<'_> {
         let framed = [b"\r\n", &self.stream[self.at..]].concat();
         let Some(end) = framed.windows(5).position(|octets| octets == b"\r\n.\r\n") else { return false };
         let body = String::from_utf8_lossy(&framed[..end + 2]).replace("\r\n.", "\r\n");
-        let nul_in_header = body.split("\r\n\r\n").next().is_some_and(|header| header.contains('\0'));
+        // The header ends before the first line that is no field (M-204); none of these lines begins with a blank.
+        let nul_in_header =
+            body.split("\r\n").skip(1).take_while(|line| line.contains(':')).any(|line| line.contains('\0'));
         self.at += end + 3;
         self.replies += 1;
         self.reset();

@@ -267,10 +267,8 @@ impl<D: Driver> Line<D> {
         loop {
             self.offer_jobs(conn);
             if self.ready && self.flights.is_empty() && self.session.room() == 0 {
-                // The session's time is over (M-069): say so, and let another take what waits.
-                self.session.quit(driver.now(), &mut self.out);
-                self.flush(conn);
-                return;
+                // The session's time is over (M-069): another takes what waits.
+                return self.quit(conn).await;
             }
             self.flush(conn);
             while self.announce_piece(conn) {
@@ -287,11 +285,7 @@ impl<D: Driver> Line<D> {
                     self.session.on_sent(driver.now());
                     true
                 }
-                Next::Note(bits) if bits & CLOSE != 0 => {
-                    self.session.quit(driver.now(), &mut self.out);
-                    self.flush(conn);
-                    return;
-                }
+                Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
                 Next::Note(_) | Next::Filled(..) => true,
                 Next::Deadline => {
                     !matches!(self.session.on_timeout(driver.now(), conn.unsent() > 0), ClientEvent::Down(_))
@@ -306,6 +300,16 @@ impl<D: Driver> Line<D> {
                 return;
             }
         }
+    }
+
+    /// Says QUIT and waits a moment for the answer (M-014). Nothing is given to it meanwhile.
+    async fn quit(&mut self, conn: &mut D::Conn) {
+        self.trunk.gone.set(true);
+        let now = self.front.driver.now();
+        self.session.quit(now, &mut self.out);
+        self.flush(conn);
+        let by = now + self.front.client.timers.quit;
+        while let Next::Note(_) | Next::Room = conn.next(by, |octets| (octets.len(), ())).await {}
     }
 
     fn offer_jobs(&mut self, conn: &mut D::Conn) {

@@ -339,6 +339,10 @@ impl ClientSession {
         out.replied(self.flights.front().map_or(0, |flight| flight.token), self.stage());
         if code == 421 {
             self.closing = true;
+            if !self.quitting {
+                // Whatever is announced is out behind it; the answer is not waited for (M-014, M-015).
+                out.text(b"QUIT\r\n");
+            }
             return Some(self.down(DownReason::Closing));
         }
         match self.phase {

@@ -254,6 +254,26 @@ fn m_015_f_064_a_421_leaves_nothing_attempted() {
 }
 
 #[test]
+fn m_014_m_015_behind_a_421_the_client_says_quit_and_waits_for_nothing() {
+    let closing = [ClientEvent::Down(DownReason::Closing)];
+    let mut talk = Talk::new(options());
+    assert_eq!(talk.hear(b"421 4.3.2 not now\r\n"), closing);
+    assert_eq!(talk.sent(), "QUIT\r\n");
+    for extensions in [&["PIPELINING", "CHUNKING"][..], &[]] {
+        let mut talk = Talk::ready(options(), extensions);
+        talk.offer(1, &one()).expect("sent");
+        talk.sent();
+        assert_eq!(talk.hear(b"421 4.3.2 closing\r\n"), closing);
+        assert_eq!(talk.sent(), "QUIT\r\n");
+    }
+    // Once is enough.
+    let mut talk = Talk::ready(options(), &[]);
+    talk.client.quit(talk.now, &mut talk.wire);
+    assert_eq!(talk.hear(b"421 4.3.2 closing\r\n"), closing);
+    assert_eq!(talk.sent(), "QUIT\r\n");
+}
+
+#[test]
 fn f_072_f_073_f_076_f_193_what_is_unknown_and_what_is_not() {
     // Three in the pipeline, the connection breaks in the middle of the second's last reply.
     let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod house {
+    mod counters;
     mod layers;
     mod licences;
     mod promises;

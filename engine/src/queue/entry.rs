@@ -167,16 +167,30 @@ pub(super) struct Entries {
     pages: Vec<Box<[Entry]>>,
     free: u32,
     live: u32,
+    /// Octets of the messages of all of them.
+    bytes: u64,
 }
 
 impl Entries {
     pub fn new() -> Self {
-        Self { pages: Vec::new(), free: NONE, live: 0 }
+        Self { pages: Vec::new(), free: NONE, live: 0, bytes: 0 }
     }
 
     /// Entries in use.
     pub fn live(&self) -> u32 {
         self.live
+    }
+
+    /// Octets of the messages of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Says how many octets an entry's message has: once, after `allocate`.
+    pub fn weigh(&mut self, index: u32, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self[index].bytes = bytes;
+        self.bytes += u64::from(bytes);
     }
 
     /// Octets of memory held.
@@ -206,8 +220,10 @@ impl Entries {
         entry.state = State::Free;
         entry.generation = entry.generation.wrapping_add(1);
         entry.next = free;
+        let bytes = u64::from(entry.bytes);
         self.free = index;
         self.live -= 1;
+        self.bytes -= bytes;
     }
 
     /// The index of a live entry, or `None` for a stale id.

@@ -207,10 +207,10 @@ impl Queues {
         entry.record = new.record;
         entry.recipients = bits;
         entry.received = new.received;
-        entry.bytes = u32::try_from(new.bytes).unwrap_or(u32::MAX);
         entry.hop = hop.0;
         entry.content = new.content.unwrap_or(NONE);
         entry.flags = new.priority as u8 | if wide { flag::WIDE } else { 0 };
+        self.entries.weigh(index, new.bytes);
         let hop_state = &mut self.hops[hop.0 as usize];
         hop_state.push_back(&mut self.entries, index);
         hop_state.totals.enqueued += 1;

@@ -103,6 +103,11 @@ impl Queues {
         self.entries.live()
     }
 
+    /// Octets of those messages.
+    pub fn bytes(&self) -> u64 {
+        self.entries.bytes()
+    }
+
     /// Messages of one queue that a connection could take now.
     pub fn waiting(&self, hop: HopId) -> u32 {
         self.hops[hop.0 as usize].queued()

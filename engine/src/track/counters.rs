@@ -68,11 +68,11 @@ counters! {
     SettlesWaiting "settles_waiting" Gauge: "Outcomes not yet durable: what window W1 can hold.";
     SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";
-    SpoolLive "spool_live_bytes" Gauge: "Octets of messages not yet settled.";
     SpoolFree "spool_free_bytes" Gauge: "Octets free on the spool's file system.";
     Damage "spool_damage" Counter: "Records set aside because they were damaged.";
     // queues
     Queued "queued" Gauge: "Messages waiting, once for each next hop.";
+    QueuedBytes "queued_bytes" Gauge: "Octets of messages that are not yet settled, once for each next hop.";
     Sending "sending" Gauge: "Messages under way: what window W5 can hold.";
     Attempts "attempts" Counter: "Tries of a message at a next hop.";
     Delivered "recipients_delivered" Counter: "Recipients that a next hop took.";
@@ -105,7 +105,6 @@ counters! {
     WrittenBytes "written_bytes" Counter: "Octets written to files.";
     MemoryUsed "memory_used_bytes" Gauge: "Octets of the memory budget in use.";
     MemoryStep "memory_step" Gauge: "Steps taken because memory is short: 1 drops bodies, 2 refuses mail, 3 stops reading.";
-    Turns "turns" Counter: "Turns of the shard's loop.";
     // storing
     Stored "messages_stored" Counter: "Messages put into mailboxes.";
     StoreErrors "store_errors" Counter: "Messages that a mailbox could not take.";
@@ -200,10 +199,10 @@ mod tests {
                 std::thread::spawn(move || {
                     for _ in 0..1_000 {
                         tally.add(Counter::MessagesAccepted, shard as u64 + 1);
-                        tally.one(Counter::Turns);
+                        tally.one(Counter::Commits);
                     }
                     tally.set(Counter::Queued, 7);
-                    tally.read(Counter::Turns)
+                    tally.read(Counter::Commits)
                 })
             })
             .collect();
@@ -213,7 +212,7 @@ mod tests {
         assert_eq!(board.sum(Counter::MessagesAccepted), 6_000);
         assert_eq!(board.read(2, Counter::MessagesAccepted), 3_000);
         assert_eq!(board.sum(Counter::Queued), 21);
-        assert_eq!(board.read(3, Counter::Turns), 0, "no such shard");
+        assert_eq!(board.read(3, Counter::Commits), 0, "no such shard");
         assert_eq!(board.sum(Counter::Delivered), 0);
     }
 

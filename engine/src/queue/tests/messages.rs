@@ -299,3 +299,17 @@ fn a_reload_keeps_health_and_lets_a_removed_host_finish() {
     let Some(Action::Connect { host: to, .. }) = hand.queues.next_action(hand.now) else { panic!("it connects") };
     assert!(hosts.contains(&to));
 }
+
+#[test]
+fn octets_waiting_are_counted_until_they_are_settled() {
+    let mut world = World::new(Options::rfc(), &[&[1]]);
+    world.set(1, Mode::Refuse);
+    for _ in 0..3 {
+        world.send(0);
+    }
+    let all = world.queues.bytes();
+    assert!(all > 0 && all.is_multiple_of(3), "{all}");
+    world.set(1, Mode::Up(Span::millis(1)));
+    world.run_for(Span::hours(1));
+    assert_eq!((world.queues.messages(), world.queues.bytes()), (0, 0));
+}

@@ -35,6 +35,7 @@ impl<D: Driver> Hub<D> {
         let queued = u64::from(queues.messages());
         self.tally.set(Counter::Queued, queued.saturating_sub(sending));
         self.tally.set(Counter::Sending, sending);
+        self.tally.set(Counter::QueuedBytes, queues.bytes());
         self.tally.set(Counter::ConnectionsOut, connections);
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
         let (unsynced, peak) = self.unsynced_settles();

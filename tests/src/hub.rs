@@ -2,6 +2,7 @@
 
 use crate::process::Process;
 use crate::programs::{Build, ringpost};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ pub enum Dialect {
 pub struct Told {
     /// The service behind its listener.
     pub role: &'static str,
+    /// The name of a hub's one next hop.
+    pub hop: &'static str,
     /// The hosts of a hub's one next hop, or the hubs behind a front end.
     pub hosts: Vec<SocketAddr>,
     /// What is routed to it: `*`, a domain or what is below one.
@@ -50,6 +53,7 @@ impl Default for Told {
     fn default() -> Self {
         Self {
             role: "hub",
+            hop: "far",
             hosts: Vec::new(),
             routed: "*",
             dialect: Dialect::Smtp,
@@ -77,6 +81,7 @@ impl Told {
 
     /// The configuration file.
     fn file(&self, data: &std::path::Path) -> String {
+        let hop = format!("next_hop.{}", self.hop);
         let mut sections: Vec<(&str, String)> = vec![
             ("server", format!("data_dir = {:?}\nshards = {}", data, self.shards)),
             ("server", format!("driver = {:?}\ndurability = {:?}\nfqdn = \"hub.test\"", self.driver, self.durability)),
@@ -92,8 +97,8 @@ impl Told {
         match self.role {
             "frontend" => sections.push(("frontend", format!("hubs = [{}]", hosts.join(", ")))),
             "hub" => {
-                sections.push(("next_hop.far", format!("hosts = [{}]\nprotocol = \"{dialect}\"", hosts.join(", "))));
-                sections.push(("routes", format!("{:?} = \"far\"", self.routed)));
+                sections.push((&hop, format!("hosts = [{}]\nprotocol = \"{dialect}\"", hosts.join(", "))));
+                sections.push(("routes", format!("{:?} = {:?}", self.routed, self.hop)));
             }
             _ => {}
         }
@@ -184,8 +189,7 @@ impl Hub {
             std::fs::create_dir(&data).expect("a folder for data");
             std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("our own folder");
         }
-        let file = self.folder.path().join("ringpost.toml");
-        std::fs::write(&file, self.told.file(&data)).expect("room for a file");
+        let file = self.write_file();
         let program = ringpost(self.told.build);
         let mut command = Command::new(self.told.under.as_ref().unwrap_or(&program));
         if self.told.under.is_some() {
@@ -197,6 +201,27 @@ impl Hub {
             command.env("RINGPOST_KILL_AT", hook);
         }
         Process::spawn(command)
+    }
+
+    fn write_file(&self) -> PathBuf {
+        let file = self.folder.path().join("ringpost.toml");
+        std::fs::write(&file, self.told.file(&self.data())).expect("room for a file");
+        file
+    }
+
+    /// SIGHUP, and waits until what it was told since its start holds.
+    ///
+    /// # Panics
+    /// When it does not run, or refuses the file.
+    pub fn reload(&mut self) {
+        let before = self.status()["reload"]["done"].as_u64();
+        self.write_file();
+        self.process().signal(Signal::HUP);
+        crate::wait::until("the reload", || {
+            let reload = self.status()["reload"].clone();
+            assert!(reload["error"].is_null(), "{reload}");
+            (reload["done"].as_u64() > before).then_some(())
+        });
     }
 
     /// Where it listens.

@@ -9,6 +9,6 @@ mod e2e {
     mod manners;
     mod next_hop;
     mod process;
-    mod shards;
     mod roles;
+    mod shards;
 }

@@ -34,6 +34,7 @@ mod link;
 mod options;
 mod outcome;
 mod recipients;
+mod reroute;
 mod retry;
 mod scheduler;
 mod share;
@@ -130,7 +131,7 @@ impl Queues {
     /// Takes over a new set of next hops, in the order of a routing snapshot; `ids` is filled with their ids in that order.
     ///
     /// Queues keep their messages and hosts their health; a host that is gone finishes what it has under way. The queue of
-    /// a next hop that is gone goes on with its last hosts until it is empty, or until [`Queues::requeue`] moves its
+    /// a next hop that is gone goes on with its last hosts until it is empty, or until [`Queues::split`] moves its
     /// messages.
     pub fn install<'a>(
         &mut self,
@@ -149,10 +150,11 @@ impl Queues {
         }
         for index in 0..self.hops.len() {
             let hop = &self.hops[index];
-            if hop.live && !hop.pinned {
+            if hop.is_orphaned() {
                 self.mark(u32::try_from(index).expect("hops are named by 32 bits"));
             }
         }
+        self.recall_deferred();
     }
 
     fn hop_for(&mut self, key: &NextHopKey, now: Tick) -> u32 {
@@ -224,26 +226,6 @@ impl Queues {
         let Some(index) = self.unqueue(id) else { return false };
         self.release(index, now);
         true
-    }
-
-    /// Moves a message that is not being sent behind all others of another queue; `false` when it is being sent, or gone.
-    pub fn requeue(&mut self, id: EntryId, hop: HopId, now: Tick) -> bool {
-        let Some(index) = self.unqueue(id) else { return false };
-        let from = self.entries[index].hop;
-        self.hops[from as usize].used = now;
-        self.mark(from);
-        self.entries[index].hop = hop.0;
-        let to = &mut self.hops[hop.0 as usize];
-        to.push_back(&mut self.entries, index);
-        to.used = now;
-        self.mark(hop.0);
-        true
-    }
-
-    /// The messages of queues that no installed route names, for routing them again: the first that waits, if any.
-    pub fn first_orphan(&self) -> Option<EntryId> {
-        let mut orphaned = self.hops.iter().filter(|hop| hop.live && !hop.pinned);
-        orphaned.find_map(Hop::first).map(|index| self.entries.id(index))
     }
 
     /// A message's record, octets and content handle, as long as it is queued.

@@ -179,6 +179,7 @@ impl Queues {
             hop.deferred += 1;
             self.retries.put(&mut self.entries, index);
         }
+        self.note_stray(index);
         self.mark(hop_index);
     }
 

@@ -48,6 +48,11 @@ pub enum Action {
         /// It has nothing under way.
         conn: ConnId,
     },
+    /// A message that was under way when its route went waits again: it is to be routed anew.
+    Reroute {
+        /// The message.
+        entry: EntryId,
+    },
     /// More waits than this shard's connections take: call [`Queues::lend`] when another shard waits for tickets, then
     /// [`Queues::has_lent`].
     Lend {
@@ -99,6 +104,8 @@ pub(super) struct Scheduler {
     pub(super) marked: VecDeque<u32>,
     /// Hops that want a connection and wait for a global cap.
     pub(super) starved: VecDeque<u32>,
+    /// Messages of queues that no route names, which were under way.
+    pub(super) strays: VecDeque<EntryId>,
     /// Connections to be closed.
     pub(super) closing: VecDeque<ConnId>,
     /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
@@ -147,6 +154,7 @@ impl Scheduler {
         Self {
             marked: VecDeque::new(),
             starved: VecDeque::new(),
+            strays: VecDeque::new(),
             closing: VecDeque::new(),
             attempts: VecDeque::new(),
             unproven: 0,
@@ -186,6 +194,9 @@ impl Queues {
         loop {
             if let Some(conn) = self.scheduler.closing.pop_front() {
                 return Some(Action::Close { conn });
+            }
+            if let Some(entry) = self.next_stray() {
+                return Some(Action::Reroute { entry });
             }
             let hop = *self.scheduler.marked.front()?;
             if let Some(action) = self.step(hop, now).or_else(|| self.share(hop)) {

@@ -66,6 +66,11 @@ impl Heap {
         })
     }
 
+    /// Its members, in no order.
+    pub fn members(&self) -> impl Iterator<Item = u32> {
+        self.ids.iter().copied()
+    }
+
     /// Members.
     #[cfg(test)]
     pub fn len(&self) -> usize {

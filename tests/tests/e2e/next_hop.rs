@@ -371,3 +371,36 @@ fn i_5_trouble_with_one_host_does_not_stop_the_others() {
     assert!(began.elapsed() < Duration::from_secs(5), "the others wait for nobody");
     hub.kill();
 }
+
+/// Queues messages for a next hop that refuses everybody, to two domains each; then a reload names other next hops.
+#[test]
+fn after_a_reload_what_waits_goes_where_its_route_leads_now() {
+    let (one, two) = (sink(&[], true), sink(&[], true));
+    let dead = impatient(vec![free_address()]);
+    let mut hub = Hub::started(dead.clone());
+    let content = b"Subject: another way\r\n\r\nhello\r\n";
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    for seq in 0..40 {
+        let (mut from, bytes) = (String::new(), u64::try_from(content.len()).expect("a length"));
+        Stamp { run: RUN, seq, bytes, crc32c: crc32c(content), ends_with_crlf: true }.write(&mut from);
+        let to: &[&str] = if seq % 2 == 0 { &["r0@one.test", "r1@two.test"] } else { &["r0@one.test"] };
+        let reply = talk.send(&format!("{from}@a.test"), to, content).expect("a reply");
+        assert!(reply.is_positive(), "{reply:?}");
+    }
+    hub.tell(|told| {
+        let hops = [("next_hop.one", one.listen[0]), ("next_hop.two", two.listen[0])];
+        told.hop = "elsewhere";
+        told.more.extend(hops.map(|(name, at)| (name, format!("hosts = [\"{at}\"]"))));
+        told.more.push(("routes", "\"one.test\" = \"one\"\n\"two.test\" = \"two\"".to_owned()));
+    });
+    hub.reload();
+    until("everything by the new routes", || {
+        let counts = [&one, &two].map(|sink| pairs(&sink.handle().ledger().0).len());
+        (counts == [40, 20]).then_some(())
+    });
+    assert!(hub.status()["counters"]["messages_rerouted"].as_u64() >= Some(40));
+    hub.stop();
+    for sink in [one, two] {
+        assert!(pairs(&sink.stop().expect("a ledger").ledger).values().all(|count| *count == 1));
+    }
+}

@@ -276,12 +276,52 @@ fn a_route_that_goes_leaves_its_messages_to_be_routed_again() {
     let (old, mut ids) = (hand.hop, Vec::new());
     hand.queues.install([(&key("new"), &[HostAddress::equal(host(2))][..])], hand.now, &mut ids);
     assert_eq!(hand.queues.first_orphan(), Some(id));
-    assert!(hand.queues.requeue(id, ids[0], hand.now));
-    assert_eq!(hand.queues.first_orphan(), None);
+    assert_eq!(hand.queues.split(id, &[(ids[0], vec![0b10])], hand.now), None, "nobody of it goes there");
+    assert_eq!(hand.queues.split(id, &[(ids[0], vec![1])], hand.now), Some(1));
+    assert_eq!((hand.queues.first_orphan(), hand.queues.orphans()), (None, 0));
     assert_eq!(hand.queues.waiting(ids[0]), 1);
     hand.queues.closed(hand.conn, None, hand.now);
     hand.pass(Span::minutes(10));
     assert!(hand.queues.hops().all(|(id, _)| id != old), "an unused queue of no route is forgotten");
+}
+
+#[test]
+fn recipients_of_a_route_that_went_go_each_where_it_leads_now() {
+    let mut hand = Hand::new(Options::rfc());
+    let id = hand.enqueue(&[0b1011, 0b1]);
+    let mut ids = Vec::new();
+    let hosts = [HostAddress::equal(host(2))];
+    hand.queues.install([(&key("one"), &hosts[..]), (&key("two"), &hosts[..])], hand.now, &mut ids);
+    let sets = [(ids[0], vec![0b101]), (ids[1], vec![0b10, 0b1])];
+    assert_eq!(hand.queues.split(id, &sets, hand.now), Some(3), "one has no route and stays");
+    let mut taken = Vec::new();
+    for (hop, expected) in [(ids[0], vec![0]), (ids[1], vec![1, 64]), (hand.hop, vec![3])] {
+        assert_eq!(hand.queues.lend(hop, 9, hand.now, &mut taken), 1);
+        assert_eq!(hand.recipients(taken.last().expect("taken").id), expected);
+    }
+    assert!(taken.iter().all(|taken| (taken.record, taken.content) == (7, Some(3))));
+}
+
+#[test]
+fn what_was_under_way_or_deferred_when_its_route_went_is_routed_again_too() {
+    let mut hand = Hand::new(Options::rfc());
+    let ids: Vec<EntryId> = (0..2).map(|_| hand.enqueue(&[1])).collect();
+    hand.take();
+    hand.queues.finish(ids[0], Outcome::Deferred, hand.now);
+    let mut hops = Vec::new();
+    hand.queues.install([(&key("new"), &[HostAddress::equal(host(2))][..])], hand.now, &mut hops);
+    assert_eq!(hand.queues.first_orphan(), Some(ids[0]), "it waits for no retry any more");
+    assert_eq!(hand.queues.split(ids[0], &[(hops[0], vec![1])], hand.now), Some(1));
+    while hand.queues.next_action(hand.now).is_some() {}
+    for outcome in [Outcome::Deferred, Outcome::Interrupted] {
+        let id = if outcome == Outcome::Deferred { ids[1] } else { hand.queues.first_orphan().expect("it waits") };
+        if outcome == Outcome::Interrupted {
+            assert_eq!(hand.take().len(), 1);
+        }
+        hand.queues.finish(id, outcome, hand.now);
+        assert_eq!(hand.queues.next_action(hand.now), Some(Action::Reroute { entry: id }));
+        hand.pass(Span::hours(1));
+    }
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Shards {
                     self.queues[shard].saw_ring(self.hop, view);
                 }
             }
+            Action::Reroute { .. } => panic!("routes stay"),
             Action::Leave { .. } => self.woken.extend(self.ring.no_longer_await(shard)),
         }
     }

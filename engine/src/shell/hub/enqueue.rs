@@ -9,6 +9,7 @@ use crate::shell::hub::deliver;
 use crate::spool::Outcome;
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, NextHopKey, Tick};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub(super) struct Routing {
     /// The queue of each next hop in the table.
     hops: Vec<HopId>,
     groups: Groups,
+    /// How each queue's hosts are spoken to, also of queues that no route names any more.
+    manners: BTreeMap<HopId, Manners>,
 }
 
 impl Routing {
@@ -49,10 +52,11 @@ impl Routing {
     pub fn of(snapshot: Arc<Snapshot>, queues: &mut Queues, caps: &Caps, now: Tick) -> Self {
         let mut hops = Vec::new();
         queues.install(snapshot.table.keys_and_hosts(), now, &mut hops);
-        for ((hop, (key, _)), manners) in hops.iter().zip(snapshot.table.keys_and_hosts()).zip(&snapshot.manners) {
-            queues.limit(*hop, caps.of(key, *manners));
+        let manners: BTreeMap<HopId, Manners> = hops.iter().copied().zip(snapshot.manners.iter().copied()).collect();
+        for (hop, (key, _)) in hops.iter().zip(snapshot.table.keys_and_hosts()) {
+            queues.limit(*hop, caps.of(key, manners.get(hop).copied().unwrap_or_default()));
         }
-        Self { snapshot, hops, groups: Groups::new() }
+        Self { snapshot, hops, groups: Groups::new(), manners }
     }
 
     /// Each next hop's queue and name.
@@ -65,10 +69,18 @@ impl Routing {
         (&self.snapshot, &self.hops, &mut self.groups)
     }
 
+    /// Takes over how the hosts of queues are spoken to that no route names any more, as long as there are such queues.
+    pub fn keep_manners(&mut self, before: &Routing, queues: &Queues) {
+        for (hop, _) in queues.hops() {
+            if let Some(manners) = before.manners.get(&hop) {
+                self.manners.entry(hop).or_insert(*manners);
+            }
+        }
+    }
+
     /// How a queue's hosts are spoken to.
     pub fn manners(&self, hop: HopId) -> Manners {
-        let index = self.hops.iter().position(|known| *known == hop);
-        index.and_then(|index| self.snapshot.manners.get(index)).copied().unwrap_or_default()
+        self.manners.get(&hop).copied().unwrap_or_default()
     }
 }
 
@@ -133,7 +145,9 @@ impl<D: Driver> Hub<D> {
         self.policy.install_routes(snapshot.clone());
         let routing = Routing::of(snapshot, &mut self.queues.borrow_mut(), &self.caps, self.driver.now());
         self.install_rings(routing.hops());
-        *self.routing.borrow_mut() = routing;
+        let before = self.routing.replace(routing);
+        self.routing.borrow_mut().keep_manners(&before, &self.queues.borrow());
+        self.reroute.all();
         self.run_actions();
     }
 
@@ -154,6 +168,7 @@ impl<D: Driver> Hub<D> {
                 }
                 Some(Action::Feed { conn }) => self.note_link(conn, deliver::FEED),
                 Some(Action::Close { conn }) => self.note_link(conn, deliver::CLOSE),
+                Some(Action::Reroute { entry }) => self.reroute.one(entry),
                 Some(Action::Lend { hop }) => self.lend_soon(hop),
                 Some(Action::Await { hop }) => self.await_tickets(hop),
                 Some(Action::Leave { hop }) => self.leave_tickets(hop),

@@ -42,6 +42,12 @@ impl Message {
         self.entries == 1 && self.undivided
     }
 
+    /// One of the entries that point here became so many, each for a part of its recipients.
+    pub fn split_into(&mut self, entries: u32) {
+        self.entries = self.entries + entries - 1;
+        self.undivided &= self.entries == 1;
+    }
+
     /// The value of its Message-ID field, if it is in memory in one piece.
     pub fn message_id(&self) -> Option<Slice> {
         let (at, octets) = (self.facts.message_id.0 as usize, usize::from(self.facts.message_id.1));

@@ -16,6 +16,7 @@ mod quarantine;
 mod recover;
 mod relocate;
 mod report;
+mod reroute;
 mod segments;
 mod settle;
 mod share;
@@ -127,6 +128,7 @@ pub struct Hub<D: Driver> {
     durable_up_to: Cell<Ticket>,
     settled: Signal,
 
+    reroute: reroute::Reroute,
     caps: Caps,
     /// Work shared with other shards.
     share: Option<Share>,
@@ -186,6 +188,7 @@ impl<D: Driver> Hub<D> {
             last_settle: Cell::new(Ticket(0)),
             durable_up_to: Cell::new(Ticket(0)),
             settled: Signal::default(),
+            reroute: reroute::Reroute::default(),
             caps,
             share,
             trace: Tracer::new(&settings),
@@ -207,6 +210,7 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(commit::settle_timer(self.clone()));
         self.driver.spawn(segments::provide(self.clone()));
         self.driver.spawn(keep_time(self.clone()));
+        self.driver.spawn(reroute::run(self.clone()));
         if self.share.is_some() {
             self.install_rings(self.routing.borrow().hops());
             self.driver.spawn(share::lend(self.clone()));

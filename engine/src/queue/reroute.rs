@@ -1,0 +1,128 @@
+//! Messages whose next hop no installed route names any more: found, and moved to the queues that their routes name now.
+//!
+//! Until somebody moves them, or when no route names anything for them, they go on with the last hosts of their queue. A
+//! message that was under way when its route went is named by [`Action::Reroute`] when it is to wait again.
+//!
+//! [`Action::Reroute`]: super::Action::Reroute
+
+use super::destination::{Hop, HopId};
+use super::entry::{EntryId, State};
+use super::recipients::{self, Members};
+use super::{NewEntry, Queues};
+use crate::wire::Tick;
+
+impl Queues {
+    /// The first message that waits in a queue that no installed route names.
+    pub fn first_orphan(&self) -> Option<EntryId> {
+        let mut orphaned = self.hops.iter().filter(|hop| hop.is_orphaned());
+        orphaned.find_map(Hop::first).map(|index| self.entries.id(index))
+    }
+
+    /// How many messages wait in queues that no installed route names.
+    pub fn orphans(&self) -> u32 {
+        self.hops.iter().filter(|hop| hop.is_orphaned()).map(Hop::queued).sum()
+    }
+
+    /// The unsettled recipients of a message, ascending.
+    pub fn unsettled(&self, id: EntryId) -> Option<Members<'_>> {
+        let entry = &self.entries[self.entries.find(id)?];
+        Some(Members::new(entry.words(&self.wide), &[], &[]))
+    }
+
+    /// Moves a message that is not being sent behind all others of its queue.
+    pub fn to_the_end(&mut self, id: EntryId, now: Tick) {
+        if let Some(index) = self.unqueue(id) {
+            self.move_to(index, HopId(self.entries[index].hop), now);
+        }
+    }
+
+    /// Moves the recipients of a message that is not being sent to other queues, each set of them as an entry of its own;
+    /// who is in no set stays, behind all others. Gives how many entries stand for the message now in place of one; `None`,
+    /// and nothing is changed, when nobody is in a set, or the message is being sent, or gone.
+    pub fn split(&mut self, id: EntryId, sets: &[(HopId, Vec<u64>)], now: Tick) -> Option<u32> {
+        let mut unsettled = self.unsettled(id)?;
+        let named = |recipient| sets.iter().any(|(_, wanted)| recipients::contains(wanted, recipient));
+        unsettled.find(|&recipient| named(recipient))?;
+        let index = self.unqueue(id)?;
+        let mut entries = 0;
+        for (hop, wanted) in sets {
+            let entry = &mut self.entries[index];
+            let words = entry.words_mut(&mut self.wide);
+            let mut moved: Vec<u64> = words.iter().zip(wanted).map(|(word, wanted)| word & wanted).collect();
+            words.iter_mut().zip(&moved).for_each(|(word, moved)| *word &= !moved);
+            while moved.last() == Some(&0) {
+                moved.pop();
+            }
+            if moved.is_empty() {
+                continue;
+            }
+            let entry = &self.entries[index];
+            let new = NewEntry {
+                record: entry.record,
+                recipients: &moved,
+                bytes: u64::from(entry.bytes),
+                received: entry.received,
+                priority: entry.priority(),
+                content: (entry.content != super::entry::NONE).then_some(entry.content),
+            };
+            self.enqueue(*hop, new, now);
+            entries += 1;
+        }
+        if recipients::is_empty(self.entries[index].words(&self.wide)) {
+            self.release(index, now);
+            return Some(entries);
+        }
+        self.move_to(index, HopId(self.entries[index].hop), now);
+        Some(entries + 1)
+    }
+
+    fn move_to(&mut self, index: u32, hop: HopId, now: Tick) {
+        let from = self.entries[index].hop;
+        self.hops[from as usize].used = now;
+        self.mark(from);
+        self.entries[index].hop = hop.0;
+        let to = &mut self.hops[hop.0 as usize];
+        to.push_back(&mut self.entries, index);
+        to.used = now;
+        self.mark(hop.0);
+    }
+
+    /// Messages of orphaned queues that wait for a retry of their own wait for a route instead: a new one is a new chance.
+    pub(super) fn recall_deferred(&mut self) {
+        let orphaned = |hop: &Hop| hop.is_orphaned() && hop.deferred > 0;
+        if !self.hops.iter().any(orphaned) {
+            return;
+        }
+        let of_orphans = |index: &u32| self.hops[self.entries[*index].hop as usize].is_orphaned();
+        let recalled: Vec<u32> = self.retries.members().filter(of_orphans).collect();
+        for index in recalled {
+            self.retries.remove(&mut self.entries, index);
+            self.retry_is_due(index);
+        }
+    }
+
+    /// A message waits again: if its queue was orphaned meanwhile, it is to be routed again.
+    pub(super) fn note_stray(&mut self, index: u32) {
+        if self.hops[self.entries[index].hop as usize].is_orphaned() {
+            self.scheduler.strays.push_back(self.entries.id(index));
+        }
+    }
+
+    /// The next message to be routed again, if it still waits for that.
+    pub(super) fn next_stray(&mut self) -> Option<EntryId> {
+        while let Some(id) = self.scheduler.strays.pop_front() {
+            let waits = |index: u32| matches!(self.entries[index].state, State::Waiting | State::Deferred);
+            if self.entries.find(id).is_some_and(waits) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+impl Hop {
+    /// No installed route names it.
+    pub fn is_orphaned(&self) -> bool {
+        self.live && !self.pinned
+    }
+}

@@ -22,6 +22,10 @@ use std::rc::Rc;
 const IOVECS_MAX: usize = 512;
 const SQ_ENTRIES: u32 = 1024;
 const CQ_ENTRIES: u32 = 8192;
+/// An operation's key: its place in the lower bits, its generation above.
+const PLACE_BITS: u32 = 32;
+const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
+const _: () = assert!(usize::BITS == 64, "a key is a number of 64 bits");
 
 /// Memory that an operation held while it was under way.
 pub enum Returned {
@@ -35,6 +39,8 @@ pub enum Returned {
     Fill(Fill),
     /// What was being written.
     Parts(Vec<Slice>),
+    /// The descriptor that an accept or open gave: closed with this, unless somebody takes it.
+    Descriptor(OwnedFd),
 }
 
 /// A completed operation.
@@ -50,12 +56,12 @@ pub struct Done {
 }
 
 impl Done {
-    /// The new descriptor that an accept or open gave; `None` when it failed. Consumes the completion: a descriptor is
-    /// owned once.
+    /// The new descriptor that an accept or open gave; `None` when it failed.
     pub fn into_fd(self) -> Option<OwnedFd> {
-        // SAFETY: callers ask this of completions of accept and open only, whose non-negative result is a descriptor that
-        // nobody else owns.
-        (self.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(self.result) })
+        match self.returned {
+            Returned::Descriptor(fd) => Some(fd),
+            _ => None,
+        }
     }
 }
 
@@ -75,6 +81,8 @@ struct Writing {
 /// Keeps memory and descriptors alive that the kernel reads or writes.
 enum Held {
     Nothing,
+    /// An accept: each result is a new descriptor.
+    Accept,
     Send(Box<Sending>),
     Fill(Fill),
     Write(Box<Writing>, Rc<OwnedFd>),
@@ -87,6 +95,8 @@ enum Held {
 }
 
 struct Paths {
+    /// The result is a new descriptor.
+    opens: bool,
     at: Rc<OwnedFd>,
     name: CString,
     into: Option<(Rc<OwnedFd>, CString)>,
@@ -103,6 +113,9 @@ pub struct Ring {
     ring: IoUring,
     buffers: Rc<ReceiveBuffers>,
     ops: Slab<Op>,
+    /// Distinguishes operations that have the same place in `ops`, one after the other: a cancel may wait in the backlog
+    /// until its target's place is another's.
+    generation: u32,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept: the kernel holds their addresses")]
@@ -129,6 +142,7 @@ impl Ring {
             ring,
             buffers,
             ops: Slab::with_capacity(1024),
+            generation: 0,
             backlog: VecDeque::new(),
             spare_sends: Vec::new(),
             spare_writes: Vec::new(),
@@ -180,8 +194,10 @@ impl Ring {
     }
 
     fn begin(&mut self, user: u64, held: Held, entry: impl FnOnce(&mut Held) -> squeue::Entry) -> usize {
-        let key = self.ops.insert(Op { user, held });
-        let entry = entry(&mut self.ops[key].held).user_data(key as u64);
+        let place = self.ops.insert(Op { user, held });
+        self.generation = self.generation.wrapping_add(1);
+        let key = place | (self.generation as usize) << PLACE_BITS;
+        let entry = entry(&mut self.ops[place].held).user_data(key as u64);
         self.submit_entry(entry);
         key
     }
@@ -201,7 +217,7 @@ impl Ring {
     /// Accepts connections until told otherwise; each completion's result is a new descriptor.
     pub fn accept_many(&mut self, user: u64, listener: BorrowedFd<'_>) -> usize {
         let fd = Fd(listener.as_raw_fd());
-        self.begin(user, Held::Nothing, |_| opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build())
+        self.begin(user, Held::Accept, |_| opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build())
     }
 
     /// Receives into shared buffers until told otherwise, or until there are none (ENOBUFS).
@@ -335,23 +351,27 @@ impl Ring {
             .flags(u64::try_from(flags | libc::O_CLOEXEC).expect("flags are not negative"))
             .mode(u64::from(mode))
             .resolve(libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS);
-        self.on_path(user, Paths { at: at.clone(), name, into: None, how }, |at, paths| {
+        self.on_path(user, Paths { opens: true, at: at.clone(), name, into: None, how }, |at, paths| {
             opcode::OpenAt2::new(at, paths.name.as_ptr(), std::ptr::from_ref(&paths.how)).build()
         })
     }
 
     /// Makes a folder.
     pub fn make_dir(&mut self, user: u64, at: &Rc<OwnedFd>, name: CString, mode: u32) -> usize {
-        self.on_path(user, Paths { at: at.clone(), name, into: None, how: OpenHow::new() }, |at, paths| {
-            opcode::MkDirAt::new(at, paths.name.as_ptr()).mode(mode).build()
-        })
+        self.on_path(
+            user,
+            Paths { opens: false, at: at.clone(), name, into: None, how: OpenHow::new() },
+            |at, paths| opcode::MkDirAt::new(at, paths.name.as_ptr()).mode(mode).build(),
+        )
     }
 
     /// Removes a file.
     pub fn remove(&mut self, user: u64, at: &Rc<OwnedFd>, name: CString) -> usize {
-        self.on_path(user, Paths { at: at.clone(), name, into: None, how: OpenHow::new() }, |at, paths| {
-            opcode::UnlinkAt::new(at, paths.name.as_ptr()).build()
-        })
+        self.on_path(
+            user,
+            Paths { opens: false, at: at.clone(), name, into: None, how: OpenHow::new() },
+            |at, paths| opcode::UnlinkAt::new(at, paths.name.as_ptr()).build(),
+        )
     }
 
     /// Renames, replacing what was there.
@@ -361,7 +381,7 @@ impl Ring {
         (at, name): (&Rc<OwnedFd>, CString),
         (into, to): (&Rc<OwnedFd>, CString),
     ) -> usize {
-        let paths = Paths { at: at.clone(), name, into: Some((into.clone(), to)), how: OpenHow::new() };
+        let paths = Paths { opens: false, at: at.clone(), name, into: Some((into.clone(), to)), how: OpenHow::new() };
         self.on_path(user, paths, |at, paths| {
             let (into, to) = paths.into.as_ref().map_or((at, paths.name.as_c_str()), |(into, to)| {
                 (Fd(into.as_raw_fd()), CStr::from_bytes_with_nul(to.as_bytes_with_nul()).unwrap_or(c""))
@@ -432,16 +452,21 @@ impl Ring {
     /// Gives the next completion, if there is one.
     pub fn reap(&mut self) -> Option<Done> {
         let entry = self.ring.completion().next()?;
-        let key = usize::try_from(entry.user_data()).expect("keys are slab indexes");
+        let place = usize::try_from(entry.user_data() & PLACE_MASK).expect("32 bits");
         let more = cqueue::more(entry.flags());
         let buffer = cqueue::buffer_select(entry.flags());
-        let (user, held) = if more {
-            (self.ops[key].user, Held::Nothing)
-        } else {
-            let op = self.ops.remove(key);
-            (op.user, op.held)
+        let (user, held) = match &self.ops[place] {
+            Op { user, held: Held::Accept } if more => (*user, Held::Accept),
+            Op { user, .. } if more => (*user, Held::Nothing),
+            _ => {
+                let op = self.ops.remove(place);
+                (op.user, op.held)
+            }
         };
+        let opens = matches!(&held, Held::Accept) || matches!(&held, Held::Path(paths) if paths.opens);
         let returned = match (buffer, held) {
+            // SAFETY: the result of an accept or open that did not fail is a descriptor that nobody else owns.
+            _ if opens && entry.result() >= 0 => Returned::Descriptor(unsafe { OwnedFd::from_raw_fd(entry.result()) }),
             (Some(buffer), _) => Returned::Lease(ReceiveBuffers::lease(&self.buffers, buffer, entry.result())),
             (None, Held::Send(sending)) => Returned::Sent(sending),
             (None, Held::Fill(fill) | Held::Read(fill, _)) => Returned::Fill(fill),

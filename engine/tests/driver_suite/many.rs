@@ -14,6 +14,7 @@ crate::each!(many: ; alone
     f_038_accept_without_descriptors_is_an_error_and_goes_on_later
     f_039_connect_and_open_without_descriptors_are_errors
     i_007_files_leave_no_descriptor
+    i_007_openings_that_nobody_waits_for_leave_no_descriptor
 );
 
 fn open_descriptors() -> usize {
@@ -150,6 +151,26 @@ pub fn i_007_files_leave_no_descriptor<U: Under>() {
             let dir = driver.dir(&root, "sub").await.expect("there");
             assert!(driver.list(&dir).await.expect("readable").is_empty());
             assert!(driver.open(&root, "missing", Open::Read).await.is_err());
+        }
+        until(&driver, || open_descriptors() <= before).await;
+    });
+}
+
+pub fn i_007_openings_that_nobody_waits_for_leave_no_descriptor<U: Under>() {
+    U::run(async move |driver| {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let root = driver.root(folder.path()).expect("a folder");
+        driver.create_dir(&root, "sub").await.expect("made");
+        drop(driver.open(&root, "f", Open::Create { direct: false }).await.expect("created"));
+        let before = open_descriptors();
+        for _ in 0..200 {
+            // Begun, and let go before the system has answered.
+            let _begun = poll_once(driver.open(&root, "f", Open::Read));
+            let _begun = poll_once(driver.dir(&root, "sub"));
+        }
+        // What was begun before this has been answered with it, on every driver.
+        for _ in 0..10 {
+            drop(driver.open(&root, "f", Open::Read).await.expect("there"));
         }
         until(&driver, || open_descriptors() <= before).await;
     });

@@ -8,6 +8,7 @@ use crate::sys::watch::watch;
 use crate::wire::Tick;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use socket2::Type;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +24,10 @@ pub struct Listener {
 impl Listener {
     /// Listens on `at`.
     pub(crate) fn new(at: SocketAddr) -> io::Result<Self> {
-        Ok(Self { fd: watch(sockets::listen(at)?, Interest::READABLE)?, reserve: Reserve::new() })
+        Ok(Self {
+            fd: watch(sockets::listen(at, Type::STREAM.nonblocking())?, Interest::READABLE)?,
+            reserve: Reserve::new(),
+        })
     }
 
     /// The address really bound.

@@ -1,4 +1,5 @@
-//! TCP sockets as every driver makes them: non-blocking, close-on-exec, TCP_NODELAY, SO_REUSEPORT for listeners.
+//! TCP sockets as every driver makes them: close-on-exec, TCP_NODELAY, SO_REUSEPORT for listeners. Drivers by readiness ask
+//! for `Type::STREAM.nonblocking()`; on such a socket a ring would complete with EAGAIN instead of waiting.
 
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -14,8 +15,8 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// The system's: address in use, not ours, no permission, out of descriptors.
-pub(crate) fn listen(at: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+pub(crate) fn listen(at: SocketAddr, kind: Type) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(at), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -32,7 +33,7 @@ pub(crate) fn listen(at: SocketAddr) -> io::Result<OwnedFd> {
 /// # Errors
 /// The system's, when it refuses at once.
 pub(crate) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = unconnected(to)?;
+    let socket = unconnected(to, Type::STREAM.nonblocking())?;
     match rustix::net::connect(&socket, &to) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS | rustix::io::Errno::INTR) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -43,8 +44,8 @@ pub(crate) fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Out of descriptors or memory.
-pub(crate) fn unconnected(to: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+pub(crate) fn unconnected(to: SocketAddr, kind: Type) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())
 }
@@ -78,10 +79,10 @@ mod tests {
 
     #[test]
     fn two_listeners_share_a_port_and_addresses_read_back() {
-        let one = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let one = listen(([127, 0, 0, 1], 0).into(), Type::STREAM).expect("a free port");
         let at = local(&one).expect("bound");
         assert_ne!(at.port(), 0);
-        let two = listen(at).expect("shared");
+        let two = listen(at, Type::STREAM.nonblocking()).expect("shared");
         assert_eq!(local(&two).expect("bound"), at);
         let client = std::net::TcpStream::connect(at).expect("listening");
         assert_eq!(client.peer_addr().expect("connected"), at);

@@ -7,13 +7,14 @@
 use super::reactor::{Kind, Reactor, user};
 use super::timers::Target;
 use crate::io::base::errno::{Class, Op, class};
+use crate::io::base::sockets;
 use crate::io::driver::{Conn, Next, Notify, SEND_ROOM_BYTES, UNREAD_BYTES};
 use crate::sys::outgoing::Outgoing;
 use crate::sys::receive_buffers::Lease;
 use crate::sys::ring::{Done, Returned};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Type};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -132,6 +133,11 @@ impl Connection {
         }
     }
 
+    /// Instant of its live timer entry.
+    pub(super) fn timer_at(&self) -> Tick {
+        self.timer_at
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -243,11 +249,10 @@ pub(super) fn accepted(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<UringCo
 
 /// Connects, at the latest by `by`.
 pub(super) async fn connect(reactor: Rc<Reactor>, to: SocketAddr, by: Tick) -> io::Result<UringConn> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
+    let socket = sockets::unconnected(to, Type::STREAM)?;
     reactor.count(|counts| counts.syscalls += 2);
     // The ring keeps the descriptor open, should this future be dropped before the kernel has seen its number.
-    let fd: Rc<OwnedFd> = Rc::new(socket.into());
+    let fd: Rc<OwnedFd> = Rc::new(socket);
     let (mut connected, ring_key) = reactor.begin_once(|ring, user| ring.connect(user, &fd, to));
     let mut sleep = std::pin::pin!(super::timers::sleep_until(reactor.clone(), by));
     let mut late = false;

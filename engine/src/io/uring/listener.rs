@@ -4,17 +4,15 @@ use super::conn::{self, UringConn};
 use super::reactor::{Kind, Reactor, user};
 use crate::io::base::errno::{Class, Op, class};
 use crate::io::base::reserve::Reserve;
+use crate::io::base::sockets;
 use crate::sys::ring::Done;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Type;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-
-/// Connections that the kernel keeps ready for us.
-const BACKLOG: i32 = 4096;
 
 /// What the reactor keeps of a listener.
 pub(super) struct Listening {
@@ -34,18 +32,9 @@ pub struct UringListener {
     reserve: Reserve,
 }
 
-/// As `base::sockets::listen`, but blocking: on a non-blocking socket the ring completes with EAGAIN instead of waiting.
 pub(super) fn listen(reactor: &Rc<Reactor>, at: SocketAddr) -> io::Result<UringListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if at.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&at.into())?;
-    socket.listen(BACKLOG)?;
-    let listening = Listening { fd: socket.into(), accepted: VecDeque::new(), armed: None, waker: None, orphan: false };
+    let fd = sockets::listen(at, Type::STREAM)?;
+    let listening = Listening { fd, accepted: VecDeque::new(), armed: None, waker: None, orphan: false };
     let key = reactor.listeners.borrow_mut().insert(listening);
     Ok(UringListener { reactor: reactor.clone(), key, reserve: Reserve::new() })
 }

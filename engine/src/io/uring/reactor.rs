@@ -211,6 +211,11 @@ impl Reactor {
             let Some((at, key)) = due else { break };
             conn::on_timer(self, key as usize, at);
         }
+        let mut timers = self.timers.borrow_mut();
+        let conns = self.conns.borrow();
+        if timers.is_stale(conns.len()) {
+            timers.compact(|key| conns.get(key as usize).map(Connection::timer_at));
+        }
     }
 
     fn reap(self: &Rc<Self>) {

@@ -11,6 +11,10 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+/// The heap is cleared of dead entries once it has more than so many, and so many times those that may live.
+const STALE_MIN: usize = 1_024;
+const STALE_TIMES: usize = 4;
+
 /// Whom an entry wakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
@@ -38,9 +42,25 @@ impl Timers {
         self.heap.peek().map_or(Tick::NEVER, |Reverse((at, _))| *at)
     }
 
-    /// Adds an entry.
+    /// Adds an entry; none for an instant that never comes.
     pub fn add(&mut self, at: Tick, target: Target) {
-        self.heap.push(Reverse((at, target)));
+        if at != Tick::NEVER {
+            self.heap.push(Reverse((at, target)));
+        }
+    }
+
+    /// Whether most entries are dead, with so many connections that may have a live one each.
+    pub fn is_stale(&self, conns: usize) -> bool {
+        self.heap.len() > STALE_MIN + STALE_TIMES * (self.sleepers.len() + conns)
+    }
+
+    /// Drops the dead entries. `conn_at` is the instant of a connection's live one.
+    pub fn compact(&mut self, conn_at: impl Fn(u32) -> Option<Tick>) {
+        let sleepers = &self.sleepers;
+        self.heap.retain(|Reverse((at, target))| match target {
+            Target::Conn(key) => conn_at(*key) == Some(*at),
+            Target::Sleeper(key) => sleepers.get(*key as usize).is_some_and(|sleeper| sleeper.at == *at),
+        });
     }
 
     /// Takes an entry that is due. A sleeper is woken here; a connection is the caller's to look at.
@@ -92,4 +112,32 @@ pub async fn sleep_until(reactor: Rc<Reactor>, at: Tick) {
         Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_entries_do_not_pile_up() {
+        let mut timers = Timers::default();
+        timers.add(Tick::NEVER, Target::Conn(0));
+        assert_eq!(timers.next(), Tick::NEVER);
+        let live = timers.sleepers.insert(Sleeper { at: Tick(7), waker: None });
+        timers.add(Tick(7), Target::Sleeper(u32::try_from(live).expect("the first")));
+        // One connection moves its deadline forth again and again; one sleeper after the other is dropped.
+        let most = u64::try_from(STALE_MIN + 2 * STALE_TIMES).expect("small");
+        for step in 0..most {
+            assert!(!timers.is_stale(1), "{step}");
+            let target = if step % 2 == 1 { Target::Conn(0) } else { Target::Sleeper(9) };
+            timers.add(Tick(1_000_000 - step), target);
+        }
+        assert!(timers.is_stale(1));
+        let last = Tick(1_000_000 - (most - 1));
+        timers.compact(|key| (key == 0).then_some(last));
+        assert_eq!(timers.heap.len(), 2);
+        assert_eq!(timers.next(), Tick(7));
+        assert_eq!(timers.due(Tick(8)), None, "a sleeper is woken, not told");
+        assert_eq!(timers.due(last), Some((last, 0)));
+    }
 }

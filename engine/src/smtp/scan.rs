@@ -7,7 +7,7 @@
 //! The header section ends at the first empty line, or before the first line that is neither a field nor a continuation
 //! (no colon, or white space first): the rule of M-204, which `mime::header` shares.
 
-use crate::sys::classes::{BLOCK, Classes, classes};
+use crate::sys::classes::{BLOCK, Classes, Look, classes};
 use crate::wire::ContentFacts;
 use memchr::memchr;
 use std::ops::ControlFlow;
@@ -37,13 +37,6 @@ pub(super) enum Then {
 pub(super) struct Found {
     pub(super) content: usize,
     pub(super) then: Then,
-}
-
-/// How far a piece was looked at.
-struct Way {
-    /// Where the line under way begins.
-    start: usize,
-    found: Found,
 }
 
 /// How bare LF are treated while scanning.
@@ -198,26 +191,17 @@ impl Scan {
         self.cr_inserted = true;
     }
 
-    /// Takes `input` line by line. With `DOTS`, stops behind a line of the stream that a dot follows.
+    /// Takes `input` line by line.
     fn lines<const DOTS: bool>(&mut self, input: &[u8], bare: Bare) -> Found {
         let base = self.facts.bytes;
-        let mut way = Way { start: 0, found: Found { content: input.len(), then: Then::More } };
-        let mut cr_in_front = u64::from(self.after_cr);
         if self.at_line && input.first() == Some(&b'.') {
             self.facts.leading_dots.push(base);
         }
-        classes(input, |from, block| {
-            let behind_cr = block.cr << 1 | cr_in_front;
-            cr_in_front = block.cr >> 63;
-            if self.is_plain(input, from, block, behind_cr) {
-                way.start = self.end_plain_lines(block.lf, from, way.start);
-                self.facts.eight_bit |= block.high != 0;
-                self.facts.nul |= block.nul != 0;
-                return ControlFlow::Continue(());
-            }
-            self.block_by_line::<DOTS>(input, bare, from, block, behind_cr, &mut way)
-        });
-        let Way { start, found } = way;
+        let cr_in_front = u64::from(self.after_cr);
+        let found = Found { content: input.len(), then: Then::More };
+        let mut lines = Lines::<DOTS> { scan: self, input, bare, cr_in_front, start: 0, found };
+        classes(input, &mut lines);
+        let Lines { start, found, .. } = lines;
         let taken = input.get(..found.content).unwrap_or_default();
         let rest = taken.get(start..).unwrap_or_default();
         self.at_stream_line &= rest.is_empty() && found.then != Then::Dot;
@@ -227,75 +211,6 @@ impl Scan {
         self.line_bytes = self.line_bytes.saturating_add(rest.len() as u64);
         self.close_piece(taken);
         found
-    }
-
-    /// Looks at every line that ends in a block.
-    #[inline(never)]
-    fn block_by_line<const DOTS: bool>(
-        &mut self,
-        input: &[u8],
-        bare: Bare,
-        from: usize,
-        block: Classes,
-        behind_cr: u64,
-        way: &mut Way,
-    ) -> ControlFlow<()> {
-        let mut ends = block.lf;
-        while ends != 0 {
-            let bit = ends.trailing_zeros();
-            ends &= ends.wrapping_sub(1);
-            let lf = from.saturating_add(bit as usize);
-            let crlf = behind_cr >> bit & 1 == 1;
-            if !crlf && bare == Bare::Normalize {
-                way.found = Found { content: lf, then: Then::BareLf };
-                break;
-            }
-            self.end_line(input, way.start, lf, crlf);
-            way.start = lf.saturating_add(1);
-            if input.get(way.start) == Some(&b'.') {
-                if DOTS && self.at_stream_line {
-                    let then = dot(input.get(way.start..).unwrap_or_default());
-                    way.found = Found { content: way.start, then };
-                    break;
-                }
-                self.facts.leading_dots.push(self.facts.bytes.saturating_add(way.start as u64));
-            }
-        }
-        let bytes = way.found.content.saturating_sub(from);
-        let left = u32::try_from(bytes).ok().and_then(|bytes| u64::MAX.checked_shl(bytes)).unwrap_or(0);
-        self.facts.eight_bit |= block.high & !left != 0;
-        self.facts.nul |= block.nul & !left != 0;
-        self.facts.bare |= behind_cr & !block.lf & !left != 0;
-        if way.found.then == Then::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    /// Whether nothing in a block asks for a look at its lines one by one: it is behind the header section, CR and
-    /// LF come together, no line begins with a dot, and none that stands wholly in it can be the longest.
-    #[inline(always)]
-    fn is_plain(&self, input: &[u8], from: usize, block: Classes, behind_cr: u64) -> bool {
-        let dot_behind = block.lf >> 63 == 1 && input.get(from.saturating_add(BLOCK)) == Some(&b'.');
-        let odd = block.lf ^ behind_cr | block.dot & block.lf << 1;
-        !self.header.open
-            && self.facts.longest_line >= BLOCK as u32
-            && odd == 0
-            && !dot_behind
-            && !(from == 0 && self.cr_inserted)
-    }
-
-    /// Lines end at the LFs of a plain block at `from`, the first of which began at `start`. Where the next one begins.
-    #[inline(always)]
-    fn end_plain_lines(&mut self, ends: u64, from: usize, start: usize) -> usize {
-        if ends == 0 {
-            return start;
-        }
-        let (first, behind) = (ends.trailing_zeros(), u64::BITS.saturating_sub(ends.leading_zeros()));
-        let first = from.saturating_add(first as usize).saturating_sub(start) as u64;
-        let line = self.line_bytes.saturating_add(first).saturating_sub(1);
-        self.facts.longest_line = self.facts.longest_line.max(clamp(line));
-        self.line_bytes = 0;
-        self.after_crlf = true;
-        self.at_stream_line = true;
-        from.saturating_add(behind as usize)
     }
 
     /// The line that begins at `start` of `input`, or before it, ends with the LF at `lf`.
@@ -469,6 +384,94 @@ impl Scan {
     }
 }
 
+/// A piece that is being looked at line by line. With `DOTS`, it ends behind a line of the stream that a dot follows.
+struct Lines<'a, const DOTS: bool> {
+    scan: &'a mut Scan,
+    input: &'a [u8],
+    bare: Bare,
+    /// 1 when the octet in front of the block was CR.
+    cr_in_front: u64,
+    /// Where the line under way begins.
+    start: usize,
+    found: Found,
+}
+
+impl<const DOTS: bool> Look for Lines<'_, DOTS> {
+    #[inline(always)]
+    fn look(&mut self, at: usize, block: Classes) -> ControlFlow<()> {
+        let behind_cr = block.cr << 1 | self.cr_in_front;
+        self.cr_in_front = block.cr >> 63;
+        if !self.is_plain(at, block, behind_cr) {
+            return self.by_line(at, block, behind_cr);
+        }
+        self.end_plain_lines(at, block.lf);
+        self.scan.facts.eight_bit |= block.high != 0;
+        self.scan.facts.nul |= block.nul != 0;
+        ControlFlow::Continue(())
+    }
+}
+
+impl<const DOTS: bool> Lines<'_, DOTS> {
+    /// Whether nothing in the block at `at` asks for a look at its lines one by one: it is behind the header section, CR
+    /// and LF come together, no line begins with a dot, and none that stands wholly in it can be the longest.
+    #[inline(always)]
+    fn is_plain(&self, at: usize, block: Classes, behind_cr: u64) -> bool {
+        let dot_behind = block.lf >> 63 == 1 && self.input.get(at.saturating_add(BLOCK)) == Some(&b'.');
+        let odd = block.lf ^ behind_cr | block.dot & block.lf << 1;
+        let known = !self.scan.header.open && self.scan.facts.longest_line >= BLOCK as u32;
+        odd == 0 && known && !dot_behind && !(at == 0 && self.scan.cr_inserted)
+    }
+
+    /// Lines end at the LFs of a plain block.
+    #[inline(always)]
+    fn end_plain_lines(&mut self, at: usize, ends: u64) {
+        if ends == 0 {
+            return;
+        }
+        let scan = &mut *self.scan;
+        let first = at.saturating_add(ends.trailing_zeros() as usize).saturating_sub(self.start) as u64;
+        let line = scan.line_bytes.saturating_add(first).saturating_sub(1);
+        scan.facts.longest_line = scan.facts.longest_line.max(clamp(line));
+        scan.line_bytes = 0;
+        scan.after_crlf = true;
+        scan.at_stream_line = true;
+        self.start = at.saturating_add(BLOCK.saturating_sub(ends.leading_zeros() as usize));
+    }
+
+    /// Looks at every line that ends in the block.
+    #[inline(never)]
+    fn by_line(&mut self, at: usize, block: Classes, behind_cr: u64) -> ControlFlow<()> {
+        let Self { scan, input, .. } = self;
+        let mut ends = block.lf;
+        while ends != 0 {
+            let bit = ends.trailing_zeros();
+            ends &= ends.wrapping_sub(1);
+            let lf = at.saturating_add(bit as usize);
+            let crlf = behind_cr >> bit & 1 == 1;
+            if !crlf && self.bare == Bare::Normalize {
+                self.found = Found { content: lf, then: Then::BareLf };
+                break;
+            }
+            scan.end_line(input, self.start, lf, crlf);
+            self.start = lf.saturating_add(1);
+            if input.get(self.start) == Some(&b'.') {
+                if DOTS && scan.at_stream_line {
+                    let then = dot(input.get(self.start..).unwrap_or_default());
+                    self.found = Found { content: self.start, then };
+                    break;
+                }
+                scan.facts.leading_dots.push(scan.facts.bytes.saturating_add(self.start as u64));
+            }
+        }
+        let bytes = u32::try_from(self.found.content.saturating_sub(at)).unwrap_or(u32::MAX);
+        let taken = !u64::MAX.checked_shl(bytes).unwrap_or(0);
+        scan.facts.eight_bit |= block.high & taken != 0;
+        scan.facts.nul |= block.nul & taken != 0;
+        scan.facts.bare |= behind_cr & !block.lf & taken != 0;
+        if self.found.then == Then::More { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
 /// What the dot at the start of `input`, itself at the start of a line, is.
 fn dot(input: &[u8]) -> Then {
     match (input.get(1), input.get(2)) {
@@ -483,197 +486,4 @@ fn clamp(octets: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::LeadingDots;
-    use proptest::prelude::*;
-
-    /// The facts of chunked content, cut at `cuts`.
-    fn plain(content: &[u8], cuts: &[usize]) -> ContentFacts {
-        let mut scan = Scan::new();
-        let mut at = 0;
-        for cut in cuts.iter().map(|cut| cut % (content.len() + 1)).chain([content.len()]) {
-            if cut > at {
-                scan.plain(&content[at..cut]);
-                at = cut;
-            }
-        }
-        scan.finish();
-        *scan.facts()
-    }
-
-    /// The content of a DATA stream, its facts, and how many octets it took; `None` when it does not end.
-    fn stuffed(stream: &[u8], cuts: &[usize], bare: Bare) -> Option<(Vec<u8>, ContentFacts, usize)> {
-        let (mut scan, mut at, mut content) = (Scan::new(), 0, Vec::new());
-        let mut ends: Vec<_> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
-        ends.sort_unstable();
-        ends.push(stream.len());
-        for end in ends {
-            while at < end {
-                let found = scan.stuffed(&stream[at..end], bare);
-                content.extend_from_slice(&stream[at..at + found.content]);
-                at += found.content;
-                match found.then {
-                    Then::More | Then::Undecided => break,
-                    Then::Dot => at += 1,
-                    Then::BareLf => {
-                        scan.insert_cr();
-                        content.push(b'\r');
-                    }
-                    Then::End => {
-                        scan.finish();
-                        return Some((content, *scan.facts(), at + 3));
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// The same by the plainest reading of RFC 5321 §4.1.1.4: find the end, then take the dots out.
-    fn oracle(stream: &[u8]) -> Option<(Vec<u8>, usize)> {
-        let framed = [b"\r\n", stream].concat();
-        let end = framed.windows(5).position(|octets| octets == b"\r\n.\r\n")?;
-        let mut content = Vec::new();
-        for (at, &octet) in framed[..end + 2].iter().enumerate().skip(2) {
-            if !(octet == b'.' && framed[..at].ends_with(b"\r\n")) {
-                content.push(octet);
-            }
-        }
-        Some((content, end + 3))
-    }
-
-    fn naive(content: &[u8]) -> ContentFacts {
-        let mut facts = ContentFacts {
-            bytes: content.len() as u64,
-            eight_bit: content.iter().any(|&octet| octet > 127),
-            nul: content.contains(&0),
-            ends_with_crlf: content.is_empty() || content.ends_with(b"\r\n"),
-            ..ContentFacts::default()
-        };
-        let mut dots = LeadingDots::default();
-        let mut at = 0;
-        for line in content.split_inclusive(|&octet| octet == b'\n') {
-            let own = line.strip_suffix(b"\n").map_or(line, |own| own.strip_suffix(b"\r").unwrap_or(own));
-            facts.longest_line = facts.longest_line.max(own.len() as u32);
-            facts.bare |= own.contains(&b'\r') || (line.ends_with(b"\n") && !line.ends_with(b"\r\n"));
-            if line.starts_with(b".") {
-                dots.push(at);
-            }
-            at += line.len() as u64;
-        }
-        facts.leading_dots = dots;
-        facts
-    }
-
-    /// Without what the header section says.
-    fn lines_only(mut facts: ContentFacts) -> ContentFacts {
-        (facts.header_bytes, facts.header_fields, facts.received_count, facts.message_id) = (0, 0, 0, (0, 0));
-        facts
-    }
-
-    #[test]
-    fn m_204_the_header_section_ends_where_it_should() {
-        for (content, bytes, fields, received) in [
-            (&b"Received: a\r\nreceived : b\r\n c\r\nTo: x\r\n\r\nReceived: no\r\n"[..], 38, 3, 2),
-            (b"\r\nReceived: no\r\n", 0, 0, 0),
-            (b" folded first\r\nReceived: no\r\n", 0, 0, 0),
-            (b"To: x\r\nno colon\r\nReceived: no\r\n", 7, 1, 0),
-            (b"To: x\r\n  \r\nReceived: yes\r\n\r\n", 26, 2, 1),
-            (b"To: x", 5, 1, 0),
-            (b"To", 0, 0, 0),
-            (b"", 0, 0, 0),
-            (b"Receivedx: a\r\nXReceived: b\r\n: empty\r\n\r\n", 37, 3, 0),
-            (b"__proto__: a\r\nMessage-Identity: b\r\n\r\n", 35, 2, 0),
-        ] {
-            let facts = plain(content, &[]);
-            let found = (facts.header_bytes, facts.header_fields, facts.received_count);
-            assert_eq!(found, (bytes, fields, received), "{}", content.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn the_message_id_is_found_folded_or_not() {
-        for (content, id) in [
-            (&b"To: x\r\nMessage-ID: <1@a>  \r\n\r\n"[..], &b"<1@a>"[..]),
-            (b"MESSAGE-id:\r\n\t<2@a>\r\n <3>\r\n\r\n", b"<2@a>"),
-            (b"Message-ID:\r\nTo: x\r\n\r\n", b""),
-            (b"Message-ID: <1>\r\nMessage-ID: <2>\r\n\r\n", b"<1>"),
-            (b"\r\nMessage-ID: <1>\r\n", b""),
-        ] {
-            for cut in 0..=content.len() {
-                let (at, bytes) = plain(content, &[cut]).message_id;
-                assert_eq!(&content[at as usize..][..bytes.into()], id, "{} cut at {cut}", content.escape_ascii());
-            }
-        }
-        let long = [b"Message-ID: ".to_vec(), vec![b'x'; 251], b"\r\n\r\n".to_vec()].concat();
-        assert_eq!(plain(&long, &[]).message_id, (0, 0));
-    }
-
-    /// Octets that matter, in any mixture.
-    fn octets() -> impl Strategy<Value = Vec<u8>> {
-        let parts: [&[u8]; 16] = [
-            // Behind a line of these, blocks are looked at as a whole.
-            &[b'x'; 70],
-            &[b'y'; 40],
-            b"\r\n",
-            b"\r",
-            b"\n",
-            b".",
-            b".\r\n",
-            b"\r\n.\r\n",
-            b"\0",
-            b"\xe9",
-            b"a",
-            b": ",
-            b" ",
-            b"Received",
-            b"Message-ID: <x>",
-            b"To: b\r\n",
-        ];
-        let part = proptest::sample::select(parts.to_vec());
-        proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        #[test]
-        fn m_053_facts_of_chunks_are_the_same_at_every_split(content in octets(), cuts in proptest::collection::vec(0usize..1000, 0..6)) {
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (content.len() + 1)).collect();
-            cuts.sort_unstable();
-            let whole = plain(&content, &[]);
-            prop_assert_eq!(plain(&content, &cuts), whole);
-            prop_assert_eq!(lines_only(whole), naive(&content));
-        }
-
-        #[test]
-        fn m_042_data_ends_and_unstuffs_as_the_oracle_says(stream in octets(), cuts in proptest::collection::vec(0usize..1000, 0..6)) {
-            let whole = stuffed(&stream, &[], Bare::Note);
-            prop_assert_eq!(stuffed(&stream, &cuts, Bare::Note), whole.clone());
-            prop_assert_eq!(whole.as_ref().map(|(content, _, taken)| (content.clone(), *taken)), oracle(&stream));
-            if let Some((content, facts, _)) = whole {
-                prop_assert_eq!(facts, plain(&content, &[]));
-            }
-        }
-
-        #[test]
-        fn m_044_normalizing_changes_lf_alone_and_never_the_end(stream in octets(), cuts in proptest::collection::vec(0usize..1000, 0..6)) {
-            let noted = stuffed(&stream, &[], Bare::Note);
-            let normal = stuffed(&stream, &cuts, Bare::Normalize);
-            prop_assert_eq!(normal.is_some(), noted.is_some());
-            if let (Some((content, _, taken)), Some((mended, facts, mended_taken))) = (noted, normal) {
-                prop_assert_eq!(taken, mended_taken);
-                let mut expected = Vec::new();
-                for &octet in &content {
-                    if octet == b'\n' && expected.last() != Some(&b'\r') {
-                        expected.push(b'\r');
-                    }
-                    expected.push(octet);
-                }
-                prop_assert_eq!(&mended, &expected);
-                prop_assert_eq!(facts, plain(&expected, &[]));
-            }
-        }
-    }
-}
+mod tests;

@@ -20,30 +20,35 @@ pub struct Classes {
     pub high: u64,
 }
 
-/// Shows `see` the classes of `input` block by block, each with the offset of its first octet, until it breaks. The last
-/// block may be short: bits beyond the input are zero.
+/// Who looks at classes, block by block. A trait and no closure, so that `#[inline(always)]` can make it part of the loop.
+pub trait Look {
+    /// The classes of the next block, whose first octet stands at `at`.
+    fn look(&mut self, at: usize, classes: Classes) -> ControlFlow<()>;
+}
+
+/// Shows `look` the classes of `input` block by block until it breaks. The last block may be short: bits beyond the input
+/// are zero.
 #[inline]
-pub fn classes(input: &[u8], see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+pub fn classes(input: &[u8], look: &mut impl Look) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { x86::blocks(input, see) };
+        return unsafe { x86::blocks(input, look) };
     }
-    walk(input, plain, see);
+    walk(input, plain, look);
 }
 
 /// The blocks of `input`, each classified by `of`.
 #[inline(always)]
-fn walk(input: &[u8], of: impl Fn(&[u8; BLOCK]) -> Classes, mut see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+fn walk(input: &[u8], of: impl Fn(&[u8; BLOCK]) -> Classes, look: &mut impl Look) {
     let mut at = 0;
     let mut last = [b' '; BLOCK];
-    // One call of `see`, so that it becomes part of the loop.
     while let rest @ [_, ..] = &input[at..] {
         let block = rest.first_chunk().unwrap_or_else(|| {
             last[..rest.len()].copy_from_slice(rest);
             &last
         });
-        if see(at, of(block)).is_break() || rest.len() <= BLOCK {
+        if look.look(at, of(block)).is_break() || rest.len() <= BLOCK {
             return;
         }
         at += BLOCK;
@@ -64,14 +69,13 @@ fn plain(block: &[u8; BLOCK]) -> Classes {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{BLOCK, Classes, walk};
+    use super::{BLOCK, Classes, Look, walk};
     use std::arch::x86_64::{
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
     };
-    use std::ops::ControlFlow;
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn blocks(input: &[u8], see: impl FnMut(usize, Classes) -> ControlFlow<()>) {
+    pub(super) fn blocks(input: &[u8], look: &mut impl Look) {
         walk(
             input,
             |block| {
@@ -93,7 +97,7 @@ mod x86 {
                     high: bits(low, high),
                 }
             },
-            see,
+            look,
         );
     }
 }
@@ -103,13 +107,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn seen(input: &[u8]) -> Vec<(usize, Classes)> {
-        let mut seen = Vec::new();
-        classes(input, |at, classes| {
-            seen.push((at, classes));
-            ControlFlow::Continue(())
-        });
-        seen
+    /// Notes what it sees, and breaks after `most` blocks.
+    struct Seen {
+        blocks: Vec<(usize, Classes)>,
+        most: usize,
+    }
+
+    impl Look for Seen {
+        fn look(&mut self, at: usize, classes: Classes) -> ControlFlow<()> {
+            self.blocks.push((at, classes));
+            if self.blocks.len() == self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+
+    fn seen(most: usize, by: impl Fn(&mut Seen)) -> Vec<(usize, Classes)> {
+        let mut seen = Seen { blocks: Vec::new(), most };
+        by(&mut seen);
+        seen.blocks
     }
 
     proptest! {
@@ -117,12 +131,8 @@ mod tests {
         fn every_octet_has_its_bits(
             input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'.'), Just(0), any::<u8>()], 0..300),
         ) {
-            let mut expected = Vec::new();
-            walk(&input, plain, |at, classes| {
-                expected.push((at, classes));
-                ControlFlow::Continue(())
-            });
-            let seen = seen(&input);
+            let expected = seen(usize::MAX, |seen| walk(&input, plain, seen));
+            let seen = seen(usize::MAX, |seen| classes(&input, seen));
             prop_assert_eq!(&seen, &expected);
             prop_assert_eq!(seen.len(), input.len().div_ceil(BLOCK));
             for (at, octet) in input.iter().enumerate() {
@@ -139,12 +149,7 @@ mod tests {
 
     #[test]
     fn it_ends_where_it_is_told() {
-        let mut count = 0;
-        classes(&[b'x'; 1000], |_, _| {
-            count += 1;
-            if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        assert_eq!(count, 3);
-        assert_eq!(seen(b"").len(), 0);
+        assert_eq!(seen(3, |seen| classes(&[b'x'; 1000], seen)).len(), 3);
+        assert_eq!(seen(3, |seen| classes(b"", seen)).len(), 0);
     }
 }

@@ -69,7 +69,7 @@ counters! {
     SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";
     SpoolFree "spool_free_bytes" Gauge: "Octets free on the spool's file system.";
-    Damage "spool_damage" Counter: "Records set aside because they were damaged.";
+    Damage "spool_damage" Counter: "Damage found: places on disk that were set aside, messages that changed in memory.";
     // queues
     Queued "queued" Gauge: "Messages waiting, once for each next hop.";
     QueuedBytes "queued_bytes" Gauge: "Octets of messages that are not yet settled, once for each next hop.";

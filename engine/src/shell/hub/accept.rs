@@ -237,6 +237,8 @@ impl<D: Driver> Hub<D> {
             trace: appended.trace.clone(),
             content,
             facts: *fresh.facts,
+            crc32c: fresh.record.crc32c,
+            spoiled: false,
             received: fresh.received,
             recipients: fresh.recipients,
             undivided: false,
@@ -324,7 +326,7 @@ fn refusal(full: Full) -> Refusal {
     }
 }
 
-fn crc<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> u32 {
+pub(super) fn crc<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     pieces.for_each(|piece| digest.update(piece));
     crc_of(&digest)

@@ -7,12 +7,15 @@ use crate::queue::Taken;
 use crate::shell::body::Slices;
 use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
+use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, Span};
 use std::io;
 use std::rc::Rc;
 
 /// Content is read in pieces of at most so many octets: the largest chunk.
 const PIECE_BYTES: u64 = 1 << 20;
+/// One in so many messages that are sent from memory is compared with what was received.
+const SAMPLE_EVERY: u32 = 64;
 /// How long to wait for memory to read into.
 const NO_MEMORY_WAIT: Span = Span::millis(5);
 
@@ -37,10 +40,30 @@ impl<D: Driver> Hub<D> {
     /// A message with its content in memory; its handle. `None`: it cannot be had now.
     pub(super) async fn whole(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
         let in_memory = taken.content.filter(|&message| self.messages.borrow().get(message).is_whole());
+        let in_memory = in_memory.filter(|&message| self.is_sound(message));
         match in_memory {
             Some(message) => Some(message),
             None => self.load(taken).await,
         }
+    }
+
+    /// Compares, on a sample, content that never left memory with what was received; when they differ, it is read from the
+    /// spool in its place (F-018). What is read from the disk is always compared.
+    fn is_sound(&self, message: u32) -> bool {
+        let turn = self.sampled.get();
+        self.sampled.set((turn + 1) % SAMPLE_EVERY);
+        if turn != 0 {
+            return true;
+        }
+        let mut messages = self.messages.borrow_mut();
+        let message = messages.get_mut(message);
+        message.spoiled = super::accept::crc(message.content.iter().map(|slice| &**slice)) != message.crc32c;
+        if message.spoiled {
+            self.tally.one(Counter::Damage);
+            tracing::error!(cause = "memory", record = %message.record,
+                "a message changed in memory: it is read from the spool again; look at this machine's memory");
+        }
+        !message.spoiled
     }
 
     /// Brings a message into memory for the entry that was taken; its handle. `None`: it cannot be had now.
@@ -81,6 +104,8 @@ impl<D: Driver> Hub<D> {
             trace,
             content,
             facts: from_record(&record.head.facts),
+            crc32c: record.head.facts.crc32c,
+            spoiled: false,
             received: record.head.received,
             // What was settled before is not known here: recipients are settled one by one.
             undivided: false,

@@ -21,6 +21,10 @@ pub struct Message {
     pub content: Slices,
     /// What is known of the content.
     pub facts: ContentFacts,
+    /// The checksum of the content as it was received.
+    pub crc32c: u32,
+    /// The content in memory was found to be another than what was received.
+    pub spoiled: bool,
     /// When it was received.
     pub received: Wall,
     /// How many recipients its envelope has.
@@ -32,9 +36,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// Whether its content is in memory.
+    /// Whether its content is in memory, and fit to be sent.
     pub fn is_whole(&self) -> bool {
-        self.content.iter().map(|slice| slice.len() as u64).sum::<u64>() == self.facts.bytes
+        !self.spoiled && self.content.iter().map(|slice| slice.len() as u64).sum::<u64>() == self.facts.bytes
     }
 
     /// Whether one queue entry speaks for all recipients.
@@ -74,6 +78,12 @@ impl Messages {
     /// The same, for changing.
     pub fn get_mut(&mut self, handle: u32) -> &mut Message {
         &mut self.0[handle as usize]
+    }
+
+    /// Changes every one.
+    #[cfg(test)]
+    pub fn each(&mut self, change: impl FnMut(&mut Message)) {
+        self.0.iter_mut().map(|(_, message)| message).for_each(change);
     }
 
     /// One entry less points to it; gone with the last.

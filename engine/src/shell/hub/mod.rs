@@ -120,6 +120,8 @@ pub struct Hub<D: Driver> {
 
     unsettled: RefCell<VecDeque<Unsettled>>,
     unsynced: RefCell<Unsynced>,
+    /// Messages sent from memory since one was compared with what was received.
+    sampled: Cell<u32>,
     /// Entries that wait for their outcomes to be durable.
     settling: RefCell<VecDeque<(Ticket, queue::EntryId)>>,
     /// An outcome was written down that no batch has taken yet.
@@ -183,6 +185,7 @@ impl<D: Driver> Hub<D> {
             links: RefCell::default(),
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
+            sampled: Cell::new(0),
             settling: RefCell::default(),
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),
@@ -318,3 +321,6 @@ fn queue_options(settings: &Settings) -> queue::Options {
         ..defaults
     }
 }
+
+#[cfg(test)]
+mod tests;

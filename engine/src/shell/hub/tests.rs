@@ -1,0 +1,126 @@
+//! A hub in one thread with its sender and its store: what needs a look inside it.
+
+use super::*;
+use crate::io::driver::{Conn, Next};
+use crate::io::epoll::{self, Epoll};
+use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
+use crate::route::RouteTable;
+use crate::settings::Store;
+use crate::shell::mailbox::MailboxDelivery;
+use crate::shell::serve::{Admission, Lobby, Service, serve};
+use crate::smtp::server::ServerOptions;
+use crate::sys::slice::Budget;
+use crate::track::counters::{Board, Counter};
+use crate::wire::{DeliveryType, NextHopKey};
+use std::net::SocketAddr;
+use std::path::Path;
+
+fn tally() -> Rc<Tally> {
+    Rc::new(Board::new(1).1.remove(0))
+}
+
+fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let at = driver.local(&listener).expect("bound");
+    let options = Arc::new(ServerOptions::new(crate::smtp::Profile::Bench, "hub.test"));
+    let (driver, service) = (driver.clone(), service.clone());
+    driver.clone().spawn(async move {
+        while let Ok(conn) = driver.accept(&listener).await {
+            let admission = Admission { trusted: false, refuse: None, lobby: Lobby::new(tally()) };
+            driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
+        }
+    });
+    at
+}
+
+struct World {
+    driver: Epoll,
+    faults: Faults,
+    hub: Rc<Hub<Faulty<Epoll>>>,
+    at: SocketAddr,
+    counts: Rc<Tally>,
+    stored: Rc<Tally>,
+}
+
+impl World {
+    fn start(driver: Epoll, folder: &Path) -> Self {
+        let mut settings = Settings::of(Profile::Bench);
+        settings.store = Store::Null;
+        settings.spool.segment_bytes = 1 << 20;
+        settings.spool.free_min = 0;
+        let settings = Arc::new(settings);
+        let pool = Pool::new(Budget::new(64 << 20));
+        let (stored, counts) = (tally(), tally());
+        let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
+        let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
+        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
+        let table = RouteTable::smart_host(key, &[sink]).expect("a route");
+        let faults = Faults::none();
+        let faulty = Faulty::new(driver.clone(), faults.clone());
+        let parts = HubParts {
+            settings,
+            shard: (0, 1),
+            pool,
+            tally: counts.clone(),
+            dir: Some(faulty.root(folder).expect("the folder opens")),
+            direct: false,
+            routes: Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() }),
+            next: (1, 1),
+            exchange: None,
+        };
+        let hub = Hub::new(faulty.clone(), parts);
+        hub.start();
+        let at = serve_on(&faulty, &hub);
+        Self { driver, faults, hub, at, counts, stored }
+    }
+
+    /// Sends so many messages in one go and waits until all are acknowledged.
+    async fn send(&self, count: usize) {
+        let mut conn = self.driver.connect(self.at, self.driver.now() + Span::seconds(20)).await.expect("it listens");
+        let one = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n";
+        conn.put(b"EHLO client.test\r\n");
+        let (mut heard, mut said) = (String::new(), false);
+        while heard.matches("Queued as").count() < count {
+            let by = self.driver.now() + Span::seconds(60);
+            match conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+                Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+                Next::Deadline => panic!("nothing more after {heard}"),
+                Next::Room => {}
+                other => panic!("{other:?} after {heard}"),
+            }
+            if heard.contains("\n250 ") && !std::mem::replace(&mut said, true) {
+                conn.put(one.repeat(count).as_bytes());
+            }
+        }
+    }
+
+    async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+        let by = self.driver.now() + Span::seconds(60);
+        while !condition() {
+            assert!(self.driver.now() < by, "{what}");
+            self.driver.sleep(Span::millis(2)).await;
+        }
+    }
+}
+
+/// F-018: content that changed in memory is noticed on the sample, and what leaves in its place is what the disk has.
+#[test]
+fn f_018_a_message_that_changed_in_memory_is_read_from_the_spool() {
+    const MESSAGES: usize = 130;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), move |driver| async move {
+        let world = World::start(driver, &path);
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(MESSAGES).await;
+        // As if an octet of each had changed: the checksum of what was received is another.
+        world.hub.messages.borrow_mut().each(|message| message.crc32c ^= 1);
+        world.faults.heal();
+        let all = || world.stored.read(Counter::Stored) == MESSAGES as u64;
+        world.wait_until("everything is delivered", all).await;
+        assert_eq!(world.counts.read(Counter::Damage), 3, "the first, and then one in 64");
+        let reads = world.faults.seen().iter().filter(|seen| seen.op == Op::Read).count();
+        assert!(reads >= 3, "they were read: {reads}");
+    })
+    .expect("runs");
+}

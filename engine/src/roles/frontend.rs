@@ -1,7 +1,8 @@
 //! The front end's decisions: which hub takes the next message, and which hubs are thought to live.
 //!
-//! A hub that fails is left alone for a while that doubles; whatever works again is used again at once. Among the healthy
-//! ones the least loaded is taken, so that a slow one gets little.
+//! A hub that fails gets no message until a connection made for nothing else has found it alive: looked for after a while
+//! that doubles, so no message ever waits to learn whether a dead hub is back. Among the healthy ones the least loaded is
+//! taken, so that a slow one gets little, and one that has gone silent over what it was given none.
 
 use super::{judge, relay_policy};
 use crate::route::RelayPolicy;
@@ -29,8 +30,10 @@ pub struct Hub {
     pub address: SocketAddr,
     /// Messages under way to it.
     pub load: u32,
+    /// It owes answers and has said nothing for a while.
+    silent: bool,
     dead: bool,
-    /// A dead hub is tried again then.
+    /// A dead hub is looked for then; never while somebody looks.
     probe_at: Tick,
     wait: Span,
 }
@@ -50,34 +53,41 @@ impl Hubs {
         self.hubs = addresses
             .into_iter()
             .map(|address| {
-                let fresh = Hub { address, load: 0, dead: false, probe_at: Tick(0), wait: PROBE_FIRST };
+                let fresh = Hub { address, load: 0, silent: false, dead: false, probe_at: Tick(0), wait: PROBE_FIRST };
                 known.iter().find(|hub| hub.address == address).copied().unwrap_or(fresh)
             })
             .collect();
     }
 
-    /// The hub for the next message: the least loaded that is healthy, else a dead one whose time has come. `None`: refuse.
-    pub fn choose(&mut self, now: Tick) -> Option<SocketAddr> {
+    /// The hub for the next message: the least loaded that is healthy. `None`: refuse.
+    pub fn choose(&mut self) -> Option<SocketAddr> {
         let count = self.hubs.len();
-        let usable = |hub: &Hub| !hub.dead || hub.probe_at <= now;
         let order = (0..count).map(|step| (self.turn + step) % count);
-        let best = order.filter(|&index| usable(&self.hubs[index])).min_by_key(|&index| {
+        let best = order.filter(|&index| !self.hubs[index].dead).min_by_key(|&index| {
             let hub = &self.hubs[index];
-            // A probe that is due goes first: its message moves on when it fails, and without it nobody would come back.
-            (!hub.dead, hub.load)
+            (hub.silent, hub.load)
         })?;
         self.turn = (best + 1) % count;
-        let hub = &mut self.hubs[best];
-        if hub.dead {
-            // One message probes; the others wait for how it ends.
-            hub.probe_at = now + hub.wait;
-        }
+        Some(self.hubs[best].address)
+    }
+
+    /// Whether any hub may be given a message.
+    pub fn any_usable(&self) -> bool {
+        self.hubs.iter().any(|hub| !hub.dead)
+    }
+
+    /// A dead hub whose time to be looked for has come. What is found is told by [`Hubs::failed`] or [`Hubs::works`].
+    pub fn probe(&mut self, now: Tick) -> Option<SocketAddr> {
+        let hub = self.hubs.iter_mut().find(|hub| hub.dead && hub.probe_at <= now)?;
+        hub.probe_at = Tick::NEVER;
         Some(hub.address)
     }
 
-    /// Whether any hub may be tried.
-    pub fn any_usable(&self, now: Tick) -> bool {
-        self.hubs.iter().any(|hub| !hub.dead || hub.probe_at <= now)
+    /// Whether this hub owes answers and says nothing.
+    pub fn set_silent(&mut self, address: SocketAddr, silent: bool) {
+        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+            hub.silent = silent;
+        }
     }
 
     /// A message was given to this hub (`+1`), or ended there (`-1`).
@@ -90,9 +100,13 @@ impl Hubs {
     /// A connection to it failed or broke.
     pub fn failed(&mut self, address: SocketAddr, now: Tick) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
-            hub.wait = if hub.dead { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) } else { PROBE_FIRST };
-            hub.dead = true;
-            hub.probe_at = now + hub.wait;
+            // Of several connections that break when it dies, the first counts.
+            let looked = hub.probe_at == Tick::NEVER;
+            if !hub.dead || looked {
+                hub.wait = if hub.dead { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) } else { PROBE_FIRST };
+                hub.dead = true;
+                hub.probe_at = now + hub.wait;
+            }
         }
     }
 
@@ -100,6 +114,7 @@ impl Hubs {
     pub fn works(&mut self, address: SocketAddr) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
             hub.dead = false;
+            hub.probe_at = Tick(0);
         }
     }
 
@@ -143,34 +158,46 @@ impl Policy for FrontEndPolicy {
 mod tests {
     use super::*;
 
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
     fn hubs(ports: &[u16]) -> Hubs {
         let mut hubs = Hubs::default();
-        hubs.install(ports.iter().map(|&port| ([127, 0, 0, 1], port).into()));
+        hubs.install(ports.iter().map(|&port| address(port)));
         hubs
     }
 
     #[test]
     fn equals_take_turns_and_the_busy_one_waits() {
         let mut hubs = hubs(&[1, 2]);
-        let ports: Vec<u16> = (0..4).filter_map(|_| hubs.choose(Tick(0))).map(|hub| hub.port()).collect();
+        let ports: Vec<u16> = (0..4).filter_map(|_| hubs.choose()).map(|hub| hub.port()).collect();
         assert_eq!(ports, [1, 2, 1, 2]);
-        hubs.add_load(([127, 0, 0, 1], 1).into(), 5);
-        assert!((0..3).all(|_| hubs.choose(Tick(0)).is_some_and(|hub| hub.port() == 2)));
+        hubs.add_load(address(1), 5);
+        assert!((0..3).all(|_| hubs.choose() == Some(address(2))));
+        hubs.set_silent(address(2), true);
+        assert!((0..3).all(|_| hubs.choose() == Some(address(1))), "who says nothing gets nothing");
+        hubs.set_silent(address(1), true);
+        assert!(hubs.choose().is_some(), "a silent hub is better than none");
     }
 
     #[test]
-    fn f_100_f_101_a_dead_hub_is_probed_by_one_message_at_a_time_and_returns_at_once() {
+    fn f_100_f_101_a_dead_hub_is_looked_for_by_one_at_a_time_and_returns_at_once() {
         let mut hubs = hubs(&[1]);
-        let hub = hubs.choose(Tick(0)).expect("healthy");
-        hubs.failed(hub, Tick(0));
-        assert!(!hubs.any_usable(Tick(0)));
-        assert_eq!(hubs.choose(Tick(0)), None);
+        hubs.failed(address(1), Tick(0));
+        hubs.failed(address(1), Tick(1));
+        assert_eq!((hubs.any_usable(), hubs.choose(), hubs.probe(Tick(1))), (false, None, None));
         let later = Tick(0) + PROBE_FIRST;
-        assert_eq!(hubs.choose(later), Some(hub));
-        assert_eq!(hubs.choose(later), None, "one probes");
-        hubs.failed(hub, later);
-        assert_eq!(hubs.choose(later + PROBE_FIRST), None, "the wait has doubled");
-        hubs.works(hub);
-        assert!(hubs.choose(later).is_some());
+        assert_eq!(hubs.probe(later), Some(address(1)), "its other connections do not put the probe off");
+        assert_eq!(
+            (hubs.choose(), hubs.probe(later + PROBE_LAST)),
+            (None, None),
+            "one looks, and no message waits for it"
+        );
+        hubs.failed(address(1), later);
+        assert_eq!(hubs.probe(later + PROBE_FIRST), None, "the wait has doubled");
+        assert_eq!(hubs.probe(later + PROBE_FIRST + PROBE_FIRST), Some(address(1)));
+        hubs.works(address(1));
+        assert_eq!(hubs.choose(), Some(address(1)));
     }
 }

@@ -12,17 +12,31 @@ pub type Slices = SmallVec<[Slice; 2]>;
 /// The size of the chunks of a body of unknown length, octets: the first one, and those after it.
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
 const NEXT_CHUNK_BYTES: usize = 256 << 10;
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The largest chunk of any body, octets.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// A body that did not arrive in one piece: chunks of its own, filled in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Body {
     full: Vec<Slice>,
     open: Option<Fill>,
     bytes: u64,
+    /// No chunk is larger.
+    chunk_bytes_max: usize,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::in_chunks(CHUNK_BYTES_MAX)
+    }
 }
 
 impl Body {
+    /// A body whose chunks have so many octets at most: at least [`BLOCK_BYTES`].
+    pub fn in_chunks(chunk_bytes_max: usize) -> Self {
+        Self { full: Vec::new(), open: None, bytes: 0, chunk_bytes_max }
+    }
+
     /// Octets collected.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -51,7 +65,8 @@ impl Body {
         }
         let least = if self.full.is_empty() { FIRST_CHUNK_BYTES } else { NEXT_CHUNK_BYTES };
         let left = usize::try_from(expected.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
-        pool.fill(if left == 0 { least } else { left.next_multiple_of(BLOCK_BYTES).min(CHUNK_BYTES_MAX) })
+        let wanted = if left == 0 { least } else { left.next_multiple_of(BLOCK_BYTES) };
+        pool.fill(wanted.min(self.chunk_bytes_max))
     }
 
     /// Takes a chunk back to which `added` octets of content were added. What stands behind the content and is not yet

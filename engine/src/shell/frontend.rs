@@ -3,7 +3,8 @@
 //!
 //! A message of at most 64 KiB is held until it is complete and travels in a batch with those of other clients, over a
 //! connection that all share; it may change hubs as long as its last octet was not handed on. A larger one gets a hub
-//! connection of its own and is passed on chunk by chunk as it arrives, so that at most 64 KiB of it are held here.
+//! connection of its own and is passed on chunk by chunk as it arrives, so that at most 64 KiB of it are held here: what
+//! waits for the hub, what the connection to it has not sent, and the chunk that is being received.
 
 mod trunk;
 
@@ -13,22 +14,29 @@ use super::options::client_timers;
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::Driver;
-use crate::roles::frontend::{FrontEndPolicy, Hubs, NO_HUB};
-use crate::route::Snapshot;
+use crate::roles::frontend::{FrontEndPolicy, Hub, Hubs, NO_HUB};
+use crate::route::{HUBS, Snapshot};
 use crate::settings::{ReceivedForm, Settings};
 use crate::shell::body::{Slices, trim};
 use crate::smtp::client::{ClientOptions, ClientTimers};
 use crate::smtp::server::{ClientIdentity, Policy, ServerSession, SessionFacts};
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::track::counters::{Counter, Tally};
-use crate::wire::{ContentFacts, Refusal, Reply, Span};
+use crate::track::report::{Health, HostReport, QueueReport};
+use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, Span};
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use trunk::{Job, JobContent, Stream, Trunk};
 
 /// More than so many octets of a message are never held.
 const HELD_BYTES: usize = 64 << 10;
+/// A large body is passed on in chunks of this size.
+const PIECE_BYTES: usize = 16 << 10;
+/// So many octets of it may wait when the next chunk is begun: beside them stand that chunk, and as much again that the
+/// kernel has not taken.
+const WAITING_BYTES: u64 = (HELD_BYTES - 2 * PIECE_BYTES) as u64;
 /// Small messages of many clients are packed into chunks of this size.
 const PACK_BYTES: usize = 256 << 10;
 /// A message that found no living hub is refused after so many tries.
@@ -37,8 +45,12 @@ const TRIES_MAX: u32 = 4;
 const HUB_WAIT: Span = Span::minutes(3);
 /// The longest wait for a connection to a hub: another may be there.
 const CONNECT_WAIT: Span = Span::seconds(2);
-/// How often the list of usable hubs is looked at for new clients' sake.
+/// How often the hubs are looked at: which may be given mail, which are to be looked for.
 const LOOK_EVERY: Span = Span::millis(20);
+/// A hub whose connection brings no greeting for so long is dead.
+const GREETING_WAIT: Span = Span::seconds(5);
+/// A hub that owes answers and gives none for so long gets no new message while another does.
+const SILENCE: Span = Span::seconds(1);
 
 /// One shard's front end.
 pub struct FrontEnd<D: Driver> {
@@ -65,7 +77,11 @@ impl<D: Driver> FrontEnd<D> {
             in_flight_max: delivery.in_flight_max as usize,
             long_lines: true,
             just_send_eight_bit: true,
-            timers: ClientTimers { end: delivery.dot_wait.min(HUB_WAIT), ..client_timers(delivery) },
+            timers: ClientTimers {
+                greeting: delivery.greeting_wait.min(GREETING_WAIT),
+                end: delivery.dot_wait.min(HUB_WAIT),
+                ..client_timers(delivery)
+            },
             ..ClientOptions::new(&settings.server.fqdn)
         };
         let this = Rc::new(Self {
@@ -94,7 +110,7 @@ impl<D: Driver> FrontEnd<D> {
 
     /// Whether any hub may be tried: what health is.
     pub fn has_hub(&self) -> bool {
-        self.hubs.borrow().any_usable(self.driver.now())
+        self.hubs.borrow().any_usable()
     }
 
     /// Closes up to `most` connections to hubs that nothing uses (F-038). How many it was.
@@ -153,8 +169,7 @@ impl<D: Driver> FrontEnd<D> {
     /// Gives a job to a hub, or refuses it.
     fn submit(self: &Rc<Self>, mut job: Job<D>) {
         job.tries += 1;
-        let now = self.driver.now();
-        let hub = if job.tries > TRIES_MAX { None } else { self.hubs.borrow_mut().choose(now) };
+        let hub = if job.tries > TRIES_MAX { None } else { self.hubs.borrow_mut().choose() };
         let Some(hub) = hub else {
             return self.refuse(&job, NO_HUB);
         };
@@ -168,11 +183,32 @@ impl<D: Driver> FrontEnd<D> {
         trunk.give(job);
     }
 
-    fn open_trunk(self: &Rc<Self>, hub: std::net::SocketAddr) -> Rc<Trunk<D>> {
+    fn open_trunk(self: &Rc<Self>, hub: SocketAddr) -> Rc<Trunk<D>> {
         let trunk = Rc::new(Trunk::new(hub));
         self.trunks.borrow_mut().push(trunk.clone());
         self.driver.spawn(trunk::run(self.clone(), trunk.clone()));
         trunk
+    }
+
+    /// What the control plane is told: the hubs, as one queue that nothing waits in.
+    pub fn report(&self) -> QueueReport {
+        let (hubs, trunks) = (self.hubs.borrow(), self.trunks.borrow());
+        let report = |(hub, alive): (&Hub, bool)| HostReport {
+            address: hub.address.to_string(),
+            health: if alive { Health::Alive } else { Health::Dead },
+            connections: trunks.iter().filter(|trunk| trunk.is_to(hub.address)).count() as u64,
+            sending: u64::from(hub.load),
+            last_error: None,
+        };
+        let hosts: Vec<HostReport> = hubs.iter().map(report).collect();
+        let sending = hosts.iter().map(|host| host.sending).sum();
+        let delivery_type = DeliveryType::SmartHost.as_str().to_owned();
+        QueueReport { next_hop: HUBS.to_owned(), delivery_type, sending, hosts, ..QueueReport::default() }
+    }
+
+    /// Sets the gauges.
+    pub fn publish(&self) {
+        self.tally.set(Counter::ConnectionsOut, self.trunks.borrow().len() as u64);
     }
 
     fn refuse(&self, job: &Job<D>, refusal: Refusal) {
@@ -218,11 +254,20 @@ impl<D: Driver> FrontEnd<D> {
     }
 }
 
-/// Keeps the policy's word about hubs up to date.
+/// Looks for dead hubs, notices silent ones, and keeps the policy's word about them up to date.
 async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
     loop {
-        let has_hub = front.has_hub();
-        front.policy.has_hub.set(has_hub);
+        let now = front.driver.now();
+        let dead = front.hubs.borrow_mut().probe(now);
+        if let Some(hub) = dead {
+            front.open_trunk(hub);
+        }
+        let hubs: Vec<SocketAddr> = front.hubs.borrow().iter().map(|(hub, _)| hub.address).collect();
+        for hub in hubs {
+            let silent = front.trunks.borrow().iter().any(|trunk| trunk.is_to(hub) && trunk.is_silent(now, SILENCE));
+            front.hubs.borrow_mut().set_silent(hub, silent);
+        }
+        front.policy.has_hub.set(front.has_hub());
         front.driver.sleep(LOOK_EVERY).await;
     }
 }
@@ -238,8 +283,16 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
         &self.pool
     }
 
-    fn spill_bytes(&self) -> usize {
-        HELD_BYTES
+    fn chunk_bytes_max(&self) -> usize {
+        PIECE_BYTES
+    }
+
+    fn view_bytes_max(&self, begun: bool) -> usize {
+        if begun { PIECE_BYTES } else { HELD_BYTES }
+    }
+
+    fn spill_bytes(&self, begun: bool) -> usize {
+        if begun { PIECE_BYTES } else { HELD_BYTES }
     }
 
     fn spill(
@@ -265,7 +318,7 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
     }
 
     fn is_backed_up(&self, spill: &Self::Spill) -> bool {
-        spill.as_ref().is_some_and(|stream| stream.held_bytes() >= HELD_BYTES as u64)
+        spill.as_ref().is_some_and(|stream| stream.held_bytes() > WAITING_BYTES)
     }
 
     fn abandon(&self, spill: Self::Spill) {

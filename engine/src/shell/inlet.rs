@@ -4,7 +4,10 @@ use crate::io::driver::{Driver, Notify};
 use crate::smtp::server::Slot;
 use crate::sys::slice::Slice;
 use crate::wire::{Refusal, Reply};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Poll, Waker};
 
 /// Bits of a note to a serving connection. One bit says "look"; what there is to see stands in the inlet.
 pub mod bits {
@@ -40,6 +43,9 @@ pub enum Answer {
 pub struct Inlet<D: Driver> {
     handle: Handle<D>,
     answers: RefCell<Vec<(Slot, Answer)>>,
+    /// Something was noted since the session last waited for that alone.
+    noted: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
 }
 
 /// What wakes a connection of this driver.
@@ -48,18 +54,39 @@ pub type Handle<D> = <<D as Driver>::Conn as crate::io::driver::Conn>::Handle;
 impl<D: Driver> Inlet<D> {
     /// An empty box.
     pub fn new(handle: Handle<D>) -> Self {
-        Self { handle, answers: RefCell::default() }
+        Self { handle, answers: RefCell::default(), noted: Cell::new(false), waiting: RefCell::default() }
     }
 
     /// Puts a verdict in and wakes the session. Nobody minds when it is gone.
     pub fn answer(&self, slot: Slot, answer: Answer) {
         self.answers.borrow_mut().push((slot, answer));
-        self.handle.note(bits::ANSWERS);
+        self.note(bits::ANSWERS);
     }
 
     /// Wakes the session for another reason.
     pub fn note(&self, bits: u32) {
         self.handle.note(bits);
+        self.noted.set(true);
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until something is noted here or `timer` ends, without touching the connection: nothing is received meanwhile
+    /// that was not asked for before. The connection reports the same note afterwards. `false`: the timer ended first.
+    pub async fn noted(&self, timer: impl Future<Output = ()>) -> bool {
+        let mut timer = pin!(timer);
+        poll_fn(|context| {
+            if self.noted.take() {
+                return Poll::Ready(true);
+            }
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(false);
+            }
+            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Exchanges the verdicts for an empty list with the same capacity.

@@ -253,7 +253,7 @@ impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
         &self.pool
     }
 
-    fn spill_bytes(&self) -> usize {
+    fn spill_bytes(&self, _: bool) -> usize {
         NEVER_SPILL
     }
 

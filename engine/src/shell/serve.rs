@@ -4,7 +4,7 @@
 //! copy. Everything else is collected in chunks; a large body is received straight into them, and handed over piece by
 //! piece while it arrives (`spill`).
 
-use super::body::Body;
+use super::body::{Body, CHUNK_BYTES_MAX};
 use super::inlet::{Answer, Inlet, bits};
 use super::tarpit::{Stuck, Tarpit};
 use super::trace::LocalDate;
@@ -46,8 +46,20 @@ pub trait Service<D: Driver>: 'static {
     /// Memory for content.
     fn pool(&self) -> &Pool;
 
-    /// From so many octets of full chunks on a body is handed over while it arrives.
-    fn spill_bytes(&self) -> usize;
+    /// No chunk of a body is larger: what of it may stand in memory, counted in octets, depends on it.
+    fn chunk_bytes_max(&self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+
+    /// No more octets are looked at in one go, before it is asked whether the taker of a large body can take more. `begun`:
+    /// some of a body was kept already. At least what a command line may have.
+    fn view_bytes_max(&self, begun: bool) -> usize {
+        let _ = begun;
+        usize::MAX
+    }
+
+    /// From so many octets of full chunks on a body is handed over while it arrives. `begun`: some of it was already.
+    fn spill_bytes(&self, begun: bool) -> usize;
 
     /// The next `bytes` octets of a large body: full chunks, or at its end zero-padded ones.
     ///
@@ -146,13 +158,14 @@ pub async fn serve<D: Driver, S: Service<D>>(
     let inlet = Rc::new(Inlet::new(conn.handle()));
     let Admission { trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
+    let chunk_bytes_max = service.chunk_bytes_max();
     let mut talk = Talk::<D, S> {
         service,
         session,
         inlet,
         lobby,
         stuck: None,
-        body: Body::default(),
+        body: Body::in_chunks(chunk_bytes_max),
         undecided: 0,
         aimed: false,
         owed: Vec::new(),
@@ -274,8 +287,11 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Waits for one thing to happen and deals with it. `Close`: flush and close; anything else: go on.
     async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        if self.spilled > 0 && self.service.is_backed_up(&self.spill) {
-            return self.hold(driver, conn).await;
+        if self.is_backed_up() {
+            // Nothing is received until the taker of the body can take more.
+            let by = self.session.verdict_deadline();
+            let in_time = self.inlet.noted(driver.sleep(by.since(driver.now()))).await;
+            return if in_time { Event::More } else { self.late(driver.now()) };
         }
         self.aim(conn);
         self.take_place();
@@ -332,19 +348,6 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         Event::Close
     }
 
-    /// Reads nothing until the taker of the body can take more, or the connection ends.
-    async fn hold(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        match conn.next(self.session.verdict_deadline(), |_| (0, ())).await {
-            Next::Broken(_) => self.broken(),
-            Next::Deadline => self.late(driver.now()),
-            Next::Note(noted) => self.noted(noted, driver.now()),
-            Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
-            // Half-closed in the middle of a large body that nobody takes: said once, so it counts now.
-            Next::End if self.session.in_flight() == 0 => Event::Close,
-            Next::Bytes(()) | Next::Room | Next::End => Event::More,
-        }
-    }
-
     /// Looks at octets as long as they make events. Returns how many were consumed.
     fn feed(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
         let mut pieces: SmallVec<[&[u8]; 8]> = SmallVec::new();
@@ -354,13 +357,24 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 self.keep(&pieces);
                 return (at, Flow::Starved);
             }
-            let shown = octets.get(at..).unwrap_or_default();
+            let rest = octets.get(at..).unwrap_or_default();
+            let begun = self.spilled > 0 || !self.body.is_empty();
+            let shown = rest.get(..self.service.view_bytes_max(begun)).unwrap_or(rest);
             let step = self.session.step(shown, now, self.service.policy(), &mut self.out);
             at += step.consumed;
             match step.event {
                 Event::Begin { expected } => {
                     hook!("K1");
                     self.expected = expected.unwrap_or(0);
+                }
+                Event::Body(range) if range.end == shown.len() && shown.len() < rest.len() => {
+                    // The view is full: what it brought is passed on before more is looked at.
+                    pieces.extend(shown.get(range));
+                    self.keep(&pieces);
+                    pieces.clear();
+                    if self.is_backed_up() {
+                        return (at, Flow::Go);
+                    }
                 }
                 Event::Body(range) => pieces.extend(shown.get(range)),
                 Event::Insert(octets) => pieces.push(octets),
@@ -372,6 +386,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                     pieces.clear();
                     self.drop_body();
                 }
+                // Undecided at the end of the view.
+                Event::More if shown.len() < rest.len() && step.consumed > 0 => {}
                 Event::More | Event::Paused => {
                     self.keep(&pieces);
                     return (at, Flow::Go);
@@ -379,6 +395,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 Event::Close => return (at, Flow::Close),
             }
         }
+    }
+
+    fn is_backed_up(&self) -> bool {
+        self.spilled > 0 && self.service.is_backed_up(&self.spill)
     }
 
     /// Receives what comes next straight into a chunk, if that pays.
@@ -462,7 +482,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     }
 
     fn spill_full(&mut self) {
-        if self.body.full_bytes() < self.service.spill_bytes() {
+        if self.body.full_bytes() < self.service.spill_bytes(self.spilled > 0) {
             return;
         }
         let (chunks, bytes) = self.body.take_full();
@@ -514,7 +534,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     }
 
     fn reset_body(&mut self) {
-        self.body = Body::default();
+        self.body = Body::in_chunks(self.service.chunk_bytes_max());
         self.spilled = 0;
         self.undecided = 0;
         self.expected = 0;

@@ -340,7 +340,8 @@ impl<D: Driver> Shard<D> {
                     Order::Report(number) => {
                         // Gauges of this moment go with it.
                         self.hub.iter().for_each(|hub| hub.publish());
-                        let report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
+                        let mut report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
+                        report.queues.extend(self.front.as_ref().map(|front| front.report()));
                         tell(desk, Notice::Report(number, Box::new(report)));
                     }
                     Order::Routes => {
@@ -401,6 +402,8 @@ impl<D: Driver> Shard<D> {
             set(Counter::MemoryUsed, self.pool.budget().leased_bytes() as u64);
             if let Some(hub) = &self.hub {
                 hub.publish();
+            } else if let Some(front) = &self.front {
+                front.publish();
             }
         }
     }

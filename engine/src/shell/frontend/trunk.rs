@@ -9,7 +9,7 @@ use crate::smtp::client::{Body, BodyForm, Class, ClientEvent, ClientSession, Tra
 use crate::smtp::server::{ClientIdentity, Slot};
 use crate::sys::slice::Slice;
 use crate::track::counters::Counter;
-use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Tick};
+use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Span, Tick};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -40,6 +40,13 @@ pub(super) struct Job<D: Driver> {
     pub tries: u32,
 }
 
+impl<D: Driver> Job<D> {
+    /// How many recipients its envelope has.
+    fn recipients(&self) -> u32 {
+        EnvelopeRef::parse(&self.envelope).map_or(0, |envelope| envelope.recipient_count())
+    }
+}
+
 pub(super) enum JobContent<D: Driver> {
     /// All of it is here.
     Whole { content: Slices, slot: Slot },
@@ -51,6 +58,7 @@ pub(super) enum JobContent<D: Driver> {
 pub struct Stream<D: Driver> {
     inlet: Rc<Inlet<D>>,
     pieces: RefCell<VecDeque<(Slices, u64)>>,
+    /// Octets received and not yet sent, those given to the connection among them.
     held: Cell<u64>,
     /// The client has sent all of it; the verdict goes to this slot.
     slot: Cell<Option<Slot>>,
@@ -76,7 +84,7 @@ impl<D: Driver> Stream<D> {
         }
     }
 
-    /// Octets received and not yet handed to the kernel.
+    /// Octets received and not yet taken by the kernel.
     pub(super) fn held_bytes(&self) -> u64 {
         self.held.get()
     }
@@ -136,14 +144,18 @@ impl<D: Driver> Stream<D> {
         }
     }
 
+    /// The connection has sent so many octets: there is room for others.
+    fn sent(&self, bytes: u64) {
+        self.held.set(self.held.get().saturating_sub(bytes));
+        self.inlet.note(bits::AGAIN);
+    }
+
     /// The next piece, and whether it is the last.
     fn take(&self) -> Option<(Slices, u64, bool)> {
         let mut pieces = self.pieces.borrow_mut();
         match pieces.pop_front() {
             Some((piece, bytes)) => {
-                self.held.set(self.held.get() - bytes);
                 let last = pieces.is_empty() && self.ended.get();
-                self.inlet.note(bits::AGAIN);
                 Some((piece, bytes, last))
             }
             None => self.ended.get().then(|| (Slices::new(), 0, true)),
@@ -160,6 +172,8 @@ pub(super) struct Trunk<D: Driver> {
     /// A streamed message is on it: nothing else may be.
     alone: Cell<bool>,
     gone: Cell<bool>,
+    /// When the hub last said something, or was first asked for something again.
+    heard_at: Cell<Tick>,
 }
 
 impl<D: Driver> Trunk<D> {
@@ -171,7 +185,19 @@ impl<D: Driver> Trunk<D> {
             under_way: Cell::new(0),
             alone: Cell::new(false),
             gone: Cell::new(false),
+            heard_at: Cell::new(Tick::NEVER),
         }
+    }
+
+    /// Whether it leads to `hub`.
+    pub(super) fn is_to(&self, hub: SocketAddr) -> bool {
+        self.hub == hub
+    }
+
+    /// Whether the hub owes answers over it and has given none for `wait`. With a streamed message it may wait for the
+    /// client as well as we.
+    pub(super) fn is_silent(&self, now: Tick, wait: Span) -> bool {
+        self.under_way.get() > 0 && !self.alone.get() && now.since(self.heard_at.get()) >= wait
     }
 
     /// Messages given to it and not answered.
@@ -212,8 +238,16 @@ struct Flight<D: Driver> {
     /// Pieces announced, not yet queued on the connection.
     announced: VecDeque<Slices>,
     last_announced: bool,
-    /// A recipient was not accepted: the client was told otherwise.
-    uneven: bool,
+    /// Octets of it given to the connection that may not have left.
+    unsent: u64,
+    /// Recipients that the hub refused although the client was told otherwise, and why the first.
+    refused: (u32, Option<Refusal>),
+}
+
+impl<D: Driver> Flight<D> {
+    fn of(job: Job<D>) -> Self {
+        Self { job, announced: VecDeque::new(), last_announced: false, unsent: 0, refused: (0, None) }
+    }
 }
 
 /// Makes the connection and uses it to its end.
@@ -274,6 +308,7 @@ impl<D: Driver> Line<D> {
             while self.announce_piece(conn) {
                 self.flush(conn);
             }
+            self.note_sent(conn);
             let by = self.session.deadline(conn.unsent() > 0);
             let next = conn.next(by, |octets| self.on_octets(octets, driver.now())).await;
             let goes_on = match next {
@@ -334,10 +369,13 @@ impl<D: Driver> Line<D> {
             match self.session.offer(token, &transaction, self.front.driver.now(), &mut self.out) {
                 Ok(()) => {
                     let trace = (!job.trace.is_empty()).then(|| Slices::from_iter([job.trace.clone()]));
-                    let mut flight = Flight { job, announced: VecDeque::new(), last_announced: false, uneven: false };
+                    let mut flight = Flight::of(job);
                     if let (JobContent::Stream(_), Some(trace)) = (&flight.job.content, trace) {
                         self.session.chunk(token, flight.job.trace.len() as u64, false, &mut self.out);
                         flight.announced.push_back(trace);
+                    }
+                    if self.flights.is_empty() {
+                        self.trunk.heard_at.set(self.front.driver.now());
                     }
                     self.flights.insert(flight);
                     self.trunk.under_way.set(self.flights.len());
@@ -372,7 +410,22 @@ impl<D: Driver> Line<D> {
         self.session.chunk(number, bytes, last, &mut self.out);
         flight.announced.push_back(piece);
         flight.last_announced = last;
+        flight.unsent += bytes;
         true
+    }
+
+    /// Lets the client send more once its octets have left.
+    fn note_sent(&mut self, conn: &D::Conn) {
+        if !self.trunk.alone.get() || conn.unsent() >= STREAM_ROOM {
+            return;
+        }
+        for (_, flight) in &mut self.flights {
+            if let JobContent::Stream(stream) = &flight.job.content
+                && flight.unsent > 0
+            {
+                stream.sent(std::mem::take(&mut flight.unsent));
+            }
+        }
     }
 
     fn flush(&mut self, conn: &mut D::Conn) {
@@ -398,6 +451,7 @@ impl<D: Driver> Line<D> {
 
     fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, bool) {
         let mut at = 0;
+        self.trunk.heard_at.set(now);
         loop {
             let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
             at += consumed;
@@ -409,8 +463,10 @@ impl<D: Driver> Line<D> {
                     self.front.policy.has_hub.set(true);
                 }
                 ClientEvent::Recipient { token, class, .. } => {
-                    if let Some(flight) = self.flights.get_mut(token as usize) {
-                        flight.uneven |= class != Class::Accepted;
+                    if let Some(flight) = self.flights.get_mut(token as usize).filter(|_| class != Class::Accepted) {
+                        let (count, why) = &mut flight.refused;
+                        *count += 1;
+                        *why = why.take().or_else(|| Refusal::of(self.session.reply().clone()));
                     }
                 }
                 ClientEvent::Done { token, .. } if self.out.holds(token) => {
@@ -442,11 +498,16 @@ impl<D: Driver> Line<D> {
         let Some(flight) = self.take_flight(token) else { return };
         self.front.hubs.borrow_mut().works(self.trunk.hub);
         let reply = self.session.reply();
-        if flight.uneven && Refusal::of(reply.clone()).is_none() {
-            // The hub has the message, for some of the recipients that we said yes to: neither 250 nor 4yz is true (M-049).
-            self.front.keep_silent(&flight.job);
-        } else {
-            self.front.relay(&flight.job, reply);
+        match flight.refused {
+            (refused, Some(why)) if refused >= flight.job.recipients() => {
+                // The hub takes it for nobody: why is what it said of the recipients, not of content without any.
+                self.front.relay(&flight.job, why.reply());
+            }
+            (1.., _) if Refusal::of(reply.clone()).is_none() => {
+                // The hub has the message, for some of the recipients that we said yes to: neither 250 nor 4yz is true (M-049).
+                self.front.keep_silent(&flight.job);
+            }
+            _ => self.front.relay(&flight.job, reply),
         }
     }
 
@@ -467,6 +528,13 @@ impl<D: Driver> Line<D> {
                 Unfinished::NotAttempted => self.again(flight),
                 // The hub may have it: only silence makes the client try again without being told that nobody has it.
                 Unfinished::Unknown => self.front.keep_silent(&flight.job),
+            }
+        }
+        // What had an outcome that was not looked at, because the hub was out of step.
+        let rest: Vec<usize> = self.flights.iter().map(|(token, _)| token).collect();
+        for token in rest {
+            if let Some(flight) = self.take_flight(token) {
+                self.front.keep_silent(&flight.job);
             }
         }
     }

@@ -81,7 +81,7 @@ impl<D: Driver> Service<D> for Hub<D> {
         &self.pool
     }
 
-    fn spill_bytes(&self) -> usize {
+    fn spill_bytes(&self, _: bool) -> usize {
         // What is kept in memory alone cannot be written while it arrives.
         if self.settings.server.durability == Durability::None { usize::MAX } else { SPILL_BYTES }
     }

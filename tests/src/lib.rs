@@ -11,6 +11,7 @@ pub mod process;
 pub mod programs;
 pub mod script;
 pub mod senders;
+pub mod server;
 pub mod sink;
 pub mod source;
 pub mod talk;

@@ -8,6 +8,7 @@ use crate::wait::until;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 
 /// Why a foreign program cannot run here.
@@ -137,12 +138,16 @@ pub fn smtplib(to: SocketAddr, from: &str, message: &Path, recipients: &[&str]) 
     Ok(())
 }
 
-/// An address of loopback that nobody listened on a moment ago.
+/// An address of loopback with a port that nobody listens on and nobody else will be given: its host is this process's and
+/// this call's own.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 128 | high, low, CALLS.fetch_add(1, Ordering::Relaxed));
+    let listener = TcpListener::bind((host, 0)).expect("a free port");
     listener.local_addr().expect("an address")
 }
 

@@ -1,8 +1,9 @@
 //! A plain SMTP client: one command, one reply, nothing clever. Knows as little of the engine as a stranger does.
 
 use crate::wait::PATIENCE;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 /// A reply: its code and its lines without code and line end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,22 @@ impl Talk {
     /// # Errors
     /// What the system says.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        Self::over(TcpStream::connect_timeout(&to, PATIENCE)?)
+    }
+
+    /// Connects from an address of this machine, any of 127.0.0.0/8 among them.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddr::new(from, 0))?;
+        connect(&socket, &to)?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -44,11 +60,33 @@ impl Talk {
     /// # Errors
     /// What the system says, or a reply that is not positive.
     pub fn hello(to: SocketAddr) -> io::Result<Self> {
-        let mut talk = Self::connect(to)?;
-        talk.positive()?;
-        talk.write(b"EHLO client.test\r\n")?;
-        talk.positive()?;
-        Ok(talk)
+        Self::connect(to)?.greeted()
+    }
+
+    /// Reads the greeting and says EHLO.
+    ///
+    /// # Errors
+    /// What the system says, or a reply that is not positive.
+    pub fn greeted(mut self) -> io::Result<Self> {
+        self.positive()?;
+        self.write(b"EHLO client.test\r\n")?;
+        self.positive()?;
+        Ok(self)
+    }
+
+    /// Says MAIL, RCPT for each of `to`, and DATA: content may follow.
+    ///
+    /// # Errors
+    /// When the connection breaks or a reply is not positive.
+    pub fn begin(&mut self, from: &str, to: &[&str]) -> io::Result<()> {
+        self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
+        self.positive()?;
+        for to in to {
+            self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+            self.positive()?;
+        }
+        self.write(b"DATA\r\n")?;
+        self.positive().map(drop)
     }
 
     /// Sends octets as they are.
@@ -96,6 +134,11 @@ impl Talk {
         }
     }
 
+    /// The connection itself.
+    pub fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
     fn positive(&mut self) -> io::Result<Reply> {
         let reply = self.reply()?;
         if reply.code / 100 == 2 || reply.code == 354 { Ok(reply) } else { Err(io::Error::other(format!("{reply:?}"))) }
@@ -106,14 +149,7 @@ impl Talk {
     /// # Errors
     /// When the connection breaks or a reply before the final one is not positive.
     pub fn send(&mut self, from: &str, to: &[&str], content: &[u8]) -> io::Result<Reply> {
-        self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
-        self.positive()?;
-        for to in to {
-            self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
-            self.positive()?;
-        }
-        self.write(b"DATA\r\n")?;
-        self.positive()?;
+        self.begin(from, to)?;
         self.write(&stuffed(content))?;
         self.write(b".\r\n")?;
         self.reply()

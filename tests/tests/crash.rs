@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 use tests::chance::Chance;
-use tests::hub::{Hub, Told};
 use tests::programs::Build;
 use tests::senders::Senders;
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::wait::until;
 
@@ -22,7 +22,7 @@ fn rounds() -> u64 {
 
 /// A hub, its senders and its sink, through any number of deaths.
 struct World {
-    hub: Hub,
+    hub: Server,
     senders: Senders,
     sink: Sink,
     deaths: u32,
@@ -36,7 +36,7 @@ impl World {
             ("receive", "connections_per_source_max = 100".to_owned()),
         ];
         let told = Told { build: Build::FailPoints, durability, more, ..Told::relaying_to(sink.address()) };
-        Self { hub: Hub::new(told), senders: Senders::start(SENDERS), sink, deaths: 0 }
+        Self { hub: Server::new(told), senders: Senders::start(SENDERS), sink, deaths: 0 }
     }
 
     /// Starts it, lets it take mail, and waits until it died at the hook.

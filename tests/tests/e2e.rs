@@ -5,6 +5,7 @@
 mod e2e {
     mod conformance;
     mod descriptors;
+    mod frontend;
     mod mail;
     mod manners;
     mod next_hop;

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use tests::corpus::{Mail, folder, mails};
-use tests::hub::{Dialect, Hub, Told};
 use tests::peers::{Peer, smtplib, swaks, trace_before};
+use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
@@ -69,7 +69,7 @@ mod engine {
     #[test]
     fn swaks_and_smtplib_into_the_engine() {
         let sink = Sink::start(Offers { chunking: true });
-        let mut hub = Hub::started(Told::relaying_to(sink.address()));
+        let mut hub = Server::started(Told::relaying_to(sink.address()));
         for mail in mails() {
             let path = folder().join(format!("{}.eml", mail.name));
             let sent = swaks(hub.address(), &sender(&mail), &mail.content, &["bob@b.test"])
@@ -92,7 +92,7 @@ mod engine {
         };
         for chunking in [true, false] {
             let more = vec![("delivery", format!("chunking = {chunking}"))];
-            let mut hub = Hub::started(Told { more, ..Told::relaying_to(postfix.address()) });
+            let mut hub = Server::started(Told { more, ..Told::relaying_to(postfix.address()) });
             send_all(&hub);
             let so_far: Vec<Mail> = if chunking { mails() } else { [mails(), mails()].concat() };
             all_arrived(&sink, &so_far);
@@ -103,7 +103,7 @@ mod engine {
     #[test]
     fn postfix_into_the_engine() {
         let sink = Sink::start(Offers { chunking: true });
-        let mut hub = Hub::started(Told::relaying_to(sink.address()));
+        let mut hub = Server::started(Told::relaying_to(sink.address()));
         let postfix = match Peer::postfix(hub.address()) {
             Ok(postfix) => postfix,
             Err(why) => return tests::skip("postfix_into_the_engine", &why),
@@ -123,13 +123,14 @@ mod engine {
             Ok(dovecot) => dovecot,
             Err(why) => return tests::skip("m_213_the_engine_out_to_dovecot_by_lmtp", &why),
         };
-        let mut hub = Hub::started(Told { dialect: Dialect::Lmtp, ..Told::relaying_to(dovecot.address()) });
+        let mut hub =
+            Server::started(Told { role: Role::Hub(vec![dovecot.address()], Dialect::Lmtp), ..Told::default() });
         send_all(&hub);
         all_kept(&dovecot, &mails());
         hub.stop();
     }
 
-    fn send_all(hub: &Hub) {
+    fn send_all(hub: &Server) {
         let mut talk = Talk::hello(hub.address()).expect("a greeting");
         for mail in mails() {
             let reply = talk.send(&sender(&mail), &["bob@b.test"], &mail.content).expect("a reply");

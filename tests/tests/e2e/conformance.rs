@@ -2,9 +2,9 @@
 //! end. Left out are cases for the bare session alone, and those of LMTP listeners, which keep no queue.
 
 use std::io::ErrorKind;
-use tests::hub::{Hub, Told};
 use tests::peers::trace_before;
 use tests::script::{Case, Expected, Line, read_all};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::source::root;
 use tests::talk::{Reply, Talk};
@@ -26,7 +26,7 @@ fn text_of(reply: &Reply) -> String {
     lines.map(|(at, text)| format!("{}{}{text}\r\n", reply.code, if at < last { '-' } else { ' ' })).collect()
 }
 
-fn play(case: &Case, profile: &str, hub: &Hub) -> Vec<Accepted> {
+fn play(case: &Case, profile: &str, hub: &Server) -> Vec<Accepted> {
     let mut talk = Talk::connect(hub.address()).expect("a connection");
     let mut accepted = Vec::new();
     for line in &case.lines {
@@ -54,7 +54,7 @@ fn play(case: &Case, profile: &str, hub: &Hub) -> Vec<Accepted> {
 fn scripts_hold(profile: &'static str, driver: &'static str) {
     let sink = Sink::start(Offers { chunking: true });
     let more = vec![("receive", "tarpit_wait = \"0s\"".to_owned())];
-    let mut hub = Hub::started(Told { profile, driver, more, ..Told::relaying_to(sink.address()) });
+    let mut hub = Server::started(Told { profile, driver, more, ..Told::relaying_to(sink.address()) });
     let accepted: Vec<Accepted> = cases(profile).iter().flat_map(|case| play(case, profile, &hub)).collect();
     let mut taken = sink.wait_for(accepted.len());
     hub.stop();

@@ -1,21 +1,21 @@
 //! A hub that runs out of descriptors.
 
 use std::time::Duration;
-use tests::hub::{Hub, Told};
 use tests::ledger::{content, sender};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::source::root;
 use tests::talk::Talk;
 use tests::wait::until;
 
 /// CPU time that the process has used, in ticks of 10 ms.
-fn cpu_ticks(hub: &mut Hub) -> u64 {
+fn cpu_ticks(hub: &mut Server) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", hub.process().pid())).expect("it runs");
     let behind_the_name = stat.rsplit_once(')').expect("a name").1;
     behind_the_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
-fn deliver(hub: &Hub, id: u64) {
+fn deliver(hub: &Server, id: u64) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let reply = talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply");
     assert!(reply.is_positive(), "{reply:?}");
@@ -32,7 +32,7 @@ fn f_038_out_of_descriptors_idle_connections_go_first_and_the_rest_is_told_421()
             ("delivery", "idle_wait = \"10m\"".to_owned()),
         ];
         let under = Some(root().join("tests/peers/few-descriptors"));
-        let mut hub = Hub::started(Told { driver, more, under, ..Told::relaying_to(sink.address()) });
+        let mut hub = Server::started(Told { driver, more, under, ..Told::relaying_to(sink.address()) });
         deliver(&hub, 1);
         sink.wait_for(1);
         until("an idle connection", || (hub.status()["counters"]["connections_out"] == 1).then_some(()));

@@ -1,8 +1,8 @@
 //! Mail through a hub arrives as it was sent, whatever the driver, the number of shards and the verbs on either side.
 
 use tests::corpus::{Mail, mails};
-use tests::hub::{Hub, Told};
 use tests::peers::trace_before;
+use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 
@@ -13,7 +13,7 @@ fn sender(mail: &Mail) -> String {
 /// Sends the corpus by DATA and by BDAT in odd pieces, and compares what comes out.
 fn carries_the_corpus(told: Told, offers: Offers) {
     let sink = Sink::start(offers);
-    let mut hub = Hub::started(Told { hosts: vec![sink.address()], ..told });
+    let mut hub = Server::started(Told { role: Role::Hub(vec![sink.address()], Dialect::Smtp), ..told });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let mails = mails();
     for (at, mail) in mails.iter().enumerate() {
@@ -82,7 +82,7 @@ fn i_4_in_memory_alone() {
 #[test]
 fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
     let content =
         [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(1_234_000)].concat();
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
@@ -99,7 +99,7 @@ fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
 #[test]
 fn every_recipient_of_a_message_gets_it_once() {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let names: Vec<String> = (0..50).map(|at| format!("r{at}@b.test")).collect();
     let to: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -1,21 +1,21 @@
 //! How a server treats clients without manners.
 
 use std::time::{Duration, Instant};
-use tests::hub::{Hub, Told};
 use tests::peers::free_address;
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
 
 const DRIVERS: [&str; 2] = ["auto", "epoll"];
 
-fn hub(driver: &'static str, receive: &str) -> Hub {
+fn hub(driver: &'static str, receive: &str) -> Server {
     let more = vec![("receive", receive.to_owned())];
-    Hub::started(Told { driver, more, ..Told::relaying_to(free_address()) })
+    Server::started(Told { driver, more, ..Told::relaying_to(free_address()) })
 }
 
 /// Waits until a counter of the hub shows this.
-fn counted(hub: &Hub, counter: &str, count: u64) {
+fn counted(hub: &Server, counter: &str, count: u64) {
     until(counter, || (hub.status()["counters"][counter].as_u64() == Some(count)).then_some(()));
 }
 
@@ -107,7 +107,7 @@ fn f_010_s_021_a_drain_gives_delayed_answers_at_once() {
 #[test]
 fn m_030_m_031_s_012_strangers_reach_accepted_domains_alone() {
     let access = "relay_from = [\"10.0.0.0/8\"]\naccepted_domains = [\"ours.test\", \"b.test\"]".to_owned();
-    let mut hub = Hub::started(Told { more: vec![("access", access)], ..Told::relaying_to(free_address()) });
+    let mut hub = Server::started(Told { more: vec![("access", access)], ..Told::relaying_to(free_address()) });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
     for (to, code, status) in [
@@ -131,7 +131,7 @@ fn m_030_m_031_s_012_strangers_reach_accepted_domains_alone() {
 /// What the routes know no way for is refused at RCPT: a literal for good, a domain for now.
 #[test]
 fn m_092_what_has_no_way_is_refused_at_rcpt() {
-    let mut hub = Hub::started(Told { routed: "a.test", ..Told::relaying_to(free_address()) });
+    let mut hub = Server::started(Told { routed: "a.test", ..Told::relaying_to(free_address()) });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
     for (to, code, status) in [
@@ -152,7 +152,7 @@ fn m_033_six_thousand_long_recipients_are_split_by_452() {
     const EACH: usize = 6_000;
     let sink = Sink::start(Offers { chunking: true });
     let limits = ("receive", "recipients_max = 20000".to_owned());
-    let mut hub = Hub::started(Told { more: vec![limits], profile: "bench", ..Told::relaying_to(sink.address()) });
+    let mut hub = Server::started(Told { more: vec![limits], profile: "bench", ..Told::relaying_to(sink.address()) });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let mut pipelined = b"MAIL FROM:<a@a.test>\r\n".to_vec();
     for at in 0..EACH {

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::hub::{Hub, Told};
 use tests::ledger::{content, sender};
 use tests::peers::{free_address, trace_before};
 use tests::programs::{Build, ringpost};
 use tests::senders::Senders;
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::source::root;
 use tests::talk::Talk;
@@ -21,7 +21,7 @@ fn run(words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn send_to(hub: &Hub, ids: std::ops::Range<u64>) {
+fn send_to(hub: &Server, ids: std::ops::Range<u64>) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     for id in ids {
         let reply = talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply");
@@ -45,7 +45,7 @@ fn all_came(sink: &Sink, ids: std::ops::Range<u64>) {
 fn f_035_what_waits_is_delivered_after_restarts_with_other_shards() {
     for chunking in [true, false] {
         let nobody = free_address();
-        let mut hub = Hub::started(Told { shards: 2, ..Told::relaying_to(nobody) });
+        let mut hub = Server::started(Told { shards: 2, ..Told::relaying_to(nobody) });
         send_to(&hub, 0..40);
         hub.stop();
         hub.tell(|told| told.shards = 3);
@@ -53,7 +53,7 @@ fn f_035_what_waits_is_delivered_after_restarts_with_other_shards() {
         send_to(&hub, 40..80);
         hub.kill();
         let sink = Sink::start(Offers { chunking });
-        hub.tell(|told| (told.shards, told.hosts) = (1, vec![sink.address()]));
+        hub.tell(|told| *told = Told::relaying_to(sink.address()));
         hub.start();
         if sink.try_wait(|taken| taken.len() >= 80).is_err() {
             panic!("{} of 80 came, chunking {chunking}: {:#}", sink.taken().len(), hub.status());
@@ -67,7 +67,7 @@ fn f_035_what_waits_is_delivered_after_restarts_with_other_shards() {
 #[test]
 fn f_010_a_drain_under_load_ends_well_and_loses_nothing() {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
     let senders = Senders::start(4);
     for _ in 0..3 {
         senders.aim(Some(hub.address()));
@@ -91,7 +91,7 @@ fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
     for driver in ["auto", "epoll"] {
         let sink = Sink::start(Offers { chunking: true });
         let more = vec![("server", format!("drain_wait = \"{}s\"", wait.as_secs()))];
-        let mut hub = Hub::started(Told { driver, more, ..Told::relaying_to(sink.address()) });
+        let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(sink.address()) });
         let begin = |command: &str| {
             let mut talk = Talk::hello(hub.address()).expect("a greeting");
             assert!(talk.say("MAIL FROM:<ann@a.test>").expect("a reply").is_positive());
@@ -126,7 +126,7 @@ fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
 #[test]
 fn f_033_a_second_process_on_one_spool_is_refused() {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
     let data = hub.data();
     let next = sink.address().to_string();
     let (code, said) = run(&[
@@ -178,7 +178,7 @@ fn f_032_a_spool_folder_that_is_not_there_or_open_to_others_is_refused() {
 
 #[test]
 fn s_007_files_are_ours_alone() {
-    let mut hub = Hub::started(Told::relaying_to(free_address()));
+    let mut hub = Server::started(Told::relaying_to(free_address()));
     send_to(&hub, 0..3);
     let mut folders = vec![hub.data()];
     let mut seen = 0;
@@ -256,7 +256,7 @@ fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
         return tests::skip("f_045_where_io_uring_is_refused_it_runs_on_epoll", "python3 or seccomp is not here");
     }
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::new(Told { under: Some(wrapper.clone()), ..Told::relaying_to(sink.address()) });
+    let mut hub = Server::new(Told { under: Some(wrapper.clone()), ..Told::relaying_to(sink.address()) });
     hub.start();
     assert_eq!(hub.ready()["driver"], "epoll");
     send_to(&hub, 0..20);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use tests::hub::{Hub, Told};
+use tests::server::{Server, Told};
 use tests::talk::Talk;
 
 const CONTENT: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
@@ -52,7 +52,7 @@ fn hub_that_vanishes() -> SocketAddr {
 #[test]
 fn m_049_a_client_hears_nothing_when_its_hub_was_lost_behind_the_last_octet() {
     for body in [CONTENT.to_vec(), [CONTENT, &b"0123456789\r\n".repeat(20_000)].concat()] {
-        let mut front = Hub::started(Told::front_end_of(hub_that_vanishes()));
+        let mut front = Server::started(Told::front_end_of(hub_that_vanishes()));
         let mut talk = Talk::hello(front.address()).expect("a greeting");
         let answer = talk.send("a@a.test", &["b@b.test"], &body);
         let answer = answer.map_err(|error| error.kind());

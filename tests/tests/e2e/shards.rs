@@ -5,7 +5,7 @@ use loadgen::sink::{RunningSink, SinkOptions, start};
 use loadgen::stamp::{Stamp, crc32c};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tests::hub::{Hub, Told};
+use tests::server::{Server, Told};
 use tests::talk::Talk;
 use tests::wait::until;
 
@@ -20,11 +20,11 @@ fn sink(faults: &[&str]) -> RunningSink {
 /// A hub of so many shards that may have so many connections, with one message under way on each.
 fn told(sink: &RunningSink, shards: usize, connections: u32) -> Told {
     let caps = format!("connections_per_hop_max = {connections}\nin_flight_max = 1");
-    Told { hosts: vec![sink.listen[0]], shards, more: vec![("delivery", caps)], ..Told::default() }
+    Told { shards, ..Told::relaying_to(sink.listen[0]).with("delivery", caps) }
 }
 
 /// Sends messages with these numbers on one connection: one shard accepts them all.
-fn send(hub: &Hub, numbers: std::ops::Range<u64>) {
+fn send(hub: &Server, numbers: std::ops::Range<u64>) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     for seq in numbers {
         let mut from = String::new();
@@ -63,7 +63,7 @@ fn all_come_once(sink: &RunningSink, messages: u64) {
 #[test]
 fn what_one_shard_accepted_leaves_by_both_and_survives_them() {
     let sink = sink(&["rcpt:stall"]);
-    let mut hub = Hub::started(told(&sink, 2, 2));
+    let mut hub = Server::started(told(&sink, 2, 2));
     send(&hub, 0..40);
     let status = until("a connection of each shard", || {
         let status = hub.status();
@@ -86,7 +86,7 @@ fn what_one_shard_accepted_leaves_by_both_and_survives_them() {
 #[test]
 fn a_cap_of_one_connection_holds_over_more_shards_than_cores() {
     let sink = sink(&["eod:delay 5ms"]);
-    let mut hub = Hub::started(told(&sink, 5, 1));
+    let mut hub = Server::started(told(&sink, 5, 1));
     let clients: u64 = 10;
     (0..clients).for_each(|client| send(&hub, client * 10..client * 10 + 10));
     let wanted = usize::try_from(clients * 10).expect("few");
@@ -105,7 +105,7 @@ fn a_cap_of_one_connection_holds_over_more_shards_than_cores() {
 #[test]
 fn a_drain_takes_back_what_was_lent_and_the_next_life_delivers_it() {
     let sink = sink(&["accept:refuse"]);
-    let mut hub = Hub::started(told(&sink, 3, 1));
+    let mut hub = Server::started(told(&sink, 3, 1));
     for client in 0..6 {
         send(&hub, client * 10..client * 10 + 10);
     }

@@ -1,0 +1,388 @@
+//! A server under test, in any role: its configuration, its folder, its starts and stops.
+
+use crate::process::Process;
+use crate::programs::{Build, ringpost};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// The language of a listener, or the one spoken to next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 2033.
+    Lmtp,
+}
+
+/// What a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Keeps messages until its next hop, which has these hosts and is spoken to like this, has them.
+    Hub(Vec<SocketAddr>, Dialect),
+    /// Keeps nothing, in front of these hubs.
+    Frontend(Vec<SocketAddr>),
+    /// Keeps nothing, in front of Maildir folders below this one; without it takes everything and forgets it. Its listener
+    /// speaks this.
+    Mailboxes(Option<PathBuf>, Dialect),
+}
+
+/// What a server is told. `..Default::default()` fills in the rest.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// What it is.
+    pub role: Role,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The name of a hub's one next hop.
+    pub hop: &'static str,
+    /// What a hub routes to its next hop: `*`, a domain or what is below one.
+    pub routed: &'static str,
+    /// Whose defaults hold.
+    pub profile: &'static str,
+    /// What 250 means.
+    pub durability: &'static str,
+    /// The I/O.
+    pub driver: &'static str,
+    /// Threads that carry mail.
+    pub shards: usize,
+    /// Which build of the program.
+    pub build: Build,
+    /// A program that starts it, with its command line behind.
+    pub under: Option<PathBuf>,
+    /// Further lines of the file, by section: `("receive", "chunking = false")`.
+    pub more: Vec<(&'static str, String)>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            role: Role::Hub(Vec::new(), Dialect::Smtp),
+            address: ([127, 0, 0, 1], 0).into(),
+            hop: "far",
+            routed: "*",
+            profile: "rfc",
+            durability: "disk",
+            driver: "auto",
+            shards: 1,
+            build: Build::Plain,
+            under: None,
+            more: Vec::new(),
+        }
+    }
+}
+
+impl Told {
+    /// A hub whose one next hop has this one host.
+    pub fn relaying_to(host: SocketAddr) -> Self {
+        Self::relaying_to_any(vec![host])
+    }
+
+    /// A hub whose one next hop has these hosts.
+    pub fn relaying_to_any(hosts: Vec<SocketAddr>) -> Self {
+        Self { role: Role::Hub(hosts, Dialect::Smtp), ..Self::default() }
+    }
+
+    /// A front end before this one hub.
+    pub fn front_end_of(hub: SocketAddr) -> Self {
+        Self::before(vec![hub])
+    }
+
+    /// A front end before these hubs.
+    pub fn before(hubs: Vec<SocketAddr>) -> Self {
+        Self { role: Role::Frontend(hubs), ..Self::default() }
+    }
+
+    /// Mailbox delivery into folders below `store`, spoken to by LMTP.
+    pub fn keeping_in(store: &Path) -> Self {
+        Self { role: Role::Mailboxes(Some(store.to_owned()), Dialect::Lmtp), ..Self::default() }
+    }
+
+    /// With further lines of a section.
+    #[must_use]
+    pub fn with(mut self, section: &'static str, lines: impl Into<String>) -> Self {
+        self.more.push((section, lines.into()));
+        self
+    }
+
+    /// The socket for `status`: a hub's where it puts it by itself.
+    fn admin(&self, folder: &Path) -> PathBuf {
+        if matches!(self.role, Role::Hub(..)) { data_in(folder).join("admin.sock") } else { folder.join("admin.sock") }
+    }
+
+    /// The configuration file of a server whose files stand in `folder`.
+    fn file(&self, folder: &Path) -> String {
+        let hop = format!("next_hop.{}", self.hop);
+        let mut sections: Vec<(&str, String)> = vec![
+            ("server", format!("fqdn = \"server.test\"\nadmin = {:?}\nshards = {}", self.admin(folder), self.shards)),
+            ("server", format!("driver = {:?}\ndurability = {:?}", self.driver, self.durability)),
+        ];
+        let dialect = |dialect: &Dialect| if *dialect == Dialect::Lmtp { "lmtp" } else { "smtp" };
+        let list = |hosts: &[SocketAddr]| hosts.iter().map(|host| format!("\"{host}\"")).collect::<Vec<_>>().join(", ");
+        let (role, protocol) = match &self.role {
+            Role::Hub(hosts, next) => {
+                let hosts = format!("hosts = [{}]\nprotocol = {:?}", list(hosts), dialect(next));
+                sections.push(("server", format!("data_dir = {:?}", data_in(folder))));
+                sections.push(("delivery", RETRY.to_owned()));
+                sections.push((&hop, hosts));
+                sections.push(("routes", format!("{:?} = {:?}", self.routed, self.hop)));
+                // Small segments, so that a test meets their ends, unless it says otherwise.
+                if !self.more.iter().any(|(section, _)| *section == "spool") {
+                    sections.push(("spool", "segment_size = \"4 MiB\"".to_owned()));
+                }
+                ("hub", "smtp")
+            }
+            Role::Frontend(hubs) => {
+                sections.push(("frontend", format!("hubs = [{}]", list(hubs))));
+                ("frontend", "smtp")
+            }
+            Role::Mailboxes(store, spoken) => {
+                let path = store.as_ref().map_or_else(|| "null".into(), |path| path.to_string_lossy());
+                sections.push(("store", format!("path = {path:?}")));
+                ("mailbox-delivery", dialect(spoken))
+            }
+        };
+        sections.extend(self.more.iter().cloned());
+        let listener = format!("address = \"{}\"\nrole = {role:?}\nprotocol = {protocol:?}", self.address);
+        written(&format!("profile = {:?}\n[[listener]]\n{listener}\n", self.profile), &sections)
+    }
+}
+
+/// Tries that follow each other within a test.
+const RETRY: &str =
+    "retry = [\"50ms\"]\nmessage_retry = \"50ms\"\nhost_backoff_min = \"10ms\"\nhost_backoff_max = \"50ms\"";
+
+/// Lines of `[delivery]`: every wait for a next hop, or a hub, is this.
+pub fn waits(wait: &str) -> String {
+    let names = ["connect", "greeting", "command", "mail", "rcpt", "data", "block", "dot", "quit"];
+    names.map(|name| format!("{name}_wait = {wait:?}\n")).concat()
+}
+
+/// The folder of a hub's spool.
+fn data_in(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+/// `head`, then every section once with all its lines.
+fn written(head: &str, sections: &[(&str, String)]) -> String {
+    let mut names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut text = head.to_owned();
+    for name in names {
+        writeln!(text, "[{name}]").expect("writing to a string");
+        for (_, lines) in sections.iter().filter(|(section, _)| *section == name) {
+            writeln!(text, "{lines}").expect("writing to a string");
+        }
+    }
+    text
+}
+
+/// A server with a folder of its own, started and stopped at will.
+#[derive(Debug)]
+pub struct Server {
+    told: Told,
+    folder: TempDir,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Process,
+    ready: Value,
+}
+
+impl Server {
+    /// A server that does not run yet.
+    pub fn new(told: Told) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { told, folder, running: None }
+    }
+
+    /// A server that is ready.
+    pub fn started(told: Told) -> Self {
+        let mut server = Self::new(told);
+        server.start();
+        server
+    }
+
+    /// Changes what the next start is told.
+    pub fn tell(&mut self, change: impl FnOnce(&mut Told)) {
+        change(&mut self.told);
+    }
+
+    /// Where the messages of a hub rest.
+    pub fn data(&self) -> PathBuf {
+        data_in(self.folder.path())
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start(&mut self) {
+        let mut process = self.spawn(None);
+        let ready = process.ready();
+        self.running = Some(Running { process, ready });
+    }
+
+    /// Starts it to die at a hook: `K7:3` is the third time that K7 is passed. Gives whether it became ready first.
+    pub fn start_to_die(&mut self, at: &str) -> bool {
+        let mut process = self.spawn(Some(at));
+        let Some(line) = process.line() else {
+            let ended = process.wait(crate::wait::PATIENCE).expect("it closed its output");
+            assert!(
+                std::os::unix::process::ExitStatusExt::signal(&ended) == Some(9),
+                "{ended}:\n{}",
+                process.complaints()
+            );
+            return false;
+        };
+        let ready = line.strip_prefix("ready ").and_then(|text| serde_json::from_str(text).ok());
+        self.running = Some(Running { process, ready: ready.unwrap_or_else(|| panic!("`{line}` is no readiness")) });
+        true
+    }
+
+    fn spawn(&self, kill_at: Option<&str>) -> Process {
+        let data = self.data();
+        if !data.exists() && matches!(self.told.role, Role::Hub(..)) {
+            std::fs::create_dir(&data).expect("a folder for data");
+            std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("our own folder");
+        }
+        let file = self.write_file();
+        let program = ringpost(self.told.build);
+        let mut command = Command::new(self.told.under.as_ref().unwrap_or(&program));
+        if self.told.under.is_some() {
+            command.arg(&program);
+        }
+        command.args(["run", "--allow-root", "--config"]).arg(&file);
+        command.env("RUST_BACKTRACE", "1");
+        if let Some(hook) = kill_at {
+            command.env("RINGPOST_KILL_AT", hook);
+        }
+        Process::spawn(command)
+    }
+
+    fn write_file(&self) -> PathBuf {
+        let file = self.folder.path().join("ringpost.toml");
+        std::fs::write(&file, self.told.file(self.folder.path())).expect("room for a file");
+        file
+    }
+
+    /// SIGHUP, and waits until what it was told since its start holds.
+    ///
+    /// # Panics
+    /// When it does not run, or refuses the file.
+    pub fn reload(&mut self) {
+        let before = self.status()["reload"]["done"].as_u64();
+        self.write_file();
+        self.process().signal(Signal::HUP);
+        crate::wait::until("the reload", || {
+            let reload = self.status()["reload"].clone();
+            assert!(reload["error"].is_null(), "{reload}");
+            (reload["done"].as_u64() > before).then_some(())
+        });
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn address(&self) -> SocketAddr {
+        let listen = &self.running().ready["listen"][0];
+        let text = listen.as_str().or_else(|| listen["address"].as_str());
+        text.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no address in {}", self.running().ready))
+    }
+
+    /// What it said when it was ready.
+    pub fn ready(&self) -> &Value {
+        &self.running().ready
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.running.as_mut().expect("the server runs").process
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.process.kill();
+        }
+    }
+
+    /// Waits until it has been killed at the hook it was started for.
+    ///
+    /// # Panics
+    /// When it ends in another way or lives on.
+    pub fn died(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        let ended = running.process.wait(crate::wait::PATIENCE);
+        let ended = ended.unwrap_or_else(|| panic!("the hook was not passed:\n{}", running.process.complaints()));
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+        assert_eq!(signal, Some(9), "{ended}:\n{}", running.process.complaints());
+    }
+
+    /// Whether it has ended by itself or by a hook.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|running| running.process.wait(std::time::Duration::ZERO).is_some())
+    }
+
+    /// SIGTERM: it drains and ends well.
+    ///
+    /// # Panics
+    /// When it does not end with exit code 0.
+    pub fn stop(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        let ended = running.process.stop();
+        assert_eq!(ended.code(), Some(0), "{}", running.process.complaints());
+    }
+
+    /// What `ringpost status --json` says.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    pub fn status(&self) -> Value {
+        let socket = self.told.admin(self.folder.path());
+        let mut command = Command::new(ringpost(self.told.build));
+        let output = command.args(["status", "--json", "--admin"]).arg(socket).output().expect("ringpost runs");
+        // 1 is an answer too: it is not healthy.
+        let answered = matches!(output.status.code(), Some(0 | 1));
+        assert!(answered, "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("status is JSON")
+    }
+}
+
+impl Server {
+    /// One of its counters, summed over its shards.
+    ///
+    /// # Panics
+    /// When it says nothing, or has none of this name.
+    pub fn counter(&self, name: &str) -> u64 {
+        let status = self.status();
+        status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {status:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_stands_once_with_all_its_lines() {
+        let told = Told { more: vec![("receive", "chunking = false".to_owned())], ..Told::default() };
+        let text = told.file(Path::new("own"));
+        assert_eq!(text.matches("[server]").count(), 1);
+        assert!(text.contains("[receive]\nchunking = false\n"));
+        assert!(text.contains("[server]\nfqdn = \"server.test\"\nadmin = \"own/data/admin.sock\"\nshards = 1\n"));
+    }
+}

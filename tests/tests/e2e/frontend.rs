@@ -1,0 +1,419 @@
+//! A front end before hubs, all of them processes: it keeps nothing, its 250 is a hub's, and what is behind it may come and
+//! go (F-100 to F-103, S-018, P-111).
+
+use rustix::process::Signal;
+use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use tests::corpus::mails;
+use tests::ledger::{content, sender};
+use tests::peers::{free_address, trace_before};
+use tests::programs::Build;
+use tests::server::{Server, Told, waits};
+use tests::sink::{Offers, Sink};
+use tests::talk::{Reply, Talk, stuffed};
+use tests::wait::until;
+
+/// The most octets of a message that a front end may hold (ARCHITECTURE.md, "Front end").
+const HELD_MAX: u64 = 64 << 10;
+/// What every wait is that a front end has for a hub.
+const HUB_WAIT: Duration = Duration::from_secs(1);
+
+/// A hub behind a front end on this machine.
+fn hub_told(sink: &Sink) -> Told {
+    let address = free_address();
+    Told { address, ..Told::relaying_to(sink.address()).with("access", "trusted_front_ends = [\"127.0.0.1\"]") }
+}
+
+/// A front end, its hubs, and what is behind them.
+struct House {
+    front: Server,
+    hubs: Vec<Server>,
+    sink: Sink,
+}
+
+impl House {
+    fn of(hubs: usize) -> Self {
+        Self::with(hubs, |told| told, |told| told)
+    }
+
+    fn with(hubs: usize, hub: impl Fn(Told) -> Told, front: impl Fn(Told) -> Told) -> Self {
+        let sink = Sink::start(Offers { chunking: true });
+        let hubs: Vec<Server> = (0..hubs).map(|_| Server::started(hub(hub_told(&sink)))).collect();
+        let addresses = hubs.iter().map(Server::address).collect();
+        let front = Server::started(front(Told::before(addresses).with("delivery", waits("1s"))));
+        Self { front, hubs, sink }
+    }
+
+    fn send(&self, id: u64) -> Reply {
+        let mut talk = Talk::hello(self.front.address()).expect("a greeting");
+        talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply")
+    }
+
+    /// Sends a message until it is accepted; before that it is put off.
+    fn send_until_accepted(&self, what: &str, id: u64) {
+        let mut talk = Talk::hello(self.front.address()).expect("a greeting");
+        until(what, || match talk.send(&sender(id), &["bob@b.test"], &content(id)) {
+            Ok(reply) if reply.code == 250 => Some(()),
+            Ok(reply) => panic!("content was asked for, and {reply:?}"),
+            Err(refused) => {
+                assert!(refused.to_string().contains("451"), "{refused}");
+                None
+            }
+        });
+    }
+
+    /// Everything of `ids` came, once and unchanged, and nothing else.
+    fn ends_with(mut self, ids: &[u64]) {
+        self.sink.wait_for(ids.len());
+        self.front.stop();
+        for mut hub in self.hubs {
+            hub.stop();
+        }
+        let taken = self.sink.taken();
+        let mut came: Vec<&str> = taken.iter().map(|one| one.from.as_str()).collect();
+        let mut wanted: Vec<String> = ids.iter().map(|id| sender(*id)).collect();
+        came.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(came, wanted);
+        for id in ids {
+            let one = taken.iter().find(|one| one.from == sender(*id)).expect("it came");
+            assert!(trace_before(&content(*id), &one.content).is_some(), "{id} is changed");
+        }
+    }
+}
+
+/// A line of content, and many of them: larger than what travels in one piece.
+const LINE: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n";
+
+fn large(lines: usize) -> Vec<u8> {
+    [b"Subject: large\r\n\r\n".as_slice(), &LINE.repeat(lines)].concat()
+}
+
+fn carries_the_corpus(driver: &'static str) {
+    let mut house = House::with(2, |told| Told { driver, ..told }, |told| Told { driver, ..told });
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    for (at, mail) in mails().iter().enumerate() {
+        let from = format!("{}@a.test", mail.name);
+        let by_data = talk.send(&from, &["bob@b.test"], &mail.content).expect("a reply");
+        let by_bdat = talk.send_in_chunks(&from, &["eve@b.test"], &mail.content, 64 + at * 997).expect("a reply");
+        assert!(by_data.is_positive() && by_bdat.is_positive(), "{}: {by_data:?}, {by_bdat:?}", mail.name);
+    }
+    let taken = house.sink.wait_for(2 * mails().len());
+    for mail in mails() {
+        let same: Vec<_> = taken.iter().filter(|one| one.from == format!("{}@a.test", mail.name)).collect();
+        assert_eq!(same.len(), 2, "{}", mail.name);
+        for one in same {
+            // One field: a front end adds none where RFC 5321 rules (M-078).
+            let trace = trace_before(&mail.content, &one.content);
+            assert_eq!(trace, Some(vec!["Received".to_owned()]), "{} is changed", mail.name);
+        }
+    }
+    house.front.stop();
+    for hub in &mut house.hubs {
+        hub.stop();
+    }
+}
+
+#[test]
+fn i_4_through_a_front_end_on_the_driver_of_this_machine() {
+    carries_the_corpus("auto");
+}
+
+#[test]
+fn i_4_through_a_front_end_on_epoll() {
+    carries_the_corpus("epoll");
+}
+
+/// The hub relays for one client alone. It takes a trusted front end's word for who that is, and nobody else's.
+#[test]
+fn s_018_the_hub_judges_the_client_behind_a_trusted_front_end() {
+    let one: IpAddr = "127.0.0.9".parse().expect("an address");
+    let other: IpAddr = "127.0.0.8".parse().expect("an address");
+    let mut house = House::with(1, |told| told.with("access", "relay_from = [\"127.0.0.9\"]"), |told| told);
+    let send = |from: IpAddr| {
+        let talk = Talk::connect_from(from, house.front.address()).and_then(Talk::greeted);
+        talk.expect("a greeting").send(&sender(0), &["bob@b.test"], &content(0)).expect("a reply")
+    };
+    assert_eq!(send(one).code, 250);
+    let refused = send(other);
+    assert_eq!((refused.code, refused.lines[0].starts_with("5.7.1")), (550, true), "{refused:?}");
+    let taken = house.sink.wait_for(1);
+    let received = String::from_utf8_lossy(&taken[0].content).into_owned();
+    assert!(received.contains("from client.test ([127.0.0.9])"), "the client's own name and address: {received}");
+
+    // The same words from a peer that is not listed are no words at all.
+    let mut stranger = Talk::connect_from(other, house.hubs[0].address()).and_then(Talk::greeted).expect("a greeting");
+    let claimed = stranger.say("MAIL FROM:<a@a.test> XADDR=127.0.0.9 XPROTO=ESMTP").expect("a reply");
+    assert_eq!(claimed.code, 555, "{claimed:?}");
+    // And a front end that is not listed is a client like any other: its own address counts.
+    house.hubs[0].stop();
+    house.hubs[0].tell(|told| {
+        told.more.retain(|(section, _)| *section != "access");
+        told.more.push(("access", "relay_from = [\"127.0.0.9\"]".to_owned()));
+    });
+    house.hubs[0].start();
+    let denied = until("the hub to be used again", || {
+        let mut talk = Talk::connect_from(one, house.front.address()).and_then(Talk::greeted).expect("a greeting");
+        talk.send(&sender(1), &["bob@b.test"], &content(1)).ok()
+    });
+    assert_eq!(denied.code, 550, "{denied:?}");
+    assert_eq!(house.sink.taken().len(), 1);
+}
+
+/// What it costs to send each of `ids`; every one is accepted.
+fn times(house: &House, ids: std::ops::Range<u64>) -> Vec<Duration> {
+    let time = |id| {
+        let began = Instant::now();
+        let reply = house.send(id);
+        assert_eq!(reply.code, 250, "{reply:?}");
+        began.elapsed()
+    };
+    ids.map(time).collect()
+}
+
+/// F-100: one of two hubs goes, by death (connections are refused) and by silence (they are made and nothing comes).
+/// Messages go through the other, and of those that come once it is known dead none waits for it.
+#[test]
+fn f_100_a_dead_hub_of_two_costs_new_messages_nothing() {
+    for signal in [Signal::KILL, Signal::STOP] {
+        let mut house = House::of(2);
+        times(&house, 0..4);
+        house.hubs[0].process().signal(signal);
+        // At most one message finds out: what was on its way to the hub then is answered 4yz and no other is lost.
+        until("a message past the dead hub", || {
+            let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+            match talk.send(&sender(4), &["bob@b.test"], &content(4)) {
+                Ok(reply) => {
+                    assert!([250, 451].contains(&reply.code), "{reply:?}");
+                    (reply.code == 250).then_some(())
+                }
+                // What the hub may have got is not spoken about (M-049).
+                Err(end) => {
+                    assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
+                    None
+                }
+            }
+        });
+        let waited = times(&house, 5..45).into_iter().filter(|time| *time >= HUB_WAIT).count();
+        assert_eq!(waited, 0, "messages waited for a hub that is known dead ({signal:?})");
+        house.hubs[0].kill();
+        house.sink.wait("everything acknowledged by the living hub", |taken| {
+            (4..45).all(|id| taken.iter().any(|one| one.from == sender(id)))
+        });
+    }
+}
+
+/// F-100, F-101: no hub at all is 451 4.4.0 to MAIL at once, and the first that returns is used without a restart.
+#[test]
+fn f_100_f_101_without_hubs_mail_is_put_off_and_returns_with_them() {
+    let mut house = House::of(2);
+    assert_eq!(house.send(0).code, 250);
+    until("its outcome on disk", || {
+        (house.hubs.iter().map(|hub| hub.counter("settles")).sum::<u64>() == 1).then_some(())
+    });
+    for hub in &mut house.hubs {
+        hub.kill();
+    }
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    until("the front end to know", || {
+        if let Err(refused) = talk.begin(&sender(1), &["bob@b.test"]) {
+            assert!(refused.to_string().contains("451"), "{refused}");
+            return Some(());
+        }
+        // It did not know yet: the message is refused at its end instead, or nothing is said, but never 250.
+        talk.write(b"x\r\n.\r\n").expect("a connection");
+        match talk.reply() {
+            Ok(reply) => assert_eq!(reply.code, 451, "{reply:?}"),
+            Err(_) => talk = Talk::hello(house.front.address()).expect("a greeting"),
+        }
+        None
+    });
+    let refused = talk.say("MAIL FROM:<a@a.test>").expect("a reply");
+    assert_eq!((refused.code, refused.lines[0].starts_with("4.4.0")), (451, true), "{refused:?}");
+    until("the status to say so", || (house.front.status()["roles"][0]["why"] == "no hub answers").then_some(()));
+    house.hubs[1].start();
+    house.send_until_accepted("mail to be taken again", 2);
+    until("the status to be well again", || (house.front.status()["healthy"] == true).then_some(()));
+    house.hubs[0].start();
+    house.ends_with(&[0, 2]);
+}
+
+/// A client in the middle of a large body that its hub has begun to receive.
+fn amid_a_large_body(house: &House, body: &[u8]) -> Talk {
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    talk.begin("large@a.test", &["bob@b.test"]).expect("an envelope");
+    talk.write(&body[..body.len() / 2]).expect("room");
+    until("half of the body at the hub", || {
+        let bytes: u64 = house.hubs.iter().map(|hub| hub.counter("socket_in_bytes")).sum();
+        (bytes > 256 << 10).then_some(())
+    });
+    talk
+}
+
+#[test]
+fn f_102_killed_in_mid_body_it_leaves_nothing_at_the_hub() {
+    let mut house = House::of(1);
+    let body = large(20_000);
+    let talk = amid_a_large_body(&house, &body);
+    house.front.kill();
+    drop(talk);
+    until("the hub to let go", || (house.hubs[0].counter("connections_in") == 0).then_some(()));
+    house.front.start();
+    assert_eq!(house.send(0).code, 250);
+    until("the one message at the hub", || (house.hubs[0].counter("messages_accepted") == 1).then_some(()));
+    // Nor is anything found by the hub's next life.
+    house.hubs[0].kill();
+    house.hubs[0].start();
+    house.send_until_accepted("the hub to be used again", 1);
+    house.ends_with(&[0, 1]);
+}
+
+#[test]
+fn f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other() {
+    let mut house = House::of(2);
+    let body = large(20_000);
+    let mut talk = amid_a_large_body(&house, &body);
+    let served = house.hubs.iter().position(|hub| hub.counter("connections_in") > 0).expect("one has it");
+    house.hubs[served].kill();
+    until("the front end to know", || (house.front.counter("connections_out") == 0).then_some(()));
+    talk.write(&body[body.len() / 2..]).expect("the client's session goes on");
+    talk.write(b".\r\n").expect("the client's session goes on");
+    let reply = talk.reply().expect("a reply");
+    assert_eq!((reply.code, reply.lines[0].starts_with("4.3.0")), (451, true), "{reply:?}");
+    // The same session, the same message: the sender tries again.
+    let repeated = talk.send("large@a.test", &["bob@b.test"], &body).expect("a reply");
+    assert_eq!(repeated.code, 250, "{repeated:?}");
+    house.hubs[served].start();
+    let taken = house.sink.wait_for(1);
+    assert!(trace_before(&body, &taken[0].content).is_some());
+    house.front.stop();
+    for hub in &mut house.hubs {
+        hub.stop();
+    }
+    assert_eq!(house.sink.taken().len(), 1);
+}
+
+/// The hub has all of a message, and its copy durable, when it dies before its 250: the front end neither says 250 nor
+/// gives it to the other hub. The sender hears nothing (M-049), and the message comes once.
+#[test]
+fn f_103_what_was_handed_on_to_the_last_octet_is_never_sent_again() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut dying = Server::new(Told { build: Build::FailPoints, ..hub_told(&sink) });
+    assert!(dying.start_to_die("K7:1"));
+    let mut other = Server::started(hub_told(&sink));
+    let told = Told::before(vec![dying.address(), other.address()]).with("delivery", waits("5s"));
+    let mut front = Server::started(told);
+    let mut refused = Vec::new();
+    for id in (0..).take_while(|id| *id < 2 || !dying.has_ended()) {
+        let mut talk = Talk::hello(front.address()).expect("a greeting");
+        match talk.send(&sender(id), &["bob@b.test"], &content(id)) {
+            Ok(reply) => assert_eq!(reply.code, 250, "{reply:?}"),
+            Err(end) => {
+                assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
+                refused.push(id);
+            }
+        }
+    }
+    assert_eq!(refused.len(), 1, "the one that the hub died with");
+    dying.died();
+    assert!(!sink.taken().iter().any(|one| one.from == sender(refused[0])), "the other hub was not given it");
+    dying.start();
+    sink.wait("the message of the hub that died", |taken| taken.iter().any(|one| one.from == sender(refused[0])));
+    front.stop();
+    other.stop();
+    dying.stop();
+    assert!(sink.count_by_sender().values().all(|count| *count == 1), "{:?}", sink.count_by_sender());
+}
+
+/// Octets received from clients and not yet sent to a hub.
+fn held(front: &Server) -> u64 {
+    let status = front.status();
+    let of = |name: &str| status["counters"][name].as_u64().expect("a counter");
+    of("socket_in_bytes").saturating_sub(of("socket_out_bytes"))
+}
+
+/// A hub that stops reading makes the front end stop reading: at no time does it hold more of a message than it may.
+#[test]
+fn f_100_at_most_64_kib_of_a_message_are_held() {
+    let mut house = House::with(
+        1,
+        |told| told,
+        |mut told| {
+            told.more = vec![("delivery", waits("60s"))];
+            told
+        },
+    );
+    // More than all the buffers of the kernel on its way.
+    let body = large(480_000);
+    let mut talk = amid_a_large_body(&house, &body[..2 << 20]);
+    house.hubs[0].process().signal(Signal::STOP);
+    let mut stream = talk.stream().try_clone().expect("a second handle");
+    let rest = body[1 << 20..].to_vec();
+    let writer = std::thread::spawn(move || stream.write_all(&[&rest[..], b".\r\n"].concat()));
+    // It reads on until what it may hold is full: the same figure many times over is a standstill.
+    let mut seen = Vec::new();
+    until("a standstill", || {
+        let status = house.front.status();
+        let received = status["counters"]["socket_in_bytes"].as_u64().expect("a counter");
+        seen.push((received, held(&house.front)));
+        let still = seen.iter().rev().take_while(|(bytes, _)| *bytes == received).count();
+        (still >= 20).then_some(())
+    });
+    assert!(!writer.is_finished(), "the client has to wait");
+    // What the kernel has not taken of the last write counts as held too.
+    let most = seen.iter().map(|(_, held)| *held).max().expect("looks");
+    println!("the front end held at most {most} octets of {}", body.len());
+    assert!(most <= HELD_MAX + 4096, "{most} octets are held");
+    house.hubs[0].process().signal(Signal::CONT);
+    writer.join().expect("no panic").expect("the hub reads again");
+    assert_eq!(talk.reply().expect("a reply").code, 250);
+    assert!(trace_before(&body, &house.sink.wait_for(1)[0].content).is_some());
+}
+
+/// One client stops in the middle of a small body and one of a large: the others share the hub connections all the same.
+#[test]
+fn i_5_slow_clients_hold_nobody_up() {
+    let house = House::of(1);
+    let body = large(20_000);
+    let mut slow = amid_a_large_body(&house, &body);
+    let mut slower = Talk::hello(house.front.address()).expect("a greeting");
+    slower.begin(&sender(100), &["bob@b.test"]).expect("an envelope");
+    let small = stuffed(&content(100));
+    slower.write(&small[..small.len() / 2]).expect("room");
+    times(&house, 0..30);
+    house.sink.wait_for(30);
+    slow.write(&body[body.len() / 2..]).expect("room");
+    slow.write(b".\r\n").expect("room");
+    assert_eq!(slow.reply().expect("a reply").code, 250);
+    drop(slower);
+    let taken = house.sink.wait_for(31);
+    assert!(!taken.iter().any(|one| one.from == sender(100)), "half a message is none");
+}
+
+/// What a hub says at the end is what the client hears, word for word.
+#[test]
+fn the_hubs_reply_is_the_clients() {
+    let house = House::with(1, |told| told.with("receive", "size_max = \"64 KiB\""), |told| told);
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    for (lines, code) in [(1, 250), (2_000, 552), (20_000, 552), (1, 250)] {
+        let reply = talk.send("a@a.test", &["bob@b.test"], &large(lines)).expect("a reply");
+        assert_eq!(reply.code, code, "{lines} lines: {reply:?}");
+    }
+    assert_eq!(house.sink.wait_for(2).len(), 2);
+}
+
+/// A client that breaks off leaves nothing behind, at the front end or at the hub.
+#[test]
+fn f_147_a_client_that_goes_in_mid_body_leaves_nothing() {
+    let house = House::of(1);
+    let body = large(20_000);
+    drop(amid_a_large_body(&house, &body));
+    until("the front end to let go", || (house.front.counter("connections_in") == 0).then_some(()));
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    talk.begin("half@a.test", &["bob@b.test"]).expect("an envelope");
+    talk.write(b"Subject: half\r\n").expect("room");
+    drop(talk);
+    assert_eq!(house.send(0).code, 250);
+    house.ends_with(&[0]);
+}

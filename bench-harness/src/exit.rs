@@ -1,40 +1,6 @@
-//! How a program of ours ends (interfaces.md, "Exit codes"), in one place.
+//! How a command ends, by what went wrong. The codes are the engine's: one place for all programs.
 
-use std::process::ExitCode;
-
-/// The end of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
-    /// Done and good.
-    Good,
-    /// Ran, and the result is a regression or a failed check.
-    Failed,
-    /// The command line or a file is wrong.
-    Usage,
-    /// The measurement is not valid; why was printed.
-    Invalid,
-    /// A component failed to start or died.
-    Component,
-}
-
-impl Exit {
-    /// The number that scripts see.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Good => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Invalid => 3,
-            Self::Component => 4,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
-    }
-}
+pub use engine::app::exit::Exit;
 
 /// A command line that cannot be followed; its text is one line that says what would be right.
 #[derive(Debug, thiserror::Error)]

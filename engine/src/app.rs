@@ -10,7 +10,7 @@
 mod check;
 mod cli;
 mod data_dir;
-mod exit;
+pub mod exit;
 mod process;
 mod run;
 mod sources;

@@ -1,4 +1,4 @@
-//! Exit codes, in one place (interfaces.md, "Programs").
+//! How every program of ours ends (SIGINT and SIGTERM apart): ringpost, ringload, ringbench.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,4 +45,15 @@ pub(super) fn fail(exit: Exit, line: &str) -> Exit {
     // With standard error gone there is nobody to tell.
     let _gone = writeln!(std::io::stderr(), "ringpost: {}", line.replace('\n', " "));
     exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_that_scripts_know() {
+        let all = [Exit::Good, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::Component, Exit::Threshold];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 99]);
+    }
 }

@@ -5,6 +5,7 @@ mod send;
 mod sink;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use engine::app::exit::Exit;
 use engine::io::launch::{DriverChoice, LaunchError};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -65,16 +66,16 @@ impl Threads {
     }
 }
 
-/// What ends a command early, sorted by its exit code.
+/// What ends a command early.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// 2: the caller's to mend.
+    /// The caller's to mend.
     #[error("{0}")]
     Usage(String),
-    /// 4: something did not start, or died.
+    /// Something did not start, or died.
     #[error("{0}")]
     Component(String),
-    /// 4: what was measured could not be written.
+    /// What was measured could not be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
@@ -91,20 +92,12 @@ impl Failure {
         Failure::Component(error.to_string())
     }
 
-    fn code(&self) -> u8 {
+    fn exit(&self) -> Exit {
         match self {
-            Failure::Usage(_) => 2,
-            Failure::Component(_) | Failure::Output(_) => 4,
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Component(_) | Failure::Output(_) => Exit::Component,
         }
     }
-}
-
-/// How a command that ran ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Good = 0,
-    Invalid = 3,
-    ThresholdMissed = 99,
 }
 
 /// Runs the program.
@@ -116,20 +109,20 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Ringload::command(), "ringload", &mut io::stdout());
-            Ok(Verdict::Good)
+            Ok(Exit::Good)
         }
         Command::Man { out } => man(out).map_err(Failure::Output),
     };
     match ended {
-        Ok(verdict) => ExitCode::from(verdict as u8),
+        Ok(exit) => exit.into(),
         Err(failure) => {
             let _ = writeln!(io::stderr(), "ringload: {failure}");
-            ExitCode::from(failure.code())
+            failure.exit().into()
         }
     }
 }
 
-fn man(out: Option<PathBuf>) -> io::Result<Verdict> {
+fn man(out: Option<PathBuf>) -> io::Result<Exit> {
     match out {
         Some(folder) => {
             std::fs::create_dir_all(&folder)?;
@@ -137,7 +130,7 @@ fn man(out: Option<PathBuf>) -> io::Result<Verdict> {
         }
         None => clap_mangen::Man::new(Ringload::command()).render(&mut io::stdout())?,
     }
-    Ok(Verdict::Good)
+    Ok(Exit::Good)
 }
 
 /// Whether people see standard error: progress is drawn there, or told in plain lines.

@@ -1,7 +1,7 @@
 //! `ringload send`.
 
 use super::interrupt::on_interrupt;
-use super::{Failure, Threads, Verdict, draws};
+use super::{Failure, Threads, draws};
 use crate::correlate::{Circumstances, Correlation, correlate};
 use crate::ledger::{self, Delivery};
 use crate::report::result::{Context, Document};
@@ -17,6 +17,7 @@ use crate::workload::corpus;
 use crate::workload::recipients::Template;
 use crate::workload::size::Sizes;
 use clap::Args;
+use engine::app::exit::Exit;
 use engine::wire::Span;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -140,7 +141,7 @@ pub(super) struct SendArgs {
     threads: Threads,
 }
 
-pub(super) fn run(args: SendArgs) -> Result<Verdict, Failure> {
+pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     let options = args.options()?;
     let mut sinks = Sinks::connect(&args.sink_admin)?;
     let began = jiff::Timestamp::now().to_string();
@@ -249,15 +250,15 @@ impl SendArgs {
         Ok(())
     }
 
-    fn verdict(&self, document: &Document) -> Verdict {
+    fn verdict(&self, document: &Document) -> Exit {
         let p99_us = document.main().figures.response.at(0.99);
         let slow = self.max_p99.is_some_and(|max| p99_us.is_none_or(|p99| p99 > max.as_micros()));
         let (_, achieved) = document.rates();
         let few = self.min_rate.is_some_and(|min| achieved.unwrap_or(0.0) < min.as_f64());
         match (document.validity.valid, slow || few) {
-            (false, _) => Verdict::Invalid,
-            (true, true) => Verdict::ThresholdMissed,
-            (true, false) => Verdict::Good,
+            (false, _) => Exit::Invalid,
+            (true, true) => Exit::Threshold,
+            (true, false) => Exit::Good,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `ringload sink`.
 
 use super::interrupt::on_interrupt;
-use super::{Failure, Threads, Verdict};
+use super::{Failure, Threads};
 use crate::sink::admin::AdminAddress;
 use crate::sink::fault::Fault;
 use crate::sink::{SinkError, SinkOptions, start};
 use clap::Args;
+use engine::app::exit::Exit;
 use serde_json::json;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -73,7 +74,7 @@ impl SinkArgs {
     }
 }
 
-pub(super) fn run(args: SinkArgs) -> Result<Verdict, Failure> {
+pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {
     let sink = start(args.options()).map_err(|error| of(&error))?;
     let ready = json!({
         "listen": sink.listen,
@@ -104,7 +105,7 @@ pub(super) fn run(args: SinkArgs) -> Result<Verdict, Failure> {
             counts.faults_struck
         )?;
     }
-    Ok(Verdict::Good)
+    Ok(Exit::Good)
 }
 
 fn of(error: &SinkError) -> Failure {

@@ -59,7 +59,7 @@ const ENGINE: &[(&str, &[&str])] = &[
 
 /// What the crates above may name of those below.
 const ABOVE: &[(&str, &str, &[&str])] = &[
-    ("loadgen", "engine", &["wire", "smtp", "shard", "io", "sim", "sys::slice", "sys::alloc"]),
+    ("loadgen", "engine", &["wire", "smtp", "shard", "io", "sim", "sys::slice", "sys::alloc", "app::exit"]),
     (
         "bench-harness",
         "engine",

@@ -139,6 +139,8 @@ impl SendSpec {
             recipients: self.templates()?,
             drain: DRAIN,
             driver: self.driver.parse::<DriverChoice>().map_err(SpecError::Driver)?,
+            // A closed loop has no schedule to keep, and would starve the sinks on its core.
+            punctual: self.rate_per_s.is_some(),
             run: self.run,
             seed: self.seed,
             ..SendOptions::new(self.target, self.pacing()?)

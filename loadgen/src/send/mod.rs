@@ -95,6 +95,8 @@ pub struct SendOptions {
     pub driver: DriverChoice,
     /// One shard per element, pinned to that processor where there is one.
     pub cores: Vec<Option<usize>>,
+    /// Each shard asks to have its processor before all others, so that it keeps its schedule beside a sink on one core.
+    pub punctual: bool,
     /// The run's number in stamps.
     pub run: u32,
     /// For everything that is chosen.
@@ -121,6 +123,7 @@ impl SendOptions {
             reply_wait: Span::minutes(10),
             driver: DriverChoice::Auto,
             cores: vec![None],
+            punctual: false,
             run: (monotonic().0 >> 10) as u32,
             seed: 0,
         }

@@ -11,6 +11,7 @@ use crate::record::histogram::Times;
 use crate::workload::recipients::Recipients;
 use engine::io::driver::{Conn, Driver, IoCounts, Next, Notify, Remote};
 use engine::io::launch::Program;
+use engine::io::launch::be_punctual;
 use engine::smtp::client::{ClientOptions, DownReason};
 use engine::wire::{Mailbox, Span, Tick};
 use std::cell::{Cell, RefCell};
@@ -176,6 +177,9 @@ impl<H: Notify> Slot<H> {
 
 impl Program for Sender {
     async fn run<D: Driver>(self, driver: D, shard: usize) {
+        if self.options.punctual {
+            be_punctual();
+        }
         let shared = self.shared.clone();
         let (ready, report) = (self.ready.clone(), self.report.clone());
         let world = Rc::new(World::new(self, driver.clone(), shard));

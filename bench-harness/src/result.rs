@@ -90,6 +90,8 @@ pub struct Figures {
     pub not_accepted: BTreeMap<String, u64>,
     /// Microseconds.
     pub latency_us: Latency,
+    /// Intended send time to the moment the generator turned to it, microseconds: how punctual it was.
+    pub schedule_lag_us: Quantiles,
     /// Mean time of each step of a transaction, in its order; microseconds. They add up to the mean service time.
     pub step_us: Vec<(String, Option<f64>)>,
     /// User and system time of each kind of process for each acknowledged message.

@@ -126,12 +126,22 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
     let told = |number: Option<u64>| number.map_or_else(|| "an unknown number".to_owned(), count);
     let _ = writeln!(
         out,
-        "\n  {:<17} {} lost, {} delivered twice, {} answered late or not at all",
+        "\n  {:<17} {} lost, {} delivered twice (of {} that could be), {} answered late or not at all",
         "",
         told(failover.lost),
         told(failover.duplicated),
+        count(failover.duplicates_max),
         count(failover.affected)
     );
+    let in_doubt = phase.figures.pairs.deferred_yet_taken;
+    if in_doubt > 0 {
+        let _ = writeln!(
+            out,
+            "  {:<17} {} answered 451 though a hub had taken them: a sender's repeat would be a second copy (W2)",
+            "",
+            count(in_doubt)
+        );
+    }
 }
 
 fn accounts(out: &mut String, result: &RunResult) {

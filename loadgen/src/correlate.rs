@@ -66,7 +66,10 @@ pub struct Accounts {
     pub duplicated: Duplicated,
     /// What arrived and nobody sent.
     pub unexpected: u64,
-    /// Of the delivered: those whose sender was told 4yz or 5yz. Never right, unless the sink was told to.
+    /// Of the delivered: those whose sender was told 4yz while a server behind the one that answered was dead, so that
+    /// nobody could know whether it had taken them. No harm done yet: the sender's repeat would be a copy of window W2.
+    pub deferred_yet_taken: u64,
+    /// Of the delivered: all others whose sender was told 4yz or 5yz. Never right, unless the sink was told to.
     pub refused_yet_delivered: u64,
     /// Copies whose content is not what was sent (I-4).
     pub content_differs: u64,
@@ -115,8 +118,15 @@ pub struct Circumstances {
     /// When a server between sender and sink was dead or cut off, with its restart's first seconds: duplicates whose
     /// first copy arrived in one of these are W1.
     pub server_breaks: Vec<(Tick, Tick)>,
+    /// When a server was dead that another one was to hand a message to before it answered: a 4yz in one of these says that
+    /// nobody knows.
+    pub in_doubt: Vec<(Tick, Tick)>,
     /// The target resubmitted on purpose in these.
     pub resubmissions: Vec<(Tick, Tick)>,
+}
+
+fn is_inside(spans: &[(Tick, Tick)], at: Tick) -> bool {
+    spans.iter().any(|&(from, until)| (from..=until).contains(&at))
 }
 
 /// One surplus copy, explained or not.
@@ -209,7 +219,9 @@ fn settle_message(
         };
         accounts.delivered += 1;
         accounts.recovered += u64::from(matches!(state, State::Unknown | State::Started));
-        accounts.refused_yet_delivered += u64::from(matches!(state, State::Rejected | State::Deferred));
+        let is_in_doubt = state == State::Deferred && is_inside(&around.in_doubt, sent.started + record.answered());
+        accounts.deferred_yet_taken += u64::from(is_in_doubt);
+        accounts.refused_yet_delivered += u64::from(matches!(state, State::Rejected | State::Deferred) && !is_in_doubt);
         let delivery_us = first.at.since(sent.started + record.intended()).as_micros();
         joined.delivery.record(delivery_us);
         if record.intended() >= warm_up {
@@ -232,13 +244,12 @@ fn attribute(
     around: &Circumstances,
     joined: &mut Correlation,
 ) {
-    let inside = |spans: &[(Tick, Tick)], at: Tick| spans.iter().any(|&(from, until)| (from..=until).contains(&at));
     let windows = &mut joined.accounts.duplicated;
     if before.is(FLAG_SILENT) {
         windows.w5 += 1;
-    } else if inside(&around.resubmissions, again.at) {
+    } else if is_inside(&around.resubmissions, again.at) {
         windows.w4 += 1;
-    } else if inside(&around.server_breaks, before.at) || inside(&around.server_breaks, again.at) {
+    } else if is_inside(&around.server_breaks, before.at) || is_inside(&around.server_breaks, again.at) {
         windows.w1 += 1;
     } else if state == State::Unknown {
         windows.w2 += 1;
@@ -418,6 +429,22 @@ mod tests {
             ..Accounts::default()
         };
         assert_eq!(all.accounts, expected);
+    }
+
+    #[test]
+    fn a_451_while_a_server_behind_was_dead_is_no_broken_promise() {
+        let to = people(1);
+        let dead = Circumstances { in_doubt: vec![(Tick(0), Tick(u64::MAX))], ..Circumstances::default() };
+        for (state, around, in_doubt, broken) in [
+            (State::Deferred, &dead, 1, 0),
+            (State::Deferred, &Circumstances::default(), 0, 1),
+            (State::Rejected, &dead, 0, 1),
+            (State::Accepted, &dead, 0, 0),
+        ] {
+            let accounts = joined(&[state], &to, &[], vec![copy(&to, 0, 0, 5, 0)], around).accounts;
+            assert_eq!((accounts.deferred_yet_taken, accounts.refused_yet_delivered), (in_doubt, broken), "{state:?}");
+            assert_eq!((accounts.delivered, accounts.deferred, accounts.lost), (1, 0, 0), "it is there");
+        }
     }
 
     proptest! {

@@ -90,6 +90,7 @@ fn accounts(out: &mut String, result: &RunResult) {
         "deferred",
         "unknown",
         "recovered",
+        "taken, yet 451",
         "duplicated",
         "unexpected",
     ];
@@ -106,6 +107,7 @@ fn accounts(out: &mut String, result: &RunResult) {
             p.deferred,
             p.unknown,
             p.recovered,
+            p.deferred_yet_taken,
             p.duplicated.total(),
             p.unexpected,
         ];

@@ -1,6 +1,6 @@
 //! From what was recorded in a phase to its figures. Pure: it is given everything after the drain.
 
-use crate::failover::{Answer, Fate, Impact, Strike, Summary, impact, summarise};
+use crate::failover::{Answer, Fate, Impact, Strike, Summary, UNSETTLED_US, impact, summarise};
 use crate::html::PhaseView;
 use crate::plan;
 use crate::result::{Figures, Latency, Messages, PerProcess, Phase, Quantiles, Rate};
@@ -129,6 +129,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
                 service: quantiles(&figures.service),
                 delivery: quantiles(&correlation.delivery_main),
             },
+            schedule_lag_us: quantiles(&figures.schedule_lag),
             step_us: if evidence.saturation { Vec::new() } else { steps(outcome, part) },
             cpu_us_per_message: each(&given.observed.cpu_us, messages, |us| us as f64),
             syscalls_per_message: each(&given.observed.syscalls, messages, |n| n),
@@ -158,21 +159,18 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
 fn settle(given: &Evidences<'_>) -> Correlation {
     let mut all: Vec<Delivery> = given.ledgers.iter().flatten().copied().collect();
     let after = Span::seconds(5);
+    let span = |f: &Done| (before_death(f), f.healed.map_or(Tick::NEVER, |at| at + after));
     let around = Circumstances {
         queued: given.observed.queued,
-        server_breaks: given
-            .faults
-            .iter()
-            .map(|f| (before_death(f), f.healed.map_or(Tick::NEVER, |at| at + after)))
-            .collect(),
+        server_breaks: given.faults.iter().map(span).collect(),
+        in_doubt: given.faults.iter().filter(|f| f.route.is_none()).map(span).collect(),
         resubmissions: Vec::new(),
     };
     correlate(&given.outcome.sent(), &mut all, &around, given.outcome.warm_up)
 }
 
-/// Outcomes that were not yet on disk when the victim died are at most this old (architecture.md: 10 ms, doubled).
 fn before_death(fault: &Done) -> Tick {
-    Tick(fault.struck.0.saturating_sub(20_000_000))
+    Tick(fault.struck.0.saturating_sub(UNSETTLED_US * 1000))
 }
 
 /// One fate for each message, in the order of their numbers.

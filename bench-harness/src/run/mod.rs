@@ -179,10 +179,16 @@ fn nonce() -> String {
 
 /// How a command ends that ran to its end.
 pub fn exit(result: &RunResult) -> Exit {
-    let lost: u64 = result.phases.iter().map(|phase| phase.figures.pairs.lost).sum();
     match () {
         () if !result.main.validity.valid => Exit::Invalid,
-        () if lost > 0 => Exit::Failed,
+        () if result.phases.iter().any(breaks_a_promise) => Exit::Failed,
         () => Exit::Good,
     }
+}
+
+/// Lost, altered, delivered though refused, or doubled in no window or beyond what a fault explains: P-002 to P-005.
+fn breaks_a_promise(phase: &result::Phase) -> bool {
+    let pairs = &phase.figures.pairs;
+    let beyond = phase.failover.as_ref().is_some_and(|of| of.duplicated.is_some_and(|twice| twice > of.duplicates_max));
+    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0 || beyond
 }

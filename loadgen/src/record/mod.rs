@@ -136,6 +136,11 @@ impl MessageRecord {
         })
     }
 
+    /// When it was answered, as a span since the start of the schedule.
+    pub fn answered(&self) -> Span {
+        Span(self.intended_ns + u64::from(self.done_us) * 1000)
+    }
+
     /// Intended time as a span since the start of the schedule.
     pub fn intended(&self) -> Span {
         Span(self.intended_ns)

@@ -1,0 +1,230 @@
+//! Figures of one fault and of many, from timelines made by hand.
+
+use super::*;
+
+const SECOND: u64 = 1_000_000;
+
+/// 10 000 messages a second for `seconds`, each accepted after 1 ms and delivered after 2, on two routes in turn;
+/// `bend` may change each.
+fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
+    (0..seconds * 10_000)
+        .map(|i| {
+            let intended_us = i * 100;
+            let mut fate = Fate {
+                intended_us,
+                answered_us: intended_us + 1_000,
+                answer: Answer::Accepted,
+                delivered_us: Some(intended_us + 2_000),
+                route: (i % 2) as u16,
+            };
+            bend(&mut fate);
+            fate
+        })
+        .collect()
+}
+
+fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
+    Strike {
+        struck_us: struck_s * SECOND,
+        healed_us: healed_s.map(|s| s * SECOND),
+        lost_route: Some(0),
+        window_start_us: 0,
+        window_end_us: end_s * SECOND,
+    }
+}
+
+#[test]
+fn a_fault_that_nobody_feels_costs_nothing() {
+    let impact = impact(&timeline(14, |_| {}), &strike(2, Some(3), 14)).expect("a baseline");
+    assert_eq!((impact.bucket_ms, impact.deadline_ms), (10.0, 20.0));
+    assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.affected), (0.0, 0.0, 0));
+    assert_eq!(impact.recovery_ms, Some(0.0));
+    assert_eq!(impact.heal_ms, Some(0.0));
+    assert_eq!((impact.stranded, impact.stranded_last_ms), (0, None));
+    assert_eq!(impact.debt_message_s, 0.0);
+    assert_eq!(impact.drain_ms, Some(0.0));
+    assert!(impact.ack_gap_ms <= 0.1 + 1e-9, "{}", impact.ack_gap_ms);
+}
+
+#[test]
+fn p_004_what_a_fault_could_double_is_what_was_not_settled_or_not_answered() {
+    // 20 ms before and behind the strike, 10 messages a millisecond, both ends included.
+    let server = Strike { lost_route: None, ..strike(2, Some(3), 14) };
+    assert_eq!(impact(&timeline(14, |_| {}), &server).expect("a baseline").duplicates_max, 401);
+    let next_hop = impact(&timeline(14, |_| {}), &strike(2, Some(3), 14)).expect("a baseline");
+    assert_eq!(next_hop.duplicates_max, 201, "only what went to the one that died");
+    // A hundred more wait for their answer when the server dies.
+    let waiting = timeline(14, |f| {
+        if (1_900_000..1_910_000).contains(&f.intended_us) {
+            (f.answer, f.delivered_us) = (Answer::Other, None);
+            f.answered_us = 2_050_000;
+        }
+    });
+    assert_eq!(impact(&waiting, &server).expect("a baseline").duplicates_max, 501);
+    let summary = summarise("hub", vec![next_hop.clone(), next_hop], Some(0), Some(3)).expect("two faults");
+    assert_eq!(summary.duplicates_max, 402);
+}
+
+#[test]
+fn a_silence_of_50_ms_is_a_hard_outage_less_the_deadline() {
+    // From 2 s on nothing is accepted until 2.05 s; what was due meanwhile is accepted then.
+    let fates = timeline(14, |f| {
+        if (2_000_000..2_050_000).contains(&f.intended_us) {
+            f.answered_us = 2_050_000;
+        }
+    });
+    let impact = impact(&fates, &strike(2, None, 14)).expect("a baseline");
+    // Due at 2.030 s or later is answered within 20 ms: good. The three buckets before hold none that is good.
+    assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.brownout_ms), (30.0, 30.0, 0.0));
+    assert_eq!(impact.affected, 300);
+    assert_eq!(impact.recovery_ms, Some(30.0));
+    assert_eq!(impact.heal_ms, None);
+    // The last 250 before it was read at 2.0009 s, the next at 2.05.
+    assert!((impact.ack_gap_ms - 49.1).abs() < 0.11, "{}", impact.ack_gap_ms);
+    // Each of 500 messages waited 50 - k/10 ms, one of them usual: their sum, by hand.
+    let debt: f64 = (0..500).map(|k| (50.0 - f64::from(k) / 10.0 - 1.0).max(0.0)).sum::<f64>() / 1000.0;
+    assert!((impact.debt_message_s - debt).abs() < 1e-3, "{} {debt}", impact.debt_message_s);
+}
+
+#[test]
+fn half_of_the_messages_late_is_a_brownout() {
+    let fates = timeline(14, |f| {
+        if (2_000_000..2_200_000).contains(&f.intended_us) && f.route == 0 {
+            f.answered_us = f.intended_us + 500_000;
+        }
+    });
+    let impact = impact(&fates, &strike(2, Some(4), 14)).expect("a baseline");
+    assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.brownout_ms), (200.0, 0.0, 200.0));
+    assert_eq!(impact.affected, 1000);
+    assert_eq!(impact.heal_ms, Some(0.0));
+    assert!(impact.ack_gap_ms < 1.0);
+}
+
+#[test]
+fn refused_messages_are_not_good_however_fast() {
+    let fates = timeline(13, |f| {
+        if (2_000_000..2_100_000).contains(&f.intended_us) {
+            f.answer = Answer::Other;
+            f.delivered_us = None;
+        }
+    });
+    let impact = impact(&fates, &strike(2, None, 13)).expect("a baseline");
+    assert_eq!((impact.outage_ms, impact.hard_outage_ms), (100.0, 100.0));
+    assert!(impact.ack_gap_ms >= 99.0 && impact.ack_gap_ms <= 101.1, "{}", impact.ack_gap_ms);
+}
+
+#[test]
+fn the_heal_has_its_own_disturbance() {
+    let fates = timeline(20, |f| {
+        if (5_000_000..5_040_000).contains(&f.intended_us) {
+            f.answered_us = f.intended_us + 30_000;
+        }
+    });
+    let impact = impact(&fates, &strike(2, Some(5), 20)).expect("a baseline");
+    assert_eq!((impact.outage_ms, impact.heal_ms), (40.0, Some(40.0)));
+    assert_eq!(impact.recovery_ms, Some(3040.0), "ten steady seconds begin behind the heal");
+}
+
+#[test]
+fn recovery_is_unknown_when_the_run_ends_before_ten_steady_seconds() {
+    let impact = impact(&timeline(8, |_| {}), &strike(2, None, 8)).expect("a baseline");
+    assert_eq!(impact.recovery_ms, None);
+}
+
+#[test]
+fn a_good_but_slow_aftermath_is_not_recovered() {
+    // 3 ms is within the deadline, but more than twice the p99 of 1 ms before.
+    let fates = timeline(30, |f| {
+        if (2_000_000..6_000_000).contains(&f.intended_us) {
+            f.answered_us = f.intended_us + 3_000;
+        }
+    });
+    let impact = impact(&fates, &strike(2, None, 30)).expect("a baseline");
+    assert_eq!(impact.outage_ms, 0.0);
+    let recovery = impact.recovery_ms.expect("steady in the end");
+    assert!((3_800.0..=4_000.0).contains(&recovery), "{recovery}: one slow message in a hundred may be inside");
+}
+
+#[test]
+fn what_rested_on_the_dead_hub_is_stranded_until_its_return() {
+    let fates = timeline(14, |f| {
+        // Accepted in the last 5 ms before the strike, delivered 80 ms after the return at 4 s.
+        if (1_995_000..1_999_000).contains(&f.intended_us) {
+            f.delivered_us = Some(4_080_000);
+        }
+    });
+    let impact = impact(&fates, &strike(2, Some(4), 14)).expect("a baseline");
+    assert_eq!((impact.stranded, impact.stranded_last_ms), (40, Some(80.0)));
+    assert_eq!(impact.drain_ms, Some(2080.0));
+    assert!(impact.backlog_peak >= 40);
+}
+
+#[test]
+fn detection_needs_more_than_the_survivors_usual_share() {
+    // Route 0 is dead from 2 s on: its messages come 30 ms later by route 1, from 2.03 s on all go there directly.
+    let fates = timeline(14, |f| {
+        if f.intended_us >= 2_000_000 && f.route == 0 {
+            f.route = 1;
+            if f.intended_us < 2_030_000 {
+                f.delivered_us = Some(2_032_000 + (f.intended_us - 2_000_000) / 10);
+            }
+        }
+    });
+    let detection = impact(&fates, &strike(2, None, 14)).expect("a baseline").detection_ms.expect("detected");
+    assert!((32.0..36.0).contains(&detection), "{detection}");
+    let healthy = timeline(14, |_| {});
+    assert_eq!(impact(&healthy, &strike(2, None, 14)).expect("a baseline").detection_ms, None);
+}
+
+#[test]
+fn a_standby_shows_detection_with_its_first_message() {
+    let fates = timeline(14, |f| {
+        f.route = u16::from(f.intended_us >= 2_017_000);
+        if (2_000_000..2_017_000).contains(&f.intended_us) {
+            f.delivered_us = None;
+        }
+    });
+    let detection = impact(&fates, &strike(2, None, 14)).expect("a baseline").detection_ms;
+    assert_eq!(detection, Some(19.0), "due at 2.017 s, delivered 2 ms later");
+}
+
+#[test]
+fn a_slow_schedule_has_wider_buckets() {
+    assert_eq!(bucket_us(10_000, SECOND), 10_000);
+    assert_eq!(bucket_us(500, SECOND), 200_000);
+    assert_eq!(bucket_us(9_999, SECOND), 20_000);
+    assert_eq!(bucket_us(0, SECOND), 100 * SECOND);
+}
+
+#[test]
+fn the_deadline_follows_the_p99_before() {
+    let fates = timeline(13, |f| f.answered_us = f.intended_us + 7_000);
+    assert_eq!(impact(&fates, &strike(2, None, 13)).expect("a baseline").deadline_ms, 35.0);
+}
+
+#[test]
+fn without_a_baseline_there_is_no_figure() {
+    assert_eq!(impact(&timeline(3, |f| f.answer = Answer::Other), &strike(2, None, 3)), None);
+    assert_eq!(impact(&[], &strike(2, None, 3)), None);
+}
+
+#[test]
+fn few_faults_have_a_worst_but_no_percentiles() {
+    assert_eq!(spread([3.0, 1.0]), Spread { p50: None, p99: None, max: Some(3.0) });
+    assert_eq!(spread([]), Spread::default());
+    let nine = spread((1..=9).map(f64::from));
+    assert_eq!(nine, Spread { p50: Some(5.0), p99: Some(9.0), max: Some(9.0) });
+}
+
+#[test]
+fn a_summary_keeps_every_fault_and_the_worst() {
+    let each = vec![
+        Impact { outage_ms: 10.0, stranded: 2, stranded_last_ms: Some(5.0), ..Impact::default() },
+        Impact { outage_ms: 30.0, stranded: 1, stranded_last_ms: None, ..Impact::default() },
+    ];
+    let summary = summarise("hub", each, Some(0), Some(1)).expect("two faults");
+    assert_eq!((summary.faults, summary.outage_ms.max, summary.outage_ms.p50), (2, Some(30.0), None));
+    assert_eq!(summary.stranded, StrandedSum { messages: 3, last_delivered_ms: Some(5.0) });
+    assert_eq!(summary.each.len(), 2);
+    assert_eq!(summarise("hub", vec![], None, None), None);
+}

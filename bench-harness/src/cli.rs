@@ -136,6 +136,9 @@ pub struct TargetsArgs {
     /// Only the targets whose id contains this.
     #[arg(long, env = "RINGBENCH_ONLY", value_name = "TEXT")]
     pub only: Option<String>,
+    /// The folder that `tests/peers/fetch` has filled: for smtp-source and smtp-sink, unless they are installed.
+    #[arg(long, env = "RINGBENCH_PEERS", value_name = "DIR")]
+    pub peers: Option<PathBuf>,
     /// Where results go.
     #[command(flatten)]
     pub out: OutArgs,

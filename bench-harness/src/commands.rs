@@ -13,7 +13,7 @@ use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
 use crate::run::{self, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
-use crate::targets::{self, Effort};
+use crate::targets::{self, Asked, Effort};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use loadgen::units::{Rate, UnitError, parse_bytes, parse_span};
 use std::io::Write;
@@ -118,13 +118,16 @@ pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let only = args.only.as_deref().unwrap_or_default();
-    let rows = targets::measure(only, &effort, &folder, &Interrupt::watch(), &Progress::new());
-    folder.write_json("targets.json", &rows)?;
-    let table = targets::table(&rows);
+    let asked = Asked { only: args.only.as_deref().unwrap_or_default(), effort, peers: args.peers.as_deref() };
+    let report = targets::measure(&asked, &folder, &Interrupt::watch(), &Progress::new());
+    folder.write_json("result.json", &report)?;
+    folder.write_json("targets.json", &report.targets)?;
+    let rows = &report.targets;
+    let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
+    folder.write("targets.txt", table.as_bytes())?;
     if args.out.json {
         eprint!("{table}");
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&rows)?)?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(rows)?)?;
     } else {
         write!(std::io::stdout(), "{table}")?;
     }

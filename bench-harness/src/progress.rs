@@ -56,6 +56,14 @@ impl Progress {
         }
     }
 
+    /// One of many small steps: shown on a terminal alone, where it takes the place of the one before.
+    pub fn detail(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+            bar.tick();
+        }
+    }
+
     /// A phase begins.
     pub fn phase(&self, label: &str, phase: &Phase) {
         self.say(&format!("{label} ({:.0} s): {}", phase.length_s(), phase.about));

@@ -342,6 +342,15 @@ impl Stage {
         self.part.topology.sinks.iter().map(|sink| of(&sink.name)).collect()
     }
 
+    /// Messages that all sinks took so far.
+    ///
+    /// # Errors
+    /// A sink does not answer.
+    pub fn sink_messages(&self) -> anyhow::Result<u64> {
+        let sinks = self.seats.values().filter(|seat| seat.role.is_none());
+        sinks.filter_map(|seat| seat.component.as_ref()).map(|sink| Ok(admin_of(sink)?.counts()?.messages)).sum()
+    }
+
     /// The folders that mailbox delivery writes to.
     pub fn mailboxes(&self) -> Vec<PathBuf> {
         let is_store = |seat: &&Seat| seat.role == Some(Role::MailboxDelivery);

@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Syncs measured at most, and for how long at most.
-const SYNCS: usize = 200;
+/// Blocks that are written and synced in turn.
+const BLOCKS: u64 = 200;
+/// For how long.
 const SYNC_TIME: Duration = Duration::from_millis(400);
 const BLOCK_BYTES: usize = 4096;
 
@@ -45,7 +46,7 @@ impl Host {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpu: cpu_name(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             fs: file_system(folder),
-            disk_sync_us: sync_times(folder).unwrap_or_default(),
+            disk_sync_us: sync_times(folder, SYNC_TIME).unwrap_or_default(),
         }
     }
 }
@@ -75,21 +76,25 @@ fn mount_of(mounts: &str, folder: &Path) -> Option<String> {
     best.map(|(_, kind)| kind.to_owned())
 }
 
-fn sync_times(folder: &Path) -> io::Result<SyncTimes> {
+/// What a synced write of 4 KiB into an existing file in `folder` takes, seen for `length`.
+///
+/// # Errors
+/// The system's.
+pub fn sync_times(folder: &Path, length: Duration) -> io::Result<SyncTimes> {
     let file: File = tempfile::tempfile_in(folder)?;
     let block = [0x5a; BLOCK_BYTES];
-    for index in 0..SYNCS as u64 {
+    for index in 0..BLOCKS {
         file.write_all_at(&block, index * BLOCK_BYTES as u64)?;
     }
     file.sync_all()?;
     let began = Instant::now();
-    let mut taken = Vec::with_capacity(SYNCS);
-    for index in 0..SYNCS as u64 {
+    let mut taken = Vec::new();
+    for index in (0..BLOCKS).cycle() {
         let start = Instant::now();
         file.write_all_at(&block, index * BLOCK_BYTES as u64)?;
         file.sync_data()?;
         taken.push(start.elapsed().as_nanos() as f64 / 1000.0);
-        if began.elapsed() > SYNC_TIME {
+        if began.elapsed() > length {
             break;
         }
     }

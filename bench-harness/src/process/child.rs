@@ -1,12 +1,14 @@
-//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|sink|send|pump -- ARGS…`.
+//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|sink|send|pump|foreign -- ARGS…`.
 //!
 //! Before anything else the child ties its life to its parent's and takes its cores, so that every thread made later
 //! inherits them.
 
 use super::{Program, Spec};
+use anyhow::Context;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process;
 
 /// The command line that starts `spec` under this program.
@@ -23,7 +25,26 @@ pub fn arguments(spec: &Spec) -> Vec<String> {
 
 /// The program that the hidden subcommand's word names.
 pub fn program(word: &str) -> Option<Program> {
-    [Program::Engine, Program::Sink, Program::Send, Program::Pump].into_iter().find(|program| program.name() == word)
+    let all = [Program::Engine, Program::Sink, Program::Send, Program::Pump, Program::Foreign];
+    all.into_iter().find(|program| program.name() == word)
+}
+
+/// Becomes another program: `args` are the folders of its libraries (empty for the system's), its path, its arguments.
+/// It keeps our cores, and dies with our parent as we do.
+///
+/// # Errors
+/// It cannot be started; else this never returns.
+pub fn become_foreign(args: &[String]) -> anyhow::Result<std::convert::Infallible> {
+    let [libraries, program, rest @ ..] = args else {
+        return Err(crate::exit::UsageError("foreign: its libraries and its path are wanted".into()).into());
+    };
+    let mut command = process::Command::new(program);
+    command.args(rest);
+    if !libraries.is_empty() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    println!("ready {{}}");
+    Err(command.exec()).with_context(|| format!("starting {program}"))
 }
 
 /// Makes this process die with its parent and stay on `cores` (all of them when empty).

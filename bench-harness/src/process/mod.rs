@@ -38,6 +38,8 @@ pub enum Program {
     Send,
     /// The byte pump and its load.
     Pump,
+    /// Somebody else's: its libraries, its path, its own command line.
+    Foreign,
 }
 
 impl Program {
@@ -48,6 +50,7 @@ impl Program {
             Self::Sink => "sink",
             Self::Send => "send",
             Self::Pump => "pump",
+            Self::Foreign => "foreign",
         }
     }
 
@@ -58,6 +61,7 @@ impl Program {
             Self::Sink => "ringload sink",
             Self::Send => "ringload send",
             Self::Pump => "pump",
+            Self::Foreign => "foreign",
         }
     }
 }

@@ -100,7 +100,7 @@ pub fn fill(stage: &mut Stage, part: &Part, phase: &Phase, around: &Around<'_>) 
     Ok(outcome.all_records().filter(|record| record.state == State::Accepted).count() as u64)
 }
 
-fn spec_of(
+pub(crate) fn spec_of(
     stage: &Stage,
     part: &Part,
     phase: &Phase,
@@ -128,7 +128,7 @@ fn spec_of(
     Ok(spec)
 }
 
-fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) -> anyhow::Result<Component> {
+pub(crate) fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) -> anyhow::Result<Component> {
     let file = around.scratch.join(format!("send-{}.json", around.number));
     std::fs::write(&file, serde_json::to_vec(spec)?).with_context(|| format!("writing {}", file.display()))?;
     let spec = Spec {
@@ -217,7 +217,7 @@ fn instant_of(at: Tick) -> Instant {
     Instant::now() + Duration::from_nanos(at.0.saturating_sub(monotonic().0))
 }
 
-fn await_sender(sender: &mut Component) -> anyhow::Result<()> {
+pub(crate) fn await_sender(sender: &mut Component) -> anyhow::Result<()> {
     let patience = Duration::from_nanos(DRAIN.0) + WRITE_WAIT;
     match sender.wait(patience) {
         Some(status) if status.success() => Ok(()),

@@ -1,24 +1,16 @@
-//! The allocator that counts: the whole process and each thread by itself, so that a shard knows its own allocations per
-//! message. Only in a build with `count-alloc` (measurement.md, "CPU, system calls, copies").
+//! The allocator that counts, each thread by itself: a shard knows its own allocations per message, and no two threads write
+//! to one place. Only in a build with `count-alloc` (perf/METHODOLOGY.md, "Cost").
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
     static HERE: Cell<u64> = const { Cell::new(0) };
 }
 
-static EVERYWHERE: AtomicU64 = AtomicU64::new(0);
-
 /// Allocations and growths on this thread so far; 0 where nothing counts.
 pub fn allocations_here() -> u64 {
     HERE.get()
-}
-
-/// The same for the whole process.
-pub fn allocations_everywhere() -> u64 {
-    EVERYWHERE.load(Ordering::Relaxed)
 }
 
 /// Counts what `A` gives.
@@ -26,9 +18,8 @@ pub fn allocations_everywhere() -> u64 {
 pub struct Counting<A>(pub A);
 
 fn count() {
-    // A thread that is ending has no cell any more; its last allocations are counted for the process only.
+    // A thread that is ending has no cell any more; its last allocations are not counted.
     let _gone = HERE.try_with(|count| count.set(count.get().wrapping_add(1)));
-    EVERYWHERE.fetch_add(1, Ordering::Relaxed);
 }
 
 // SAFETY: every call is handed on unchanged to `A`, which keeps the contract; counting neither allocates nor unwinds: the
@@ -64,7 +55,7 @@ mod tests {
     fn each_allocation_and_growth_is_counted_once_on_its_thread() {
         let allocator = Counting(System);
         let layout = Layout::from_size_align(64, 8).expect("a layout");
-        let (here, everywhere) = (allocations_here(), allocations_everywhere());
+        let here = allocations_here();
         // SAFETY: the layout has a size; what is allocated is grown and freed with its own layouts.
         unsafe {
             let at = allocator.alloc(layout);
@@ -73,7 +64,6 @@ mod tests {
             allocator.dealloc(at, Layout::from_size_align(128, 8).expect("a layout"));
         }
         assert_eq!(allocations_here() - here, 2);
-        assert!(allocations_everywhere() - everywhere >= 2);
         let there = std::thread::spawn(allocations_here).join().expect("no panic");
         assert!(there <= 2, "another thread has its own count");
     }

@@ -1,0 +1,142 @@
+//! The figures that `ringbench targets` knows, in the order of `SPECIFICATION.md`.
+
+/// One figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Stays for ever.
+    pub id: &'static str,
+    /// Its number in `SPECIFICATION.md`; empty for those that a later part of it will have.
+    pub promise: &'static str,
+    /// What is measured.
+    pub figure: &'static str,
+    /// At most this; `None` for a figure that is shown beside those that are promised.
+    pub target: Option<f64>,
+    /// Better: at most this.
+    pub stretch: Option<f64>,
+    /// Of all three figures.
+    pub unit: &'static str,
+    /// Why it is `null` here, if it always is.
+    pub unmeasured: &'static str,
+}
+
+const fn at_most(
+    id: &'static str,
+    promise: &'static str,
+    figure: &'static str,
+    target: f64,
+    stretch: f64,
+    unit: &'static str,
+) -> Target {
+    Target { id, promise, figure, target: Some(target), stretch: Some(stretch), unit, unmeasured: "" }
+}
+
+const fn shown(id: &'static str, figure: &'static str, unit: &'static str) -> Target {
+    Target { id, promise: "", figure, target: None, stretch: None, unit, unmeasured: "" }
+}
+
+const fn not_here(mut target: Target, why: &'static str) -> Target {
+    target.unmeasured = why;
+    target
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    at_most("T-hop-4k-50", "P-100", "hub hop by BDAT, CPU per message / pump, 50 connections, 4 KiB", 1.5, 1.2, "×"),
+    at_most("T-hop-4k-256", "P-100", "hub hop by BDAT, CPU per message / pump, 256 connections, 4 KiB", 1.5, 1.2, "×"),
+    shown("T-hop-4k-16", "the same at 16 connections, 4 KiB", "×"),
+    shown("T-hop-4k-1", "the same at 1 connection, 4 KiB", "×"),
+    at_most(
+        "T-hop-100k-50",
+        "P-101",
+        "hub hop by BDAT, CPU per message / pump, 50 connections, 100 KiB",
+        1.3,
+        1.15,
+        "×",
+    ),
+    shown("T-hop-100k-16", "the same at 16 connections, 100 KiB", "×"),
+    shown("T-hop-100k-256", "the same at 256 connections, 100 KiB", "×"),
+    at_most(
+        "T-hop-data-4k-50",
+        "P-102",
+        "hub hop by DATA, CPU per message / pump with one message per write, 50 connections, 4 KiB",
+        1.6,
+        1.25,
+        "×",
+    ),
+    shown("T-hop-data-4k-256", "the same at 256 connections, 4 KiB", "×"),
+    at_most("T-shards-2", "P-103", "CPU per message, two shards / one, 50 connections, 4 KiB", 1.10, 1.03, "×"),
+    at_most(
+        "T-shards-rate",
+        "P-103",
+        "twice the rate of one shard / the rate of two, where each shard and the load have cores of their own",
+        1.67,
+        1.11,
+        "×",
+    ),
+    at_most("T-copies-4k", "P-104", "user-space copies of content, in and out, to a tenth, 4 KiB", 1.0, 1.0, "copies"),
+    at_most(
+        "T-copies-100k",
+        "P-104",
+        "user-space copies of content, in and out, to a tenth, 100 KiB",
+        1.0,
+        0.4,
+        "copies",
+    ),
+    at_most("T-alloc-4k", "P-105", "allocations per message, 50 connections, 4 KiB", 1.0, 0.2, ""),
+    at_most("T-syscalls-50", "P-106", "system calls per message, 50 connections, 4 KiB", 0.5, 0.3, ""),
+    at_most("T-syscalls-256", "P-106", "system calls per message, 256 connections, 4 KiB", 0.15, 0.06, ""),
+    at_most(
+        "T-ack-p99",
+        "P-107",
+        "acknowledgement p99 at half load / the disk's own sync p99, 50 connections, 4 KiB",
+        3.0,
+        1.5,
+        "×",
+    ),
+    at_most("T-mem-idle", "P-108", "memory of an idle connection", 4096.0, 1024.0, "octets"),
+    at_most("T-mem-queued", "P-109", "memory of a queued message whose content is on disk", 100.0, 72.0, "octets"),
+    at_most(
+        "T-outage-next-hop",
+        "P-110",
+        "outage when one of two next hops is killed at half load, worst",
+        200.0,
+        50.0,
+        "ms",
+    ),
+    at_most("T-outage-next-hop-p50", "P-110", "the same, median", 100.0, 50.0, "ms"),
+    at_most("T-lost-next-hop", "P-110", "messages lost then", 0.0, 0.0, "messages"),
+    at_most(
+        "T-outage-hub",
+        "P-111",
+        "outage when a hub behind a front end is killed at half load, worst",
+        200.0,
+        50.0,
+        "ms",
+    ),
+    at_most("T-outage-hub-p50", "P-111", "the same, median", 100.0, 50.0, "ms"),
+    at_most("T-lost-hub", "P-111", "messages lost then", 0.0, 0.0, "messages"),
+    at_most(
+        "T-load-cpu",
+        "P-112",
+        "load generator, CPU per message / smtp-source, by DATA, 50 connections, 4 KiB",
+        0.25,
+        0.125,
+        "×",
+    ),
+    at_most(
+        "T-sink-cpu",
+        "P-112",
+        "sink, CPU per message / smtp-sink, by DATA, 50 connections, 4 KiB",
+        0.25,
+        0.125,
+        "×",
+    ),
+    not_here(
+        at_most("T-hop-tls-100k", "", "hub hop over TLS 1.3 / clear hop and cipher, 100 KiB", 1.3, 1.1, "×"),
+        "no TLS yet",
+    ),
+    not_here(
+        at_most("T-tracking", "", "tracking log on / off, CPU per message", 1.02, 1.02, "×"),
+        "no tracking log yet",
+    ),
+];

@@ -1,0 +1,117 @@
+//! Times at half load: acknowledgements beside the disk's own syncs, and outages when something is killed.
+
+use super::Found;
+use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
+use crate::observe::host::sync_times;
+use crate::plan::{Content, Fault, Pace, Phase};
+use crate::stats::median;
+use anyhow::{Context, bail};
+use std::time::Duration;
+
+/// How long a killed process stays away.
+const DOWN_S: f64 = 1.5;
+/// From one strike to the next: outage needs no ten steady seconds.
+const FAULT_EVERY_S: f64 = 4.5;
+/// Before the first strike.
+const BASELINE_S: f64 = 1.5;
+
+impl Bench<'_> {
+    fn probe(&self) -> Phase {
+        let mut probe = Phase::new("probe", "", Pace::FlatOut, 50, Content::Bytes(4096), self.effort.seconds.max(1.5));
+        probe.warm_up_s = 0.5;
+        probe
+    }
+
+    /// The disk alone, the hub at half load, the disk alone, as often as the effort says; the median of valid ratios.
+    pub(super) fn acknowledgement(&mut self) -> anyhow::Result<()> {
+        let id = "T-ack-p99";
+        let (mut ratios, mut told, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.effort.latency_runs {
+            self.tell(id, "disk and hub");
+            let mut latency =
+                Phase::new("latency", "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), self.effort.latency_s);
+            latency.warm_up_s = 0.5;
+            let before = self.sync_p99()?;
+            let latency = self.phases(&part(1, one_hub()), &[self.probe(), latency])?.remove(1);
+            let sync = f64::midpoint(before, self.sync_p99()?);
+            let p99 = latency.figures.latency_us.response.p99.context("nothing was acknowledged")?;
+            self.runs.push(serde_json::json!({
+                "id": id, "what": "acknowledgement", "rate_per_s": latency.figures.rate.achieved_per_s,
+                "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "validity": latency.figures.validity,
+            }));
+            if latency.figures.validity.valid {
+                ratios.push(p99 / sync);
+                told.push((p99, sync));
+            } else {
+                reasons.extend(latency.figures.validity.reasons);
+            }
+        }
+        let Some(value) = median(&ratios) else { bail!("NOT VALID: {}", reasons.join("; ")) };
+        let of = |of: fn(&(f64, f64)) -> f64| median(&told.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN);
+        let all = self.effort.latency_runs;
+        let note = format!(
+            "median of {} of {all} runs that were valid; {:.0} against {:.0} µs",
+            told.len(),
+            of(|t| t.0),
+            of(|t| t.1)
+        );
+        self.found(id, value, note);
+        Ok(())
+    }
+
+    fn sync_p99(&self) -> anyhow::Result<f64> {
+        let times = sync_times(self.folder.scratch(), Duration::from_secs_f64(self.effort.sync_s))?;
+        times.p99.context("the disk's sync cannot be measured")
+    }
+
+    pub(super) fn outage_of_next_hop(&mut self) -> anyhow::Result<()> {
+        self.outage("next-hop", ["T-outage-next-hop", "T-outage-next-hop-p50", "T-lost-next-hop"])
+    }
+
+    pub(super) fn outage_of_hub(&mut self) -> anyhow::Result<()> {
+        self.outage("hub", ["T-outage-hub", "T-outage-hub-p50", "T-lost-hub"])
+    }
+
+    fn outage(&mut self, kind: &'static str, [worst, middle, lost]: [&'static str; 3]) -> anyhow::Result<()> {
+        let (topology, victim) = if kind == "hub" { (two_hubs(), "hub-2") } else { (two_sinks(), "sink-b") };
+        let warm_up_s = 0.5;
+        let faults = self.effort.faults;
+        let mut phase = Phase::new(kind, "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), 0.0);
+        phase.warm_up_s = warm_up_s;
+        phase.seconds = BASELINE_S + FAULT_EVERY_S * faults as f64;
+        phase.fault_kind = Some(kind.to_owned());
+        // Each at another moment of its second: faults that keep step with anything in the engine would hide.
+        let strike = |index: usize| warm_up_s + BASELINE_S + FAULT_EVERY_S * index as f64 + 0.077 * (index % 7) as f64;
+        phase.faults = (0..faults)
+            .map(|index| Fault { victim: victim.to_owned(), strike_s: strike(index), heal_s: strike(index) + DOWN_S })
+            .collect();
+        self.tell(worst, "all of it");
+        let done = self.phases(&part(1, topology), &[self.probe(), phase])?.remove(1);
+        let figures = &done.figures;
+        let summary = done.failover.as_ref().context("no fault could be judged")?;
+        self.runs.push(serde_json::json!({
+            "id": worst, "what": "failover", "rate_per_s": figures.rate.achieved_per_s, "pairs": figures.pairs,
+            "failover": summary, "validity": figures.validity,
+        }));
+        let invalid = !figures.validity.valid;
+        let note = if invalid {
+            format!("NOT VALID: {}", figures.validity.reasons.join("; "))
+        } else {
+            let (faults, bucket_ms) = (summary.faults, summary.bucket_ms);
+            let rate = figures.rate.achieved_per_s.unwrap_or(0.0);
+            format!(
+                "{faults} faults at {rate:.0}/s, buckets of {bucket_ms:.0} ms, debt {:.1} message·s",
+                summary.debt_message_s
+            )
+        };
+        let most = summary.outage_ms.max.context("no fault could be judged")?;
+        let each: Vec<f64> = summary.each.iter().map(|impact| impact.outage_ms).collect();
+        let median = median(&each).context("no fault could be judged")?;
+        self.findings.insert(worst, Ok(Found { value: most, note: note.clone(), invalid }));
+        self.findings.insert(middle, Ok(Found { value: median, note, invalid }));
+        let (intended, twice) = (figures.pairs.intended, figures.pairs.duplicated.total());
+        let note = format!("of {intended}; {twice} delivered twice, of {} that could be", summary.duplicates_max);
+        self.found(lost, figures.pairs.lost as f64, note);
+        Ok(())
+    }
+}

@@ -13,6 +13,7 @@ use engine::shell::serve::{Admission, Lobby, Service, serve};
 use engine::smtp::server::ServerOptions;
 use engine::sys::slice::{Budget, Pool};
 use engine::track::counters::{Board, Counter, Tally};
+use engine::track::report::Health;
 use engine::wire::{DeliveryType, NextHopKey, Span};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -109,14 +110,20 @@ impl World {
 
     /// A hub whose clients get a verdict within this time or none.
     fn patient(driver: Epoll, folder: &Path, faults: Faults, verdict: Span) -> Self {
+        Self::with_memory(driver, folder, faults, (verdict, 64 << 20))
+    }
+
+    /// The same with so many octets for content.
+    fn with_memory(driver: Epoll, folder: &Path, faults: Faults, (verdict, memory): (Span, usize)) -> Self {
         let mut settings = Settings::of(Profile::Bench);
         settings.store = Store::Null;
         settings.spool.segment_bytes = 1 << 20;
         settings.spool.free_min = 0;
         let settings = Arc::new(settings);
-        let pool = Pool::new(Budget::new(64 << 20));
+        let pool = Pool::new(Budget::new(memory));
         let stored = tally();
-        let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
+        let store_pool = Pool::new(Budget::new(64 << 20));
+        let store = MailboxDelivery::open(driver.clone(), &settings, store_pool, stored.clone()).expect("null opens");
         let sink = serve_on(&driver, &Rc::new(Rc::new(store)), VERDICT);
         let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
         let table = RouteTable::smart_host(key, &[sink]).expect("a route");
@@ -183,6 +190,50 @@ fn in_world<F: Future<Output = ()> + 'static>(folder: &TempDir, tell: impl FnOnc
     let path = folder.path().to_owned();
     epoll::run(&epoll::Options::default(), |driver| async move {
         tell(World::start(driver, &path, Faults::none())).await;
+    })
+    .expect("runs");
+}
+
+/// F-040: mail for a next hop that is down goes on being taken, far beyond what memory holds, and leaves when it is back.
+#[test]
+fn f_040_content_that_is_on_disk_makes_room_for_more() {
+    let folder = folder();
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        let world = World::with_memory(driver, &path, Faults::none(), (VERDICT, 4 << 20));
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        let rounds = 5;
+        for _ in 0..rounds {
+            assert_eq!(world.send_all(200_000).await.accepted, MESSAGES, "none is refused");
+        }
+        world.faults.heal();
+        let all = (rounds * MESSAGES) as u64;
+        world.wait_until("everything", || world.stored.read(Counter::Stored) == all).await;
+        assert_eq!((world.counts.read(Counter::Unreadable), world.counts.read(Counter::Deferred)), (0, 0));
+        world.hub.drain(world.driver.now() + Span::seconds(10)).await;
+        assert_eq!((world.hub.queued(), world.stored.read(Counter::Stored)), (0, all));
+    })
+    .expect("runs");
+}
+
+#[test]
+fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host() {
+    let folder = folder();
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        // Too little memory to keep them all: delivery reads them back.
+        let world = World::with_memory(driver, &path, Faults::none(), (VERDICT, 2 << 20));
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        assert_eq!(world.send_all(200_000).await.accepted, MESSAGES);
+        world.faults.heal();
+        world.faults.inject(Rule::new(Op::Read, Fault::Fails(Errno::IO)));
+        world.wait_until("reads that fail", || world.counts.read(Counter::Unreadable) >= 4).await;
+        let report = world.hub.report();
+        let host = &report.queues[0].hosts[0];
+        assert_eq!((host.health, &host.last_error), (Health::Alive, &None), "it did nothing");
+        assert_eq!((world.counts.read(Counter::Deferred), report.queues[0].put_off), (0, 0));
+        world.faults.heal();
+        world.wait_until("everything", || world.stored.read(Counter::Stored) == MESSAGES as u64).await;
     })
     .expect("runs");
 }

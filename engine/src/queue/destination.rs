@@ -28,6 +28,8 @@ pub struct Totals {
     pub failed: u64,
     /// Attempts of messages that ended with a deferral by their own reply.
     pub deferred: u64,
+    /// Attempts of messages whose content could not be read here.
+    pub unreadable: u64,
     /// Whose outcome at the next hop is unknown and who are sent again: the bound of window W5 (I-3).
     pub unknown: u64,
     /// Connection attempts.

@@ -42,6 +42,8 @@ pub struct Options {
     pub host_window_start: u32,
     /// Messages under way to one host, at most.
     pub host_window_max: u32,
+    /// Whether content that leaves memory can be had again: messages that wait for their own retry keep none (F-040).
+    pub sheds_content: bool,
     /// Messages lent to other shards at once, at most; 0 where there is no other.
     pub lent_max: u32,
 }
@@ -83,6 +85,7 @@ impl Options {
             recipients_per_transaction: 1000,
             host_window_start: 64,
             host_window_max: 65_536,
+            sheds_content: false,
             lent_max: 0,
         }
     }

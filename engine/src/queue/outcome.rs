@@ -32,6 +32,8 @@ pub enum Outcome {
     /// The connection ended, or said 421, after its envelope had begun and before its last octet: at once over another
     /// connection, but once only; then it waits (F-064, F-072).
     Interrupted,
+    /// Its content could not be read here: nothing was tried, nobody's health suffers, the message waits (F-028).
+    Unreadable,
     /// The connection ended after its last octet and before the reply: perhaps delivered. Sent again as `Interrupted`;
     /// counted, window W5.
     Unknown,
@@ -99,6 +101,7 @@ impl Queues {
                 let entry = &mut self.entries[index];
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
+            Outcome::Unreadable => self.hops[hop].totals.unreadable += 1,
             Outcome::Deferred | Outcome::Interrupted => {}
         }
         if recipients::is_empty(self.entries[index].words(&self.wide)) {
@@ -143,7 +146,7 @@ impl Queues {
                 entry.set(flag::HURRIED);
                 true
             }
-            Outcome::Interrupted | Outcome::Unknown => false,
+            Outcome::Interrupted | Outcome::Unknown | Outcome::Unreadable => false,
             Outcome::Delivered | Outcome::Failed | Outcome::Deferred => entry.has(flag::REST) && progress,
         };
         entry.clear(flag::PROGRESS);
@@ -151,7 +154,7 @@ impl Queues {
         if !at_once {
             // Deferred as a whole: nobody is left for a further transaction.
             self.drop_note(index);
-            self.hops[self.entries[index].hop as usize].totals.deferred += 1;
+            self.hops[self.entries[index].hop as usize].totals.deferred += u64::from(outcome != Outcome::Unreadable);
         }
         let entry = &mut self.entries[index];
         // Until it is put back, `when` holds which of the two it will be.
@@ -178,6 +181,7 @@ impl Queues {
             entry.when = now + self.options.message_ladder.wait(entry.attempts).max(Span::millis(1));
             hop.deferred += 1;
             self.retries.put(&mut self.entries, index);
+            self.shed_deferred(index);
         }
         self.note_stray(index);
         self.mark(hop_index);

@@ -48,6 +48,11 @@ pub enum Action {
         /// It has nothing under way.
         conn: ConnId,
     },
+    /// A message waits for a retry of its own and has forgotten this handle of its content (F-040).
+    Shed {
+        /// What it had.
+        content: u32,
+    },
     /// A message that was under way when its route went waits again: it is to be routed anew.
     Reroute {
         /// The message.
@@ -106,6 +111,8 @@ pub(super) struct Scheduler {
     pub(super) starved: VecDeque<u32>,
     /// Messages of queues that no route names, which were under way.
     pub(super) strays: VecDeque<EntryId>,
+    /// Content that nobody needs in memory for a while.
+    pub(super) shed: Vec<u32>,
     /// Connections to be closed.
     pub(super) closing: VecDeque<ConnId>,
     /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
@@ -155,6 +162,7 @@ impl Scheduler {
             marked: VecDeque::new(),
             starved: VecDeque::new(),
             strays: VecDeque::new(),
+            shed: Vec::new(),
             closing: VecDeque::new(),
             attempts: VecDeque::new(),
             unproven: 0,
@@ -194,6 +202,9 @@ impl Queues {
         loop {
             if let Some(conn) = self.scheduler.closing.pop_front() {
                 return Some(Action::Close { conn });
+            }
+            if let Some(content) = self.scheduler.shed.pop() {
+                return Some(Action::Shed { content });
             }
             if let Some(entry) = self.next_stray() {
                 return Some(Action::Reroute { entry });

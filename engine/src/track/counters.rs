@@ -80,6 +80,7 @@ counters! {
     DsnOwed "recipients_failed_dsn_owed" Counter: "Recipients that failed for good and are owed a notice.";
     Unknown "outcomes_unknown" Counter: "Messages whose outcome at the next hop is unknown (W5).";
     NotAttempted "not_attempted" Counter: "Messages put back because an earlier one spoiled the connection.";
+    Unreadable "messages_unreadable" Counter: "Tries that ended because a message's content could not be read from the spool.";
     Rerouted "messages_rerouted" Counter: "Messages routed again because no route named their next hop any more.";
     Redelivered "redelivered_after_restart" Counter: "Messages taken up again after a start.";
     ContentOut "content_out_bytes" Counter: "Octets of content that a next hop took.";

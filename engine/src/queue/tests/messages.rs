@@ -243,6 +243,38 @@ fn content_is_shed_from_the_tail() {
 }
 
 #[test]
+fn f_040_a_message_that_waits_for_its_own_retry_keeps_no_content_that_can_be_had_again() {
+    for (sheds_content, expected) in [(true, None), (false, Some(3))] {
+        let mut hand = Hand::new(Options { sheds_content, ..Options::rfc() });
+        let id = hand.enqueue(&[0b11]);
+        hand.take();
+        hand.queues.recipient(id, 0, RecipientOutcome::Delivered);
+        hand.queues.finish(id, Outcome::Deferred, hand.now);
+        assert_eq!(hand.queues.find(id).and_then(|taken| taken.content), Some(3), "it waits for the disk only");
+        hand.queues.settle_is_durable(id, hand.now);
+        assert_eq!(hand.queues.find(id).and_then(|taken| taken.content), expected);
+        let told = hand.queues.next_action(hand.now);
+        assert_eq!(told, expected.is_none().then_some(Action::Shed { content: 3 }));
+    }
+}
+
+#[test]
+fn f_028_content_that_cannot_be_read_blames_no_host_and_waits_for_its_retry() {
+    let mut hand = Hand::new(Options::rfc());
+    let id = hand.enqueue(&[1]);
+    hand.take();
+    let before: Vec<_> = hand.queues.hosts(hand.hop).collect();
+    assert_eq!(hand.queues.finish(id, Outcome::Unreadable, hand.now), Fate::Waits);
+    let after: Vec<_> = hand.queues.hosts(hand.hop).collect();
+    assert_eq!((before[0].answers, before[0].alive), (after[0].answers, after[0].alive));
+    let totals = hand.queues.hop(hand.hop).totals;
+    assert_eq!((totals.unreadable, totals.deferred), (1, 0));
+    assert!(hand.take().is_empty(), "not at once");
+    hand.pass(Span::hours(1));
+    assert_eq!(hand.take().len(), 1, "but by its ladder");
+}
+
+#[test]
 fn lent_tickets_end_like_any_other() {
     let mut hand = Hand::new(Options::rfc());
     let ids: Vec<EntryId> = (0..3).map(|_| hand.enqueue(&[1])).collect();

@@ -128,7 +128,7 @@ impl Shards {
                     self.queues[shard].saw_ring(self.hop, view);
                 }
             }
-            Action::Reroute { .. } => panic!("routes stay"),
+            Action::Reroute { .. } | Action::Shed { .. } => panic!("routes stay, and there is no content"),
             Action::Leave { .. } => self.woken.extend(self.ring.no_longer_await(shard)),
         }
     }

@@ -197,7 +197,11 @@ impl World {
                 Action::Connect { conn, host, by, .. } => self.connect(conn, host.address, by),
                 Action::Feed { conn } => self.feed(conn),
                 Action::Close { conn } => drop(self.conns.remove(&conn).expect("only what is open is closed")),
-                Action::Lend { .. } | Action::Await { .. } | Action::Leave { .. } | Action::Reroute { .. } => {
+                Action::Shed { .. }
+                | Action::Lend { .. }
+                | Action::Await { .. }
+                | Action::Leave { .. }
+                | Action::Reroute { .. } => {
                     panic!("there is one shard, and its routes stay")
                 }
             }

@@ -4,6 +4,7 @@
 use super::Hub;
 use super::attempt::Attempt;
 use super::exchange::Ticket;
+use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use super::share::Loan;
 use crate::hook;
@@ -66,6 +67,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
         flights: Slab::new(),
         out: Outbound::default(),
         taken: Vec::new(),
+        hungry_until: Tick(0),
     };
     let cause = line.talk(&mut conn).await;
     line.end(hub.driver.now());
@@ -108,6 +110,8 @@ struct Line<D: Driver> {
     flights: Slab<Flight>,
     out: Outbound,
     taken: Vec<Taken>,
+    /// There was no memory to read messages back: none are taken before.
+    hungry_until: Tick,
 }
 
 impl<D: Driver> Line<D> {
@@ -121,7 +125,9 @@ impl<D: Driver> Line<D> {
             }
             self.flush(conn);
             let by = self.session.deadline(conn.unsent() > 0);
-            let next = conn.next(by, |octets| self.on_octets(octets, hub.driver.now())).await;
+            let hungry = hub.driver.now() < self.hungry_until;
+            let first = if hungry { by.min(self.hungry_until) } else { by };
+            let next = conn.next(first, |octets| self.on_octets(octets, hub.driver.now())).await;
             let flow = match next {
                 Next::Bytes(flow) => {
                     hub.tally.add(Counter::BareLfReplies, self.session.take_bare_lf());
@@ -134,6 +140,7 @@ impl<D: Driver> Line<D> {
                     Flow::Go
                 }
                 Next::Note(_) | Next::Filled(..) => Flow::Go,
+                Next::Deadline if hub.driver.now() < by => Flow::Go,
                 Next::Deadline => self.on_timeout(conn.unsent() > 0),
                 Next::End | Next::Broken(_) => {
                     self.session.on_lost();
@@ -160,14 +167,28 @@ impl<D: Driver> Line<D> {
             return;
         }
         let now = self.hub.driver.now();
+        if now < self.hungry_until {
+            return;
+        }
         let mut taken = std::mem::take(&mut self.taken);
         self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
-        for taken in taken.drain(..) {
-            match self.hub.whole(&taken).await {
-                Some(message) => self.offer_own(taken.id, message),
-                None => drop(self.hub.queues.borrow_mut().finish(taken.id, Outcome::Deferred, now)),
+        let mut rest = taken.drain(..);
+        while let Some(next) = rest.next() {
+            match self.hub.whole(&next).await {
+                Ok(message) => self.offer_own(next.id, message),
+                Err(error) => {
+                    if matches!(error, LoadError::Memory) {
+                        self.hungry_until = self.hub.driver.now() + NO_MEMORY_WAIT;
+                        // The last one first: each goes back to the head of its queue, so that their order stays.
+                        rest.by_ref().rev().for_each(|later| self.hub.put_back(&later));
+                        self.hub.relieve();
+                    }
+                    self.hub.not_to_be_had(&next, &error);
+                    self.hub.run_actions();
+                }
             }
         }
+        drop(rest);
         self.taken = taken;
         if self.hub.share.is_some() {
             self.borrow(conn);

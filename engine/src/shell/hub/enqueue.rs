@@ -131,8 +131,8 @@ impl<D: Driver> Hub<D> {
         if !self.is_short() || self.settings.server.durability == Durability::None {
             return;
         }
-        let mut messages = self.messages.borrow_mut();
-        self.queues.borrow_mut().shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle));
+        let (mut messages, mut queues) = (self.messages.borrow_mut(), self.queues.borrow_mut());
+        while self.is_short() && queues.shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle)) > 0 {}
     }
 
     /// Whether memory for content is short.
@@ -168,6 +168,7 @@ impl<D: Driver> Hub<D> {
                 }
                 Some(Action::Feed { conn }) => self.note_link(conn, deliver::FEED),
                 Some(Action::Close { conn }) => self.note_link(conn, deliver::CLOSE),
+                Some(Action::Shed { content }) => self.messages.borrow_mut().release(content),
                 Some(Action::Reroute { entry }) => self.reroute.one(entry),
                 Some(Action::Lend { hop }) => self.lend_soon(hop),
                 Some(Action::Await { hop }) => self.await_tickets(hop),

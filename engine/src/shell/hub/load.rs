@@ -3,7 +3,7 @@
 use super::Hub;
 use super::messages::{Message, from_record};
 use crate::io::driver::{Driver, Open};
-use crate::queue::Taken;
+use crate::queue::{Outcome, Taken};
 use crate::shell::body::Slices;
 use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
@@ -17,7 +17,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// One in so many messages that are sent from memory is compared with what was received.
 const SAMPLE_EVERY: u32 = 64;
 /// How long to wait for memory to read into.
-const NO_MEMORY_WAIT: Span = Span::millis(5);
+pub(super) const NO_MEMORY_WAIT: Span = Span::millis(5);
 
 /// Why a message cannot be brought into memory.
 #[derive(Debug, thiserror::Error)]
@@ -37,14 +37,33 @@ pub(super) enum LoadError {
 }
 
 impl<D: Driver> Hub<D> {
-    /// A message with its content in memory; its handle. `None`: it cannot be had now.
-    pub(super) async fn whole(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
+    /// A message with its content in memory; its handle. What the disk refuses is asked for once more (F-028).
+    ///
+    /// # Errors
+    /// It cannot be had now.
+    pub(super) async fn whole(self: &Rc<Self>, taken: &Taken) -> Result<u32, LoadError> {
         let in_memory = taken.content.filter(|&message| self.messages.borrow().get(message).is_whole());
         let in_memory = in_memory.filter(|&message| self.is_sound(message));
-        match in_memory {
-            Some(message) => Some(message),
-            None => self.load(taken).await,
+        if let Some(message) = in_memory {
+            return Ok(message);
         }
+        if self.is_short() && self.loading.get() > 0 {
+            // Many that each hold a part of what they need would wait for each other.
+            return Err(LoadError::Memory);
+        }
+        self.loading.set(self.loading.get() + 1);
+        let read = match self.read_message(taken).await {
+            Err(LoadError::Read(_) | LoadError::Damaged) => self.read_message(taken).await,
+            read => read,
+        };
+        self.loading.set(self.loading.get() - 1);
+        let handle = self.messages.borrow_mut().insert(read?);
+        // What stood for it before had no content: a large body that was written while it arrived.
+        let before = self.queues.borrow_mut().set_content(taken.id, Some(handle));
+        if let Some(before) = before {
+            self.messages.borrow_mut().release(before);
+        }
+        Ok(handle)
     }
 
     /// Compares, on a sample, content that never left memory with what was received; when they differ, it is read from the
@@ -66,23 +85,19 @@ impl<D: Driver> Hub<D> {
         !message.spoiled
     }
 
-    /// Brings a message into memory for the entry that was taken; its handle. `None`: it cannot be had now.
-    pub(super) async fn load(self: &Rc<Self>, taken: &Taken) -> Option<u32> {
-        match self.read_message(taken).await {
-            Ok(message) => {
-                let handle = self.messages.borrow_mut().insert(message);
-                // What stood for it before had no content: a large body that was written while it arrived.
-                let before = self.queues.borrow_mut().set_content(taken.id, Some(handle));
-                if let Some(before) = before {
-                    self.messages.borrow_mut().release(before);
-                }
-                Some(handle)
-            }
-            Err(error) => {
-                tracing::error!(cause = "spool", record = taken.record, %error, "a message stays where it is");
-                None
-            }
+    /// A message that was taken cannot be had: it goes back, and no host is blamed for it.
+    pub(super) fn not_to_be_had(&self, taken: &Taken, error: &LoadError) {
+        if matches!(error, LoadError::Memory) {
+            return self.put_back(taken);
         }
+        self.tally.one(Counter::Unreadable);
+        tracing::error!(cause = "spool", record = taken.record, %error, "a message stays where it is");
+        self.queues.borrow_mut().finish(taken.id, Outcome::Unreadable, self.driver.now());
+    }
+
+    /// A message that was taken is not sent now.
+    pub(super) fn put_back(&self, taken: &Taken) {
+        self.queues.borrow_mut().finish(taken.id, Outcome::NotAttempted, self.driver.now());
     }
 
     async fn read_message(self: &Rc<Self>, taken: &Taken) -> Result<Message, LoadError> {

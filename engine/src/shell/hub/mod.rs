@@ -130,6 +130,8 @@ pub struct Hub<D: Driver> {
     durable_up_to: Cell<Ticket>,
     settled: Signal,
 
+    /// Messages being read back.
+    loading: Cell<u32>,
     reroute: reroute::Reroute,
     caps: Caps,
     /// Work shared with other shards.
@@ -161,6 +163,7 @@ impl<D: Driver> Hub<D> {
         let caps =
             Caps { per_hop_max: settings.delivery.connections_per_hop_max, shard, shards, shared: share.is_some() };
         let mut queues = Queues::new(queue::Options {
+            sheds_content: settings.server.durability != Durability::None,
             lent_max: if share.is_some() { exchange::LENT_MAX } else { 0 },
             ..queue_options(&settings).share_of(shards)
         });
@@ -191,6 +194,7 @@ impl<D: Driver> Hub<D> {
             last_settle: Cell::new(Ticket(0)),
             durable_up_to: Cell::new(Ticket(0)),
             settled: Signal::default(),
+            loading: Cell::new(0),
             reroute: reroute::Reroute::default(),
             caps,
             share,

@@ -120,14 +120,11 @@ impl<D: Driver> Hub<D> {
     }
 
     async fn lend_one(self: &Rc<Self>, share: &Share, ring: &Ring, taken: &Taken) {
-        let message = self.whole(taken).await;
-        let kept = |outcome| {
-            self.queues.borrow_mut().finish(taken.id, outcome, self.driver.now());
+        let message = match self.whole(taken).await {
+            Ok(message) if !self.draining.get() => message,
+            Ok(_) => return self.put_back(taken),
+            Err(error) => return self.not_to_be_had(taken, &error),
         };
-        let Some(message) = message else { return kept(Outcome::Deferred) };
-        if self.draining.get() {
-            return kept(Outcome::NotAttempted);
-        }
         let ticket = {
             let messages = self.messages.borrow();
             let message = messages.get(message);
@@ -142,7 +139,7 @@ impl<D: Driver> Hub<D> {
             }
             Err(_) => {
                 self.tally.one(Counter::CrossingsFull);
-                kept(Outcome::NotAttempted);
+                self.put_back(taken);
             }
         }
     }

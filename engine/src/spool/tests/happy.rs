@@ -120,3 +120,35 @@ fn f_052_a_write_of_less_than_a_block_counts_for_nothing() {
     assert_eq!(world.failures[0].in_doubt, Some(appended.ticket));
     assert!(world.durable < appended.ticket);
 }
+
+#[test]
+fn p_011_no_octet_of_one_message_reaches_the_disk_in_the_padding_of_another() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    // Memory that held a message is used again for what is written next.
+    let secret = [b'S'; 20_000];
+    for bytes in (1..secret.len()).step_by(97) {
+        let appended = world.append_patiently(&secret[..bytes], 1);
+        world.write_one();
+        world.settle_patiently(appended.id, 0);
+    }
+    world.settle_down();
+    let before = world.disk.ops.len();
+    for bytes in (1..6000).step_by(83) {
+        let appended = world.append_patiently(&vec![b'n'; bytes], 1);
+        let chunks = world.chunks(&vec![b'n'; bytes * 5]);
+        let (facts, envelope) = (facts(&vec![b'n'; bytes * 5]), envelope(&secret[..bytes], 1));
+        let own = NewRecord { content: Content::Chunks(&chunks), ..record(&envelope, 1, &facts) };
+        let own = world.log.append(&own);
+        world.write_one();
+        world.settle_patiently(appended.id, 0);
+        if let Ok(own) = own {
+            world.settle_patiently(own.id, 0);
+        }
+    }
+    world.settle_down();
+    let written: usize = world.disk.ops[before..].iter().map(|op| op.bytes.len()).sum();
+    assert!(written > 1 << 20, "{written}");
+    let leaks = |op: &&Op| op.bytes.windows(8).any(|octets| octets == [b'S'; 8]);
+    assert_eq!(world.disk.ops[before..].iter().filter(leaks).count(), 0);
+}

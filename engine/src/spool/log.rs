@@ -131,6 +131,8 @@ pub(super) struct Need {
 pub struct Log {
     pub(super) options: LogOptions,
     pub(super) pool: Pool,
+    /// No further segment is wanted: the process ends.
+    pub(super) closed: bool,
     /// Memory in hand, so that outcomes can be written when the budget is spent.
     pub(super) in_hand: Option<Fill>,
     pub(super) segments: BTreeMap<SegmentNumber, Segment>,
@@ -182,6 +184,7 @@ impl Log {
         Self {
             options,
             pool,
+            closed: false,
             in_hand,
             segments: BTreeMap::new(),
             current: None,
@@ -204,11 +207,27 @@ impl Log {
     /// What the log needs from the shell. Asks before the current segment is full; asks on after [`Log::no_file`], so the
     /// shell decides when to look for space again.
     pub fn wants(&self) -> Option<Want> {
-        if self.spare.is_some() || self.segments.values().any(|segment| segment.state == State::Preparing) {
+        if self.closed
+            || self.spare.is_some()
+            || self.segments.values().any(|segment| segment.state == State::Preparing)
+        {
             return None;
         }
         let free = self.segments.values().find(|segment| segment.state == State::Free && !segment.kept);
         Some(free.map_or(Want::File, |segment| Want::Recycle(segment.file)))
+    }
+
+    /// Nothing more will be put in: segments get their footers, from which the next start sees that this one ended well
+    /// (F-013). To be called when everything was written; [`Log::pending`] says when the footers are.
+    pub fn close(&mut self) {
+        if self.closed || self.has_batches_left() {
+            return;
+        }
+        self.closed = true;
+        self.drop_open();
+        self.close_segment();
+        self.current = self.spare.take();
+        self.close_segment();
     }
 
     /// Whether there is a segment to write to.

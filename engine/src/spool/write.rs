@@ -113,6 +113,11 @@ impl Log {
         !self.ready.is_empty() || self.due_chore().is_some()
     }
 
+    /// Whether anything was put in that is not written yet.
+    pub(super) fn has_batches_left(&self) -> bool {
+        self.has_batch() || self.flight.is_some() || !self.owed.is_empty()
+    }
+
     fn has_batch(&self) -> bool {
         !self.ready.is_empty() || self.open.as_ref().is_some_and(|open| !open.is_empty())
     }

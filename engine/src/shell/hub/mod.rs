@@ -259,6 +259,14 @@ impl<D: Driver> Hub<D> {
             self.commit.raise();
             self.driver.sleep(Span::millis(1)).await;
         }
+        if !busy() && self.settings.server.durability == Durability::Os {
+            self.log.borrow_mut().close();
+            let busy = || self.log.borrow().pending() || self.log.borrow().is_writing();
+            while busy() && self.driver.now() < by {
+                self.commit.raise();
+                self.driver.sleep(Span::millis(1)).await;
+            }
+        }
     }
 }
 

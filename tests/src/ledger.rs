@@ -65,6 +65,14 @@ impl Ledger {
         offered.iter().filter(|(_, offered)| offered.acked > 0).all(|(id, _)| came.contains(id))
     }
 
+    /// Every message that was offered.
+    ///
+    /// # Panics
+    /// When another thread has panicked.
+    pub fn offered(&self) -> BTreeMap<u64, Offered> {
+        self.offered.lock().expect("no panic").clone()
+    }
+
     /// Judges what was taken.
     ///
     /// # Panics
@@ -123,7 +131,8 @@ pub fn sender(id: u64) -> String {
     format!("m{id}@a.test")
 }
 
-fn id_of(from: &str) -> Option<u64> {
+/// The message that this reverse-path is of.
+pub fn id_of(from: &str) -> Option<u64> {
     from.strip_prefix('m')?.strip_suffix("@a.test")?.parse().ok()
 }
 
@@ -155,6 +164,7 @@ mod tests {
             from: sender(id),
             to: vec!["b@b.test".into()],
             content: [b"Received: x\r\n", &content(id)[..]].concat(),
+            ..Taken::default()
         }
     }
 

@@ -151,6 +151,32 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().expect("an address")
 }
 
+/// An address of loopback where connections are refused: bound, so that nobody else gets it, and not listening.
+#[derive(Debug)]
+pub struct Nowhere {
+    at: SocketAddr,
+    _held: rustix::fd::OwnedFd,
+}
+
+impl Nowhere {
+    /// Holds a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn hold() -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        let held = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&held, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let name = getsockname(&held).expect("a bound socket has an address");
+        Self { at: name.try_into().expect("an Internet address"), _held: held }
+    }
+
+    /// Where nobody listens.
+    pub fn address(&self) -> SocketAddr {
+        self.at
+    }
+}
+
 /// The folder of unpacked packages, when `file` is in it.
 fn packages(file: &str) -> Result<PathBuf, Missing> {
     let folder =

@@ -117,7 +117,15 @@ impl Process {
         self.ended
     }
 
-    /// What it has said on stderr so far.
+    /// Every line that it has said on stderr so far.
+    ///
+    /// # Panics
+    /// When the thread that reads it has panicked.
+    pub fn said(&self) -> Vec<String> {
+        self.stderr.lock().expect("no panic").clone()
+    }
+
+    /// The end of what it has said on stderr so far.
     pub fn complaints(&self) -> String {
         let lines = self.stderr.lock().expect("no panic");
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")

@@ -103,11 +103,13 @@ fn one_connection(shared: &Shared, server: SocketAddr, repeat: &mut Option<u64>)
     while !shared.stop.load(Ordering::Relaxed) {
         let id = repeat.take().unwrap_or_else(|| shared.next_id.fetch_add(1, Ordering::Relaxed));
         let content = content(id);
-        let sent = if id.is_multiple_of(2) {
-            talk.send(&sender(id), &["bob@b.test"], &content)
-        } else {
-            talk.send_in_chunks(&sender(id), &["bob@b.test"], &content, PIECE_BYTES)
-        };
+        if let Err(error) = talk.envelope(&sender(id), &["bob@b.test"]) {
+            // Nothing of it was offered yet.
+            *repeat = Some(id);
+            return Err(error);
+        }
+        let sent =
+            if (id ^ id >> 4).is_multiple_of(2) { talk.data(&content) } else { talk.chunks(&content, PIECE_BYTES) };
         match sent {
             Ok(reply) if reply.is_positive() => shared.ledger.note(id, |offered| offered.acked += 1),
             Ok(_) => shared.ledger.note(id, |offered| offered.refused += 1),

@@ -57,6 +57,8 @@ pub struct Told {
     pub under: Option<PathBuf>,
     /// Further lines of the file, by section: `("receive", "chunking = false")`.
     pub more: Vec<(&'static str, String)>,
+    /// Of batches of messages and outcomes, the one whose write is taken for failed after it was made.
+    pub fail_write: Option<u64>,
 }
 
 impl Default for Told {
@@ -73,6 +75,7 @@ impl Default for Told {
             build: Build::Plain,
             under: None,
             more: Vec::new(),
+            fail_write: None,
         }
     }
 }
@@ -101,6 +104,11 @@ impl Told {
     /// Mailbox delivery into folders below `store`, spoken to by LMTP.
     pub fn keeping_in(store: &Path) -> Self {
         Self { role: Role::Mailboxes(Some(store.to_owned()), Dialect::Lmtp), ..Self::default() }
+    }
+
+    /// The hub's next hop has this one host from its next start on.
+    pub fn relay_to(&mut self, host: SocketAddr) {
+        self.role = Role::Hub(vec![host], Dialect::Smtp);
     }
 
     /// With further lines of a section.
@@ -189,6 +197,8 @@ pub struct Server {
     told: Told,
     folder: TempDir,
     running: Option<Running>,
+    /// What its deaths at hooks explain.
+    explained: u32,
 }
 
 #[derive(Debug)]
@@ -201,7 +211,7 @@ impl Server {
     /// A server that does not run yet.
     pub fn new(told: Told) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { told, folder, running: None }
+        Self { told, folder, running: None, explained: 0 }
     }
 
     /// A server that is ready.
@@ -241,6 +251,7 @@ impl Server {
                 "{ended}:\n{}",
                 process.complaints()
             );
+            self.explained += last_words(&process);
             return false;
         };
         let ready = line.strip_prefix("ready ").and_then(|text| serde_json::from_str(text).ok());
@@ -264,6 +275,10 @@ impl Server {
         command.env("RUST_BACKTRACE", "1");
         if let Some(hook) = kill_at {
             command.env("RINGPOST_KILL_AT", hook);
+        }
+        if let Some(write) = self.told.fail_write {
+            assert!(self.told.build == Build::FailPoints, "only that build knows how to fail");
+            command.env("RINGPOST_FAIL_WRITE", write.to_string());
         }
         Process::spawn(command)
     }
@@ -330,6 +345,13 @@ impl Server {
         let ended = ended.unwrap_or_else(|| panic!("the hook was not passed:\n{}", running.process.complaints()));
         let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
         assert_eq!(signal, Some(9), "{ended}:\n{}", running.process.complaints());
+        self.explained += last_words(&running.process);
+    }
+
+    /// How many messages it may have sent again because it died at hooks: those whose outcome was not durable (W1), and
+    /// those in flight (W5), as it counted them itself.
+    pub fn explained(&self) -> u32 {
+        self.explained
     }
 
     /// Whether it has ended by itself or by a hook.
@@ -347,19 +369,54 @@ impl Server {
         assert_eq!(ended.code(), Some(0), "{}", running.process.complaints());
     }
 
+    /// How many messages stand in its queues.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn queued(&self) -> u64 {
+        queued_in(&self.status())
+    }
+
+    /// The same of one that may die any moment: `None` when it did before it answered.
+    pub fn try_queued(&self) -> Option<u64> {
+        self.try_status().as_ref().ok().map(queued_in)
+    }
+
     /// What `ringpost status --json` says.
     ///
     /// # Panics
     /// When it says nothing.
     pub fn status(&self) -> Value {
+        self.try_status().unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    fn try_status(&self) -> Result<Value, String> {
         let socket = self.told.admin(self.folder.path());
         let mut command = Command::new(ringpost(self.told.build));
         let output = command.args(["status", "--json", "--admin"]).arg(socket).output().expect("ringpost runs");
         // 1 is an answer too: it is not healthy.
-        let answered = matches!(output.status.code(), Some(0 | 1));
-        assert!(answered, "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("status is JSON")
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(serde_json::from_slice(&output.stdout).expect("status is JSON"))
     }
+}
+
+fn queued_in(status: &Value) -> u64 {
+    let queues = status["queues"].as_array().expect("queues");
+    let parts = ["waiting", "sending", "deferred", "suspended"];
+    let of = |queue: &Value| -> u64 { parts.iter().map(|part| queue[*part].as_u64().expect("a count")).sum() };
+    queues.iter().map(of).sum()
+}
+
+/// What a process that dies at a hook says at the end: outcomes that are not durable, and transactions in flight.
+fn last_words(process: &Process) -> u32 {
+    crate::wait::until("its last words", || {
+        let said = process.complaints();
+        // Another of its threads may have said something meanwhile.
+        let last = said.lines().find_map(|line| line.strip_prefix("killed at "))?.split_once(": ")?.1;
+        last.split(", ").map(|part| part.split(' ').next()?.parse::<u32>().ok()).sum()
+    })
 }
 
 impl Server {

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use crate::wait::PATIENCE;
 
 /// One message as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Reverse-path without brackets.
     pub from: String,
@@ -18,6 +20,10 @@ pub struct Taken {
     pub to: Vec<String>,
     /// Header and body, dots unstuffed.
     pub content: Vec<u8>,
+    /// The octets of the content as they came: by DATA with stuffing and the final dot.
+    pub raw: Vec<u8>,
+    /// It came by BDAT.
+    pub by_chunks: bool,
 }
 
 /// What the sink offers.
@@ -31,6 +37,23 @@ pub struct Offers {
 struct Ledger {
     taken: Mutex<Vec<Taken>>,
     more: Condvar,
+    /// Messages that are still to be taken without a reply.
+    silent: AtomicUsize,
+    /// The next connection: no greeting before the gate opens, and its replies held back until they are cut.
+    held: Mutex<Option<Held>>,
+    /// Every other connection is offered less.
+    alternates: AtomicBool,
+    connections: AtomicUsize,
+    violations: AtomicUsize,
+}
+
+/// How the replies of one connection are cut.
+#[derive(Debug)]
+struct Held {
+    gate: Receiver<()>,
+    /// So many messages are taken; then all replies leave at once, up to the middle of that of this one, from 1.
+    messages: usize,
+    cut_in: usize,
 }
 
 /// A listening sink. Its threads live as long as the test's process.
@@ -62,6 +85,32 @@ impl Sink {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.at
+    }
+
+    /// The next `count` messages are taken, and their connections close without a reply.
+    pub fn fall_silent(&self, count: usize) {
+        self.ledger.silent.store(count, Ordering::Relaxed);
+    }
+
+    /// The next connection is greeted when the gate that this gives is told to, takes so many `messages` in silence, gets
+    /// all their replies in one segment that ends in the middle of the last reply of the `cut_in`th message, and is closed.
+    ///
+    /// # Panics
+    /// When another thread has panicked.
+    pub fn hold_and_cut(&self, messages: usize, cut_in: usize) -> Sender<()> {
+        let (opener, gate) = channel();
+        *self.ledger.held.lock().expect("no panic") = Some(Held { gate, messages, cut_in });
+        opener
+    }
+
+    /// From now on every other connection is offered neither CHUNKING nor PIPELINING.
+    pub fn alternate(&self) {
+        self.ledger.alternates.store(true, Ordering::Relaxed);
+    }
+
+    /// How often something was used on a connection that was not offered it.
+    pub fn violations(&self) -> usize {
+        self.ledger.violations.load(Ordering::Relaxed)
     }
 
     /// Everything taken so far, in order of arrival.
@@ -119,12 +168,51 @@ fn serve(stream: TcpStream, offers: Offers, ledger: &Ledger) {
     let _ = session(stream, offers, ledger);
 }
 
+/// What is said on a connection; held back and cut, where that was asked for.
+struct Out {
+    stream: TcpStream,
+    held: Option<(Held, Vec<u8>)>,
+    finals: usize,
+}
+
+impl Out {
+    fn say(&mut self, reply: &str) -> io::Result<()> {
+        let reply = format!("{reply}\r\n");
+        match &mut self.held {
+            Some((_, octets)) => octets.extend_from_slice(reply.as_bytes()),
+            None => self.stream.write_all(reply.as_bytes())?,
+        }
+        Ok(())
+    }
+
+    /// The last reply to a message; an error when the connection ends with it.
+    fn say_final(&mut self, reply: &str) -> io::Result<()> {
+        self.finals += 1;
+        let Some((held, octets)) = &mut self.held else { return self.say(reply) };
+        // Behind the cut nothing is said.
+        if self.finals < held.cut_in {
+            octets.extend_from_slice(format!("{reply}\r\n").as_bytes());
+        } else if self.finals == held.cut_in {
+            octets.extend_from_slice(&reply.as_bytes()[..2]);
+            self.stream.write_all(octets)?;
+        }
+        if self.finals < held.messages { Ok(()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
+    }
+}
+
 fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut out = stream.try_clone()?;
+    let number = ledger.connections.fetch_add(1, Ordering::Relaxed);
+    let plain = ledger.alternates.load(Ordering::Relaxed) && !number.is_multiple_of(2);
+    let mut out = Out { stream: stream.try_clone()?, held: None, finals: 0 };
     let mut reader = BufReader::new(stream);
     let mut open = Transaction::default();
-    out.write_all(b"220 sink.test ESMTP\r\n")?;
+    let mut held = ledger.held.lock().expect("no panic").take();
+    if let Some(held) = &held {
+        // Whoever opens the gate may be gone: then the test is over.
+        let _opened = held.gate.recv_timeout(PATIENCE);
+    }
+    out.say("220 sink.test ESMTP")?;
     loop {
         let mut line = Vec::new();
         if reader.read_until(b'\n', &mut line)? == 0 {
@@ -132,7 +220,11 @@ fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()>
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        if plain && (verb == "BDAT" || (!reader.buffer().is_empty() && verb != "DATA")) {
+            ledger.violations.fetch_add(1, Ordering::Relaxed);
+        }
         let reply: &str = match verb.as_str() {
+            "EHLO" if plain => "250-sink.test\r\n250-8BITMIME\r\n250 SIZE 0",
             "EHLO" if offers.chunking => {
                 "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 SIZE 0"
             }
@@ -140,16 +232,23 @@ fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()>
             "MAIL" => open.begin(&line),
             "RCPT" => open.add(&line),
             "DATA" if !open.to.is_empty() => {
-                out.write_all(b"354 go on\r\n")?;
-                open.content = read_stuffed(&mut reader)?;
-                open.end(ledger)
+                out.say("354 go on")?;
+                (open.content, open.raw) = read_stuffed(&mut reader)?;
+                let Some(reply) = open.end(ledger, false) else { return Ok(()) };
+                out.say_final(reply)?;
+                continue;
             }
             "BDAT" => {
                 let (count, last) = chunk_of(&line);
                 io::copy(&mut reader.by_ref().take(count), &mut open.content)?;
                 match (open.to.is_empty(), last) {
                     (true, _) => open.refuse(),
-                    (false, true) => open.end(ledger),
+                    (false, true) => {
+                        open.raw.clone_from(&open.content);
+                        let Some(reply) = open.end(ledger, true) else { return Ok(()) };
+                        out.say_final(reply)?;
+                        continue;
+                    }
                     (false, false) => "250 2.0.0 more",
                 }
             }
@@ -158,10 +257,13 @@ fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()>
                 "250 2.0.0 ok"
             }
             "NOOP" => "250 2.0.0 ok",
-            "QUIT" => return out.write_all(b"221 2.0.0 bye\r\n"),
+            "QUIT" => return out.say("221 2.0.0 bye"),
             _ => "503 5.5.1 not now",
         };
-        out.write_all(format!("{reply}\r\n").as_bytes())?;
+        out.say(reply)?;
+        if let Some(held) = held.take_if(|_| verb == "EHLO") {
+            out.held = Some((held, Vec::new()));
+        }
     }
 }
 
@@ -171,6 +273,7 @@ struct Transaction {
     from: Option<String>,
     to: Vec<String>,
     content: Vec<u8>,
+    raw: Vec<u8>,
 }
 
 impl Transaction {
@@ -187,12 +290,15 @@ impl Transaction {
         "250 2.1.5 ok"
     }
 
-    fn end(&mut self, ledger: &Ledger) -> &'static str {
-        let Self { from, to, content } = std::mem::take(self);
-        let taken = Taken { from: from.unwrap_or_default(), to, content };
+    /// Takes the message; its reply, unless there is to be none.
+    fn end(&mut self, ledger: &Ledger, by_chunks: bool) -> Option<&'static str> {
+        let Self { from, to, content, raw } = std::mem::take(self);
+        let taken = Taken { from: from.unwrap_or_default(), to, content, raw, by_chunks };
         ledger.taken.lock().expect("no panic").push(taken);
         ledger.more.notify_all();
-        "250 2.0.0 taken"
+        let fewer = |silent: usize| silent.checked_sub(1);
+        let silent = ledger.silent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok();
+        (!silent).then_some("250 2.0.0 taken")
     }
 
     fn refuse(&mut self) -> &'static str {
@@ -214,20 +320,21 @@ fn path_in(line: &str) -> String {
     path.split('>').next().unwrap_or_default().to_owned()
 }
 
-fn read_stuffed(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
+/// Content up to its final dot: without stuffing, and as it came.
+fn read_stuffed(reader: &mut impl BufRead) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut content, mut raw) = (Vec::new(), Vec::new());
     loop {
-        let at = content.len();
-        if reader.read_until(b'\n', &mut content)? == 0 {
+        let at = raw.len();
+        if reader.read_until(b'\n', &mut raw)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if content[at..] == *b".\r\n" {
-            content.truncate(at);
-            return Ok(content);
+        let line = &raw[at..];
+        // A line ends with CRLF, whatever stands in it.
+        let begins = at == 0 || raw[..at].ends_with(b"\r\n");
+        if begins && line == b".\r\n" {
+            return Ok((content, raw));
         }
-        if content[at] == b'.' {
-            content.remove(at);
-        }
+        content.extend_from_slice(if begins { line.strip_prefix(b".").unwrap_or(line) } else { line });
     }
 }
 

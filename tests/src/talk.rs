@@ -79,12 +79,7 @@ impl Talk {
     /// # Errors
     /// When the connection breaks or a reply is not positive.
     pub fn begin(&mut self, from: &str, to: &[&str]) -> io::Result<()> {
-        self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
-        self.positive()?;
-        for to in to {
-            self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
-            self.positive()?;
-        }
+        self.envelope(from, to)?;
         self.write(b"DATA\r\n")?;
         self.positive().map(drop)
     }
@@ -144,28 +139,37 @@ impl Talk {
         if reply.code / 100 == 2 || reply.code == 354 { Ok(reply) } else { Err(io::Error::other(format!("{reply:?}"))) }
     }
 
-    /// Sends one message by MAIL, RCPT and DATA; the reply to the final dot.
+    /// Says MAIL and RCPT, one at a time.
     ///
     /// # Errors
-    /// When the connection breaks or a reply before the final one is not positive.
-    pub fn send(&mut self, from: &str, to: &[&str], content: &[u8]) -> io::Result<Reply> {
-        self.begin(from, to)?;
-        self.write(&stuffed(content))?;
-        self.write(b".\r\n")?;
-        self.reply()
-    }
-
-    /// Sends one message by BDAT, in pieces of at most `piece` octets; the reply to the last.
-    ///
-    /// # Errors
-    /// As [`Talk::send`].
-    pub fn send_in_chunks(&mut self, from: &str, to: &[&str], content: &[u8], piece: usize) -> io::Result<Reply> {
+    /// When the connection breaks or a reply is not positive: no octet of a message has left then.
+    pub fn envelope(&mut self, from: &str, to: &[&str]) -> io::Result<()> {
         self.write(format!("MAIL FROM:<{from}> BODY=8BITMIME\r\n").as_bytes())?;
         self.positive()?;
         for to in to {
             self.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
             self.positive()?;
         }
+        Ok(())
+    }
+
+    /// Sends content by DATA; the reply to the final dot.
+    ///
+    /// # Errors
+    /// When the connection breaks or DATA is refused.
+    pub fn data(&mut self, content: &[u8]) -> io::Result<Reply> {
+        self.write(b"DATA\r\n")?;
+        self.positive()?;
+        self.write(&stuffed(content))?;
+        self.write(b".\r\n")?;
+        self.reply()
+    }
+
+    /// Sends content by BDAT, in pieces of at most `piece` octets; the reply to the last.
+    ///
+    /// # Errors
+    /// When the connection breaks or a chunk is refused.
+    pub fn chunks(&mut self, content: &[u8], piece: usize) -> io::Result<Reply> {
         let count = content.chunks(piece).len();
         for (at, chunk) in content.chunks(piece).enumerate() {
             let last = if at + 1 == count { " LAST" } else { "" };
@@ -176,6 +180,24 @@ impl Talk {
             }
         }
         self.reply()
+    }
+
+    /// Sends one message by MAIL, RCPT and DATA; the reply to the final dot.
+    ///
+    /// # Errors
+    /// When the connection breaks or a reply before the final one is not positive.
+    pub fn send(&mut self, from: &str, to: &[&str], content: &[u8]) -> io::Result<Reply> {
+        self.envelope(from, to)?;
+        self.data(content)
+    }
+
+    /// Sends one message by BDAT, in pieces of at most `piece` octets; the reply to the last.
+    ///
+    /// # Errors
+    /// As [`Talk::send`].
+    pub fn send_in_chunks(&mut self, from: &str, to: &[&str], content: &[u8], piece: usize) -> io::Result<Reply> {
+        self.envelope(from, to)?;
+        self.chunks(content, piece)
     }
 }
 

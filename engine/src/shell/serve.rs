@@ -185,22 +185,34 @@ pub async fn serve<D: Driver, S: Service<D>>(
         if event == Event::Close {
             break;
         }
-        let answered = std::mem::take(&mut talk.answered);
+        if std::mem::take(&mut talk.answered) {
+            #[cfg(feature = "fail-points")]
+            replied(&driver).await;
+        }
         event = talk.turn(&driver, &mut conn).await;
         while event == Event::Discard {
             talk.drop_body();
             event = talk.step_on(driver.now());
         }
         talk.count();
-        if answered {
-            // A turn has ended since: the verdicts are in the kernel's hands.
-            hook!("K8");
-        }
     }
     if !talk.out.is_empty() {
         conn.put(&talk.out);
     }
     talk.drop_body();
+}
+
+/// A verdict was put on the connection; when a turn has ended it is in the kernel's hands.
+#[cfg(feature = "fail-points")]
+async fn replied<D: Driver>(driver: &D) {
+    use crate::shell::hooks::{is_armed, is_next, pass};
+    if is_next("K8") || is_armed() {
+        driver.sleep(Span::micros(1)).await;
+    }
+    pass("K8");
+    if is_armed() {
+        pass("K9");
+    }
 }
 
 /// A session and what it is receiving.
@@ -457,7 +469,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Event::Message(slot) => self.complete(slot, &[]),
             Event::Discard => self.drop_body(),
             Event::Close => return Event::Close,
-            _ => self.spill_full(),
+            _ => {
+                hook!("K2");
+                self.spill_full();
+            }
         }
         if self.undecided == 0 {
             // The body was given up; its undecided octets may still be the beginning of its end.

@@ -155,6 +155,8 @@ pub use record::{
 };
 pub use recover::{Adoption, Backlog, Loaded, Recovered, Recovery};
 pub use scan::{Cause, Damage, Read, Refused, Scan, Scanned, ScannedSegment, scan_image};
+#[cfg(feature = "fail-points")]
+pub use write::Carries;
 pub use write::{Failure, Order, WriteResult, Written};
 
 use std::fmt;

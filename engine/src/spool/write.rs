@@ -54,6 +54,18 @@ pub struct Order {
     pub stable: bool,
 }
 
+/// What the write in flight carries, for the hooks of tests.
+#[cfg(feature = "fail-points")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carries {
+    /// Messages that somebody waits for.
+    pub messages: bool,
+    /// So many outcomes.
+    pub settles: usize,
+    /// A segment's head or footer.
+    pub head: bool,
+}
+
 /// How a write ended, as the shell knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteResult {
@@ -111,6 +123,19 @@ impl Log {
     /// Something is to be written that should not wait for more to come: finished batches, housekeeping that is due.
     pub fn is_urgent(&self) -> bool {
         !self.ready.is_empty() || self.due_chore().is_some()
+    }
+
+    /// What the order that is with the shell carries.
+    #[cfg(feature = "fail-points")]
+    pub fn in_flight(&self) -> Carries {
+        match self.flight.as_ref().map(|flight| &flight.what) {
+            Some(What::Batch(batch)) => {
+                let messages = !batch.records.is_empty() && batch.moved.is_empty();
+                Carries { messages, settles: batch.settles.len(), head: false }
+            }
+            Some(What::Chore(_)) => Carries { head: true, ..Carries::default() },
+            None => Carries::default(),
+        }
     }
 
     /// Whether anything was put in that is not written yet.

@@ -67,11 +67,19 @@ async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
     let mut order = order;
     loop {
         let began = hub.driver.now();
+        #[cfg(feature = "fail-points")]
+        let carries = hub.log.borrow().in_flight();
         let (parts, result) = write(hub, order).await;
         hub.tally.add(Counter::CommitUs, hub.driver.now().since(began).as_micros());
         let written = hub.log.borrow_mut().written(parts, result);
         match written {
-            Written::Durable(ticket) => return hub.durable(ticket),
+            Written::Durable(ticket) => {
+                hook!("K7", carries.messages);
+                hook!("K15", carries.settles > 0);
+                #[cfg(feature = "fail-points")]
+                crate::shell::hooks::outcomes_durable(carries.settles);
+                return hub.durable(ticket);
+            }
             Written::Chore => return,
             Written::Rest(rest) => order = rest,
             Written::Failed(failure) => {
@@ -90,15 +98,14 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
         return (parts, WriteResult::Octets(usize::try_from(bytes).unwrap_or(usize::MAX)));
     };
     #[cfg(feature = "fail-points")]
-    if crate::shell::hooks::is_next("K4") {
-        // The first block of the batch reaches the disk, and then the process dies.
-        let first = parts.first().map(|part| part.sub(0..crate::sys::slice::BLOCK_BYTES)).into_iter().collect();
-        let _ = hub.driver.write(&file, first, at, Stable::Yes).await;
-    }
-    hook!("K4");
-    hook!("K5");
+    let carries = hub.log.borrow().in_flight();
+    #[cfg(feature = "fail-points")]
+    super::dying::in_write(hub, &file, carries, super::dying::Torn { at, parts: &parts, stable }).await;
     let (written, parts) = hub.driver.write(&file, parts, at, if stable { Stable::Yes } else { Stable::No }).await;
-    hook!("K6");
+    #[cfg(feature = "fail-points")]
+    if (carries.messages || carries.settles > 0) && crate::shell::hooks::fails() {
+        return (parts, WriteResult::Failed);
+    }
     match written {
         Ok(octets) => (parts, WriteResult::Octets(octets)),
         Err(error) => {
@@ -119,7 +126,6 @@ impl<D: Driver> Hub<D> {
 
     /// Everything up to `ticket` is durable: answers, queues, and lets what waited for its settles go on.
     fn durable(self: &Rc<Self>, ticket: Ticket) {
-        hook!("K7");
         let now = self.driver.now();
         self.tally.one(Counter::Commits);
         self.durable_up_to.set(ticket);
@@ -127,7 +133,6 @@ impl<D: Driver> Hub<D> {
             let Some(waiting) = self.pop_waiting(ticket) else { break };
             self.accepted(&waiting, now);
         }
-        hook!("K15");
         self.settles_are_durable(ticket, now);
         self.refuse_cancelled(ticket);
         self.relieve();
@@ -150,6 +155,11 @@ impl<D: Driver> Hub<D> {
         self.tally.one(Counter::MessagesAccepted);
         self.tally.add(Counter::AcknowledgeUs, now.since(waiting.since).as_micros());
         waiting.inlet.answer(waiting.slot, Answer::Accepted { id, message_id });
+        #[cfg(feature = "fail-points")]
+        if crate::shell::hooks::is_next("K9") {
+            // The reply leaves first: its connection dies, before the queue knows.
+            return crate::shell::hooks::arm();
+        }
         hook!("K9");
         self.enqueue(waiting.message, now);
     }

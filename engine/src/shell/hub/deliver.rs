@@ -93,6 +93,23 @@ struct Flight {
     split: bool,
     /// Another shard keeps the message.
     loan: Option<Loan>,
+    /// All of it is with the connection.
+    #[cfg(feature = "fail-points")]
+    sent: std::cell::OnceCell<crate::shell::hooks::InFlight>,
+}
+
+impl Flight {
+    fn new(entry: EntryId, message: u32, offered: Option<Box<[u32]>>, loan: Option<Loan>) -> Self {
+        Self {
+            entry,
+            message,
+            offered,
+            split: false,
+            loan,
+            #[cfg(feature = "fail-points")]
+            sent: Default::default(),
+        }
+    }
 }
 
 /// What a connection does next.
@@ -143,6 +160,7 @@ impl<D: Driver> Line<D> {
                 Next::Deadline if hub.driver.now() < by => Flow::Go,
                 Next::Deadline => self.on_timeout(conn.unsent() > 0),
                 Next::End | Next::Broken(_) => {
+                    hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
                     self.session.on_lost();
                     hub.tally.one(Counter::BrokenOut);
                     // An idle connection that its host closed says nothing about the host.
@@ -204,7 +222,7 @@ impl<D: Driver> Line<D> {
             let Ticket { owner, entry, message, offered } = ticket;
             let message = self.hub.messages.borrow_mut().insert(message);
             let loan = Some(Loan { owner, taken: now, answers: Vec::new() });
-            self.offer(Flight { entry, message, offered, split: false, loan }, now);
+            self.offer(Flight::new(entry, message, offered, loan), now);
         }
     }
 
@@ -217,7 +235,7 @@ impl<D: Driver> Line<D> {
 
     fn offer_own(&mut self, entry: EntryId, message: u32) {
         let offered = self.hub.offered(entry, self.hub.messages.borrow().get(message));
-        self.offer(Flight { entry, message, offered, split: false, loan: None }, self.hub.driver.now());
+        self.offer(Flight::new(entry, message, offered, None), self.hub.driver.now());
     }
 
     fn offer(&mut self, mut flight: Flight, now: Tick) {
@@ -257,11 +275,13 @@ impl<D: Driver> Line<D> {
                 BodyForm::Bdat => push_chunk(conn, &message.content),
                 BodyForm::Data => push_data(conn, &message.content, &message.facts),
             }
-            hook!("K12");
+            #[cfg(feature = "fail-points")]
+            flight.sent.get_or_init(crate::shell::hooks::InFlight::begin);
         });
     }
 
     fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
+        hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
         let mut at = 0;
         loop {
             let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
@@ -313,7 +333,15 @@ impl<D: Driver> Line<D> {
 
     /// An attempt ended: whoever keeps the message is told.
     fn finish(&self, flight: Flight, outcome: Outcome, now: Tick) {
-        let Flight { entry, message, offered, split, loan } = flight;
+        let Flight {
+            entry,
+            message,
+            offered,
+            split,
+            loan,
+            #[cfg(feature = "fail-points")]
+                sent: _sent,
+        } = flight;
         match loan {
             None => self.hub.conclude(&Attempt { entry, message, whole: !split && offered.is_none() }, outcome, now),
             Some(loan) => {

@@ -8,6 +8,8 @@ mod accept;
 mod attempt;
 mod commit;
 mod deliver;
+#[cfg(feature = "fail-points")]
+mod dying;
 mod enqueue;
 mod exchange;
 mod load;

@@ -99,6 +99,7 @@ impl<D: Driver> Quarantine<D> {
         let to = to.unwrap_or_else(|| name.clone());
         self.driver.rename(&self.spool, &name, &self.dir, &to).await?;
         self.names.insert(to.clone());
+        hook!("K16");
         hook!("K18");
         self.driver.sync_dir(&self.dir).await?;
         self.driver.sync_dir(&self.spool).await?;

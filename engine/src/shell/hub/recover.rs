@@ -101,6 +101,7 @@ async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<L
         });
     }
     for id in &recovered.blank {
+        hook!("K18");
         let _ = driver.remove(&dir, &segments::name(*id)).await;
     }
     Ok(Left { recovered, next_file, damage })
@@ -176,6 +177,7 @@ impl<D: Driver> Hub<D> {
     /// A segment's file cannot be opened any more.
     pub async fn adopt(self: &Rc<Self>, adoption: Adoption) -> io::Result<()> {
         for id in adoption.files() {
+            hook!("K18");
             self.open_segment(id).await?;
         }
         let backlog = self.log.borrow_mut().adopt(adoption);
@@ -261,7 +263,10 @@ async fn load_backlog<D: Driver>(hub: Rc<Hub<D>>, mut backlog: Backlog) {
             loaded.map(|loaded| (loaded.id, loaded.head, loaded.envelope.map(<[u8]>::to_vec)))
         };
         match loaded {
-            Some((id, head, envelope)) => hub.requeue(id, head, envelope).await,
+            Some((id, head, envelope)) => {
+                hook!("K18");
+                hub.requeue(id, head, envelope).await;
+            }
             None if backlog.is_done() => break,
             None => continue,
         }

@@ -4,6 +4,7 @@
 use super::Hub;
 use super::quarantine::Quarantine;
 use super::segments;
+use crate::hook;
 use crate::io::driver::Driver;
 use crate::shell::body::Slices;
 use crate::spool::{
@@ -35,6 +36,7 @@ impl<D: Driver> Hub<D> {
     /// Moves a file that holds nothing that is needed out of the spool, durably.
     async fn put_away(self: &Rc<Self>, id: FileId) {
         let name = segments::name(id);
+        hook!("K17");
         if let Some(dir) = &self.dir {
             let moved = async { Quarantine::open(&self.driver, dir).await?.take(id).await };
             if let Err(error) = moved.await {

@@ -62,6 +62,8 @@ impl<D: Driver> Hub<D> {
     /// Writes down one outcome. It shares the next batch, which is at most `settle_wait` away.
     pub(super) fn settle(&self, record: RecordId, recipient: u16, outcome: Outcome) {
         hook!("K13");
+        #[cfg(feature = "fail-points")]
+        crate::shell::hooks::outcome();
         self.tally.one(Counter::Settles);
         match self.log.borrow_mut().settle(record, recipient, outcome) {
             Ok(ticket) => self.settled_in(ticket),
@@ -71,7 +73,6 @@ impl<D: Driver> Hub<D> {
             }
         }
         self.settle_is_due();
-        hook!("K14");
     }
 
     fn settled_in(&self, ticket: Ticket) {

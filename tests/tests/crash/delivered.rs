@@ -1,0 +1,77 @@
+//! Killed on the way out, hook by hook: one message, one connection, one settle, so that the number of copies is known.
+
+use super::rounds;
+use tests::server::{Server as Hub, Told};
+use tests::ledger::{content, sender};
+use tests::programs::Build;
+use tests::sink::{Offers, Sink};
+use tests::talk::Talk;
+use tests::wait::until;
+
+/// How the next hop behaves in the life that is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It takes and says so.
+    Taken,
+    /// It takes, says nothing and closes.
+    Silence,
+}
+
+fn hand_over(hub: &Hub, id: u64) {
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let reply = talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+}
+
+/// Each message meets the hook once; then its outcome is found, and it has come so many times. Later lives do not bring it
+/// again.
+fn killed_at(hook: &str, offers: Offers, answer: Answer, copies: usize) {
+    let sink = Sink::start(offers);
+    let more = vec![("delivery", "connections_per_hop_max = 1\nin_flight_max = 1".to_owned())];
+    let told = Told { build: Build::FailPoints, more, ..Told::relaying_to(sink.address()) };
+    let mut hub = Hub::new(told);
+    let count = |id: u64| sink.count_by_sender().get(&sender(id)).copied().unwrap_or(0);
+    for id in 0..rounds() {
+        assert!(hub.start_to_die(&format!("{hook}:1")), "nothing is left of earlier rounds");
+        sink.fall_silent(usize::from(answer == Answer::Silence));
+        hand_over(&hub, id);
+        hub.died();
+        hub.start();
+        until("the message's outcome", || (count(id) >= copies && hub.queued() == 0).then_some(()));
+        hub.stop();
+    }
+    hub.start();
+    hand_over(&hub, rounds());
+    until("the last one", || (count(rounds()) == 1 && hub.queued() == 0).then_some(()));
+    hub.stop();
+    for id in 0..rounds() {
+        assert_eq!(count(id), copies, "{hook}, {offers:?}, {answer:?}: message {id}");
+    }
+}
+
+const WAYS: [Offers; 2] = [Offers { chunking: true }, Offers { chunking: false }];
+
+#[test]
+fn f_005_killed_before_the_reply_is_read_it_is_tried_again() {
+    WAYS.iter().for_each(|way| killed_at("K12", *way, Answer::Taken, 2));
+}
+
+#[test]
+fn f_005_killed_when_the_next_hop_took_it_and_closed_it_is_tried_again() {
+    WAYS.iter().for_each(|way| killed_at("K12", *way, Answer::Silence, 2));
+}
+
+#[test]
+fn f_006_killed_before_the_settle_is_written_it_comes_twice() {
+    WAYS.iter().for_each(|way| killed_at("K13", *way, Answer::Taken, 2));
+}
+
+#[test]
+fn f_006_a_settle_written_and_not_synced_outlives_the_process() {
+    killed_at("K14", WAYS[0], Answer::Taken, 1);
+}
+
+#[test]
+fn f_007_killed_before_memory_knows_the_outcome_it_comes_once() {
+    killed_at("K15", WAYS[0], Answer::Taken, 1);
+}

@@ -2,11 +2,11 @@
 //! way is known exactly.
 
 use super::rounds;
-use tests::server::{Server as Hub, Told};
 use tests::ledger::id_of;
 use tests::peers::Nowhere;
 use tests::programs::Build;
 use tests::senders::Senders;
+use tests::server::{Server as Hub, Told};
 use tests::sink::{Offers, Sink};
 use tests::wait::until;
 

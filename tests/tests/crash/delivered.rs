@@ -1,9 +1,9 @@
 //! Killed on the way out, hook by hook: one message, one connection, one settle, so that the number of copies is known.
 
 use super::rounds;
-use tests::server::{Server as Hub, Told};
 use tests::ledger::{content, sender};
 use tests::programs::Build;
+use tests::server::{Server as Hub, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;

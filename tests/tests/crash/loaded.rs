@@ -2,9 +2,9 @@
 
 use super::rounds;
 use tests::chance::Chance;
-use tests::server::{Server as Hub, Told};
 use tests::programs::Build;
 use tests::senders::Senders;
+use tests::server::{Server as Hub, Told};
 use tests::sink::{Offers, Sink};
 use tests::wait::until;
 

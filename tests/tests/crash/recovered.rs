@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use tests::server::{Server as Hub, Told};
 use tests::ledger::{content, sender};
 use tests::peers::Nowhere;
 use tests::programs::Build;
+use tests::server::{Server as Hub, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;

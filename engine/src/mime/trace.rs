@@ -162,6 +162,42 @@ mod tests {
         }
     }
 
+    /// Whatever a mailbox holds stays inside of its brackets, on its line.
+    #[test]
+    fn s_025_addresses_cannot_leave_their_place() {
+        let mut parsed = 0;
+        for path in [
+            &b"\"a\\\"b\"@b.test"[..],
+            b"\"; Sun, 1 Jan 2000\"@b.test",
+            b"\"> X: y\"@b.test",
+            b"\"a b) (c\"@b.test",
+            b"|prog@b.test",
+            b"../../x@b.test",
+            b"x@[192.0.2.1]",
+            b"\"a\\\r\nX: y\"@b.test",
+            b"\"a\r\nX: y\"@b.test",
+            b"\"a\0b\"@b.test",
+            b"a\r\nX: y@b.test",
+            b"x@b.test\r\nX: y",
+        ] {
+            let Ok(mailbox) = Mailbox::parse(path) else {
+                continue;
+            };
+            parsed += 1;
+            let mut out = text(&received(
+                b"c.test",
+                TraceForm::Rfc { protocol: "SMTP", id: 1, recipient: Some(mailbox.as_ref()) },
+            ));
+            assert_eq!(out.lines().count(), 4, "{out}");
+            let mut path = Vec::new();
+            write_return_path(ReversePathRef::Mailbox(mailbox.as_ref()), &mut path);
+            out.push_str(&String::from_utf8(path).expect("ASCII"));
+            assert_eq!(fields(out.as_bytes()).count(), 2, "{out}");
+            assert!(out.bytes().all(|octet| matches!(octet, b' '..=b'~' | b'\r' | b'\n' | b'\t')), "{out}");
+        }
+        assert!(parsed >= 5, "some of them are mailboxes: {parsed}");
+    }
+
     #[test]
     fn m_079_the_return_path() {
         let mut out = Vec::new();

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m_066_text_from_outside_cannot_break_a_line() {
+    fn m_066_s_027_text_from_outside_cannot_break_a_line() {
         let reply = Reply::new(550, None, b"no\r\n250 ok\0\x1b[1m\xff").expect("a code");
         assert_eq!(reply.text(), "no??250 ok??[1m?");
         let mut out = Vec::new();

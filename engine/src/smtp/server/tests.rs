@@ -3,6 +3,7 @@
 mod support;
 
 mod bodies;
+mod hostile;
 mod matrix;
 mod properties;
 mod reference;

@@ -4,7 +4,8 @@ use super::support::*;
 use crate::smtp::client::*;
 use crate::smtp::server::{Event, Policy, ServerOptions, ServerSession, SessionFacts, Slot, Verdict};
 use crate::smtp::{Dialect, Profile};
-use crate::wire::{EnvelopeRef, RecipientRef, Refusal, ReversePathRef, Tick};
+use crate::wire::{EnvelopeBuf, EnvelopeRef, PathLimits, RecipientRef, Refusal, ReversePathRef, Tick};
+use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ struct Server {
     body: Option<Vec<u8>>,
     owed: VecDeque<(Slot, Vec<bool>)>,
     messages: Vec<(String, Vec<u8>)>,
+    /// The last message's, encoded.
+    envelope: Vec<u8>,
     closed: bool,
 }
 
@@ -52,6 +55,7 @@ impl Server {
             body: None,
             owed: VecDeque::new(),
             messages: Vec::new(),
+            envelope: Vec::new(),
             closed: false,
         }
     }
@@ -77,6 +81,7 @@ impl Server {
     fn message(&mut self, slot: Slot) {
         let envelope = EnvelopeRef::parse(self.session.envelope().bytes()).expect("sound");
         let to: Vec<_> = envelope.recipients().map(|to| to.mailbox.to_string()).collect();
+        self.envelope = envelope.bytes().to_vec();
         let content = self.body.take().expect("begun");
         // A body that says "no" is refused at its end; in LMTP only for mailboxes that say so.
         let lmtp = self.session.options().dialect == Dialect::Lmtp;
@@ -260,5 +265,87 @@ fn refusing_one_of_64_leaves_the_other_63_unharmed() {
             assert_eq!((done(Class::Accepted), done(Class::Refused)), (63, 1), "{bad} {from} {to}");
             assert_eq!(server.messages.len(), 63);
         }
+    }
+}
+
+/// Paths as a hostile client writes them.
+fn path() -> impl Strategy<Value = Vec<u8>> {
+    let part = proptest::sample::select(vec![
+        &b"a"[..],
+        b".",
+        b"@",
+        b"b.test",
+        b"\"",
+        b"\\",
+        b" ",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\0",
+        b"\t",
+        b"<",
+        b">",
+        b":",
+        b",",
+        b"RCPT TO:<x@y>",
+        b"|prog",
+        b"../",
+        b"%0d%0a",
+        b"[127.0.0.1]",
+        b"[IPv6:::1]",
+        b"\xc3\xa9",
+        b"\x1b",
+    ]);
+    // Most of them are nearly a mailbox.
+    let local = proptest::collection::vec(part.clone(), 0..4).prop_map(|parts| parts.concat());
+    let quoted = local.clone().prop_map(|local| [b"\"", &local[..], b"\""].concat());
+    let domain = proptest::sample::select(vec![&b"b.test"[..], b"[192.0.2.1]", b"x\r\n.y"]);
+    let near = (prop_oneof![local, quoted], domain);
+    let near = near.prop_map(|(local, domain)| [b"<", &local[..], b"@", domain, b">"].concat());
+    let any = proptest::collection::vec(part, 0..6).prop_map(|parts| [b"<", &parts.concat()[..], b">"].concat());
+    prop_oneof![4 => near, 1 => any]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever became an envelope leaves as one line for each command, and the peer reads the same mailboxes.
+    #[test]
+    fn s_026_f_144_no_address_breaks_a_command(from in path(), to in proptest::collection::vec(path(), 1..4)) {
+        let mut envelope = EnvelopeBuf::new();
+        if envelope.read_reverse_path(&from, PathLimits::EXCHANGE).is_err() {
+            envelope.set_reverse_path(ReversePathRef::Null);
+        }
+        for to in &to {
+            if envelope.stage_recipient(to, PathLimits::EXCHANGE).is_ok() {
+                envelope.commit();
+            }
+        }
+        prop_assume!(envelope.recipient_count() > 0);
+        let sent = Mail { envelope, ..mail("", &["x@y.test"], b"") };
+        let mut talk = Talk::ready(ClientOptions::new("c.test"), &["PIPELINING", "CHUNKING", "8BITMIME"]);
+        prop_assert_eq!(talk.offer(0, &sent), Ok(()));
+        let text = std::mem::take(&mut talk.wire.sent);
+        let lines = text.split_inclusive(|octet| *octet == b'\n');
+        let wanted = [&b"RSET\r\n"[..], b"MAIL FROM:<"].into_iter();
+        let wanted = wanted.chain((0..sent.envelope.recipient_count()).map(|_| &b"RCPT TO:<"[..])).chain([&b"BDAT 0 LAST\r\n"[..]]);
+        prop_assert_eq!(lines.clone().count(), wanted.clone().count());
+        for (line, wanted) in lines.zip(wanted) {
+            let own = line.strip_suffix(b"\r\n").expect("a whole line");
+            prop_assert!(line.starts_with(wanted) && !own.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)));
+        }
+        let mut server = Server::new(server_options(|options| options.paths = PathLimits::EXCHANGE));
+        server.feed(b"EHLO c.test\r\n");
+        server.feed(&text);
+        prop_assert_eq!(server.messages.len(), 1);
+        let read = EnvelopeRef::parse(&server.envelope).expect("sound");
+        let paths = |envelope: EnvelopeRef<'_>| -> Vec<String> {
+            let from = match envelope.reverse_path() {
+                ReversePathRef::Null => String::new(),
+                ReversePathRef::Mailbox(mailbox) => mailbox.to_string(),
+            };
+            std::iter::once(from).chain(envelope.recipients().map(|to| to.mailbox.to_string())).collect()
+        };
+        prop_assert_eq!(paths(read), paths(sent.envelope.as_ref()));
     }
 }

@@ -19,7 +19,7 @@ fn m_002_a_message_comes_in() {
 }
 
 #[test]
-fn m_001_the_greeting_names_us_and_no_version() {
+fn m_001_s_023_the_greeting_names_us_and_no_version() {
     let bench = Bench::new(ServerOptions { instance: "5f3a".into(), ..options(Profile::Rfc) });
     assert_eq!(bench.out, b"220 mx.test ESMTP Ringpost 5f3a ready\r\n");
     assert!(!String::from_utf8_lossy(&bench.out).contains(env!("CARGO_PKG_VERSION")));
@@ -34,6 +34,23 @@ fn m_001_the_greeting_names_us_and_no_version() {
         bench.session.greet_on(date, None, &mut bench.out);
         assert_eq!(String::from_utf8_lossy(&bench.out), greeting);
     }
+}
+
+#[test]
+fn s_023_no_answer_tells_a_version_or_who_is_there() {
+    let mut bench = Bench::rfc().hello();
+    let mut said = String::new();
+    for line in ["HELP", "VRFY b@b.test", "VRFY nobody@b.test", "EXPN staff", "EHLO c.test", "XYZZY", "NOOP", "RSET"] {
+        bench.feed(format!("{line}\r\n").as_bytes());
+        bench.wait();
+        said.push_str(&String::from_utf8(std::mem::take(&mut bench.out)).expect("ASCII"));
+    }
+    for secret in [env!("CARGO_PKG_VERSION"), "192.0.2.2", "src/", ".rs"] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+    // Who is there and who is not get the same answer.
+    let verify = |name: &str| Bench::rfc().hello().ask(&format!("VRFY {name}@b.test"));
+    assert_eq!(verify("b"), verify("nobody"));
 }
 
 #[test]

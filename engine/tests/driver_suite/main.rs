@@ -21,4 +21,26 @@ suite!(faulty_on_epoll, engine::io::faulty::Faulty<engine::io::epoll::Epoll>, |f
     engine::io::epoll::run(&engine::io::epoll::Options::default(), sound)
 });
 suite!(uring, engine::io::uring::Uring, |f| engine::io::uring::run(engine::io::uring::Setup::default(), f));
+
+/// A ring that has two buffers to receive into, so that they always run out.
+mod uring_of_two_buffers {
+    use engine::io::uring::{Setup, Uring, run};
+
+    pub struct It;
+
+    impl crate::harness::Under for It {
+        type Driver = Uring;
+        fn run<F, Fut>(f: F)
+        where
+            F: FnOnce(Uring) -> Fut,
+            Fut: Future<Output = ()> + 'static,
+        {
+            run(Setup { buffers: 2, ..Setup::default() }, f).expect("the driver starts");
+        }
+    }
+
+    crate::many::tests!(super::It);
+    crate::order::tests!(super::It);
+}
+
 suite!(tokio_uring, engine::io::tokio_uring::TokioUring, |f| engine::io::tokio_uring::run(f));

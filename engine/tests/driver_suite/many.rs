@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::net::TcpStream;
 use std::rc::Rc;
 
-crate::each!(many: ; alone
+crate::each!(many: f_048_f_049_many_senders_and_slow_readers_lose_nothing; alone
     i_007_ten_thousand_connections_leave_no_descriptor
     thousands_of_idle_connections_all_answer
     f_038_accept_without_descriptors_is_an_error_and_goes_on_later
@@ -68,6 +68,52 @@ pub fn i_007_ten_thousand_connections_leave_no_descriptor<U: Under>() {
             until(&driver, || served.get() == wave * AT_ONCE).await;
         }
         until(&driver, || open_descriptors() <= before).await;
+    });
+}
+
+/// Buffers run out under it where they are few: a receive ends then, and is armed again once, no sooner than one came back.
+/// Two at a time would mix up what they bring.
+pub fn f_048_f_049_many_senders_and_slow_readers_lose_nothing<U: Under>() {
+    const SENDERS: usize = 200;
+    const OCTETS: usize = 100_000;
+    let content = |sender: usize| (0..OCTETS).map(move |at| (sender * 31 + at * 7 + at / 251) as u8);
+    U::run(async move |driver| {
+        let listener = driver.listen(anywhere()).expect("a free port");
+        let at = driver.local(&listener).expect("bound");
+        let intact = Rc::new(Cell::new(0));
+        let (count, server) = (intact.clone(), driver.clone());
+        driver.spawn(async move {
+            while let Ok(mut conn) = server.accept(&listener).await {
+                let (count, driver) = (count.clone(), server.clone());
+                server.spawn(async move {
+                    let mut came = Vec::new();
+                    while let Next::Bytes(bytes) = next_all(&driver, &mut conn).await {
+                        came.extend(bytes);
+                        // What arrives meanwhile keeps its buffers.
+                        driver.sleep(Span::micros(300)).await;
+                    }
+                    let sender = usize::from(came[0]) | usize::from(came[1]) << 8;
+                    assert!(came[2..].iter().copied().eq(content(sender)), "what sender {sender} sent");
+                    count.set(count.get() + 1);
+                });
+            }
+        });
+        for sender in 0..SENDERS {
+            let client = driver.clone();
+            driver.spawn(async move {
+                let mut conn = client.connect(at, soon(&client)).await.expect("listening");
+                conn.put(&[(sender & 255) as u8, (sender >> 8) as u8]);
+                let all: Vec<u8> = content(sender).collect();
+                for piece in all.chunks(20_000) {
+                    conn.put(piece);
+                    client.sleep(Span::micros(500)).await;
+                }
+                conn.finish();
+                // The peer's end says that it has read everything.
+                while let Next::Bytes(_) = next_all(&client, &mut conn).await {}
+            });
+        }
+        until(&driver, || intact.get() == SENDERS).await;
     });
 }
 

@@ -5,6 +5,7 @@
 
 mod house {
     mod counters;
+    mod guards;
     mod layers;
     mod licences;
     mod promises;

@@ -118,7 +118,12 @@ fn lock(path: &Path) -> Result<File, String> {
 /// Makes the folder ours: the format is there whole, and on the disk, or not at all.
 fn begin(path: &Path) -> io::Result<()> {
     let new = path.join("format.new");
-    let mut format = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    // What a crash left of it.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut format = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
     format.write_all(FORMAT.as_bytes())?;
     format.sync_all()?;
     fs::rename(&new, path.join("format"))?;

@@ -6,6 +6,7 @@ mod e2e {
     mod conformance;
     mod descriptors;
     mod frontend;
+    mod hostile;
     mod mail;
     mod manners;
     mod next_hop;

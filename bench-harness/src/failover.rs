@@ -1,4 +1,4 @@
-//! What a fault cost, computed from the fates of messages (measurement.md, "Failover"). Pure: it is told when each message
+//! What a fault cost, computed from the fates of messages (perf/METHODOLOGY.md, "Failover"). Pure: it is told when each message
 //! was due, answered and delivered, and when the fault struck and was healed; it owns no clock and no file.
 //!
 //! All times are microseconds on one monotonic clock. A fault's *window* reaches from the end of the one before it (or the

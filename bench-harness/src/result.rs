@@ -1,4 +1,4 @@
-//! `result.json`, schema 1 (interfaces.md, "A result folder"): what a run found, for scripts and for the report.
+//! `result.json`, schema 1 (README.md, "Reading a result"): what a run found, for scripts and for the report.
 //!
 //! A figure that was not measured is `None`, printed as `null`, never 0. Reading is lenient (a key that is missing is not
 //! measured), so that results of older versions stay readable.
@@ -130,7 +130,7 @@ pub struct Messages {
     pub accepted: u64,
 }
 
-/// The three times of a message (measurement.md, "Times of one message").
+/// The three times of a message (perf/METHODOLOGY.md, "Times of one message").
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Latency {

@@ -1,4 +1,4 @@
-//! The accounts of a run: every intended (message, recipient) pair ends in exactly one place (measurement.md, "Accounts").
+//! The accounts of a run: every intended (message, recipient) pair ends in exactly one place (perf/METHODOLOGY.md, "Accounts").
 //!
 //! Joins what the sender recorded with what the sinks' ledgers say. Pure: give it everything after the drain.
 

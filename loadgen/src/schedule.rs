@@ -1,7 +1,7 @@
 //! Intended send times: fixed before the run, deaf to the target.
 //!
 //! A schedule is a function of its plan alone (stages of rate and length, arrivals, a seed): nothing that happens while
-//! it runs can move a time in it, which is what makes the load open loop (measurement.md, "Times of one message"). It is
+//! it runs can move a time in it, which is what makes the load open loop (perf/METHODOLOGY.md, "Times of one message"). It is
 //! computed as it is read, so a long one costs no memory. With several shards each takes its share: a constant schedule
 //! is dealt out in turn, a Poisson one is the sum of independent Poisson schedules.
 

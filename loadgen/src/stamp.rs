@@ -1,5 +1,5 @@
 //! The id of a message, carried in the local part of its reverse-path, so that its content is untouched
-//! (measurement.md, "delivered").
+//! (perf/METHODOLOGY.md, "Times of one message").
 //!
 //! `rl-RUN-SEQ-BYTES-CRC`, all lower-case hexadecimal: the run (8 digits), the message's number in it, the octets of its
 //! content, and their CRC-32C (8 digits). The last two let the sink check what arrived (I-4) without having seen what was

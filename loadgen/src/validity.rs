@@ -1,4 +1,4 @@
-//! The gate that says INVALID (measurement.md, "Valid or not"): a latency or held-rate figure is worth what its run was.
+//! The gate that says INVALID (perf/METHODOLOGY.md, "Valid or not"): a latency or held-rate figure is worth what its run was.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The host a run was made on, described for `result.json`: figures are never compared across hosts (measurement.md).
+//! The host a run was made on, described for `result.json`: figures are never compared across hosts (perf/METHODOLOGY.md).
 
 use crate::stats::percentile;
 use serde::{Deserialize, Serialize};

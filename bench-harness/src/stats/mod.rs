@@ -1,5 +1,5 @@
-//! Statistics over runs: what several measurements of the same thing allow to be said (measurement.md, "Comparing two
-//! versions"). Pure and seeded: the same values give the same verdict.
+//! Statistics over runs: what several measurements of the same thing allow to be said (perf/METHODOLOGY.md,
+//! "Comparing"). Pure and seeded: the same values give the same verdict.
 //!
 //! The unit is a run, not a message. Pairs are compared by the logarithm of their ratio, so that twice as fast and twice
 //! as slow weigh the same.

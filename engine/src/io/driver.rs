@@ -148,7 +148,7 @@ pub struct Entry {
     pub is_dir: bool,
 }
 
-/// Counts kept by the I/O layer itself (measurement.md, "CPU, system calls, copies"). Monotonic since the driver began.
+/// Counts kept by the I/O layer itself (perf/METHODOLOGY.md, "Cost"). Monotonic since the driver began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IoCounts {
     /// System calls made on this shard's thread.

@@ -11,7 +11,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// In which form a Received field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceForm<'a> {
-    /// exchange-transport.md 8.1: `from PEER (IP) by SERVER (IP) with Ringpost SMTP Server id VERSION[ via SERVICE]; DATE`.
+    /// docs/PROFILES.md: `from PEER (IP) by SERVER (IP) with Ringpost SMTP Server id VERSION[ via SERVICE]; DATE`.
     Exchange {
         /// Our version.
         version: &'a str,

@@ -41,7 +41,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub(super) struct Hop {
     /// Transactions that the last connection took at once. One that takes many gets many: a batch in one segment costs a
-    /// fraction of the same messages one by one on several connections (io-measurements: 1.7 against 6 µs).
+    /// fraction of the same messages one by one on several connections (measured: 1.7 against 6 µs).
     pub window: u32,
     pub key: NextHopKey,
     /// Named by the routes installed last.

@@ -18,7 +18,7 @@ pub struct EntryId {
     pub(super) generation: u32,
 }
 
-/// High before Normal before Low (`exchange-transport.md` 3.7). With priority queuing off everything is `Normal`.
+/// High before Normal before Low (docs/PROFILES.md). With priority queuing off everything is `Normal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
     /// Leaves first.

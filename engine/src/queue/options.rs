@@ -6,7 +6,7 @@ use crate::wire::Span;
 /// Settings of one shard's queues. Caps are per shard: [`Options::share_of`] divides a server's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Waits of a queue whose hosts all failed (`exchange-transport.md` 4; M-096).
+    /// Waits of a queue whose hosts all failed (docs/PROFILES.md; M-096).
     pub queue_ladder: Ladder,
     /// Waits of a message by its own 4yz.
     pub message_ladder: Ladder,
@@ -49,7 +49,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The documented values of the product whose behaviour is kept (`exchange-transport.md` 4).
+    /// The documented values of the product whose behaviour is kept (docs/PROFILES.md).
     pub fn exchange() -> Self {
         Self {
             queue_ladder: Ladder::new(&[(4, Span::minutes(1)), (6, Span::minutes(5))], Span::minutes(10)),

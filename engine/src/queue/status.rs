@@ -6,7 +6,7 @@ use super::health::{Cause, Standing};
 use crate::wire::{NextHopKey, Tick};
 use std::net::SocketAddr;
 
-/// Status of a queue (`exchange-transport.md` 3.3).
+/// Status of a queue (docs/PROFILES.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Transmitting, or about to.

@@ -1,5 +1,5 @@
 //! Where mail goes, as of one moment: made by the control plane when names were resolved or routes reloaded, published by
-//! pointer, never changed (architecture.md, "Control plane").
+//! pointer, never changed (ARCHITECTURE.md, "Control plane").
 
 use super::{NextHop, RouteTable};
 use crate::wire::{DeliveryType, NextHopKey};

@@ -27,7 +27,7 @@ pub struct NextHop {
 /// Why a recipient has no next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
-    /// No route matches the domain: the recipient waits for another table (`exchange-transport.md` 3.1, "Unreachable").
+    /// No route matches the domain: the recipient waits for another table ("unreachable": docs/PROFILES.md).
     #[error("no route matches the recipient's domain")]
     NoRoute,
     /// An address literal that no route names: refused, `550 5.1.2` (M-092).

@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-/// Whose defaults hold (architecture.md, "Defaults: three profiles").
+/// Whose defaults hold (docs/PROFILES.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// As the documents of Exchange transport publish them.
@@ -74,7 +74,7 @@ pub enum Profile {
     Bench,
 }
 
-/// What 250 means (interfaces.md, "Durability modes").
+/// What 250 means (SPECIFICATION.md, "Durability").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The message is in memory.
@@ -108,7 +108,7 @@ pub enum Protocol {
 /// How a Received header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceivedForm {
-    /// `exchange-transport.md` section 8, with our product's name.
+    /// docs/PROFILES.md, "Received fields".
     Exchange,
     /// M-073, M-075.
     Rfc,

@@ -81,7 +81,7 @@ impl Receive {
                 tarpit_wait: Span::ZERO,
                 ..rfc
             },
-            // exchange-transport.md section 7.4; the hub's own figures where it has some.
+            // docs/PROFILES.md, "Receiving"; the hub's own figures where it has some.
             Profile::Exchange => Receive {
                 size_max: 37_748_736,
                 recipients_max: if role == Role::Frontend { 200 } else { 5_000 },
@@ -142,7 +142,7 @@ impl Delivery {
                 host_backoff_max: Span::seconds(1),
                 ..rfc
             },
-            // exchange-transport.md section 4: glitch retries, transient retries, then every 10 minutes.
+            // docs/PROFILES.md, "Sending": glitch retries, transient retries, then every 10 minutes.
             Profile::Exchange => Delivery {
                 messages_per_connection_max: 20,
                 retry: Ladder { steps: vec![(4, minutes(1)), (6, minutes(5))], last: minutes(10) },

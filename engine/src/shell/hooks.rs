@@ -1,4 +1,4 @@
-//! Named places on a message's way where a test may kill the process (faults.md, hooks K1 to K20).
+//! Named places on a message's way where a test may kill the process (docs/ROWS.md, K1 to K20).
 //!
 //! Compiled in by the feature `fail-points` only; a release binary holds neither the code nor the names (S-047). With it,
 //! `RINGPOST_KILL_AT=K7:3` ends the process by SIGKILL when K7 is passed for the third time, `any:3` when any

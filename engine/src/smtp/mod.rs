@@ -43,7 +43,7 @@ pub fn content_facts(content: &[u8]) -> ContentFacts {
 /// The EHLO keyword by which we recognise our own kind, and offer front ends the parameters above.
 pub const FRONT_END_KEYWORD: &str = "XRINGPOST";
 
-/// Which documents win where they differ (architecture.md, "Defaults: three profiles").
+/// Which documents win where they differ (docs/PROFILES.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Profile {
     /// Exchange's documented behaviour wins.

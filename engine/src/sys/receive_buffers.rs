@@ -1,5 +1,5 @@
 //! The shared receive buffers of one ring: one allocation, lent to the kernel through a ring of entries, and leased to
-//! whoever looks at what was received. Small in total, so that they stay in cache (io-measurements: larger pools cost 1.2
+//! whoever looks at what was received. Small in total, so that they stay in cache (measured: larger pools cost 1.2
 //! to 1.3 times); a lease is dropped by the end of the turn, so a slow sender pins nobody else's.
 
 use io_uring::IoUring;

@@ -3,7 +3,7 @@
 //!
 //! A shard calls [`ShardDesk::wake_by`] once, then [`ShardDesk::take`] whenever it is woken, and answers by
 //! [`ShardDesk::tell`]. What is told while the control plane is stuck and the queue is full comes back to the shard, which
-//! drops it or keeps it: mail goes on (architecture.md, "Control plane").
+//! drops it or keeps it: mail goes on (ARCHITECTURE.md, "Control plane").
 
 use super::counters::Tally;
 use super::report::ShardReport;

@@ -16,7 +16,7 @@ pub struct ShardReport {
 pub struct QueueReport {
     /// The next hop as configuration names it.
     pub next_hop: String,
-    /// `SmartHostConnectorDelivery` and the like (`exchange-transport.md` 3.2).
+    /// `SmartHostConnectorDelivery` and the like (docs/PROFILES.md).
     pub delivery_type: String,
     /// `Active`, `Connecting`, `Ready`, `Retry` or `Suspended`.
     pub status: QueueStatus,
@@ -53,7 +53,7 @@ impl QueueReport {
     }
 }
 
-/// Status of a queue (`exchange-transport.md` 3.3), in the order in which one shard's outweighs another's.
+/// Status of a queue (docs/PROFILES.md), in the order in which one shard's outweighs another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum QueueStatus {
     /// Nothing to send now.

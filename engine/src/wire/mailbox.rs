@@ -28,7 +28,7 @@ pub struct PathLimits {
 impl PathLimits {
     /// RFC 5321 §4.5.3.1.1 and §4.5.3.1.3.
     pub const RFC: PathLimits = PathLimits { local_bytes: 64, path_bytes: 256 };
-    /// Addresses of 571 octets, 315 of them before the `@` (exchange-transport.md, 5.2).
+    /// Addresses of 571 octets, 315 of them before the `@` (docs/PROFILES.md).
     pub const EXCHANGE: PathLimits = PathLimits { local_bytes: 315, path_bytes: 573 };
 }
 

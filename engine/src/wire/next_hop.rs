@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-/// How a next hop is reached (`exchange-transport.md` 3.2). Further values come with routing over sites and connectors.
+/// How a next hop is reached (docs/PROFILES.md). Further values come with routing over sites and connectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeliveryType {
     /// To configured hosts (`SmartHostConnectorDelivery`).

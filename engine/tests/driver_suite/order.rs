@@ -252,7 +252,7 @@ pub fn a_dropped_next_loses_nothing<U: Under>() {
 }
 
 pub fn what_stays_unread_is_bounded<U: Under>() {
-    /// All shared receive buffers of a driver (architecture.md: 1 to 2 MiB): what may arrive before a receive is cancelled.
+    /// All shared receive buffers of a driver (ARCHITECTURE.md: 1 to 2 MiB): what may arrive before a receive is cancelled.
     const RECEIVE_BUFFERS_MAX: usize = 2 << 20;
     U::run(async move |driver| {
         let (mut conn, mut peer) = pair(&driver).await;

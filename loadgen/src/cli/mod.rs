@@ -1,4 +1,4 @@
-//! The command line of `ringload`: arguments to options, outcomes to text, JSON, files and exit codes (interfaces.md).
+//! The command line of `ringload`: arguments to options, outcomes to text, JSON, files and exit codes.
 
 mod interrupt;
 mod send;

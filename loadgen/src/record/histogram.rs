@@ -1,4 +1,4 @@
-//! Histograms of times: 1 µs to 1 h with 3 significant digits (measurement.md). Nothing is clipped: what does not fit is
+//! Histograms of times: 1 µs to 1 h with 3 significant digits (perf/METHODOLOGY.md). Nothing is clipped: what does not fit is
 //! counted, and makes the run invalid.
 
 use serde::Serialize;

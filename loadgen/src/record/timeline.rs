@@ -1,4 +1,4 @@
-//! The run cut into buckets by intended send time (measurement.md, "Failover"): what became of the messages that were due
+//! The run cut into buckets by intended send time (perf/METHODOLOGY.md, "Failover"): what became of the messages that were due
 //! in each. Written as `timeline.csv`.
 
 use super::histogram::Times;

@@ -1,4 +1,4 @@
-//! The result folder of `--out DIR` (interfaces.md, "A result folder").
+//! The result folder of `--out DIR` (README.md, "Reading a result").
 
 use super::result::Document;
 use crate::correlate::Correlation;

@@ -1,4 +1,4 @@
-//! `result.json` of `ringload send`, schema 1 (interfaces.md, "A result folder"). What was not measured is `null`.
+//! `result.json` of `ringload send`, schema 1 (README.md, "Reading a result"). What was not measured is `null`.
 
 use super::figures::{Figures, Part};
 use crate::correlate::{Accounts, Correlation};

@@ -3,7 +3,7 @@
 //!
 //! In an open loop a message becomes due when the schedule says so, whatever the connections do; it then waits here for
 //! one. In a closed loop a message comes into being when a connection is free for it: what the schedule held in the
-//! meantime is put off, and nobody notices. That is the difference that measurement.md is about.
+//! meantime is put off, and nobody notices. That is the difference that perf/METHODOLOGY.md begins with.
 
 use crate::correlate::RecipientRefusal;
 use crate::record::{MessageRecord, State};

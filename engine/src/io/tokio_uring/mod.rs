@@ -5,7 +5,7 @@
 //! crate loses a connection when an accept is dropped; names are worked on by tokio's blocking threads, since the crate
 //! knows no folder handles. A durable write is a write and an fdatasync: the crate passes no RWF_DSYNC.
 //!
-//! Traps of the crate (`dependencies.md`): a dropped read is not cancelled and swallows octets, so a connection's one read
+//! Traps of the crate: a dropped read is not cancelled and swallows octets, so a connection's one read
 //! lives with its socket ([`conn`]); requests are handed over when the thread parks, so there is at most one turn of delay.
 
 mod conn;

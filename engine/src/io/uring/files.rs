@@ -66,7 +66,7 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
 }
 
 /// Reserved blocks alone read as zero but still change their state when they are first written, which a durable write then
-/// has to record: so real zeros are written, once (io-measurements: 265 against 152 µs a sync).
+/// has to record: so real zeros are written, once (measured: 265 against 152 µs a sync).
 pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
     retried(async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
     let step = CHUNK_CLASSES[CHUNK_CLASSES.len() - 1];

@@ -16,7 +16,7 @@ fn connections_grow_with_backlog_up_to_the_cap_and_close_when_idle() {
     }
     world.run_for(Span::seconds(30));
     world.assert_nothing_lost();
-    assert_eq!(world.connections_peak, 20, "exchange-transport.md 4: 20 to one destination");
+    assert_eq!(world.connections_peak, 20, "docs/PROFILES.md: 20 to one destination");
     world.run_for(Span::minutes(1));
     assert_eq!(world.queues.connections(), 0);
 }

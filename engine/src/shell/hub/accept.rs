@@ -17,7 +17,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// From so many octets on a body is written while it arrives (architecture.md, "Content").
+/// From so many octets on a body is written while it arrives (ARCHITECTURE.md, "Five decisions", 4).
 const SPILL_BYTES: usize = 256 << 10;
 
 const NO_SPACE: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system storage");

@@ -27,7 +27,7 @@ pub(super) struct Doubt<D: Driver> {
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
         hub.commit.wait().await;
-        // What arrived in this turn still joins the batch (io-measurements: without it 1.04 to 1.13 times).
+        // What arrived in this turn still joins the batch (measured: without it 1.04 to 1.13 times).
         hub.driver.yield_now().await;
         let order = hub.log.borrow_mut().seal();
         let due = hub.settle_due.take();

@@ -41,7 +41,7 @@ use replies::{Failure, HELD_BYTES_MAX, Replies, Say};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Where the session stands between commands: the columns of smtp-must.md section 26.
+/// Where the session stands between commands: the states of docs/ROWS.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Greeted with 554: only QUIT is served.

@@ -167,7 +167,7 @@ impl ServerOptions {
         }
     }
 
-    /// exchange-transport.md, 5.2 and 7.4.
+    /// The values of docs/PROFILES.md, "Receiving".
     fn exchange(self) -> Self {
         Self {
             size_max: 36 << 20,

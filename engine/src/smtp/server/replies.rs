@@ -1,6 +1,6 @@
 //! The replies: their order behind owed verdicts, and their texts by profile.
 //!
-//! M rows give the codes of `rfc` and `bench`; exchange-transport.md 7.4 those of `exchange` where they differ.
+//! M rows give the codes of `rfc` and `bench`; docs/PROFILES.md those of `exchange` where they differ.
 
 use super::facts::{Slot, Verdict};
 use crate::smtp::Profile;

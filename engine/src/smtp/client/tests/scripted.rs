@@ -1,4 +1,4 @@
-//! Peers of any quality, one story each (faults.md section 6).
+//! Peers of any quality, one story each (F-060 to F-095).
 
 use super::support::*;
 use crate::smtp::Dialect;

@@ -170,7 +170,7 @@ fn m_056_a_nul_in_the_header_is_refused_and_in_the_body_kept() {
 }
 
 #[test]
-fn m_080_m_149_loops_end() {
+fn m_080_f_149_loops_end() {
     for (profile, most) in [(Profile::Rfc, 100), (Profile::Exchange, 30)] {
         let hops = |count: usize| [b"Received: x\r\n".repeat(count), b"\r\n".to_vec()].concat();
         let accepted = if profile == Profile::Rfc { "250 2.0.0" } else { "250 2.6.0" };

@@ -1,4 +1,4 @@
-//! smtp-must.md section 26: every command in every state, as it is, in lower case, and pipelined behind NOOP.
+//! The matrix of docs/ROWS.md: every command in every state, as it is, in lower case, and pipelined behind NOOP.
 
 use super::support::*;
 use crate::smtp::Profile;

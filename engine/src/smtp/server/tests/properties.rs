@@ -1,4 +1,4 @@
-//! What holds for every byte stream (smtp-must.md section 26).
+//! What holds for every byte stream (docs/ROWS.md, "Commands and states").
 
 use super::reference::reference;
 use super::support::*;

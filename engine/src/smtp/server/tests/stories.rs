@@ -1,4 +1,4 @@
-//! Rows of smtp-must.md about commands, one by one; where profile `exchange` differs, its value stands beside.
+//! M rows about commands, one by one; where profile `exchange` differs, its value stands beside.
 
 use super::support::*;
 use crate::smtp::server::*;

@@ -25,53 +25,61 @@ fn hand_over(hub: &Hub, id: u64) {
 
 /// Each message meets the hook once; then its outcome is found, and it has come so many times. Later lives do not bring it
 /// again.
-fn killed_at(hook: &str, offers: Offers, answer: Answer, copies: usize) {
+fn killed_at(hook: &str, offers: Offers, answer: Answer, copies: usize, rounds: u64) {
     let sink = Sink::start(offers);
     let more = vec![("delivery", "connections_per_hop_max = 1\nin_flight_max = 1".to_owned())];
     let told = Told { build: Build::FailPoints, more, ..Told::relaying_to(sink.address()) };
     let mut hub = Hub::new(told);
     let count = |id: u64| sink.count_by_sender().get(&sender(id)).copied().unwrap_or(0);
-    for id in 0..rounds() {
+    for id in 0..rounds {
         assert!(hub.start_to_die(&format!("{hook}:1")), "nothing is left of earlier rounds");
         sink.fall_silent(usize::from(answer == Answer::Silence));
         hand_over(&hub, id);
         hub.died();
-        hub.start();
-        until("the message's outcome", || (count(id) >= copies && hub.queued() == 0).then_some(()));
-        hub.stop();
+        if copies > 1 {
+            // What comes again comes now, and its outcome is on disk when the drain ends.
+            hub.start();
+            until("the next copy", || (count(id) >= copies).then_some(()));
+            hub.stop();
+        }
     }
     hub.start();
-    hand_over(&hub, rounds());
-    until("the last one", || (count(rounds()) == 1 && hub.queued() == 0).then_some(()));
+    hand_over(&hub, rounds);
+    until("the last one", || (count(rounds) == 1 && hub.queued() == 0).then_some(()));
     hub.stop();
-    for id in 0..rounds() {
+    for id in 0..rounds {
         assert_eq!(count(id), copies, "{hook}, {offers:?}, {answer:?}: message {id}");
     }
 }
 
 const WAYS: [Offers; 2] = [Offers { chunking: true }, Offers { chunking: false }];
 
+/// Half of the rounds by BDAT, half by DATA.
+fn killed_both_ways_at(hook: &str, answer: Answer, copies: usize) {
+    WAYS.iter().for_each(|way| killed_at(hook, *way, answer, copies, rounds().div_ceil(2)));
+}
+
 #[test]
 fn f_005_killed_before_the_reply_is_read_it_is_tried_again() {
-    WAYS.iter().for_each(|way| killed_at("K12", *way, Answer::Taken, 2));
+    killed_both_ways_at("K12", Answer::Taken, 2);
 }
 
 #[test]
 fn f_005_killed_when_the_next_hop_took_it_and_closed_it_is_tried_again() {
-    WAYS.iter().for_each(|way| killed_at("K12", *way, Answer::Silence, 2));
+    killed_both_ways_at("K12", Answer::Silence, 2);
 }
 
 #[test]
 fn f_006_killed_before_the_settle_is_written_it_comes_twice() {
-    WAYS.iter().for_each(|way| killed_at("K13", *way, Answer::Taken, 2));
+    killed_both_ways_at("K13", Answer::Taken, 2);
 }
 
 #[test]
 fn f_006_a_settle_written_and_not_synced_outlives_the_process() {
-    killed_at("K14", WAYS[0], Answer::Taken, 1);
+    killed_both_ways_at("K14", Answer::Taken, 1);
 }
 
 #[test]
 fn f_007_killed_before_memory_knows_the_outcome_it_comes_once() {
-    killed_at("K15", WAYS[0], Answer::Taken, 1);
+    killed_both_ways_at("K15", Answer::Taken, 1);
 }

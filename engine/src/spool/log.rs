@@ -18,7 +18,7 @@ use super::write::{Chore, Flight};
 use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::wire::Wall;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a log is set up.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +154,8 @@ pub struct Log {
     pub(super) reclaim_due: bool,
     /// Records that were or are being relocated: the old name and the new one.
     pub(super) moved: BTreeMap<RecordId, RecordId>,
+    /// Records of poisoned segments that cannot be read: they stay where they are.
+    pub(super) left: BTreeSet<RecordId>,
     /// Emptied batches and lists, for their memory.
     pub(super) spare_batches: Vec<Batch>,
     pub(super) spare_parts: Vec<Vec<Slice>>,
@@ -199,6 +201,7 @@ impl Log {
             owed: Vec::new(),
             reclaim_due: false,
             moved: BTreeMap::new(),
+            left: BTreeSet::new(),
             spare_batches: Vec::new(),
             spare_parts: Vec::new(),
         }

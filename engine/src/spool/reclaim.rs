@@ -131,8 +131,7 @@ impl Log {
     }
 
     /// The oldest live record that stands, or has a part of its content, in a poisoned segment and is not yet on its way
-    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`], or, when it cannot be read, puts aside
-    /// what there is and settles it as removed.
+    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`], or, when it cannot be read, [`Log::leave`].
     pub fn relocation(&self) -> Option<RecordId> {
         let poisoned = self.segments.iter().filter(|(_, segment)| segment.state == State::Poisoned);
         for (&number, segment) in poisoned {
@@ -141,12 +140,18 @@ impl Log {
                 let needing = segment.pins.iter().filter(move |(_, holders)| holders.contains(&number));
                 needing.map(move |(&place, _)| RecordId::at_place(other, place))
             });
-            let next = inside.chain(elsewhere).find(|id| !self.moved.contains_key(id) && !self.settles_pending(*id));
+            let waits = |id: &RecordId| !self.moved.contains_key(id) && !self.left.contains(id);
+            let next = inside.chain(elsewhere).find(|id| waits(id) && !self.settles_pending(*id));
             if next.is_some() {
                 return next;
             }
         }
         None
+    }
+
+    /// A record cannot be read: it stays in its poisoned segment, which is kept for it, and others are moved.
+    pub fn leave(&mut self, id: RecordId) {
+        self.left.insert(id);
     }
 
     /// Writes a record again elsewhere, under a new name; the old one goes on meaning it. Durable with the ticket.

@@ -186,6 +186,11 @@ impl<D: Driver> Hub<D> {
 
     fn append_kept(&self, fresh: &Fresh<'_, D>, kept: &mut Kept) -> Result<Appended, Full> {
         match kept {
+            // Nothing of it will be read back, so the log's bounds are none of its.
+            Kept::Chunks(_) if self.settings.server.durability == Durability::None => {
+                let record = Facts { body_bytes: 0, ..fresh.record };
+                self.append(&Fresh { record, ..*fresh }, Content::Octets(&[]))
+            }
             Kept::Chunks(chunks) => self.append(fresh, Content::Chunks(chunks)),
             Kept::Spilled(spill) => {
                 self.write_held(spill)?;

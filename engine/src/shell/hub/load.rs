@@ -147,7 +147,7 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<Vec<u8>, LoadError> {
+    pub(super) async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<Vec<u8>, LoadError> {
         let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
         let mut read = fetch.first_read();
         loop {

@@ -2,6 +2,7 @@
 //! segment is trusted with anything again (F-027). Files that must not be used any more leave the spool.
 
 use super::Hub;
+use super::load::LoadError;
 use super::quarantine::Quarantine;
 use super::segments;
 use crate::hook;
@@ -11,11 +12,23 @@ use crate::spool::{
     Content, Extents, Fetched, FileId, Full, PACKED_BYTES_MAX, Placement, RecordId, RecordRef, Stretch,
 };
 use crate::sys::slice::{BLOCK_BYTES, Slice};
+use crate::track::counters::Counter;
 use crate::wire::Span;
 use std::rc::Rc;
 
 /// How long to wait before a record that could not be moved is tried again.
 const AGAIN_WAIT: Span = Span::millis(200);
+
+/// Why a record was not written again.
+#[derive(Debug, thiserror::Error)]
+enum MoveError {
+    /// It cannot be read now, or never.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It waits for room, or for its own outcomes to be written.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
 
 impl<D: Driver> Hub<D> {
     /// Does one piece of this work, if there is any. Whether there was.
@@ -27,9 +40,26 @@ impl<D: Driver> Hub<D> {
         }
         let next = self.log.borrow().relocation();
         let Some(id) = next else { return false };
-        if !self.move_record(id).await {
-            self.driver.sleep(AGAIN_WAIT).await;
+        // What the disk refuses is asked for once more (F-028).
+        let moved = match self.move_record(id).await {
+            Err(MoveError::Load(LoadError::Read(_) | LoadError::Damaged)) => self.move_record(id).await,
+            moved => moved,
+        };
+        match moved {
+            Ok(()) => return true,
+            Err(MoveError::Load(error @ (LoadError::Read(_) | LoadError::Damaged))) => {
+                self.tally.one(Counter::Damage);
+                tracing::error!(cause = "spool", record = %id, %error, "a record of a bad segment stays where it is");
+                self.log.borrow_mut().leave(id);
+                return true;
+            }
+            Err(MoveError::Full(full)) => {
+                tracing::warn!(cause = "spool", %full, "a record of a bad segment waits for room")
+            }
+            Err(MoveError::Load(_)) => self.relieve(),
         }
+        self.commit.raise();
+        self.driver.sleep(AGAIN_WAIT).await;
         true
     }
 
@@ -50,68 +80,55 @@ impl<D: Driver> Hub<D> {
         self.commit.raise();
     }
 
-    /// Writes a record again. Whether it is on its way.
-    async fn move_record(self: &Rc<Self>, id: RecordId) -> bool {
-        let Some(octets) = self.read_record(id).await else {
-            tracing::error!(cause = "spool", record = %id, "a record of a bad segment cannot be read");
-            return false;
-        };
-        let fetch = self.log.borrow().fetch(id);
-        let Some(Ok(Fetched::Record(record))) = fetch.map(|fetch| fetch.parse(&octets)) else { return false };
-        let stretches = self.log.borrow().content_of(&record);
-        let Ok(stretches) = stretches else { return false };
-        let result = self.relocate(&record, &stretches).await;
-        match result {
-            Some(Ok(())) => {
-                self.commit.raise();
-                true
-            }
-            Some(Err(full)) => {
-                tracing::warn!(cause = "spool", %full, "a record of a bad segment waits for room");
-                self.commit.raise();
-                false
-            }
-            None => false,
-        }
+    /// Writes a record again.
+    async fn move_record(self: &Rc<Self>, id: RecordId) -> Result<(), MoveError> {
+        let octets = self.read_head(id).await?;
+        let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
+        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { return Err(LoadError::Damaged.into()) };
+        let stretches = self.log.borrow().content_of(&record).map_err(|_| LoadError::Damaged)?;
+        self.relocate(&record, &stretches).await?;
+        self.commit.raise();
+        Ok(())
     }
 
-    async fn relocate(self: &Rc<Self>, record: &RecordRef<'_>, stretches: &[Stretch]) -> Option<Result<(), Full>> {
+    async fn relocate(self: &Rc<Self>, record: &RecordRef<'_>, stretches: &[Stretch]) -> Result<(), MoveError> {
         let bytes = record.head.facts.body_bytes;
         if bytes <= PACKED_BYTES_MAX as u64 {
             let mut content = Slices::new();
             for stretch in stretches {
-                self.read_stretch(stretch, &mut content).await.ok()?;
+                self.read_stretch(stretch, &mut content).await?;
             }
             let pieces: Vec<&[u8]> = content.iter().map(|slice| &**slice).collect();
-            if self.is_gone(record) {
-                return Some(Ok(()));
+            if !self.is_gone(record) {
+                self.log.borrow_mut().relocate(record, Content::Octets(&pieces))?;
             }
-            let moved = self.log.borrow_mut().relocate(record, Content::Octets(&pieces));
-            return Some(moved.map(drop));
+            return Ok(());
         }
         let mut pieces = Vec::with_capacity(stretches.len());
         for stretch in stretches {
             pieces.push((self.read_blocks(stretch).await?, stretch.bytes));
         }
         if self.is_gone(record) {
-            return Some(Ok(()));
+            return Ok(());
         }
         let mut log = self.log.borrow_mut();
         if let (Placement::Own { .. }, [(chunks, _)]) = (record.head.placement, pieces.as_slice()) {
-            return Some(log.relocate(record, Content::Chunks(chunks)).map(drop));
+            log.relocate(record, Content::Chunks(chunks))?;
+            return Ok(());
         }
         let mut extents = Extents::default();
         for (chunks, bytes) in &pieces {
             if let Err(full) = log.extent(&mut extents, chunks, *bytes) {
                 log.abandon(extents);
-                return Some(Err(full));
+                return Err(full.into());
             }
         }
         let moved = log.relocate(record, Content::Extents(&extents));
         if moved.is_err() {
             log.abandon(extents);
         }
-        Some(moved.map(drop))
+        moved?;
+        Ok(())
     }
 
     /// Whether a record was settled while it was read: it must not come to life again.
@@ -120,19 +137,19 @@ impl<D: Driver> Hub<D> {
     }
 
     /// A stretch that stands in blocks of its own, as whole blocks, checked.
-    async fn read_blocks(self: &Rc<Self>, stretch: &Stretch) -> Option<Vec<Slice>> {
+    async fn read_blocks(self: &Rc<Self>, stretch: &Stretch) -> Result<Vec<Slice>, LoadError> {
         let mut content = Slices::new();
-        self.read_stretch(stretch, &mut content).await.ok()?;
+        self.read_stretch(stretch, &mut content).await?;
         let mut chunks: Vec<Slice> = content.into_vec();
         if let Some(last) = chunks.last_mut()
             && last.len() % BLOCK_BYTES != 0
         {
             // What was read is whole blocks; the end was cut off. It is padded anew: nobody promises zeros on a bad disk.
-            let mut fill = self.pool.fill(last.len().next_multiple_of(BLOCK_BYTES))?;
+            let mut fill = self.pool.fill(last.len().next_multiple_of(BLOCK_BYTES)).ok_or(LoadError::Memory)?;
             fill.put(last);
             fill.pad_to(BLOCK_BYTES);
             *last = fill.take();
         }
-        Some(chunks)
+        Ok(chunks)
     }
 }

@@ -245,6 +245,27 @@ fn f_026_a_record_waits_for_extents_that_could_fail_apart_from_it() {
 }
 
 #[test]
+fn f_027_a_record_that_cannot_be_read_keeps_no_other_from_being_moved() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let kept = [1, 2].map(|seed| world.append_patiently(&content(seed, 3000), 1).id);
+    world.settle_down();
+    world.append_patiently(&content(3, 3000), 1);
+    world.fates = vec![Fate::Fails(0)];
+    world.write_one();
+    assert_eq!(world.log.relocation(), Some(kept[0]));
+    world.log.leave(kept[0]);
+    assert_eq!(world.log.relocation(), Some(kept[1]));
+    world.log.leave(kept[1]);
+    assert_eq!((world.log.relocation(), world.log.discard()), (None, None), "its segment is kept for it");
+    for id in kept {
+        world.settle_patiently(id, 0);
+    }
+    world.settle_down();
+    assert_eq!(world.log.discard(), Some(FileId(1)), "until nothing in it is needed");
+}
+
+#[test]
 fn f_027_a_record_is_not_relocated_while_an_outcome_of_it_is_under_way() {
     let mut world = World::new(Durability::Disk);
     world.warm_up();

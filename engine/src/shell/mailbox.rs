@@ -4,6 +4,7 @@
 use super::body::{Slices, trim};
 use super::ids::MessageIds;
 use super::inlet::{Answer, Inlet};
+use super::letter::{front, was_delivered_to, without_return_paths, write_delivered_to};
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::{Driver, Open, Stable};
@@ -16,8 +17,9 @@ use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::Refusal;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,13 +47,33 @@ struct Mailbox<D: Driver> {
     new: D::Dir,
 }
 
+/// The reply to a message that was delivered here before (M-080).
+const LOOP: Refusal = Refusal::fixed(554, (5, 4, 6), "Routing loop: delivered to this mailbox before");
+
 /// A message to be placed.
 struct Letter<D: Driver> {
-    folders: BTreeSet<String>,
-    parts: Slices,
+    header: Header,
+    content: Slices,
     inlet: Rc<Inlet<D>>,
     slot: Slot,
     id: u64,
+}
+
+/// What stands in front of a message's content: one slice for all its copies.
+struct Header {
+    /// Return-Path, on top (M-079), our Received field, and a Delivered-To for each folder.
+    octets: Slice,
+    return_path: Range<usize>,
+    received: Range<usize>,
+    delivered_to: BTreeMap<String, Range<usize>>,
+}
+
+impl Header {
+    /// The copy with this Delivered-To.
+    fn before(&self, delivered_to: &Range<usize>, content: &[Slice]) -> Vec<Slice> {
+        let front = [&self.return_path, delivered_to, &self.received].map(|range| self.octets.sub(range.clone()));
+        front.into_iter().chain(content.iter().cloned()).collect()
+    }
 }
 
 impl<D: Driver> MailboxDelivery<D> {
@@ -80,15 +102,30 @@ impl<D: Driver> MailboxDelivery<D> {
         })
     }
 
-    /// Return-Path and our Received field (M-079).
-    fn header(&self, session: &ServerSession, id: u64) -> Option<Slice> {
-        let mut header = self.trace.buffer();
-        write_return_path(session.envelope().reverse_path(), &mut header);
+    /// The header of a message whose content begins with `theirs`.
+    fn header(&self, session: &ServerSession, theirs: &[u8], id: u64) -> Result<Header, Refusal> {
+        let mut text = self.trace.buffer();
+        write_return_path(session.envelope().reverse_path(), &mut text);
+        let return_path = 0..text.len();
         let form = (self.settings.receive.received, Some("Mailbox Transport"));
-        self.trace.write(session, form, (id, self.driver.wall()), &mut header);
-        let slice = self.copy(&[&header]);
-        self.trace.keep(header);
-        slice
+        self.trace.write(session, form, (id, self.driver.wall()), &mut text);
+        let received = return_path.end..text.len();
+        let mut delivered_to = BTreeMap::new();
+        for to in session.envelope().recipients() {
+            // One reply speaks for all recipients: a loop for one of them refuses the message.
+            if was_delivered_to(theirs, to.mailbox) {
+                return Err(LOOP);
+            }
+            let Some(folder) = self.policy.folder(to.local(), to.domain()) else { continue };
+            if !delivered_to.contains_key(folder) {
+                let start = text.len();
+                write_delivered_to(to.mailbox, &mut text);
+                delivered_to.insert(folder.to_owned(), start..text.len());
+            }
+        }
+        let octets = self.copy(&[&text]).ok_or(NO_MEMORY)?;
+        self.trace.keep(text);
+        Ok(Header { octets, return_path, received, delivered_to })
     }
 
     fn copy(&self, pieces: &[&[u8]]) -> Option<Slice> {
@@ -100,22 +137,21 @@ impl<D: Driver> MailboxDelivery<D> {
         Some(fill.take())
     }
 
-    fn letter(&self, arrived: &Arrived<'_, D, ()>) -> Option<Letter<D>> {
+    fn letter(&self, arrived: &Arrived<'_, D, ()>) -> Result<Letter<D>, Refusal> {
         let id = self.ids.next();
         let facts = arrived.session.content();
-        let mut parts = Slices::from_iter([self.header(arrived.session, id)?]);
-        match &arrived.content {
+        let content = match &arrived.content {
             Incoming::Octets(pieces) => {
                 self.tally.add(Counter::CopiedBytes, facts.bytes);
-                parts.push(self.copy(pieces)?);
+                Slices::from_iter([self.copy(pieces).ok_or(NO_MEMORY)?])
             }
-            Incoming::Chunks(chunks) => parts.extend(trim(chunks, facts.bytes)),
-            Incoming::Spilled(()) => return None,
-        }
-        let folder = |local: &[u8], domain: &[u8]| self.policy.folder(local, domain).map(str::to_owned);
-        let recipients = arrived.session.envelope().recipients();
-        let folders = recipients.filter_map(|to| folder(to.local(), to.domain())).collect();
-        Some(Letter { folders, parts, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
+            Incoming::Chunks(chunks) => trim(chunks, facts.bytes),
+            Incoming::Spilled(()) => return Err(NO_MEMORY),
+        };
+        let theirs = front(&content, facts.header_bytes);
+        let header = self.header(arrived.session, &theirs, id)?;
+        let content = without_return_paths(&content, &theirs);
+        Ok(Letter { header, content, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
     }
 
     fn answer(&self, letter: &Letter<D>, result: Result<(), StoreError>) {
@@ -175,15 +211,16 @@ impl<D: Driver> MailboxDelivery<D> {
     }
 
     async fn place_all(&self, root: &D::Dir, letter: &Letter<D>) -> Result<(), StoreError> {
-        for folder in &letter.folders {
+        for (folder, delivered_to) in &letter.header.delivered_to {
             let mailbox = self.mailbox(root, folder).await?;
-            self.place(&mailbox, letter, folder).await?;
+            let parts = letter.header.before(delivered_to, &letter.content);
+            self.place(&mailbox, &parts, folder).await?;
         }
         Ok(())
     }
 
     /// Places one copy: created, written, synced, renamed, and the folder synced.
-    async fn place(&self, mailbox: &Mailbox<D>, letter: &Letter<D>, folder: &str) -> Result<(), StoreError> {
+    async fn place(&self, mailbox: &Mailbox<D>, parts: &[Slice], folder: &str) -> Result<(), StoreError> {
         let (driver, tmp, new) = (&self.driver, &mailbox.tmp, &mailbox.new);
         let mut placing = Placing::new();
         let mut name = String::new();
@@ -194,7 +231,7 @@ impl<D: Driver> MailboxDelivery<D> {
                     self.names.borrow_mut().next(driver.wall(), &mut name);
                     driver.open(tmp, &name, Open::Create { direct: false }).await.map(|opened| file = Some(opened))
                 }
-                (Step::Write, Some(file)) => write_all(driver, file, &letter.parts).await,
+                (Step::Write, Some(file)) => write_all(driver, file, parts).await,
                 (Step::SyncFile, Some(file)) => driver.sync(file).await,
                 (Step::Rename, _) => driver.rename(tmp, &name, new, &name).await,
                 (Step::SyncNew, _) => driver.sync_dir(new).await,
@@ -270,8 +307,13 @@ impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
             self.tally.one(Counter::MessagesAccepted);
             return arrived.inlet.answer(arrived.slot, Answer::Accepted { id: self.ids.next(), message_id: None });
         };
-        let Some(letter) = self.letter(&arrived) else {
-            return arrived.inlet.answer(arrived.slot, Answer::Refused(NO_MEMORY));
+        let letter = match self.letter(&arrived) {
+            Ok(letter) => letter,
+            Err(refusal) => {
+                let refused = if refusal.is_permanent() { Counter::MessagesRefused } else { Counter::MessagesDeferred };
+                self.tally.one(refused);
+                return arrived.inlet.answer(arrived.slot, Answer::Refused(refusal));
+            }
         };
         let (this, root) = (self.clone(), root.clone());
         self.driver.spawn(async move {

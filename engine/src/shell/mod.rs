@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod hub;
 pub mod ids;
 pub mod inlet;
+mod letter;
 pub mod mailbox;
 pub mod options;
 pub mod outbound;

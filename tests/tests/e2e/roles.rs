@@ -1,8 +1,9 @@
-//! Front ends as processes: what their clients are told, and what comes out behind them.
+//! Front ends and mailbox delivery as processes: what their clients are told, and what comes out behind them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use tests::server::{Server, Told};
+use tests::server::{Dialect, Role, Server, Told};
+use tests::peers::trace_before;
 use tests::talk::Talk;
 
 const CONTENT: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
@@ -60,4 +61,90 @@ fn m_049_a_client_hears_nothing_when_its_hub_was_lost_behind_the_last_octet() {
         assert_eq!(front.status()["counters"]["outcomes_unknown"], 1);
         front.stop();
     }
+}
+
+/// Mailbox delivery, with ann's mailbox and one for everybody else at b.test, and the folder of its store.
+fn delivery() -> (Server, tempfile::TempDir) {
+    let store = tempfile::tempdir().expect("a folder");
+    let role = Role::Mailboxes(Some(store.path().to_owned()), Dialect::Smtp);
+    let told = Told { role, ..Told::default() }.with("mailboxes", "\"ann@b.test\" = \"ann\"\n\"*@b.test\" = \"rest\"");
+    (Server::started(told), store)
+}
+
+/// Every message in a mailbox.
+fn letters(store: &tempfile::TempDir, mailbox: &str) -> Vec<Vec<u8>> {
+    let Ok(files) = std::fs::read_dir(store.path().join(mailbox).join("new")) else { return Vec::new() };
+    files.map(|file| std::fs::read(file.expect("an entry").path()).expect("a message")).collect()
+}
+
+/// Content reaches a mailbox octet by octet, behind Return-Path, Delivered-To and Received.
+#[test]
+fn m_057_content_reaches_a_mailbox_byte_for_byte() {
+    let (mut delivery, store) = delivery();
+    let mut talk = Talk::hello(delivery.address()).expect("a greeting");
+    for (at, mail) in tests::corpus::mails().iter().enumerate() {
+        let sender = format!("{}@a.test", mail.name);
+        let reply = talk.send(&sender, &["ann@b.test", "bob@b.test"], &mail.content).expect("a reply");
+        assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        for (mailbox, recipient) in [("ann", "ann@b.test"), ("rest", "bob@b.test")] {
+            let all = letters(&store, mailbox);
+            assert_eq!(all.len(), at + 1);
+            let front = format!("Return-Path: <{sender}>\r\nDelivered-To: {recipient}\r\nReceived: ");
+            let letter = all.iter().find(|letter| letter.starts_with(front.as_bytes())).expect("this one");
+            let trace = ["Return-Path", "Delivered-To", "Received"].map(str::to_owned);
+            assert_eq!(trace_before(&mail.content, letter), Some(trace.to_vec()), "{} is changed", mail.name);
+        }
+    }
+    delivery.stop();
+}
+
+/// The Return-Path in a mailbox is ours alone, whatever a message brought along, and however long its header is.
+#[test]
+fn m_079_final_delivery_replaces_return_paths() {
+    let (mut delivery, store) = delivery();
+    let mut talk = Talk::hello(delivery.address()).expect("a greeting");
+    let long = "X-Filler: 0123456789012345678901234567890123456789\r\n".repeat(900);
+    let body = b"\r\nReturn-Path: <body@a.test>\r\n";
+    let theirs =
+        format!("Return-Path: <old@a.test>\r\nSubject: x\r\n{long}return-path:\r\n <older@a.test>\r\nTo: y\r\n");
+    let reply = talk.send("new@a.test", &["ann@b.test"], &[theirs.as_bytes(), body].concat()).expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+    let kept = [format!("Subject: x\r\n{long}To: y\r\n").as_bytes(), body].concat();
+    let all = letters(&store, "ann");
+    let trace = trace_before(&kept, &all[0]).expect("nothing else is changed");
+    assert_eq!(trace, ["Return-Path", "Delivered-To", "Received"]);
+    assert!(all[0].starts_with(b"Return-Path: <new@a.test>\r\n"));
+    delivery.stop();
+}
+
+/// What comes out of a mailbox and back to it is refused; for another mailbox it is mail like any other.
+#[test]
+fn m_080_a_message_does_not_enter_a_mailbox_twice() {
+    let (mut delivery, store) = delivery();
+    let mut talk = Talk::hello(delivery.address()).expect("a greeting");
+    assert!(talk.send("a@a.test", &["ann@b.test"], CONTENT).expect("a reply").is_positive());
+    let letter = letters(&store, "ann").remove(0);
+    let again = talk.send("a@a.test", &["ann@b.test"], &letter).expect("a reply");
+    assert_eq!((again.code, again.lines[0].split(' ').next()), (554, Some("5.4.6")));
+    assert!(talk.send("a@a.test", &["bob@b.test"], &letter).expect("a reply").is_positive());
+    assert_eq!((letters(&store, "ann").len(), letters(&store, "rest").len()), (1, 1));
+    delivery.stop();
+}
+
+/// Nobody but those who may relay puts mail into mailboxes, and only into those that exist (M-032).
+#[test]
+fn m_032_a_mailbox_that_is_not_there_is_refused_for_good_and_trouble_of_the_store_for_now() {
+    let (mut delivery, store) = delivery();
+    let mut talk = Talk::hello(delivery.address()).expect("a greeting");
+    assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+    let unknown = talk.say("RCPT TO:<ann@c.test>").expect("a reply");
+    assert_eq!((unknown.code, unknown.lines[0].split(' ').next()), (550, Some("5.1.1")));
+    assert_eq!(talk.say("RSET").expect("a reply").code, 250);
+    // A file stands where ann's folder would be made.
+    std::fs::write(store.path().join("ann"), b"").expect("a file");
+    let broken = talk.send("a@a.test", &["ann@b.test"], CONTENT).expect("a reply");
+    assert_eq!((broken.code, broken.lines[0].split(' ').next()), (451, Some("4.3.0")));
+    std::fs::remove_file(store.path().join("ann")).expect("ours");
+    assert!(talk.send("a@a.test", &["ann@b.test"], CONTENT).expect("a reply").is_positive());
+    delivery.stop();
 }

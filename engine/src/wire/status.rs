@@ -35,11 +35,12 @@ impl EnhancedStatus {
         self.detail
     }
 
-    /// Reads a code at the start of a reply's text, and the text behind it. `None` when there is none, it is malformed, or
-    /// its class is not that of the reply: the basic code decides then (M-145).
+    /// Reads a code at the start of a reply's text, and the text behind it. `None` when there is none, it is malformed, no
+    /// text follows it, or its class is not that of the reply: the basic code decides then (M-145).
     pub fn parse(text: &[u8], reply_code: u16) -> Option<(Self, &[u8])> {
-        let end = text.iter().position(|&octet| octet == b' ').unwrap_or(text.len());
+        let end = text.iter().position(|&octet| octet == b' ')?;
         let (token, rest) = text.split_at_checked(end)?;
+        let rest = rest.strip_prefix(b" ").filter(|rest| !rest.trim_ascii().is_empty())?;
         let mut parts = token.split(|&octet| octet == b'.');
         let (class, subject, detail) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
@@ -55,7 +56,7 @@ impl EnhancedStatus {
             return None;
         }
         let code = Self { class, subject: number(subject)?, detail: number(detail)? };
-        Some((code, rest.strip_prefix(b" ").unwrap_or(rest)))
+        Some((code, rest))
     }
 }
 
@@ -82,7 +83,6 @@ mod tests {
     fn m_145_odd_remote_codes_are_ignored() {
         let read = |text: &'static [u8]| EnhancedStatus::parse(text, 550).map(|(code, rest)| (code.to_string(), rest));
         assert_eq!(read(b"5.1.1 no such user"), Some(("5.1.1".into(), &b"no such user"[..])));
-        assert_eq!(read(b"5.1.1"), Some(("5.1.1".into(), &b""[..])));
         assert_eq!(read(b"5.6.999 x"), Some(("5.6.999".into(), &b"x"[..])));
         for odd in [
             &b""[..],
@@ -98,6 +98,9 @@ mod tests {
             b"6.1.1 x",
             b"5.1.1x y",
             b" 5.1.1",
+            b"5.1.1",
+            b"5.1.1 ",
+            b"5.1.1  \t",
         ] {
             assert_eq!(read(odd), None, "{}", String::from_utf8_lossy(odd));
         }

@@ -1,6 +1,6 @@
 //! DATA and BDAT (RFC 5321 §4.1.1.4, RFC 3030 §2): which octets are content, where it ends, and whether it is kept.
 
-use super::facts::{Aimed, Event, Expect};
+use super::facts::{Aimed, Event, Expect, Protocol};
 use super::options::BareLf;
 use super::replies::{Failure, Say};
 use super::{Chunk, Phase, ServerSession, State, Turn, Void};
@@ -68,11 +68,15 @@ impl ServerSession {
             self.counts.violations = 1;
             return None;
         }
-        let outside = !matches!(self.state, State::Rcpt | State::Chunks);
+        // Behind HELO no extension holds (M-003); the octets are read all the same: they must not be taken for commands.
+        let outside = self.facts.protocol == Protocol::Smtp || !matches!(self.state, State::Rcpt | State::Chunks);
         self.phase = Phase::Chunk(Chunk { left: octets, last, outside });
         self.void = None;
         if outside {
             self.void = Some(Void::Refused(Failure::Fixed(Say::BadSequence)));
+            return None;
+        }
+        if octets == 0 && !last && !self.may_idle(turn) {
             return None;
         }
         if self.state == State::Rcpt {
@@ -195,18 +199,22 @@ impl ServerSession {
         if chunk.last && !chunk.outside {
             return self.finish_body(now, out);
         }
-        let Some(failure) = self.take_failure() else {
+        let failure = self.take_failure();
+        if chunk.outside {
+            // In LMTP one reply per accepted recipient: where there is none, none (M-212).
+            let nobody = self.options.dialect == Dialect::Lmtp && chunk.last && self.state == State::Mail;
+            if !nobody {
+                self.out_of_order_at(Say::BadSequence, now, out);
+            }
+            return None;
+        }
+        let Some(failure) = failure else {
             self.state = State::Chunks;
             self.say(Say::ChunkOk, out);
             return None;
         };
-        if !chunk.outside {
-            self.excused = true;
-            self.state = State::Failed;
-        } else if self.options.dialect == Dialect::Lmtp && chunk.last && self.state == State::Mail {
-            // One reply per accepted recipient, and there is none (M-212).
-            return None;
-        }
+        self.excused = true;
+        self.state = State::Failed;
         self.say_failure(&failure, out);
         None
     }
@@ -236,8 +244,6 @@ impl ServerSession {
 
     fn say_failure(&mut self, failure: &Failure, out: &mut Vec<u8>) {
         let profile = self.options.profile;
-        let hello = *failure == Failure::Fixed(Say::BadSequence) && self.state == State::Connected;
-        let failure = if hello { &Failure::Fixed(Say::HelloFirst) } else { failure };
         self.replies.put_with(out, |out| failure.write(profile, out));
     }
 

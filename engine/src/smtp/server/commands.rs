@@ -5,7 +5,7 @@ use super::replies::{Failure, Say, push_decimal};
 use super::{Delayed, Event, Phase, ServerSession, State, Turn};
 use crate::smtp::command::{self, Verb};
 use crate::smtp::{Dialect, FRONT_END_KEYWORD, Profile};
-use crate::wire::{Span, is_ehlo_name};
+use crate::wire::{Span, Tick, is_ehlo_name};
 use memchr::memchr;
 use std::io::Write;
 
@@ -78,31 +78,39 @@ impl ServerSession {
 
     /// A command in error: its reply, or the end when there were too many (M-018).
     pub(super) fn error(&mut self, say: Say, turn: &mut Turn<'_>) {
+        self.error_at(say, turn.now, turn.out);
+    }
+
+    pub(super) fn error_at(&mut self, say: Say, now: Tick, out: &mut Vec<u8>) {
         self.errors = self.errors.saturating_add(1);
         self.counts.errors = self.counts.errors.saturating_add(1);
         if self.errors > self.options.errors_max && !self.facts.trusted_front_end {
-            self.close_with(Say::TooManyErrors, turn.out);
+            self.close_with(Say::TooManyErrors, out);
         } else {
-            self.answer_late(Failure::Fixed(say), turn);
+            self.answer_late(Failure::Fixed(say), now, out);
         }
     }
 
     /// Refuses a command for good: after a while, where the listener makes such peers wait (S-021).
-    pub(super) fn answer_late(&mut self, reply: Failure, turn: &mut Turn<'_>) {
-        self.delayed = Some(Delayed { until: turn.now.after(self.options.timers.tarpit), reply });
+    pub(super) fn answer_late(&mut self, reply: Failure, now: Tick, out: &mut Vec<u8>) {
+        self.delayed = Some(Delayed { until: now.after(self.options.timers.tarpit), reply });
         if self.options.timers.tarpit == Span::ZERO || self.facts.trusted_front_end {
-            self.answer_now(turn.out);
+            self.answer_now(out);
         }
     }
 
     /// A command out of order; behind a refusal of ours that is no error of the peer (a pipelining one cannot know).
     pub(super) fn out_of_order(&mut self, say: Say, turn: &mut Turn<'_>) {
+        self.out_of_order_at(say, turn.now, turn.out);
+    }
+
+    pub(super) fn out_of_order_at(&mut self, say: Say, now: Tick, out: &mut Vec<u8>) {
         if self.state == State::Connected {
-            self.error(Say::HelloFirst, turn);
+            self.error_at(Say::HelloFirst, now, out);
         } else if self.excused {
-            self.say(say, turn.out);
+            self.say(say, out);
         } else {
-            self.error(say, turn);
+            self.error_at(say, now, out);
         }
     }
 
@@ -120,7 +128,7 @@ impl ServerSession {
         }
     }
 
-    fn may_idle(&mut self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn may_idle(&mut self, turn: &mut Turn<'_>) -> bool {
         self.served();
         self.idle_commands = self.idle_commands.saturating_add(1);
         let good = self.idle_commands <= self.options.idle_commands_max || self.facts.trusted_front_end;

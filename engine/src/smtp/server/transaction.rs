@@ -195,7 +195,7 @@ impl ServerSession {
             }
             No::Policy(refusal) if refusal.is_permanent() => {
                 self.excused = true;
-                self.answer_late(Failure::Policy(refusal), turn);
+                self.answer_late(Failure::Policy(refusal), turn.now, turn.out);
             }
             No::Policy(refusal) => {
                 self.excused = true;

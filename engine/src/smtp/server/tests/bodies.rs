@@ -336,6 +336,40 @@ fn m_118_chunks_outside_a_transaction_are_read_and_refused() {
 }
 
 #[test]
+fn m_003_behind_helo_chunks_are_read_and_refused() {
+    let mut bench = Bench::rfc();
+    bench.feed(b"HELO c.test\r\n");
+    bench.out.clear();
+    bench.feed(&[ENVELOPE, b"BDAT 6 LAST\r\nQUIT\r\nBDAT 3\r\nabcDATA\r\nx\r\n.\r\n"].concat());
+    assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "503 5.5.1", "503 5.5.1", "354", "250 2.0.0"]);
+    assert_eq!(bench.messages.len(), 1);
+    assert_eq!(bench.messages[0].content, b"x\r\n");
+}
+
+#[test]
+fn m_018_chunks_out_of_order_are_errors_like_others() {
+    let mut bench = Bench::rfc().hello();
+    bench.feed(&b"BDAT 2\r\nxx".repeat(21));
+    let codes = bench.codes();
+    assert_eq!((codes.len(), codes.last().map(String::as_str), bench.closed), (21, Some("421 4.7.0"), true));
+    assert!(codes[..20].iter().all(|code| code == "503 5.5.1"));
+    // Behind a refusal of ours they are what a pipelining client cannot help.
+    let mut bench = Bench::rfc().hello();
+    let refused = b"RSET\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<nobody@b.test>\r\nBDAT 2 LAST\r\nxx";
+    bench.feed(&refused.repeat(21));
+    assert!(!bench.closed && bench.codes().last().is_some_and(|code| code == "503 5.5.1"));
+}
+
+#[test]
+fn f_137_empty_chunks_do_not_go_on_for_ever() {
+    let mut bench = rfc();
+    bench.feed(&b"BDAT 0\r\n".repeat(1_000));
+    let codes = bench.codes();
+    assert_eq!((codes.len(), codes.last().map(String::as_str), bench.closed), (201, Some("421 4.7.0"), true));
+    assert!(bench.messages.is_empty());
+}
+
+#[test]
 fn m_118_a_failed_chunk_spoils_those_behind_it_until_rset() {
     let mut bench = rfc();
     bench.feed(b"BDAT 3\r\na\nbBDAT 1\r\ncBDAT 1 LAST\r\ndRCPT TO:<b@b.test>\r\nMAIL FROM:<a@a.test>\r\nRSET\r\n");

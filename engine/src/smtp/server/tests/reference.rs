@@ -93,7 +93,7 @@ impl Reading<'_> {
             return false;
         };
         self.at += size;
-        if self.recipients == 0 || self.failed {
+        if self.recipients == 0 || self.failed || !self.extended {
             return true;
         }
         let no_room = self.chunks.is_none() && size == 452;

@@ -257,7 +257,7 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
     if let Ok(mut conn) = connected {
         front.tally.one(Counter::ConnectionsMade);
         *trunk.handle.borrow_mut() = Some(conn.handle());
-        let session = ClientSession::new(front.client.clone(), front.driver.now());
+        let session = ClientSession::new(front.client.clone(), front.driver.now()).speaking_from(conn.local().ip());
         let mut talk = Line {
             front: front.clone(),
             trunk: trunk.clone(),

@@ -62,7 +62,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     let mut line = Line {
         hub: hub.clone(),
         id: order.conn,
-        session: ClientSession::new(hub.client.options(manners), hub.driver.now()),
+        session: ClientSession::new(hub.client.options(manners), hub.driver.now()).speaking_from(conn.local().ip()),
         ready: false,
         flights: Slab::new(),
         out: Outbound::default(),

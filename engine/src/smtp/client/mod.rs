@@ -55,6 +55,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct ClientSession {
     options: Arc<ClientOptions>,
+    /// Our address, where it stands for our name in EHLO.
+    local: Option<IpAddr>,
     phase: Phase,
     reader: ReplyReader,
     peer: PeerFacts,
@@ -82,6 +84,7 @@ impl ClientSession {
         let session_end = now.after(options.timers.session);
         Self {
             options,
+            local: None,
             phase: Phase::Greeting,
             reader: ReplyReader::new(),
             peer: PeerFacts::default(),
@@ -97,6 +100,13 @@ impl ClientSession {
             session_end,
             now,
         }
+    }
+
+    /// The same on a connection whose end here is `local`: the name in EHLO where we have no qualified one (M-009).
+    #[must_use]
+    pub fn speaking_from(self, local: IpAddr) -> Self {
+        let local = (!self.options.our_name.contains(['.', '['])).then_some(local);
+        Self { local, ..self }
     }
 
     /// Takes what it can of `bytes`, up to the first event. Call it again with what is left until it answers `More` or
@@ -226,6 +236,10 @@ impl ClientSession {
     fn check(&self, transaction: &Transaction<'_>) -> Result<(), CannotSend> {
         let (options, peer, facts) = (&*self.options, &self.peer, transaction.facts);
         let bdat = self.form() == BodyForm::Bdat;
+        let binary = transaction.envelope.body() == Some(BodyType::Binary);
+        if binary && !(bdat && peer.binary_mime) {
+            return Err(CannotSend::Binary);
+        }
         let Body::Whole(bytes) = transaction.body else {
             return if bdat { Ok(()) } else { Err(CannotSend::NeedsChunking) };
         };
@@ -234,17 +248,22 @@ impl ClientSession {
         {
             return Err(CannotSend::TooLarge(most));
         }
-        if transaction.envelope.body() == Some(BodyType::Binary) {
-            return if bdat && peer.binary_mime { Ok(()) } else { Err(CannotSend::Binary) };
+        if binary {
+            return Ok(());
         }
         if facts.eight_bit && !peer.eight_bit_mime && !options.just_send_eight_bit {
             return Err(CannotSend::EightBit);
         }
-        let long = facts.longest_line > TEXT_LINE_BYTES_MAX && !options.long_lines;
+        let long = self.is_long(transaction);
         if facts.bare || (long && !(bdat && (peer.binary_mime || peer.ringpost))) {
             return Err(CannotSend::Lines);
         }
         Ok(())
+    }
+
+    /// Whether it has lines that are too long for text, and nobody said that this host takes them.
+    fn is_long(&self, transaction: &Transaction<'_>) -> bool {
+        transaction.facts.longest_line > TEXT_LINE_BYTES_MAX && !self.options.long_lines
     }
 
     /// Writes all commands of a transaction into `commands`.
@@ -284,7 +303,9 @@ impl ClientSession {
         }
         let declared = transaction.envelope.body();
         let unknown = transaction.body == Body::Streamed && declared != Some(BodyType::SevenBit);
-        if declared == Some(BodyType::Binary) {
+        // Lines too long for text go as binary where that is offered (M-054); another hub of ours takes them as they are.
+        let long = self.is_long(transaction) && peer.binary_mime && !peer.ringpost;
+        if declared == Some(BodyType::Binary) || long {
             commands.extend_from_slice(b" BODY=BINARYMIME");
         } else if peer.eight_bit_mime
             && (transaction.facts.eight_bit || unknown || declared == Some(BodyType::EightBit))
@@ -372,7 +393,11 @@ impl ClientSession {
     fn hello(&mut self, verb: &str, out: &mut impl Outbox) {
         self.commands.clear();
         // Writing to a Vec cannot fail.
-        let _ = write!(self.commands, "{verb} {}\r\n", self.options.our_name);
+        let _ = match self.local {
+            None => write!(self.commands, "{verb} {}\r\n", self.options.our_name),
+            Some(IpAddr::V4(address)) => write!(self.commands, "{verb} [{address}]\r\n"),
+            Some(IpAddr::V6(address)) => write!(self.commands, "{verb} [IPv6:{address}]\r\n"),
+        };
         out.text(&self.commands);
     }
 

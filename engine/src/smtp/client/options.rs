@@ -48,7 +48,8 @@ impl Default for ClientTimers {
 pub struct ClientOptions {
     /// SMTP or LMTP.
     pub dialect: Dialect,
-    /// The name we give with EHLO: our domain, or an address literal.
+    /// The name we give with EHLO: our domain, or an address literal. Without a dot it is no domain that others know: the
+    /// address of the connection takes its place (M-009).
     pub our_name: String,
     /// What tells our process from every other, as in our own greetings: a greeting with our name and this is a loop
     /// (M-081). Empty: not looked for.

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 /// Replies that wait behind owed verdicts, in octets, before the session pauses.
 pub(super) const HELD_BYTES_MAX: usize = 64 << 10;
+/// Longest reply line that is sent, with its CRLF (RFC 5321 §4.5.3.1.5).
+const REPLY_LINE_BYTES_MAX: usize = 512;
 /// Capacity that an empty queue keeps, in octets.
 const KEPT_BYTES: usize = 8 << 10;
 
@@ -260,26 +262,31 @@ pub(super) fn write_verdict(verdict: Verdict<'_>, profile: Profile, fqdn: &str, 
             push_decimal(id, out);
             out.extend_from_slice(b"\r\n");
         }
-        Verdict::Accepted { id, message_id } => {
-            out.extend_from_slice(b"250 2.6.0 ");
-            if message_id.is_empty() {
-                out.push(b'<');
-                push_decimal(id, out);
-                out.push(b'@');
-                out.extend_from_slice(fqdn.as_bytes());
-                out.push(b'>');
-            } else {
-                // Others wrote it: nothing in it may end the line or fill it (M-066).
-                let clean = |&octet: &u8| if matches!(octet, 0x20..=0x7e) { octet } else { b'?' };
-                out.extend(message_id.iter().take(250).map(clean));
-            }
-            out.extend_from_slice(b" [InternalId=");
-            push_decimal(id, out);
-            out.extend_from_slice(b", Hostname=");
-            out.extend_from_slice(fqdn.as_bytes());
-            out.extend_from_slice(b"] Queued mail for delivery\r\n");
-        }
+        Verdict::Accepted { id, message_id } => write_queued(id, message_id, fqdn, out),
     }
+}
+
+/// The reply of profile `exchange`: the message's own id, or one of ours in its place; never over 512 octets.
+fn write_queued(id: u64, message_id: &[u8], fqdn: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"250 2.6.0 ");
+    // What the rest takes at most: fixed texts, two numbers, our name.
+    let room = REPLY_LINE_BYTES_MAX.saturating_sub(62 + 2 * 20 + 3).saturating_sub(fqdn.len());
+    if message_id.is_empty() {
+        out.push(b'<');
+        push_decimal(id, out);
+        out.push(b'@');
+        out.extend(fqdn.bytes().take(room.saturating_sub(2)));
+        out.push(b'>');
+    } else {
+        // Others wrote it: nothing in it may end the line or fill it (M-066).
+        let clean = |&octet: &u8| if matches!(octet, 0x20..=0x7e) { octet } else { b'?' };
+        out.extend(message_id.iter().take(room.min(250)).map(clean));
+    }
+    out.extend_from_slice(b" [InternalId=");
+    push_decimal(id, out);
+    out.extend_from_slice(b", Hostname=");
+    out.extend_from_slice(fqdn.as_bytes());
+    out.extend_from_slice(b"] Queued mail for delivery\r\n");
 }
 
 /// Appends `number` in decimal; the formatting machinery costs ten times as much.
@@ -406,5 +413,19 @@ mod tests {
         push_decimal(u64::MAX, &mut out);
         push_decimal(0, &mut out);
         assert_eq!(out, b"184467440737095516150");
+    }
+    #[test]
+    fn m_064_m_066_no_reply_to_a_message_is_longer_than_512_octets() {
+        let long = format!("{}.test", "x".repeat(250));
+        for fqdn in ["hub.test", &long] {
+            for message_id in [&b""[..], b"<1@a.test>", &[b'i'; 250], &[b'\r'; 60_000]] {
+                for profile in [Profile::Rfc, Profile::Exchange] {
+                    let mut out = Vec::new();
+                    write_verdict(Verdict::Accepted { id: u64::MAX, message_id }, profile, fqdn, &mut out);
+                    assert!(out.len() <= 512 && out.ends_with(b"\r\n"), "{} octets", out.len());
+                    assert_eq!(out.iter().filter(|octet| **octet < b' ').count(), 2);
+                }
+            }
+        }
     }
 }

@@ -437,3 +437,63 @@ fn m_098_only_the_recipients_asked_for_are_named() {
     assert_eq!(talk.client.offer(1, &transaction, talk.now, &mut talk.wire), Err(CannotSend::Nobody));
     assert_eq!((talk.sent().as_str(), talk.client.in_flight()), ("", 0));
 }
+
+#[test]
+fn m_009_a_client_without_a_qualified_name_gives_its_address() {
+    for (name, local, hello) in [
+        ("mx.c.test", "192.0.2.7", "EHLO mx.c.test\r\n"),
+        ("localhost", "192.0.2.7", "EHLO [192.0.2.7]\r\n"),
+        ("ourhost", "2001:db8::7", "EHLO [IPv6:2001:db8::7]\r\n"),
+        ("[192.0.2.9]", "192.0.2.7", "EHLO [192.0.2.9]\r\n"),
+    ] {
+        let mut talk = Talk::new(ClientOptions::new(name));
+        talk.client = talk.client.speaking_from(local.parse().expect("an address"));
+        talk.hear(b"220 peer.test ESMTP\r\n");
+        assert_eq!(talk.sent(), hello);
+        assert_eq!(talk.hear(b"502 no\r\n"), []);
+        assert_eq!(talk.sent(), hello.replace("EHLO", "HELO"));
+    }
+}
+
+#[test]
+fn m_010_binary_content_goes_only_where_it_was_offered_streamed_or_not() {
+    for (extensions, good) in
+        [(&["CHUNKING", "BINARYMIME"][..], true), (&["CHUNKING"], false), (&["BINARYMIME"], false)]
+    {
+        for streamed in [false, true] {
+            let mut talk = Talk::ready(options(), extensions);
+            let mut binary = one();
+            binary.envelope.set_body(Some(crate::wire::BodyType::Binary));
+            let transaction = Transaction {
+                envelope: binary.envelope.as_ref(),
+                recipients: None,
+                facts: &binary.facts,
+                body: if streamed { Body::Streamed } else { Body::Whole(binary.content.len() as u64) },
+                identity: None,
+            };
+            talk.wire.bodies.push((1, binary.clone()));
+            let sent = talk.client.offer(1, &transaction, talk.now, &mut talk.wire);
+            assert_eq!(sent, if good { Ok(()) } else { Err(CannotSend::Binary) }, "{extensions:?}");
+            assert_eq!(talk.sent().contains(" BODY=BINARYMIME\r\n"), good);
+        }
+    }
+}
+
+#[test]
+fn m_054_lines_too_long_for_text_are_declared_binary_where_that_is_offered() {
+    let long = mail("a@a.test", &["b@b.test"], &[&b"Subject: x\r\n\r\n"[..], &[b'x'; 999], b"\r\n"].concat());
+    for (extensions, outcome) in [
+        (&["PIPELINING", "CHUNKING", "BINARYMIME"][..], Ok(true)),
+        (&["PIPELINING", "CHUNKING", "BINARYMIME", "XRINGPOST"], Ok(false)),
+        (&["PIPELINING", "CHUNKING", "XRINGPOST"], Ok(false)),
+        (&["PIPELINING", "CHUNKING"], Err(CannotSend::Lines)),
+        (&["PIPELINING", "BINARYMIME"], Err(CannotSend::Lines)),
+    ] {
+        let mut talk = Talk::ready(options(), extensions);
+        let declared = talk.offer(1, &long).map(|()| talk.sent().contains(" BODY=BINARYMIME\r\n"));
+        assert_eq!(declared, outcome, "{extensions:?}");
+    }
+    let mut talk = Talk::ready(ClientOptions { long_lines: true, ..options() }, &["CHUNKING", "BINARYMIME"]);
+    talk.offer(1, &long).expect("sent");
+    assert!(!talk.sent().contains("BODY="), "who says that they are welcome sends them as text");
+}

@@ -56,13 +56,14 @@ fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, verdict: Span
     at
 }
 
-/// Sends one message; the code of its last reply, 0 when there was none.
+/// Sends one message; the code that it was answered with, at MAIL if it was refused there. 0 when there was none.
 async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: usize) -> u16 {
     let mut conn = driver.connect(to, driver.now() + Span::seconds(5)).await.expect("the hub listens");
     let line = "seventy octets of content, or very nearly so, stand on this line here.\r\n";
     let body = format!("Subject: {number}\r\n\r\n{}", line.repeat(body_bytes / line.len() + 1));
-    let envelope = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\n";
-    let transaction = format!("{envelope}BDAT {} LAST\r\n{body}", body.len());
+    let size = body.len();
+    let transaction =
+        format!("MAIL FROM:<ann@a.test> SIZE={size}\r\nRCPT TO:<bob@b.test>\r\nBDAT {size} LAST\r\n{body}");
     // Greeting, EHLO, MAIL, RCPT and BDAT.
     let mut final_replies = 0;
     let mut pending = Vec::new();
@@ -82,7 +83,9 @@ async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: 
             match final_replies {
                 1 => conn.put(b"EHLO client.test\r\n"),
                 2 => conn.put(transaction.as_bytes()),
-                5 => return String::from_utf8_lossy(&reply[..3]).parse().expect("a code"),
+                3 | 5 if final_replies == 5 || reply[0] != b'2' => {
+                    return String::from_utf8_lossy(&reply[..3]).parse().expect("a code");
+                }
                 _ => {}
             }
         }
@@ -348,6 +351,56 @@ fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room() {
     let rule = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
     let story = story(vec![rule], 150_000);
     assert_eq!(story.delivered, story.accepted as u64, "{story:?}");
+}
+
+#[test]
+fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room() {
+    let folder = folder();
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        let faults = Faults::none();
+        faults.inject(Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)));
+        let world = World::start(driver, &path, faults);
+        let driver = &world.driver;
+        // Once the hub has looked for a segment in vain, clients are told before they send anything.
+        let mut talk = driver.connect(world.at, driver.now() + Span::seconds(5)).await.expect("the hub listens");
+        hear(driver, &mut talk, " ready\r\n").await;
+        talk.put(b"EHLO client.test\r\n");
+        hear(driver, &mut talk, "250 HELP\r\n").await;
+        let refused = ask_until(driver, &mut talk, "MAIL FROM:<a@a.test> SIZE=1000\r\n", "452 4.3.1").await;
+        assert!(refused, "a full spool says so at MAIL");
+        world.faults.heal();
+        let taken = ask_until(driver, &mut talk, "MAIL FROM:<a@a.test> SIZE=1000\r\n", "250 2.1.0").await;
+        assert!(taken, "and no longer when there is room");
+    })
+    .expect("runs");
+}
+
+/// Says `line` behind RSET again and again until the answer begins with `reply`; whether it ever does.
+async fn ask_until<D: Driver>(driver: &D, conn: &mut D::Conn, line: &str, reply: &str) -> bool {
+    let by = driver.now() + Span::seconds(30);
+    while driver.now() < by {
+        conn.put(format!("RSET\r\n{line}NOOP\r\n").as_bytes());
+        let heard = hear(driver, conn, "250 2.0.0 OK\r\n").await;
+        if heard.contains(&format!("\r\n{reply}")) {
+            return true;
+        }
+        driver.sleep(Span::millis(5)).await;
+    }
+    false
+}
+
+/// What the hub says up to this.
+async fn hear<D: Driver>(driver: &D, conn: &mut D::Conn, end: &str) -> String {
+    let mut heard = String::new();
+    while !heard.contains(end) {
+        match conn.next(driver.now() + Span::seconds(20), |octets| (octets.len(), octets.to_vec())).await {
+            Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+            Next::Room | Next::Note(_) => {}
+            _ => panic!("the hub went away behind {heard:?}"),
+        }
+    }
+    heard
 }
 
 /// Flips a bit of the first record's content; the segment's file.

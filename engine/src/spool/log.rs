@@ -259,6 +259,20 @@ impl Log {
         self.no_space = true;
     }
 
+    /// Whether a message of so many octets will probably find a place: asked before its content is taken. No further
+    /// segment is to be had when it says no, and what is left of the last one is too little.
+    pub fn has_room_for(&self, octets: u64) -> bool {
+        if !self.no_space || self.spare.is_some() {
+            return true;
+        }
+        let Some(segment) = self.current.and_then(|number| self.segments.get(&number)) else { return false };
+        let end = self.open.as_ref().map_or(segment.next_at, |open| open.at + open.len).next_multiple_of(BLOCK as u64);
+        let reserve = segment.segment_bytes / RESERVE_SHARE;
+        // Its envelope, and a batch's head, table and padding; and a block for its entry in the footer.
+        let more = 5 * BLOCK as u64 + reserve;
+        end.saturating_add(octets).saturating_add(more) <= segment.batches_end(BLOCK as u64)
+    }
+
     /// Puts a record into the open batch.
     ///
     /// # Errors

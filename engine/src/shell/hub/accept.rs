@@ -8,11 +8,11 @@ use crate::settings::Durability;
 use crate::shell::body::{Slices, trim};
 use crate::shell::inlet::{Answer, Inlet};
 use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
-use crate::smtp::server::{Policy, ServerSession, Slot};
+use crate::smtp::server::{Policy, ServerSession, SessionFacts, Slot};
 use crate::spool::{Appended, Content, Extents, Facts, Full, NewRecord, RecordKind};
 use crate::sys::slice::{BLOCK_BYTES, Pool, Slice};
 use crate::track::counters::Counter;
-use crate::wire::{ContentFacts, Refusal, Wall};
+use crate::wire::{ContentFacts, RecipientRef, Refusal, ReversePathRef, Wall};
 use crc_fast::{CrcAlgorithm, Digest};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -74,7 +74,7 @@ impl<D: Driver> Service<D> for Hub<D> {
     type Spill = Spill;
 
     fn policy(&self) -> &dyn Policy {
-        &self.policy
+        self
     }
 
     fn pool(&self) -> &Pool {
@@ -148,6 +148,22 @@ impl<D: Driver> Service<D> for Hub<D> {
             }
         }
         self.trace.keep(trace);
+    }
+}
+
+/// The role's decisions, and whether the log has room: a client learns of a full disk before it sends (M-105, F-022).
+impl<D: Driver> Policy for Hub<D> {
+    fn mail(&self, session: &SessionFacts, from: ReversePathRef<'_>) -> Result<(), Refusal> {
+        self.policy.mail(session, from)
+    }
+
+    fn rcpt(&self, session: &SessionFacts, from: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        self.policy.rcpt(session, from, to)
+    }
+
+    fn room(&self, octets: u64) -> Result<(), Refusal> {
+        self.policy.room(octets)?;
+        if self.log.borrow().has_room_for(octets) { Ok(()) } else { Err(NO_SPACE) }
     }
 }
 

@@ -17,6 +17,8 @@ fn f_022_f_024_messages_are_refused_first_and_settles_go_on_in_what_is_left() {
         }
     };
     assert_eq!(refused, Full::Space);
+    // M-105: nobody has to send what will find no place.
+    assert!(!world.log.has_room_for(3000) && !world.log.has_room_for(u64::MAX));
     let mut settled = 0;
     let mut paused = None;
     for appended in &kept {
@@ -35,6 +37,7 @@ fn f_022_f_024_messages_are_refused_first_and_settles_go_on_in_what_is_left() {
     world.files_max = 10;
     world.supply();
     world.settle_down();
+    assert!(world.log.has_room_for(3000) && world.log.has_room_for(0));
     for appended in &kept {
         world.settle_patiently(appended.id, 0);
     }

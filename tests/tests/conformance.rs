@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use engine::smtp::server::{Aimed, BareLf, Event, Policy, ServerOptions, ServerSession, SessionFacts, Slot, Verdict};
+use engine::smtp::server::{Aimed, Event, Policy, ServerOptions, ServerSession, SessionFacts, Slot, Verdict};
 use engine::smtp::{Dialect, Profile};
 use engine::wire::{RecipientRef, Refusal, ReversePathRef, Tick};
 use std::path::Path;
@@ -128,7 +128,9 @@ fn set(options: &mut ServerOptions, name: &str, value: &str) {
         "strict_pipelining" => options.strict_pipelining = flag,
         "strict_blanks" => options.strict_blanks = flag,
         "binary_mime" => options.extensions.binary_mime = flag,
-        "normalize" => options.bare_lf = if flag { BareLf::Normalize } else { BareLf::Reject },
+        "normalize" => {
+            options.normalize_from = flag.then(|| "0.0.0.0/0".parse().expect("everybody")).into_iter().collect()
+        }
         _ => panic!("no option is called {name}"),
     }
 }

@@ -142,6 +142,7 @@ keys! { RECEIVE: Receive {
     refuse_early_talkers => refuse_early_talkers: Flag, "refuse who talks before the greeting; needs greeting_wait";
     odd_names => odd_names: Flag, "tolerate EHLO names that are no domain, as with an underscore";
     strict_paths => strict_paths: Flag, "refuse white space between FROM: and <";
+    normalize_from => normalize_from: List(Range, RANGES_MAX), "clients whose bare LF by DATA becomes CRLF, against RFC 5321; everybody else's message is refused";
     pipelining => pipelining: Flag, "offer PIPELINING";
     chunking => chunking: Flag, "offer CHUNKING";
     eight_bit_mime => eight_bit_mime: Flag, "offer 8BITMIME";

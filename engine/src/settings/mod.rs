@@ -228,6 +228,8 @@ pub struct Receive {
     pub odd_names: bool,
     /// Whether white space between `FROM:` and `<` is refused (M-021).
     pub strict_paths: bool,
+    /// Clients whose bare LF becomes CRLF in content that comes by DATA (M-044).
+    pub normalize_from: Vec<Network>,
     /// Offer PIPELINING.
     pub pipelining: bool,
     /// Offer CHUNKING.

@@ -64,6 +64,7 @@ impl Receive {
             refuse_early_talkers: false,
             odd_names: false,
             strict_paths: false,
+            normalize_from: Vec::new(),
             pipelining: true,
             chunking: true,
             eight_bit_mime: true,

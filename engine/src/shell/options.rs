@@ -34,6 +34,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         hops_max: u16::try_from(receive.hops_max).unwrap_or(u16::MAX),
         refuse_early_talkers: receive.refuse_early_talkers,
         strict_blanks: receive.strict_paths,
+        normalize_from: receive.normalize_from.clone(),
         odd_ehlo_names: receive.odd_names,
         extensions: Extensions {
             pipelining: receive.pipelining,

@@ -1,7 +1,6 @@
 //! DATA and BDAT (RFC 5321 §4.1.1.4, RFC 3030 §2): which octets are content, where it ends, and whether it is kept.
 
 use super::facts::{Aimed, Event, Expect, Protocol};
-use super::options::BareLf;
 use super::replies::{Failure, Say};
 use super::{Chunk, Phase, ServerSession, State, Turn, Void};
 use crate::smtp::Dialect;
@@ -104,6 +103,9 @@ impl ServerSession {
         self.scan = Scan::new();
         self.void = None;
         self.begun = true;
+        let client = self.facts.client_address();
+        let normal = |client| self.options.normalize_from.iter().any(|network| network.contains(client));
+        self.normalize = client.is_some_and(normal);
         self.body_began = now;
         self.deadline = now.after(self.options.timers.block);
     }
@@ -113,10 +115,7 @@ impl ServerSession {
     }
 
     fn bare(&self) -> Bare {
-        match self.options.bare_lf {
-            BareLf::Normalize => Bare::Normalize,
-            BareLf::Reject => Bare::Note,
-        }
+        if self.normalize { Bare::Normalize } else { Bare::Note }
     }
 
     /// Content of DATA.
@@ -296,7 +295,7 @@ impl ServerSession {
         match self.phase {
             Phase::Chunk(chunk) if chunk.left > 0 => Some(Expect::Chunk(chunk.left)),
             // A normalized LF needs room that is not there.
-            Phase::Data if self.options.bare_lf == BareLf::Reject => Some(Expect::UntilDot),
+            Phase::Data if !self.normalize => Some(Expect::UntilDot),
             _ => None,
         }
     }

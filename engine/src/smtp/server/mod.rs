@@ -33,7 +33,7 @@ mod transaction;
 pub use facts::{
     AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionCounts, SessionFacts, Slot, Step, Verdict,
 };
-pub use options::{BareLf, Extensions, ServerOptions, ServerTimers};
+pub use options::{Extensions, ServerOptions, ServerTimers};
 
 use super::scan::Scan;
 use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Tick};
@@ -133,6 +133,8 @@ pub struct ServerSession {
     replies: Replies,
     /// Why the body being received will be refused; nothing of it is handed out any more.
     void: Option<Void>,
+    /// Bare LF of this body become CRLF (M-044).
+    normalize: bool,
     /// `Begin` was reported, and neither `Message` nor `Discard` yet.
     begun: bool,
     /// `Message` was reported: the next step clears the transaction.
@@ -172,6 +174,7 @@ impl ServerSession {
             scan: Scan::new(),
             replies: Replies::default(),
             void: None,
+            normalize: false,
             begun: false,
             completed: false,
             shutting_down: false,

@@ -1,18 +1,7 @@
 //! What a listener's sessions are told once: names, limits, timers, extensions.
 
 use crate::smtp::{Dialect, Profile};
-use crate::wire::{PathLimits, Span};
-
-/// What becomes of a bare LF in the content of DATA (M-044).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BareLf {
-    /// The message is read to its real end and refused.
-    #[default]
-    Reject,
-    /// It becomes CRLF in the content; a bare CR still refuses the message. Departs from RFC 5321 §2.3.8: only for
-    /// listeners that serve an allow-list of clients.
-    Normalize,
-}
+use crate::wire::{Network, PathLimits, Span};
 
 /// Which extensions are announced and honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +92,9 @@ pub struct ServerOptions {
     pub hops_max: u16,
     /// Lengths of paths.
     pub paths: PathLimits,
-    /// Bare LF in DATA.
-    pub bare_lf: BareLf,
+    /// Clients whose bare LF in the content of DATA becomes CRLF; a bare CR still refuses their messages. It departs from
+    /// RFC 5321 §2.3.8, so for everybody else such a message is read to its real end and refused (M-044).
+    pub normalize_from: Vec<Network>,
     /// Octets right behind EHLO or DATA, before our reply, close the session (M-112).
     pub strict_pipelining: bool,
     /// Who talks before the greeting is greeted with 554 (M-017).
@@ -143,7 +133,7 @@ impl ServerOptions {
             header_fields_max: 1_000,
             hops_max: 100,
             paths: PathLimits::RFC,
-            bare_lf: BareLf::Reject,
+            normalize_from: Vec::new(),
             strict_pipelining: true,
             refuse_early_talkers: false,
             strict_blanks: false,

@@ -64,12 +64,25 @@ fn m_044_a_bare_cr_or_lf_refuses_the_message_at_its_real_end() {
 
 #[test]
 fn m_044_normalizing_is_for_those_who_ask() {
-    let normalize = ServerOptions { bare_lf: BareLf::Normalize, ..options(Profile::Rfc) };
+    let normalize = ServerOptions { normalize_from: networks("192.0.2.0/24"), ..options(Profile::Rfc) };
     let (codes, bench) = data(with_envelope(normalize.clone()), b"a\nb\n\n.\nc\r\n.\n..d\r\n");
     assert_eq!(codes, ["250 2.0.0"]);
     assert_eq!(bench.messages[0].content, b"a\r\nb\r\n\r\n.\r\nc\r\n\r\n..d\r\n");
     let (codes, _) = data(with_envelope(normalize), b"a\rb\r\n");
     assert_eq!(codes, ["550 5.5.2"]);
+    // Nobody else, and behind a front end its client counts.
+    let others = ServerOptions { normalize_from: networks("198.51.100.0/24"), ..options(Profile::Rfc) };
+    assert_eq!(data(with_envelope(others.clone()), b"a\nb\r\n").0, ["550 5.5.2"]);
+    for (client, code) in [("198.51.100.7", "250 2.0.0"), ("192.0.2.1", "550 5.5.2")] {
+        let mut bench = Bench::with(others.clone(), true).hello();
+        bench.ask(&format!("MAIL FROM:<a@a.test> XADDR={client} XPROTO=ESMTP"));
+        bench.ask("RCPT TO:<b@b.test>");
+        assert_eq!(data(bench, b"a\nb\r\n").0, [code], "{client}");
+    }
+}
+
+fn networks(text: &str) -> Vec<crate::wire::Network> {
+    vec![text.parse().expect("a range")]
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::reference::reference;
 use super::support::*;
 use crate::smtp::Profile;
-use crate::smtp::server::{BareLf, ServerOptions};
+use crate::smtp::server::ServerOptions;
 use crate::wire::Span;
 use proptest::prelude::*;
 
@@ -100,14 +100,14 @@ fn broken_bodies() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// What a session of `broken_bodies` said and kept when its stream came cut at `cuts`.
-fn run_broken(stream: &[u8], cuts: &[usize], way: Way, bare_lf: BareLf) -> (Vec<u8>, Vec<Message>, bool) {
+fn run_broken(stream: &[u8], cuts: &[usize], way: Way, normalize: bool) -> (Vec<u8>, Vec<Message>, bool) {
     let mut bench = Bench::new(ServerOptions {
         size_max: 200,
         text_line_bytes_max: 40,
         header_bytes_max: 50,
         header_fields_max: 3,
         hops_max: 1,
-        bare_lf,
+        normalize_from: if normalize { vec!["0.0.0.0/0".parse().expect("everybody")] } else { Vec::new() },
         ..options(Profile::Rfc)
     });
     bench.way = way;
@@ -185,13 +185,12 @@ proptest! {
         aimed in any::<bool>(),
         normalize in any::<bool>(),
     ) {
-        let bare_lf = if normalize { BareLf::Normalize } else { BareLf::Reject };
-        let whole = run_broken(&stream, &[], Way::Shown, bare_lf);
+        let whole = run_broken(&stream, &[], Way::Shown, normalize);
         prop_assume!(!closes_by_chance(&whole.0));
         let way = if aimed { Way::Aimed } else { Way::Shown };
-        prop_assert_eq!(&run_broken(&stream, &cuts, way, bare_lf), &whole, "{}", stream.escape_ascii());
+        prop_assert_eq!(&run_broken(&stream, &cuts, way, normalize), &whole, "{}", stream.escape_ascii());
         let bytes: Vec<_> = (0..stream.len()).collect();
-        prop_assert_eq!(&run_broken(&stream, &bytes, way, bare_lf), &whole, "{}", stream.escape_ascii());
+        prop_assert_eq!(&run_broken(&stream, &bytes, way, normalize), &whole, "{}", stream.escape_ascii());
     }
 
     #[test]

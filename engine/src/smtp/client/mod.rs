@@ -13,6 +13,10 @@
 //! | PIPELINING | `MAIL RCPT… DATA` at once; after the 354 the body, its end, and the next `MAIL RCPT… DATA` behind it | 2 |
 //! | neither | one command at a time | 1 |
 //!
+//! A departure: BDAT leaves before the replies to MAIL and RCPT were read, and the next transaction behind BDAT LAST (M-113
+//! would wait for both; RFC 3030 §4.2 shows it so, and forbids neither). What makes it safe is how the server answers:
+//! octets of a refused chunk are read, and everything behind it is 503 until RSET. A round trip per message is what it saves.
+//!
 //! Each pipelined BDAT transaction begins with RSET, so that a refused one cannot spoil the next; a 503 that follows a
 //! refused one is "not attempted", never an outcome (M-118). LMTP always uses DATA: with nobody accepted, BDAT LAST has no
 //! reply there (M-212), which a pipelining client could not count.

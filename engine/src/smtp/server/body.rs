@@ -201,7 +201,7 @@ impl ServerSession {
         let failure = self.take_failure();
         if chunk.outside {
             // In LMTP one reply per accepted recipient: where there is none, none (M-212).
-            let nobody = self.options.dialect == Dialect::Lmtp && chunk.last && self.state == State::Mail;
+            let nobody = self.options.dialect == Dialect::Lmtp && chunk.last && self.envelope.recipient_count() == 0;
             if !nobody {
                 self.out_of_order_at(Say::BadSequence, now, out);
             }

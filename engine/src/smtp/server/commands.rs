@@ -162,7 +162,7 @@ impl ServerSession {
     fn on_hello(&mut self, verb: Verb, name: &[u8], turn: &mut Turn<'_>) -> Option<Event> {
         let lmtp = self.options.dialect == Dialect::Lmtp;
         if (verb == Verb::Lhlo) != lmtp {
-            self.error(if lmtp { Say::Unimplemented } else { Say::Unknown }, turn);
+            self.error(if lmtp { Say::NotLmtp } else { Say::Unknown }, turn);
             return None;
         }
         if self.options.strict_pipelining && !turn.rest().is_empty() {
@@ -194,7 +194,9 @@ impl ServerSession {
     }
 
     fn is_good_name(&self, name: &[u8]) -> bool {
-        let odd = || name.len() <= EHLO_NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic);
+        // An address with a zone is no name that is merely odd: it means nothing here (M-008).
+        let zone = || name.starts_with(b"[") && memchr(b'%', name).is_some();
+        let odd = || name.len() <= EHLO_NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic) && !zone();
         is_ehlo_name(name) || (self.options.odd_ehlo_names && odd())
     }
 
@@ -261,6 +263,8 @@ fn trim_end(line: &[u8]) -> &[u8] {
 }
 
 /// No control anywhere; beyond ASCII only UTF-8, and only where addresses stand, which have their own reply (M-176).
+/// This comes before any syntax: a control or a NUL in a name or a path is 500 as M-020 says, not 501 (M-005), and a TAB is
+/// white space at the end of a line alone (M-021).
 fn is_clean(line: &[u8], verb: Verb) -> bool {
     let controls = line.iter().fold(false, |found, &octet| found | (octet < 0x20) | (octet == 0x7f));
     if controls {

@@ -143,6 +143,7 @@ pub(super) enum Say {
     BadChunk,
     Unknown,
     Unimplemented,
+    NotLmtp,
     BadLine,
     LineTooLong,
     EarlyTalker,
@@ -170,6 +171,56 @@ pub(super) enum Say {
 }
 
 impl Say {
+    /// Every one.
+    #[cfg(test)]
+    pub(super) const ALL: [Say; 45] = [
+        Say::SenderOk,
+        Say::RecipientOk,
+        Say::Reset,
+        Say::Noop,
+        Say::Bye,
+        Say::Vrfy,
+        Say::Help,
+        Say::StartMail,
+        Say::ChunkOk,
+        Say::HelloFirst,
+        Say::BadSequence,
+        Say::NoRecipients,
+        Say::NoService,
+        Say::BadName,
+        Say::NeedsArgument,
+        Say::NoArgument,
+        Say::BadSyntax,
+        Say::BadChunk,
+        Say::Unknown,
+        Say::Unimplemented,
+        Say::NotLmtp,
+        Say::BadLine,
+        Say::LineTooLong,
+        Say::EarlyTalker,
+        Say::TooManyErrors,
+        Say::Foreign,
+        Say::UnknownParameter,
+        Say::BadParameter,
+        Say::BadSender,
+        Say::BadSenderDomain,
+        Say::UnqualifiedSender,
+        Say::Utf8Sender,
+        Say::BadRecipient,
+        Say::BadRecipientDomain,
+        Say::UnqualifiedRecipient,
+        Say::Utf8Recipient,
+        Say::TooManyRecipients,
+        Say::TooLarge,
+        Say::BareLine,
+        Say::HeaderNul,
+        Say::LongTextLine,
+        Say::HeaderTooLarge,
+        Say::Loop,
+        Say::TimedOut,
+        Say::ShutDown,
+    ];
+
     /// The whole line, with CRLF.
     pub(super) fn line(self, profile: Profile) -> &'static [u8] {
         if profile == Profile::Exchange
@@ -198,6 +249,7 @@ impl Say {
             Say::BadChunk => b"501 5.5.4 Not a chunk size\r\n",
             Say::Unknown => b"500 5.5.2 Unrecognized command\r\n",
             Say::Unimplemented => b"502 5.5.1 Command not implemented\r\n",
+            Say::NotLmtp => b"500 5.5.1 This is LMTP, which begins with LHLO\r\n",
             Say::BadLine => b"500 5.5.2 Line with a control or an end other than CRLF\r\n",
             Say::LineTooLong => b"500 5.5.2 Line too long\r\n",
             Say::EarlyTalker => b"554 5.5.0 Data before its reply was read\r\n",
@@ -333,61 +385,30 @@ mod tests {
         assert_eq!(out, b"a1bxyc3d");
     }
 
+    /// RFC 5248's registry, as far as we use it.
+    const REGISTERED: [&str; 33] = [
+        "2.0.0", "2.1.0", "2.1.5", "2.5.0", "2.6.0", "4.2.1", "4.3.0", "4.3.1", "4.3.2", "4.4.0", "4.4.2", "4.4.4",
+        "4.5.3", "4.7.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.7", "5.1.8", "5.1.10", "5.3.3", "5.3.4", "5.4.6",
+        "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.6.0", "5.6.3", "5.6.7", "5.7.0", "5.7.1",
+    ];
+
     #[test]
-    fn m_143_every_reply_but_354_carries_a_status_of_its_class() {
+    fn m_064_m_143_m_144_m_146_every_reply_but_354_has_a_registered_status_of_its_class_on_one_line() {
         for profile in [Profile::Exchange, Profile::Rfc, Profile::Bench] {
-            for say in [
-                Say::SenderOk,
-                Say::RecipientOk,
-                Say::Reset,
-                Say::Noop,
-                Say::Bye,
-                Say::Vrfy,
-                Say::Help,
-                Say::ChunkOk,
-                Say::HelloFirst,
-                Say::BadSequence,
-                Say::NoRecipients,
-                Say::NoService,
-                Say::BadName,
-                Say::NeedsArgument,
-                Say::NoArgument,
-                Say::BadSyntax,
-                Say::BadChunk,
-                Say::Unknown,
-                Say::Unimplemented,
-                Say::BadLine,
-                Say::LineTooLong,
-                Say::EarlyTalker,
-                Say::TooManyErrors,
-                Say::Foreign,
-                Say::UnknownParameter,
-                Say::BadParameter,
-                Say::BadSender,
-                Say::BadSenderDomain,
-                Say::UnqualifiedSender,
-                Say::Utf8Sender,
-                Say::BadRecipient,
-                Say::BadRecipientDomain,
-                Say::UnqualifiedRecipient,
-                Say::Utf8Recipient,
-                Say::TooManyRecipients,
-                Say::TooLarge,
-                Say::BareLine,
-                Say::HeaderNul,
-                Say::LongTextLine,
-                Say::HeaderTooLarge,
-                Say::Loop,
-                Say::TimedOut,
-                Say::ShutDown,
-            ] {
+            for say in Say::ALL {
                 let line = say.line(profile);
+                assert!(line.ends_with(b"\r\n") && line.len() <= 512 && line.is_ascii(), "{say:?}");
+                assert!(!line[..line.len() - 2].iter().any(u8::is_ascii_control), "{say:?}");
+                if say == Say::StartMail {
+                    assert_eq!(&line[..4], b"354 ");
+                    continue;
+                }
                 let (code, rest) = line.split_at(4);
                 let code: u16 = String::from_utf8_lossy(code).trim().parse().expect("a code");
-                assert!(crate::wire::EnhancedStatus::parse(rest, code).is_some(), "{say:?}");
-                assert!(line.ends_with(b"\r\n") && line.len() <= 512 && line.is_ascii(), "{say:?}");
+                let (status, text) = crate::wire::EnhancedStatus::parse(rest, code).expect("a status");
+                assert!(REGISTERED.contains(&&*status.to_string()), "{say:?}: {status}");
+                assert!(matches!(code / 100, 2 | 4 | 5) && text.len() > 2, "{say:?}");
             }
-            assert_eq!(&Say::StartMail.line(profile)[..4], b"354 ");
         }
     }
 

@@ -374,7 +374,7 @@ fn m_069_no_transaction_begins_in_a_worn_session() {
 }
 
 #[test]
-fn streamed_bodies_leave_chunk_by_chunk() {
+fn m_125_streamed_bodies_leave_chunk_by_chunk_and_end_at_a_refused_one() {
     let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING", "8BITMIME"]);
     let (mail, facts) = (one(), crate::wire::ContentFacts::default());
     let offer = |talk: &mut Talk, token| {
@@ -405,6 +405,7 @@ fn streamed_bodies_leave_chunk_by_chunk() {
     assert_eq!(talk.sent(), "");
     // Nobody accepted: over without a chunk.
     offer(&mut talk, 3);
+    assert!(talk.sent().starts_with("RSET\r\nMAIL FROM:"), "a refused chunk leaves the peer inside its transaction");
     let events = talk.hear(b"250 x\r\n250 x\r\n550 x\r\n");
     assert_eq!(events[1], ClientEvent::Done { token: 3, class: Class::Refused });
     // Given up by its taker: the next one begins behind RSET, and replies still count.
@@ -496,4 +497,87 @@ fn m_054_lines_too_long_for_text_are_declared_binary_where_that_is_offered() {
     let mut talk = Talk::ready(ClientOptions { long_lines: true, ..options() }, &["CHUNKING", "BINARYMIME"]);
     talk.offer(1, &long).expect("sent");
     assert!(!talk.sent().contains("BODY="), "who says that they are welcome sends them as text");
+}
+
+fn three() -> Mail {
+    mail("a@a.test", &["b@b.test", "c@b.test", "d@b.test"], b"hi\r\n")
+}
+
+fn told(index: u32, class: Class) -> ClientEvent {
+    ClientEvent::Recipient { token: 1, index, class }
+}
+
+fn done(class: Class) -> ClientEvent {
+    ClientEvent::Done { token: 1, class }
+}
+
+#[test]
+fn m_035_mixed_answers_to_rcpt_are_each_recipients_own() {
+    for extensions in [&["PIPELINING", "CHUNKING"][..], &["PIPELINING"], &[]] {
+        let mut talk = Talk::ready(options(), extensions);
+        talk.offer(1, &three()).expect("sent");
+        let reset = if extensions.len() == 2 { "250 reset\r\n" } else { "" };
+        let go = if extensions.len() == 2 { "" } else { "354 go\r\n" };
+        let replies = format!("{reset}250 m\r\n450 4.2.0 later\r\n250 r\r\n550 5.1.1 never\r\n{go}250 done\r\n");
+        let mut events = Vec::new();
+        for line in replies.split_inclusive("\r\n") {
+            events.extend(talk.hear(line.as_bytes()));
+        }
+        let expected = [told(0, Class::Deferred), told(2, Class::Refused), done(Class::Accepted)];
+        assert_eq!(events, expected, "{extensions:?}");
+    }
+}
+
+#[test]
+fn m_036_the_first_digit_decides_over_codes_that_nobody_knows() {
+    for (code, class) in [
+        ("259", Class::Accepted),
+        ("299", Class::Accepted),
+        ("400", Class::Deferred),
+        ("499", Class::Deferred),
+        ("500", Class::Refused),
+        ("599", Class::Refused),
+    ] {
+        let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+        talk.offer(1, &one()).expect("sent");
+        let events = talk.hear(format!("250 x\r\n250 x\r\n250 x\r\n{code} whatever\r\n").as_bytes());
+        assert_eq!(events, [done(class)], "{code}");
+    }
+    for bad in ["150", "650", "099", "25", "2500", "abc"] {
+        let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+        talk.offer(1, &one()).expect("sent");
+        let events = talk.hear(format!("250 x\r\n250 x\r\n250 x\r\n{bad} whatever\r\n").as_bytes());
+        assert!(matches!(events[..], [ClientEvent::Down(DownReason::Protocol(_))]), "{bad}: {events:?}");
+    }
+}
+
+#[test]
+fn m_037_a_refused_mail_is_its_message_s_affair_and_the_next_goes_at_once() {
+    for extensions in [&["PIPELINING", "CHUNKING"][..], &["PIPELINING"], &[]] {
+        let mut talk = Talk::ready(options(), extensions);
+        talk.offer(1, &one()).expect("sent");
+        let mut events = Vec::new();
+        let reset = if extensions.len() == 2 { "250 reset\r\n" } else { "" };
+        let behind = if extensions.is_empty() { "" } else { "503 no\r\n503 no\r\n" };
+        for line in format!("{reset}550 5.7.1 not from you\r\n{behind}").split_inclusive("\r\n") {
+            events.extend(talk.hear(line.as_bytes()));
+        }
+        assert_eq!(events, [done(Class::Refused)], "{extensions:?}");
+        assert!(talk.client.is_ready() && talk.client.room() > 0, "{extensions:?}");
+        talk.sent();
+        talk.offer(2, &one()).expect("the same host takes the next");
+        let sent = talk.sent();
+        assert!(sent.starts_with("RSET\r\n") || sent.starts_with("MAIL FROM:"), "{extensions:?}: {sent}");
+    }
+}
+
+#[test]
+fn m_213_lmtp_replies_that_came_before_the_loss_count() {
+    let mut talk = Talk::ready(ClientOptions { dialect: Dialect::Lmtp, ..options() }, &["PIPELINING"]);
+    talk.offer(1, &three()).expect("sent");
+    assert_eq!(talk.hear(b"250 m\r\n250 r\r\n250 r\r\n250 r\r\n354 go\r\n"), []);
+    let events = talk.hear(b"250 one\r\n450 4.2.0 two\r\n25");
+    assert_eq!(events, [told(0, Class::Accepted), told(1, Class::Deferred)]);
+    assert_eq!(talk.client.on_lost(), ClientEvent::Down(DownReason::Lost(Stage::End)));
+    assert_eq!(talk.client.unfinished().collect::<Vec<_>>(), [(1, Unfinished::Unknown)]);
 }

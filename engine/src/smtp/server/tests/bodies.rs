@@ -469,3 +469,32 @@ fn m_044_a_void_body_that_was_aimed_is_answered_at_once() {
         assert_eq!(bench.codes(), [reply], "{}", body.escape_ascii());
     }
 }
+
+#[test]
+fn m_050_one_reply_speaks_for_all_accepted_recipients() {
+    for (content, code) in [(&b"x\r\n"[..], "250 2.0.0"), (b"bare\nlf\r\n", "550 5.5.2")] {
+        let mut bench = rfc();
+        bench.feed(b"RCPT TO:<nobody@b.test>\r\nRCPT TO:<c@b.test>\r\nRCPT TO:<d@b.test>\r\n");
+        bench.out.clear();
+        let (codes, bench) = data(bench, content);
+        assert_eq!(codes, [code]);
+        let taken: Vec<_> = bench.messages.iter().map(|message| message.to.len()).collect();
+        assert_eq!(taken, if code == "250 2.0.0" { vec![3] } else { vec![] });
+    }
+}
+
+#[test]
+fn m_055_defects_of_header_or_mime_alone_refuse_nothing() {
+    for content in [
+        &b"no header at all\r\n"[..],
+        b" folded first\r\n\r\nx\r\n",
+        b"Resent-From: a\r\nResent-Date: never\r\nReceived: nonsense\r\nReceived\r\n\r\nx\r\n",
+        b"Received: from\r\nResent-To: <\r\nResent-To: >\r\nDate: yesterday\r\nDate: today\r\n\r\nx\r\n",
+        b"Content-Type: multipart/mixed; boundary=never\r\nContent-Transfer-Encoding: base64\r\n\r\n\xff\xfe\r\n",
+        b"From: a, b, c\r\nFrom: <\r\n: no name\r\n =?broken?=\r\n\r\n",
+    ] {
+        let (codes, bench) = data(rfc(), content);
+        assert_eq!(codes, ["250 2.0.0"], "{}", content.escape_ascii());
+        assert_eq!(bench.messages[0].content, content);
+    }
+}

@@ -535,7 +535,7 @@ fn m_071_m_072_f_121_f_122_timers() {
 }
 
 #[test]
-fn connection_timeout_of_exchange_ends_sessions_between_transactions_only() {
+fn m_061_connection_timeout_of_exchange_ends_sessions_between_transactions_only_and_noop_moves_it_not() {
     let minutes = |count| Tick(1).after(Span::minutes(count));
     let mut bench = Bench::new(options(Profile::Exchange)).hello();
     bench.now = minutes(8);
@@ -594,8 +594,12 @@ fn s_018_m_078_front_ends_say_who_they_speak_for() {
 fn m_210_m_211_m_212_lmtp_answers_per_recipient() {
     let lmtp = ServerOptions { dialect: Dialect::Lmtp, ..options(Profile::Rfc) };
     let mut bench = Bench::new(lmtp);
-    assert_eq!(bench.ask("EHLO c.test")[1..], ["502 5.5.1"]);
+    assert_eq!(bench.ask("EHLO c.test")[1..], ["500 5.5.1"]);
+    assert_eq!(bench.ask("HELO c.test"), ["500 5.5.1"]);
     assert_eq!(bench.ask("LHLO c.test"), ["250"]);
+    // Nobody was accepted, so nobody is answered for, with MAIL or without.
+    bench.feed(b"BDAT 2 LAST\r\nxyBDAT 2\r\nxyNOOP\r\n");
+    assert_eq!(bench.codes(), ["503 5.5.1", "250 2.0.0"]);
     assert_eq!(Bench::rfc().ask("LHLO c.test")[1..], ["500 5.5.2"]);
     bench.feed(b"MAIL FROM:<a@a.test>\r\n");
     assert_eq!(bench.ask("DATA"), ["250 2.1.0", "503 5.5.1"]);

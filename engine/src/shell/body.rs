@@ -134,18 +134,29 @@ pub fn push_chunk<C: Conn>(conn: &mut C, content: &[Slice]) {
 /// Queues content as DATA: a dot in front of each line that begins with one, a CRLF behind a last line without, and the
 /// final dot (RFC 5321 §4.5.2; M-047).
 pub fn push_data<C: Conn>(conn: &mut C, content: &[Slice], facts: &ContentFacts) {
-    match facts.leading_dots.all() {
-        Some([]) => push_chunk(conn, content),
-        Some(dots) => push_stuffed(conn, content, dots.iter().map(|&dot| u64::from(dot))),
-        None => {
-            let dots = leading_dots(content);
-            push_stuffed(conn, content, dots.into_iter());
-        }
-    }
-    conn.put(end_of_data(facts.ends_with_crlf || facts.bytes == 0));
+    stuff(content, facts, |part| match part {
+        Part::Content(slice) => conn.push(slice),
+        Part::Fixed(octets) => conn.put(octets),
+    });
 }
 
-fn push_stuffed<C: Conn>(conn: &mut C, content: &[Slice], mut dots: impl Iterator<Item = u64>) {
+/// A part of a body as it travels by DATA.
+enum Part {
+    Content(Slice),
+    Fixed(&'static [u8]),
+}
+
+/// All of a body as it travels by DATA: a dot more in front of each leading one, and the end (M-047).
+fn stuff(content: &[Slice], facts: &ContentFacts, mut send: impl FnMut(Part)) {
+    match facts.leading_dots.all() {
+        Some([]) => content.iter().for_each(|slice| send(Part::Content(slice.clone()))),
+        Some(dots) => stuff_at(content, dots.iter().map(|&dot| u64::from(dot)), &mut send),
+        None => stuff_at(content, leading_dots(content).into_iter(), &mut send),
+    }
+    send(Part::Fixed(end_of_data(facts.ends_with_crlf || facts.bytes == 0)));
+}
+
+fn stuff_at(content: &[Slice], mut dots: impl Iterator<Item = u64>, send: &mut impl FnMut(Part)) {
     let mut next = dots.next();
     let mut at = 0u64;
     for slice in content {
@@ -153,12 +164,12 @@ fn push_stuffed<C: Conn>(conn: &mut C, content: &[Slice], mut dots: impl Iterato
         let mut sent = 0;
         while let Some(dot) = next.filter(|&dot| dot < end) {
             let cut = usize::try_from(dot - at).expect("inside the slice");
-            conn.push(slice.sub(sent..cut));
-            conn.put(b".");
+            send(Part::Content(slice.sub(sent..cut)));
+            send(Part::Fixed(b"."));
             sent = cut;
             next = dots.next();
         }
-        conn.push(slice.sub(sent..slice.len()));
+        send(Part::Content(slice.sub(sent..slice.len())));
         at = end;
     }
 }
@@ -199,6 +210,54 @@ mod tests {
             for second in first..=text.len() {
                 let cut = slices(&pool, &[&text[..first], &text[first..second], &text[second..]]);
                 assert_eq!(leading_dots(&cut), expected, "cut at {first}, {second}");
+            }
+        }
+    }
+
+    /// What leaves by DATA of content cut at these places.
+    fn sent(pool: &Pool, content: &[u8], cuts: [usize; 2]) -> Vec<u8> {
+        let [first, second] = cuts;
+        let mut facts = ContentFacts {
+            bytes: content.len() as u64,
+            ends_with_crlf: content.is_empty() || content.ends_with(b"\r\n"),
+            ..ContentFacts::default()
+        };
+        let mut at = 0;
+        for line in content.split_inclusive(|&octet| octet == b'\n') {
+            if line.starts_with(b".") {
+                facts.leading_dots.push(at);
+            }
+            at += line.len() as u64;
+        }
+        let mut out = Vec::new();
+        let cut = slices(pool, &[&content[..first], &content[first..second], &content[second..]]);
+        stuff(&cut, &facts, |part| match part {
+            Part::Content(slice) => out.extend_from_slice(&slice),
+            Part::Fixed(octets) => out.extend_from_slice(octets),
+        });
+        out
+    }
+
+    #[test]
+    fn m_047_lines_with_a_dot_get_another_and_the_end_stands_alone() {
+        let pool = Pool::new(Budget::new(8 << 20));
+        let (many, stuffed) = (b".x\r\n".repeat(7), [b"..x\r\n".repeat(7), b".\r\n".to_vec()].concat());
+        for (content, stream) in [
+            (&b""[..], &b".\r\n"[..]),
+            (b"a", b"a\r\n.\r\n"),
+            (b"a\r\n", b"a\r\n.\r\n"),
+            (b".", b"..\r\n.\r\n"),
+            (b".\r\n", b"..\r\n.\r\n"),
+            (b"..\r\n.\r\n.a\r\nb.\r\n", b"...\r\n..\r\n..a\r\nb.\r\n.\r\n"),
+            (b"a\r\n.", b"a\r\n..\r\n.\r\n"),
+            // More than the facts keep: the content is looked at.
+            (&many, &stuffed),
+        ] {
+            for first in 0..=content.len() {
+                for second in first..=content.len() {
+                    let out = sent(&pool, content, [first, second]);
+                    assert_eq!(out, stream, "{} cut at {first} and {second}", content.escape_ascii());
+                }
             }
         }
     }

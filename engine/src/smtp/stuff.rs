@@ -1,50 +1,8 @@
 //! Content on its way out by DATA: a dot in front of every line that begins with one, and the end of data behind a final
-//! CRLF (RFC 5321 §4.5.2, M-047). Nothing is copied: what comes out are ranges of the content and a few fixed octets.
-//!
-//! Content that came in through a session has its leading dots noted, so it is not looked at again
-//! ([`noted`]); where there were too many to note, [`Stuffer`] looks.
+//! CRLF (RFC 5321 §4.5.2, M-047). Content that came in through a session has its leading dots noted, so it is not looked at
+//! again; where there were too many to note, [`Stuffer`] looks.
 
-use crate::wire::ContentFacts;
 use memchr::memmem;
-use std::ops::Range;
-
-/// A part of what is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// These octets of the content.
-    Content(Range<u64>),
-    /// These octets.
-    Fixed(&'static [u8]),
-}
-
-/// The whole of DATA for content with these facts, from its first octet to the end of data; `None` when its leading dots
-/// were too many to note.
-pub fn noted(facts: &ContentFacts) -> Option<impl Iterator<Item = Piece>> {
-    let (dots, bytes) = (facts.leading_dots, facts.bytes);
-    dots.all()?;
-    let ends_with_crlf = facts.ends_with_crlf;
-    let (mut next, mut at) = (0usize, 0u64);
-    let (mut dotted, mut ended) = (false, false);
-    Some(std::iter::from_fn(move || {
-        if at >= bytes {
-            let end = Piece::Fixed(end_of_data(ends_with_crlf));
-            return (!std::mem::replace(&mut ended, true)).then_some(end);
-        }
-        let mut stop = dots.kept().get(next).map_or(bytes, |&offset| u64::from(offset).clamp(at, bytes));
-        if stop == at && !dotted {
-            dotted = true;
-            return Some(Piece::Fixed(b"."));
-        }
-        if dotted {
-            dotted = false;
-            next = next.saturating_add(1);
-            stop = dots.kept().get(next).map_or(bytes, |&offset| u64::from(offset).clamp(at, bytes));
-        }
-        let range = at..stop;
-        at = stop;
-        Some(Piece::Content(range))
-    }))
-}
 
 /// What ends the data behind content that ends, or does not end, in CRLF; empty content counts as ending in it.
 pub fn end_of_data(ends_with_crlf: bool) -> &'static [u8] {
@@ -97,24 +55,6 @@ mod tests {
     use crate::smtp::scan::{Bare, Scan, Then};
     use proptest::prelude::*;
 
-    fn scanned(content: &[u8]) -> ContentFacts {
-        let mut scan = Scan::new();
-        scan.plain(content);
-        scan.finish();
-        *scan.facts()
-    }
-
-    fn send_noted(content: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        for piece in noted(&scanned(content))? {
-            match piece {
-                Piece::Content(range) => out.extend_from_slice(&content[range.start as usize..range.end as usize]),
-                Piece::Fixed(octets) => out.extend_from_slice(octets),
-            }
-        }
-        Some(out)
-    }
-
     fn send_searched(content: &[u8], cut: usize) -> Vec<u8> {
         let (mut stuffer, mut out) = (Stuffer::new(), Vec::new());
         for part in [&content[..cut], &content[cut..]] {
@@ -149,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn m_047_lines_with_a_dot_get_another_and_the_end_stands_alone() {
+    fn leading_dots_and_the_end_are_found_at_every_cut() {
         for (content, stream) in [
             (&b""[..], &b".\r\n"[..]),
             (b"a", b"a\r\n.\r\n"),
@@ -159,14 +99,10 @@ mod tests {
             (b"..\r\n.\r\n.a\r\nb.\r\n", b"...\r\n..\r\n..a\r\nb.\r\n.\r\n"),
             (b"a\r\n.", b"a\r\n..\r\n.\r\n"),
         ] {
-            assert_eq!(send_noted(content).as_deref(), Some(stream), "{}", content.escape_ascii());
             for cut in 0..=content.len() {
                 assert_eq!(send_searched(content, cut), stream, "{} cut at {cut}", content.escape_ascii());
             }
         }
-        let many = b".x\r\n".repeat(7);
-        assert_eq!(send_noted(&many), None);
-        assert_eq!(send_searched(&many, 9), [b"..x\r\n".repeat(7), b".\r\n".to_vec()].concat());
     }
 
     proptest! {
@@ -175,9 +111,6 @@ mod tests {
             let content = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>().into_bytes();
             let searched = send_searched(&content, cut.min(content.len()));
             prop_assert_eq!(&received(&searched), &content);
-            if let Some(noted) = send_noted(&content) {
-                prop_assert_eq!(noted, searched);
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::smtp::client::*;
 use crate::smtp::scan::Scan;
-use crate::smtp::stuff::{Piece, noted};
+use crate::smtp::stuff::Stuffer;
 use crate::wire::{ContentFacts, EnvelopeBuf, Mailbox, ReversePathRef, Tick};
 use std::sync::Arc;
 
@@ -52,14 +52,14 @@ impl Outbox for Wire {
         match form {
             BodyForm::Bdat => self.sent.extend_from_slice(&mail.content),
             BodyForm::Data => {
-                for piece in noted(&mail.facts).expect("few dots") {
-                    match piece {
-                        Piece::Content(range) => {
-                            self.sent.extend_from_slice(&mail.content[range.start as usize..range.end as usize]);
-                        }
-                        Piece::Fixed(octets) => self.sent.extend_from_slice(octets),
-                    }
+                let (mut stuffer, mut at) = (Stuffer::new(), 0);
+                for dot in stuffer.dots(&mail.content) {
+                    self.sent.extend_from_slice(&mail.content[at..dot]);
+                    self.sent.push(b'.');
+                    at = dot;
                 }
+                self.sent.extend_from_slice(&mail.content[at..]);
+                self.sent.extend_from_slice(stuffer.end());
             }
         }
     }

@@ -1,9 +1,9 @@
 //! What holds for every byte stream (docs/ROWS.md, "Commands and states").
 
-use super::reference::reference;
+use super::reference::{Found, lmtp_reference, reference};
 use super::support::*;
-use crate::smtp::Profile;
 use crate::smtp::server::ServerOptions;
+use crate::smtp::{Dialect, Profile};
 use crate::wire::Span;
 use proptest::prelude::*;
 
@@ -134,10 +134,20 @@ fn bench(way: Way) -> Bench {
     bench_of(way, Span::ZERO)
 }
 
+fn lifted() -> ServerOptions {
+    ServerOptions { size_max: 500, errors_max: u32::MAX, refused_recipients_max: u32::MAX, ..options(Profile::Rfc) }
+}
+
+/// A message as the reference tells it.
+fn found(message: Message) -> Found {
+    let to = message.to.iter().map(|to| to.to_uppercase()).collect();
+    (message.from.to_uppercase(), to, message.content)
+}
+
 fn bench_of(way: Way, tarpit: Span) -> Bench {
-    let mut lifted = ServerOptions { size_max: 500, errors_max: u32::MAX, ..options(Profile::Rfc) };
+    let mut lifted = lifted();
     lifted.timers.tarpit = tarpit;
-    let mut bench = Bench::new(ServerOptions { refused_recipients_max: u32::MAX, ..lifted });
+    let mut bench = Bench::new(lifted);
     bench.way = way;
     bench.out.clear();
     bench
@@ -197,6 +207,13 @@ proptest! {
     fn stream_4_a_message_is_stored_exactly_if_a_250_was_written(stream in stream(), cuts in proptest::collection::vec(0usize..4000, 0..4)) {
         let (out, messages, _) = run(&stream, &cuts, Way::Shown, true);
         prop_assert_eq!(accepted(&out), messages.len());
+        // A message that was refused has no 250, whoever else has one.
+        let mut half = bench(Way::Shown);
+        half.refuse_every_second = true;
+        feed_cut(&mut half, &stream, &cuts);
+        prop_assert_eq!(&half.messages, &messages);
+        prop_assert_eq!(accepted(&half.out), messages.len().div_ceil(2));
+        prop_assert_eq!(count_replies(&half.out), count_replies(&out));
         // Late verdicts reorder nothing, and give the 250s of the same messages.
         let (late, late_messages, _) = run(&stream, &cuts, Way::Shown, false);
         prop_assert_eq!(&late_messages, &messages);
@@ -208,9 +225,20 @@ proptest! {
         let (out, messages, closed) = run(&stream, &[], Way::Shown, true);
         prop_assume!(!closed);
         let (replies, expected) = reference(&stream);
-        let stored: Vec<_> = messages.into_iter().map(|message| message.content).collect();
-        prop_assert_eq!(stored, expected);
+        prop_assert_eq!(messages.into_iter().map(found).collect::<Vec<_>>(), expected);
         prop_assert_eq!(count_replies(&out), replies);
+    }
+
+    #[test]
+    fn stream_1_and_6_hold_in_lmtp_with_a_reply_per_recipient(stream in stream()) {
+        let stream = String::from_utf8_lossy(&stream).replace("EHLO c.test", "LHLO c.test").into_bytes();
+        let mut bench = Bench::new(ServerOptions { dialect: Dialect::Lmtp, ..lifted() });
+        bench.out.clear();
+        bench.feed(&stream);
+        prop_assume!(!bench.closed);
+        let (replies, expected) = lmtp_reference(&stream);
+        prop_assert_eq!(bench.messages.into_iter().map(found).collect::<Vec<_>>(), expected);
+        prop_assert_eq!(count_replies(&bench.out), replies, "{}", stream.escape_ascii());
     }
 
     #[test]

@@ -4,9 +4,20 @@
 /// Largest message of the properties' sessions.
 const SIZE_MAX: usize = 500;
 
-/// How many replies `stream` must get, and the content of the messages in it.
-pub(super) fn reference(stream: &[u8]) -> (usize, Vec<Vec<u8>>) {
-    let mut reading = Reading { stream, ..Reading::default() };
+/// A message as a strict reading finds it: reverse-path and recipients in capitals, and the content.
+pub(super) type Found = (String, Vec<String>, Vec<u8>);
+
+/// How many replies `stream` must get, and the messages in it.
+pub(super) fn reference(stream: &[u8]) -> (usize, Vec<Found>) {
+    read(Reading { stream, ..Reading::default() })
+}
+
+/// The same where LMTP is spoken.
+pub(super) fn lmtp_reference(stream: &[u8]) -> (usize, Vec<Found>) {
+    read(Reading { stream, lmtp: true, ..Reading::default() })
+}
+
+fn read(mut reading: Reading<'_>) -> (usize, Vec<Found>) {
     while let Some(line) = reading.line() {
         reading.replies += 1;
         let go_on = match line.strip_prefix("BDAT ") {
@@ -18,7 +29,7 @@ pub(super) fn reference(stream: &[u8]) -> (usize, Vec<Vec<u8>>) {
         }
     }
     // A bare LF is told at once, without its CRLF (M-020).
-    (reading.replies + usize::from(stream[reading.at..].contains(&b'\n')), reading.messages)
+    (reading.replies + usize::from(reading.stream[reading.at..].contains(&b'\n')), reading.messages)
 }
 
 #[derive(Default)]
@@ -26,10 +37,12 @@ struct Reading<'s> {
     stream: &'s [u8],
     at: usize,
     replies: usize,
-    messages: Vec<Vec<u8>>,
+    messages: Vec<Found>,
+    lmtp: bool,
+    greeted: bool,
     extended: bool,
-    mail: bool,
-    recipients: usize,
+    mail: Option<String>,
+    recipients: Vec<String>,
     chunks: Option<Vec<u8>>,
     failed: bool,
 }
@@ -43,26 +56,43 @@ impl Reading<'_> {
     }
 
     fn reset(&mut self) {
-        (self.mail, self.recipients, self.chunks, self.failed) = (false, 0, None, false);
+        (self.mail, self.chunks, self.failed) = (None, None, false);
+        self.recipients.clear();
+    }
+
+    /// The transaction is over, with this content if it is good.
+    fn end(&mut self, content: Option<Vec<u8>>) {
+        let found = (self.mail.take().unwrap_or_default(), std::mem::take(&mut self.recipients));
+        self.messages.extend(content.map(|content| (found.0, found.1, content)));
+        self.reset();
+    }
+
+    fn greeted(&mut self) {
+        self.greeted = true;
+        self.reset();
     }
 
     /// A command but BDAT. False when the stream ends inside it.
     fn command(&mut self, line: &str) -> bool {
         match line {
-            "EHLO C.TEST" | "HELO C.TEST" => {
+            "EHLO C.TEST" | "HELO C.TEST" if !self.lmtp => {
                 self.extended = line.starts_with('E');
-                self.reset();
+                self.greeted();
+            }
+            "LHLO C.TEST" if self.lmtp => {
+                self.extended = true;
+                self.greeted();
             }
             "RSET" => self.reset(),
-            "MAIL FROM:<A@A.TEST>" if !self.mail => self.mail = true,
-            "MAIL FROM:<> SIZE=9" if !self.mail => self.mail = self.extended,
+            "MAIL FROM:<A@A.TEST>" if self.mail.is_none() && self.greeted => self.mail = Some("A@A.TEST".into()),
+            "MAIL FROM:<> SIZE=9" if self.mail.is_none() && self.extended => self.mail = Some("<>".into()),
             "RCPT TO:<B@B.TEST>" | "RCPT TO:<C@B.TEST>" | "RCPT TO:<B@[192.0.2.1]>"
-                if self.mail && self.chunks.is_none() && !self.failed =>
+                if self.mail.is_some() && self.chunks.is_none() && !self.failed =>
             {
-                self.recipients += 1;
+                self.recipients.push(line[9..line.len() - 1].to_owned());
             }
-            "DATA" if self.recipients > 0 && self.chunks.is_some() => self.failed = true,
-            "DATA" if self.recipients > 0 && !self.failed => return self.data(),
+            "DATA" if !self.recipients.is_empty() && self.chunks.is_some() => self.failed = true,
+            "DATA" if !self.recipients.is_empty() && !self.failed => return self.data(),
             _ => {}
         }
         true
@@ -76,11 +106,10 @@ impl Reading<'_> {
         let nul_in_header =
             body.split("\r\n").skip(1).take_while(|line| line.contains(':')).any(|line| line.contains('\0'));
         self.at += end + 3;
-        self.replies += 1;
-        self.reset();
-        if is_text(&body.as_bytes()[2..]) && !nul_in_header {
-            self.messages.push(body.as_bytes()[2..].to_vec());
-        }
+        self.replies += if self.lmtp { self.recipients.len() } else { 1 };
+        let content = body.as_bytes()[2..].to_vec();
+        let good = is_text(&content) && !nul_in_header;
+        self.end(good.then_some(content));
         true
     }
 
@@ -93,8 +122,13 @@ impl Reading<'_> {
             return false;
         };
         self.at += size;
-        if self.recipients == 0 || self.failed || !self.extended {
+        if self.recipients.is_empty() || self.failed || !self.extended {
+            // One reply per accepted recipient, and there is none.
+            self.replies -= usize::from(self.lmtp && last && self.recipients.is_empty());
             return true;
+        }
+        if self.lmtp && last {
+            self.replies += self.recipients.len() - 1;
         }
         let no_room = self.chunks.is_none() && size == 452;
         let body = self.chunks.get_or_insert_default();
@@ -104,10 +138,7 @@ impl Reading<'_> {
         let good = is_text(judged) && body.len() <= SIZE_MAX && !no_room;
         if last {
             let body = std::mem::take(body);
-            self.reset();
-            if good {
-                self.messages.push(body);
-            }
+            self.end(good.then_some(body));
         } else if !good {
             self.failed = true;
         }

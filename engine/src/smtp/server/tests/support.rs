@@ -57,6 +57,8 @@ pub(super) struct Bench {
     /// Verdicts are given at once, or when `settle` is called.
     pub at_once: bool,
     pub way: Way,
+    /// Every second message is refused by its taker.
+    pub refuse_every_second: bool,
     owed: Vec<(Slot, u32)>,
     unread: Vec<u8>,
     undecided: Vec<u8>,
@@ -96,6 +98,7 @@ impl Bench {
             now,
             at_once: true,
             way: Way::Shown,
+            refuse_every_second: false,
             owed: Vec::new(),
             unread: Vec::new(),
             undecided: Vec::new(),
@@ -182,7 +185,10 @@ impl Bench {
     pub fn settle(&mut self) {
         for (slot, verdicts) in std::mem::take(&mut self.owed) {
             for _ in 0..verdicts {
-                let verdict = Verdict::Accepted { id: u64::from(slot.0), message_id: b"" };
+                let verdict = match self.refuse_every_second && slot.0 % 2 == 1 {
+                    true => Verdict::Refused(&LATER),
+                    false => Verdict::Accepted { id: u64::from(slot.0), message_id: b"" },
+                };
                 self.session.on_verdict(slot, verdict, self.now, &mut self.out);
             }
         }

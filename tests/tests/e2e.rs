@@ -10,6 +10,7 @@ mod e2e {
     mod mail;
     mod manners;
     mod next_hop;
+    mod odd_hosts;
     mod process;
     mod roles;
     mod shards;

@@ -140,3 +140,21 @@ fn no_uring() -> Option<String> {
         other => Some(format!("kernel.io_uring_disabled is {other}")),
     }
 }
+
+/// Clients on the list may end lines by LF alone; everybody else's message is refused at its end.
+#[test]
+fn m_044_a_bare_lf_is_mended_for_clients_on_the_list_alone() {
+    for (list, code) in [("127.0.0.0/8", 250), ("192.0.2.0/24", 550)] {
+        let sink = Sink::start(Offers { chunking: false });
+        let more = vec![("receive", format!("normalize_from = [{list:?}]"))];
+        let mut hub = Server::started(Told { more, ..Told::relaying_to(sink.address()) });
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        let reply = talk.send("a@a.test", &["b@b.test"], b"Subject: x\r\n\r\none\ntwo\n\r\n").expect("a reply");
+        assert_eq!(reply.code, code, "{list}");
+        if code == 250 {
+            let content = &sink.wait_for(1)[0].content;
+            assert!(content.ends_with(b"Subject: x\r\n\r\none\r\ntwo\r\n\r\n"));
+        }
+        hub.stop();
+    }
+}

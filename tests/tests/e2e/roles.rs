@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use tests::server::{Dialect, Role, Server, Told};
 use tests::peers::trace_before;
+use tests::sink::{Offers, Sink, Taken};
 use tests::talk::Talk;
 
 const CONTENT: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
@@ -147,4 +148,122 @@ fn m_032_a_mailbox_that_is_not_there_is_refused_for_good_and_trouble_of_the_stor
     std::fs::remove_file(store.path().join("ann")).expect("ours");
     assert!(talk.send("a@a.test", &["ann@b.test"], CONTENT).expect("a reply").is_positive());
     delivery.stop();
+}
+
+/// A hub before `sink` that believes front ends on loopback.
+fn hub_behind(sink: &Sink, profile: &'static str) -> Server {
+    let more = vec![("access", "trusted_front_ends = [\"127.0.0.0/8\"]".to_owned())];
+    Server::started(Told { profile, more, ..Told::relaying_to(sink.address()) })
+}
+
+/// The Received fields in front of what was sent, unfolded.
+fn received(taken: &Taken, sent: &[u8]) -> Vec<String> {
+    let trace = trace_before(sent, &taken.content).expect("only trace fields stand in front");
+    assert!(trace.iter().all(|name| name == "Received"), "{trace:?}");
+    let front = taken.content.strip_suffix(sent).expect("it ends so");
+    let text = String::from_utf8_lossy(front).replace("\r\n\t", " ").replace("\r\n ", " ");
+    text.split_terminator("\r\n").map(str::to_owned).collect()
+}
+
+/// A front end adds no trace field in profile `rfc` and one in profile `exchange`; either way nothing else is changed.
+#[test]
+fn m_057_m_078_content_passes_a_front_end_and_a_hub_byte_for_byte() {
+    for (profile, fields) in [("rfc", 1), ("exchange", 2)] {
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = hub_behind(&sink, profile);
+        let mut front = Server::started(Told { profile, ..Told::front_end_of(hub.address()) });
+        let mut talk = Talk::hello(front.address()).expect("a greeting");
+        let mails = tests::corpus::mails();
+        for mail in &mails {
+            let reply = talk.send(&format!("{}@a.test", mail.name), &["bob@b.test"], &mail.content).expect("a reply");
+            assert!(reply.is_positive(), "{}: {reply:?}", mail.name);
+        }
+        let taken = sink.wait_for(mails.len());
+        for mail in &mails {
+            let from = format!("{}@a.test", mail.name);
+            let one = taken.iter().find(|one| one.from == from).expect("it came");
+            assert_eq!(received(one, &mail.content).len(), fields, "{} in {profile}", mail.name);
+        }
+        front.stop();
+        hub.stop();
+    }
+}
+
+/// What our Received says of protocol, client and recipients, as each was.
+#[test]
+fn m_073_m_074_m_075_received_tells_the_protocol_and_a_recipient_that_is_alone() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = hub_behind(&sink, "rfc");
+    let mut front = Server::started(Told::front_end_of(hub.address()));
+    let mut straight = Server::started(Told::relaying_to(sink.address()));
+    let mut expected = Vec::new();
+    for (server, way) in [(straight.address(), "straight"), (front.address(), "behind")] {
+        for (hello, protocol) in [("HELO", "SMTP"), ("EHLO", "ESMTP")] {
+            for recipients in [&["bob@b.test"][..], &["bob@b.test", "eve@b.test"]] {
+                let mut talk = Talk::connect(server).expect("a connection");
+                assert_eq!(talk.reply().expect("a greeting").code, 220);
+                assert_eq!(talk.say(&format!("{hello} {way}.test")).expect("a reply").code, 250);
+                let from = format!("{way}-{protocol}-{}@a.test", recipients.len());
+                assert_eq!(talk.say(&format!("MAIL FROM:<{from}>")).expect("a reply").code, 250);
+                for to in recipients {
+                    assert_eq!(talk.say(&format!("RCPT TO:<{to}>")).expect("a reply").code, 250);
+                }
+                assert_eq!(talk.say("DATA").expect("a reply").code, 354);
+                talk.write(&[CONTENT, b".\r\n"].concat()).expect("an open connection");
+                assert_eq!(talk.reply().expect("a verdict").code, 250);
+                let alone = if recipients.len() == 1 { " for <bob@b.test>;" } else { ";" };
+                expected.push((
+                    from,
+                    format!("Received: from {way}.test ([127.0.0.1]) by server.test with {protocol} id "),
+                    alone,
+                ));
+            }
+        }
+    }
+    let taken = sink.wait_for(expected.len());
+    for (from, begin, alone) in expected {
+        let one = taken.iter().find(|one| one.from == from).expect("it came");
+        let fields = received(one, CONTENT);
+        assert_eq!(fields.len(), 1, "{from}");
+        let rest = fields[0].strip_prefix(&begin).unwrap_or_else(|| panic!("{from}: {}", fields[0]));
+        let (id, rest) = rest.split_at(rest.find([' ', ';']).expect("an end"));
+        assert!(!id.is_empty() && id.bytes().all(|octet| octet.is_ascii_alphanumeric()), "{from}: {id}");
+        assert!(rest.starts_with(alone) && rest.matches('@').count() == usize::from(alone != ";"), "{from}: {rest}");
+    }
+    straight.stop();
+    front.stop();
+    hub.stop();
+}
+
+/// A chunk that never ends leaves nothing: no message, no memory, no room in the spool (M-051).
+#[test]
+fn m_051_m_122_a_connection_that_ends_inside_a_chunk_leaves_nothing() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
+    let memory = |hub: &Server| hub.status()["counters"]["memory_used_bytes"].as_u64().expect("a gauge");
+    let mut before = Talk::hello(hub.address()).expect("a greeting");
+    assert!(before.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
+    sink.wait_for(1);
+    let idle = tests::wait::until("what was delivered to be forgotten", || {
+        let seen = memory(&hub);
+        (hub.status()["counters"]["queued"].as_u64() == Some(0) && seen == memory(&hub)).then_some(seen)
+    });
+    // Shown, aimed, and handed over to the spool while it arrives.
+    for octets in [10, 100_000, 3_000_000] {
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        let envelope = "MAIL FROM:<half@a.test>\r\nRCPT TO:<b@b.test>\r\n";
+        talk.write(format!("{envelope}BDAT {} LAST\r\n", octets * 2).as_bytes()).expect("an open connection");
+        talk.write(&vec![b'x'; octets]).expect("an open connection");
+        assert_eq!(talk.reply().expect("a reply").code, 250);
+        assert_eq!(talk.reply().expect("a reply").code, 250);
+        drop(talk);
+    }
+    tests::wait::until("the memory of half bodies to be free", || (memory(&hub) <= idle).then_some(()));
+    let counters = hub.status()["counters"].clone();
+    assert_eq!((&counters["messages_accepted"], &counters["queued"]), (&1.into(), &0.into()));
+    hub.stop();
+    hub.start();
+    assert_eq!(hub.status()["counters"]["redelivered_after_restart"], 0);
+    assert_eq!(sink.taken().len(), 1);
+    hub.stop();
 }

@@ -1,0 +1,131 @@
+//! Next hops with ways of their own, each played by a thread of the test.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tests::server::{Dialect, Role, Server, Told};
+use tests::talk::Talk;
+use tests::wait::{PATIENCE, until};
+
+const CONTENT: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
+
+/// A host that does this with each of its connections, numbered from 0.
+fn host<T: Send + 'static>(
+    play: impl Fn(usize, TcpStream, &Sender<T>) -> io::Result<()> + Send + 'static,
+) -> (SocketAddr, Receiver<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("an address");
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            // The hub may close when it likes.
+            let _ = play(number, stream, &tell);
+        }
+    });
+    (at, told)
+}
+
+fn path_in(line: &str) -> String {
+    line.split(['<', '>']).nth(1).unwrap_or_default().to_owned()
+}
+
+/// Takes one message by LMTP, answers for so many recipients, and is gone. Gives its recipients.
+fn lmtp(stream: TcpStream, answers: usize, tell: &Sender<Vec<String>>) -> io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut to = Vec::new();
+    out.write_all(b"220 store.test LMTP\r\n")?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        match line.get(..4).unwrap_or_default() {
+            "LHLO" => out.write_all(b"250-store.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n")?,
+            "RCPT" => {
+                to.push(path_in(&line));
+                out.write_all(b"250 2.1.5 ok\r\n")?;
+            }
+            "DATA" => {
+                out.write_all(b"354 go on\r\n")?;
+                let mut content = String::new();
+                while !content.ends_with("\r\n.\r\n") {
+                    if reader.read_line(&mut content)? == 0 {
+                        return Ok(());
+                    }
+                }
+                for _ in to.iter().take(answers) {
+                    out.write_all(b"250 2.1.5 delivered\r\n")?;
+                }
+                // The test may have seen enough.
+                let _ = tell.send(std::mem::take(&mut to));
+                if answers < 3 {
+                    return Ok(());
+                }
+            }
+            _ => out.write_all(b"250 2.0.0 ok\r\n")?,
+        }
+    }
+}
+
+/// Lost behind two of three answers, an LMTP host gets the third recipient again, and him alone.
+#[test]
+fn m_213_what_lmtp_answered_before_it_was_lost_is_done() {
+    let (at, told) = host(|number, stream, tell| lmtp(stream, if number == 0 { 2 } else { 3 }, tell));
+    let mut hub = Server::started(Told { role: Role::Hub(vec![at], Dialect::Lmtp), ..Told::default() });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let reply = talk.send("a@a.test", &["b@b.test", "c@b.test", "d@b.test"], CONTENT).expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("a message"), ["b@b.test", "c@b.test", "d@b.test"]);
+    assert_eq!(told.recv_timeout(PATIENCE).expect("the rest"), ["d@b.test"]);
+    until("all three to be on record", || (hub.status()["counters"]["recipients_delivered"] == 3).then_some(()));
+    assert_eq!(hub.status()["counters"]["queued"], 0);
+    hub.stop();
+}
+
+/// Takes chunks, but says so much about each command that nothing moves unless its client reads while it writes.
+fn talker(stream: TcpStream, tell: &Sender<()>) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4 << 10)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&stream, 4 << 10)?;
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::with_capacity(512, stream);
+    let long = format!("250-{}\r\n", "x".repeat(480)).repeat(30);
+    out.write_all(b"220 talker.test ESMTP\r\n")?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_ascii_whitespace();
+        match words.next().unwrap_or_default() {
+            "EHLO" => out.write_all(b"250-talker.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING\r\n")?,
+            "BDAT" => {
+                let octets = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+                io::copy(&mut reader.by_ref().take(octets), &mut io::sink())?;
+                out.write_all(format!("{long}250 2.0.0 taken\r\n").as_bytes())?;
+                // The test may have seen enough.
+                let _ = tell.send(());
+            }
+            _ => out.write_all(format!("{long}250 2.0.0 ok\r\n").as_bytes())?,
+        }
+    }
+}
+
+/// A batch far larger than the peer's window ends well though its replies pile up: reading and writing go on together.
+#[test]
+fn m_115_a_host_that_talks_while_it_is_talked_to_gets_everything() {
+    const MESSAGES: usize = 24;
+    let (at, told) = host(|_, stream, tell| talker(stream, tell));
+    let more = vec![("delivery", "connections_per_hop_max = 1".to_owned())];
+    let mut hub = Server::started(Told { more, ..Told::relaying_to(at) });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let content = [CONTENT, &b"0123456789\r\n".repeat(2_000)].concat();
+    for _ in 0..MESSAGES {
+        assert!(talk.send("a@a.test", &["b@b.test"], &content).expect("a reply").is_positive());
+    }
+    for _ in 0..MESSAGES {
+        told.recv_timeout(PATIENCE).expect("a message");
+    }
+    until("all to be on record", || (hub.status()["counters"]["recipients_delivered"] == MESSAGES).then_some(()));
+    hub.stop();
+}

@@ -320,7 +320,7 @@ fn f_021_a_short_write_is_continued_and_nobody_notices() {
 }
 
 #[test]
-fn f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered() {
+fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered() {
     // Whether the octets reached the disk or not: nobody knows, and nobody is told something false.
     for fault in [Fault::Fails(Errno::IO), Fault::FailsAfterwards(Errno::IO)] {
         let mut refused = 0;

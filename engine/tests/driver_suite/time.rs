@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 crate::each!(time:
-    the_clock_is_monotonic_and_everyones
+    m_072_the_clock_is_monotonic_and_everyones
     timers_fire_in_order_and_never_early
     a_timer_in_the_past_completes
     a_thousand_timers_fire_and_dropped_ones_do_not_matter
@@ -22,7 +22,7 @@ crate::each!(time:
     wake_ups_after_the_driver_has_ended_do_nothing
 );
 
-pub fn the_clock_is_monotonic_and_everyones<U: Under>() {
+pub fn m_072_the_clock_is_monotonic_and_everyones<U: Under>() {
     U::run(async move |driver| {
         let mut last = driver.now();
         for _ in 0..100 {

@@ -2,8 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tests::server::{Dialect, Role, Server, Told};
+use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::{PATIENCE, until};
 
@@ -11,15 +13,17 @@ const CONTENT: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
 
 /// A host that does this with each of its connections, numbered from 0.
 fn host<T: Send + 'static>(
-    play: impl Fn(usize, TcpStream, &Sender<T>) -> io::Result<()> + Send + 'static,
+    play: impl Fn(usize, TcpStream, &Sender<T>) -> io::Result<()> + Send + Sync + 'static,
 ) -> (SocketAddr, Receiver<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = listener.local_addr().expect("an address");
     let (tell, told) = channel();
+    let play = Arc::new(play);
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let (play, tell) = (play.clone(), tell.clone());
             // The hub may close when it likes.
-            let _ = play(number, stream, &tell);
+            std::thread::spawn(move || drop(play(number, stream, &tell)));
         }
     });
     (at, told)
@@ -128,4 +132,78 @@ fn m_115_a_host_that_talks_while_it_is_talked_to_gets_everything() {
     }
     until("all to be on record", || (hub.status()["counters"]["recipients_delivered"] == MESSAGES).then_some(()));
     hub.stop();
+}
+
+/// Greets with `greeting`, answers each command with what `answer` says to it; nothing closes the connection. Tells of each
+/// RCPT.
+fn refuser(
+    stream: TcpStream,
+    greeting: &str,
+    answer: impl Fn(&str) -> &'static str,
+    tell: &Sender<String>,
+) -> io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    out.write_all(greeting.as_bytes())?;
+    if greeting.is_empty() {
+        return Ok(());
+    }
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line.starts_with("RCPT") {
+            let _ = tell.send(path_in(&line));
+        }
+        out.write_all(answer(line.get(..4).unwrap_or_default()).as_bytes())?;
+    }
+}
+
+/// A host that refuses everybody, or breaks, costs a message nothing: the next one takes it (M-068: 521 too).
+#[test]
+fn m_091_a_host_that_refuses_everybody_sends_its_mail_to_the_next() {
+    for (greeting, hello) in [
+        ("421 4.3.2 not now\r\n", ""),
+        ("450 4.3.2 not now\r\n", ""),
+        ("521 5.3.2 no mail here\r\n", ""),
+        ("554 5.7.1 go away\r\n", ""),
+        ("", ""),
+        ("220 odd.test ESMTP\r\n", "550 5.7.1 not you\r\n"),
+        ("220 odd.test ESMTP\r\n", "421 4.3.2 not now\r\n"),
+    ] {
+        let (odd, _told) = host(move |_, stream, tell| refuser(stream, greeting, |_| hello, tell));
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = Server::started(Told::relaying_to_any(vec![odd, sink.address()]));
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        for _ in 0..4 {
+            assert!(talk.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
+        }
+        assert_eq!(sink.wait_for(4).len(), 4, "{greeting}{hello}");
+        until("all to be on record", || (hub.status()["counters"]["recipients_delivered"] == 4).then_some(()));
+        assert_eq!(hub.status()["counters"]["recipients_failed_dsn_owed"], 0, "{greeting}{hello}");
+        hub.stop();
+    }
+}
+
+/// What a host says to a recipient is its domain's answer: no other host is asked.
+#[test]
+fn m_091_a_recipient_refused_by_one_host_is_not_tried_at_the_next() {
+    let answer = |verb: &str| match verb {
+        "EHLO" => "250-odd.test\r\n250 PIPELINING\r\n",
+        "RCPT" => "550 5.1.1 nobody here\r\n",
+        "DATA" => "503 5.5.1 nobody\r\n",
+        _ => "250 2.0.0 ok\r\n",
+    };
+    let (first, told) = host(move |_, stream, tell| refuser(stream, "220 odd.test ESMTP\r\n", answer, tell));
+    let (second, told_too) = host(move |_, stream, tell| refuser(stream, "220 odd.test ESMTP\r\n", answer, tell));
+    let mut hub = Server::started(Told::relaying_to_any(vec![first, second]));
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    assert!(talk.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
+    until("the refusal to be on record", || {
+        (hub.status()["counters"]["recipients_failed_dsn_owed"] == 1).then_some(())
+    });
+    assert_eq!(hub.status()["counters"]["queued"], 0);
+    hub.stop();
+    assert_eq!(told.try_iter().chain(told_too.try_iter()).count(), 1);
 }

@@ -401,7 +401,8 @@ impl ServerSession {
         self.replies.in_flight()
     }
 
-    /// Octets of memory that the session holds beyond its own size.
+    /// Octets of memory that the session holds beyond its own size: at most twice `envelope_bytes_max` (a buffer that
+    /// doubles), and 64 KiB of replies with what one command adds to them.
     pub fn held_bytes(&self) -> usize {
         self.envelope.capacity_bytes().saturating_add(self.replies.held_bytes())
     }

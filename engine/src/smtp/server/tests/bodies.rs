@@ -41,7 +41,7 @@ fn m_042_an_empty_body_ends_at_once() {
 }
 
 #[test]
-fn m_046_m_057_m_174_content_is_kept_byte_for_byte() {
+fn m_057_m_174_content_is_kept_byte_for_byte() {
     let content: Vec<u8> =
         [b"\r\n".to_vec(), (1u8..=255).filter(|&octet| octet != b'\r' && octet != b'\n').collect(), b"\r\n".to_vec()]
             .concat();
@@ -496,5 +496,44 @@ fn m_055_defects_of_header_or_mime_alone_refuse_nothing() {
         let (codes, bench) = data(rfc(), content);
         assert_eq!(codes, ["250 2.0.0"], "{}", content.escape_ascii());
         assert_eq!(bench.messages[0].content, content);
+    }
+}
+
+#[test]
+fn m_046_one_leading_dot_goes_and_lines_are_those_that_crlf_ends() {
+    for (sent, kept) in [
+        (&b".a\r\n..b\r\n...\r\n. c\r\n"[..], &b"a\r\n.b\r\n..\r\n c\r\n"[..]),
+        (b"a.\r\n a.b\r\n", b"a.\r\n a.b\r\n"),
+        (b"..\r\n", b".\r\n"),
+    ] {
+        for at in 0..=sent.len() {
+            let mut bench = rfc();
+            bench.ask("DATA");
+            bench.feed(&sent[..at]);
+            bench.feed(&sent[at..]);
+            assert_eq!(bench.ask("."), ["250 2.0.0"]);
+            assert_eq!(bench.messages[0].content, kept, "{} cut at {at}", sent.escape_ascii());
+        }
+    }
+    // A bare LF begins no line: the dot behind it is content, in a message that is refused for the LF.
+    let normalize = ServerOptions { normalize_from: networks("192.0.2.0/24"), ..options(Profile::Rfc) };
+    let (codes, bench) = data(with_envelope(normalize), b"a\n.b\r\n");
+    assert_eq!((codes, &bench.messages[0].content[..]), (vec!["250 2.0.0".to_owned()], &b"a\r\n.b\r\n"[..]));
+}
+
+#[test]
+fn stream_5_the_longest_envelope_stays_within_its_bound() {
+    for profile in [Profile::Rfc, Profile::Exchange, Profile::Bench] {
+        let mut bench = Bench::new(options(profile)).hello();
+        bench.ask("MAIL FROM:<a@a.test>");
+        let limits = bench.session.options();
+        let most = 2 * limits.envelope_bytes_max + 2 * limits.command_line_bytes_max + (64 << 10);
+        let recipient = |number: usize| format!("RCPT TO:<{number:05}{}@{}.test>", "l".repeat(59), "d".repeat(60));
+        let mut taken = 0;
+        while bench.ask(&recipient(taken)) == ["250 2.1.5"] {
+            taken += 1;
+            assert!(bench.session.held_bytes() <= most, "{profile:?}: {} recipients", taken);
+        }
+        assert!(taken >= 100 && !bench.closed, "{profile:?}: {taken}");
     }
 }

@@ -1,9 +1,10 @@
-//! Verdicts that do not come: nobody is told what nobody knows (M-049).
+//! Silence: verdicts that do not come, of which nobody is told what nobody knows (M-049), and clients that say nothing.
 
 use super::support::*;
 use crate::smtp::Profile;
 use crate::smtp::server::*;
-use crate::wire::{Span, Tick};
+use crate::wire::{Refusal, Span, Tick};
+use std::sync::Arc;
 
 const WAIT: Span = Span::minutes(5);
 const MESSAGE: &[u8] = b"RSET\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 3 LAST\r\nabc";
@@ -67,4 +68,17 @@ fn m_049_a_session_that_only_waits_to_say_bye_does_not_wait_for_ever() {
     assert!(!bench.closed);
     assert_eq!(late(&mut bench, by), Event::Close);
     assert_eq!(bench.codes(), Vec::<String>::new());
+}
+
+#[test]
+fn m_001_m_071_a_client_that_was_greeted_with_554_and_says_nothing_is_closed_like_any_other() {
+    let (peer, local) = ("192.0.2.1:1000".parse().expect("address"), "192.0.2.2:25".parse().expect("address"));
+    let mut session = ServerSession::new(Arc::new(options(Profile::Rfc)), peer, local, false, Tick(1));
+    let mut out = Vec::new();
+    assert_eq!(session.greet(Some(&Refusal::fixed(554, (5, 7, 1), "Not for you")), &mut out), Event::More);
+    let by = Tick(1).after(Span::minutes(5));
+    assert_eq!(session.deadline(), by);
+    assert_eq!(session.on_timeout(Tick(by.0 - 1), &mut out), Event::More);
+    assert_eq!(session.on_timeout(by, &mut out), Event::Close);
+    assert_eq!(out, b"554 5.7.1 Not for you\r\n421 4.4.2 Connection timed out\r\n");
 }

@@ -498,7 +498,7 @@ fn m_060_rset_keeps_the_greeting_and_drops_the_rest() {
 }
 
 #[test]
-fn m_071_m_072_f_121_f_122_timers() {
+fn m_071_f_121_f_122_timers() {
     let minutes = |count| Tick(1).after(Span::minutes(count));
     // A whole command line has five minutes, however its octets trickle in.
     let mut bench = Bench::rfc();

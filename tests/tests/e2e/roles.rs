@@ -167,7 +167,7 @@ fn received(taken: &Taken, sent: &[u8]) -> Vec<String> {
 
 /// A front end adds no trace field in profile `rfc` and one in profile `exchange`; either way nothing else is changed.
 #[test]
-fn m_057_m_078_content_passes_a_front_end_and_a_hub_byte_for_byte() {
+fn m_057_m_078_m_127_content_passes_a_front_end_and_a_hub_byte_for_byte() {
     for (profile, fields) in [("rfc", 1), ("exchange", 2)] {
         let sink = Sink::start(Offers { chunking: true });
         let mut hub = hub_behind(&sink, profile);

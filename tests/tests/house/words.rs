@@ -69,3 +69,38 @@ fn a_breach_of_words_is_seen() {
     assert!(texts().any(|(file, _)| file == Path::new("tests/tests/house/words.rs")));
     assert!(texts().any(|(file, _)| file == Path::new(".ci/run")));
 }
+
+/// Subjects and details that RFC 5248's registry has, as far as we use them.
+const REGISTERED: &[(u16, &[u16])] = &[
+    (0, &[0]),
+    (1, &[0, 1, 2, 3, 5, 6, 7, 8, 10]),
+    (2, &[1, 2, 3]),
+    (3, &[0, 1, 2, 3, 4]),
+    (4, &[0, 1, 2, 3, 4, 6, 7]),
+    (5, &[0, 1, 2, 3, 4, 6]),
+    (6, &[0, 3, 7, 9]),
+    (7, &[0, 1, 8, 9, 10, 11, 12, 27]),
+];
+
+#[test]
+fn m_146_every_refusal_has_a_registered_status_of_its_class() {
+    let mut seen = 0;
+    for (file, text) in texts().filter(|(file, _)| file.starts_with("engine/src")) {
+        for refusal in text.split("Refusal::fixed(").skip(1) {
+            let numbers: Vec<u16> = refusal
+                .split(|letter: char| !letter.is_ascii_digit())
+                .filter(|digits| !digits.is_empty())
+                .map_while(|digits| digits.parse().ok())
+                .take(4)
+                .collect();
+            // What is no literal is the function itself.
+            let ([code, class, subject, detail], true) = (&numbers[..], refusal.starts_with(['4', '5'])) else {
+                continue;
+            };
+            let known = REGISTERED.iter().any(|(of, details)| of == subject && details.contains(detail));
+            assert!(known && code / 100 == *class, "{}: {code} {class}.{subject}.{detail}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "the refusals were found: {seen}");
+}

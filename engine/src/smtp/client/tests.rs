@@ -3,3 +3,4 @@
 mod pairs;
 mod scripted;
 mod support;
+mod waits;

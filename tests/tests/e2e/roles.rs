@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use tests::server::{Dialect, Role, Server, Told};
 use tests::peers::trace_before;
+use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink, Taken};
 use tests::talk::Talk;
 

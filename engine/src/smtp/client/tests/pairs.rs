@@ -307,7 +307,8 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    // Most of what is near an address is none.
+    #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(2000) })]
 
     /// Whatever became an envelope leaves as one line for each command, and the peer reads the same mailboxes.
     #[test]

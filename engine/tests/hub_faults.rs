@@ -323,16 +323,17 @@ fn f_021_a_short_write_is_continued_and_nobody_notices() {
 fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered() {
     // Whether the octets reached the disk or not: nobody knows, and nobody is told something false.
     for fault in [Fault::Fails(Errno::IO), Fault::FailsAfterwards(Errno::IO)] {
-        let mut refused = 0;
+        let mut struck = 0;
         for nth in 3..9 {
             let rule = Rule::new(Op::StableWrite, fault).nth(nth);
             let story = story(vec![rule], 2_000);
             assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
             assert_eq!(story.accepted + story.deferred + story.silent, MESSAGES, "write {nth}: {story:?}");
             assert!(story.accepted >= MESSAGES - 4, "write {nth}: the hub goes on: {story:?}");
-            refused += story.deferred;
+            // Which of the writes carry messages is the machine's to say; silence is kept where no cancel could be written.
+            struck += story.deferred + story.silent;
         }
-        assert!(refused > 0, "{fault:?}: some of them struck messages, whose senders were told 451");
+        assert!(struck > 0, "{fault:?}: some of them struck messages, whose senders were told 451 or nothing");
     }
 }
 

@@ -26,7 +26,7 @@ impl Build {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Build::Plain => &[],
-            Build::FailPoints => &["--features", "engine/fail-points"],
+            Build::FailPoints => &["--features", "fail-points"],
         }
     }
 }

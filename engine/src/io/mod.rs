@@ -5,6 +5,7 @@
 pub(crate) mod base;
 pub mod driver;
 pub mod epoll;
+#[cfg(any(test, feature = "faults"))]
 pub mod faulty;
 pub mod launch;
 pub mod probe;

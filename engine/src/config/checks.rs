@@ -192,6 +192,7 @@ fn waits(settings: &Settings, reader: &mut Reader<'_>) {
     }
     for (index, listener) in settings.listeners.iter().enumerate() {
         let receive = &listener.receive;
+        unbounded(receive, index, reader);
         if receive.session_max.is_some_and(|session| session <= receive.command_wait) {
             let own = format!("listener[{index}].session_max");
             let key = if reader.was_said(&own) { own } else { "receive.session_max".into() };
@@ -203,6 +204,21 @@ fn waits(settings: &Settings, reader: &mut Reader<'_>) {
             let key = if reader.was_said(&own) { own } else { "receive.refuse_early_talkers".into() };
             let wrong = "sees nobody: the greeting is not held back".into();
             at(reader, Weight::Error, &key, wrong, "write greeting_wait = \"2s\" beside it");
+        }
+    }
+}
+
+/// No bound is taken away without a word (S-024).
+fn unbounded(receive: &Receive, index: usize, reader: &mut Reader<'_>) {
+    for (name, is_off, what, right) in [
+        ("session_max", receive.session_max.is_none(), "a session may last for ever", "write a time as \"24h\""),
+        ("rate_min", receive.rate_min.is_none(), "a body may come as slowly as it likes", "write a rate as \"100 B\""),
+    ] {
+        let own = format!("listener[{index}].{name}");
+        let shared = format!("receive.{name}");
+        let key = if reader.was_said(&own) { own } else { shared };
+        if is_off && reader.was_said(&key) {
+            at(reader, Weight::Warning, &key, format!("is off: {what}"), right);
         }
     }
 }

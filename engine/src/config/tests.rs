@@ -224,6 +224,44 @@ fn every_class_of_error_names_line_column_and_remedy() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
+/// S-024: each time has a greatest value, and the two bounds that can be turned off say what that means.
+#[test]
+fn s_024_no_wait_is_unbounded_without_a_warning() {
+    fn times<S>(section: &'static str, keys: &[keys::Key<S>]) -> Vec<(&'static str, &'static str)> {
+        let is_bound = |key: &&keys::Key<S>| (key.rule)().starts_with("a time") || key.name == "rate_min";
+        keys.iter().filter(is_bound).map(|key| (section, key.name)).collect()
+    }
+    let all = [
+        times("server", keys::SERVER),
+        times("receive", keys::RECEIVE),
+        times("delivery", keys::DELIVERY),
+        times("spool", keys::SPOOL),
+    ]
+    .concat();
+    assert!(all.len() >= 22, "the keys are listed: {all:?}");
+    let mut can_be_off = Vec::new();
+    for (section, name) in all {
+        for value in ["off", "none", "never", "100000h"] {
+            let line = format!("[{section}]\n{name} = \"{value}\"\n");
+            let text = if section == "server" { HUB.replace("[server]\n", &line) } else { format!("{HUB}{line}") };
+            match read_text(&text, &Overrides::default()) {
+                Err(_) => {}
+                Ok(checked) => {
+                    let told = lines(&checked.warnings);
+                    assert!(told.contains(&format!("warning: {section}.{name}: is off")), "{line} says `{told}`");
+                    can_be_off.push(name);
+                }
+            }
+        }
+    }
+    assert_eq!(can_be_off, ["session_max", "rate_min"]);
+    let own = HUB.replace("role = \"hub\"\n", "role = \"hub\"\nsession_max = \"off\"\n");
+    assert_eq!(
+        said(&own),
+        "r.toml:7:15: warning: listener[0].session_max: is off: a session may last for ever; write a time as \"24h\""
+    );
+}
+
 #[test]
 fn an_accepted_domain_without_a_route_is_warned_of() {
     let text = HUB.replace("\"*\" = \"smart\"", "\"*.test\" = \"smart\"");

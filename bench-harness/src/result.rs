@@ -4,17 +4,11 @@
 //! measured), so that results of older versions stay readable.
 
 use crate::failover::Summary;
-use crate::observe::host::Host;
 use loadgen::correlate::Accounts;
+pub use loadgen::report::schema::{Host, Latency, Messages, PerProcess, Quantiles, Rate, SCHEMA};
 use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// The schema written here.
-pub const SCHEMA: u32 = 1;
-
-/// A figure for each process or kind of process.
-pub type PerProcess = BTreeMap<String, Option<f64>>;
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -108,61 +102,6 @@ pub struct Figures {
     pub validity: Validity,
     /// What kept the rate down.
     pub limited_by: Option<String>,
-}
-
-/// Messages per second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default)]
-pub struct Rate {
-    /// Intended messages / schedule length.
-    pub offered_per_s: Option<f64>,
-    /// Acknowledged inside the schedule / schedule length.
-    pub achieved_per_s: Option<f64>,
-}
-
-/// Counts of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default)]
-pub struct Messages {
-    /// In the schedule.
-    pub intended: u64,
-    /// Acknowledged with 250.
-    pub accepted: u64,
-}
-
-/// The three times of a message (perf/METHODOLOGY.md, "Times of one message").
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default)]
-pub struct Latency {
-    /// Intended send time to 250.
-    pub response: Quantiles,
-    /// Actual start to 250.
-    pub service: Quantiles,
-    /// Intended send time to arrival at the sink.
-    pub delivery: Quantiles,
-}
-
-/// Percentiles of a histogram, microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-#[serde(default)]
-pub struct Quantiles {
-    /// Median.
-    pub p50: Option<f64>,
-    /// 90 %.
-    pub p90: Option<f64>,
-    /// 99 %.
-    pub p99: Option<f64>,
-    /// 99.9 %.
-    pub p999: Option<f64>,
-    /// The largest.
-    pub max: Option<f64>,
-}
-
-impl Quantiles {
-    /// The five with their names.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 5] {
-        [("p50", self.p50), ("p90", self.p90), ("p99", self.p99), ("p99.9", self.p999), ("max", self.max)]
-    }
 }
 
 /// The verdict on a whole: valid when every part is; every reason once, said of the part it was found in.

@@ -1,7 +1,7 @@
 //! A run in a few lines for a terminal: validity first, then what people look for. Pure.
 
 use crate::failover::Summary;
-use crate::html::text::{count, duration_ms, duration_us, or_none, rate};
+use crate::html::text::{count, duration_ms, duration_us, or_none, outage, rate};
 use crate::result::{Latency, Phase, RunResult};
 use std::fmt::Write;
 
@@ -103,22 +103,22 @@ fn costs(out: &mut String, result: &RunResult) {
 }
 
 fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
-    let worst = |spread: &crate::failover::Spread| or_none(spread.max, duration_ms);
+    let worst = |spread: &crate::failover::Spread| or_none(spread.max, outage);
     let times = if failover.faults == 1 { String::new() } else { format!(", worst of {}", failover.faults) };
     let _ = write!(
         out,
-        "\n  {:<17} outage {}{times} (hard {}, longest silence {}), to {}",
+        "\n  {:<17} outage {}{times} (hard {}, longest silence {}), in steps of {}",
         phase_title(phase),
         worst(&failover.outage_ms),
         worst(&failover.hard_outage_ms),
-        worst(&failover.ack_gap_ms),
+        or_none(failover.ack_gap_ms.max, duration_ms),
         duration_ms(failover.bucket_ms),
     );
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(
             out,
-            "\n  {:<17} {} messages rested on it; the last was delivered {last} after its return",
+            "\n  {:<17} rested on it: {}; the last was delivered {last} after its return",
             "",
             count(failover.stranded.messages)
         );
@@ -219,7 +219,7 @@ mod tests {
         });
         let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
         assert!(text.contains("hub killed        outage 30.0 ms (hard –"), "{text}");
-        assert!(text.contains("214 messages rested on it; the last was delivered 180 ms after its return"), "{text}");
+        assert!(text.contains("rested on it: 214; the last was delivered 180 ms after its return"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
     }
 

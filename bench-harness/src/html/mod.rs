@@ -15,7 +15,7 @@ use charts::{Curve, Timeline};
 use loadgen::validity::Validity;
 use std::fmt::Write;
 use svg::Form;
-use text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, rate, significant};
+use text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, outage, rate, significant};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -164,12 +164,9 @@ fn cards(out: &mut String, result: &RunResult) {
 }
 
 fn failover_card(failover: &Summary) -> Card {
-    let worst = or_none(failover.outage_ms.max, duration_ms);
-    let mut more = if failover.faults == 1 {
-        format!("to {}", duration_ms(failover.bucket_ms))
-    } else {
-        format!("worst of {}, to {}", failover.faults, duration_ms(failover.bucket_ms))
-    };
+    let worst = or_none(failover.outage_ms.max, outage);
+    let times = if failover.faults == 1 { String::new() } else { format!("worst of {}, ", failover.faults) };
+    let mut more = format!("{times}seen in steps of {}", duration_ms(failover.bucket_ms));
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(more, "; {} stranded, delivered within {last} of its return", count(failover.stranded.messages));

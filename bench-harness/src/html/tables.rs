@@ -1,7 +1,7 @@
 //! The exact values behind the charts.
 
-use super::text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, rate, significant};
-use crate::failover::{Impact, Summary};
+use super::text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, outage, rate, significant};
+use crate::failover::{Impact, Spread, Summary};
 use crate::result::{Figures, Phase, RunResult};
 use std::fmt::Write;
 
@@ -138,60 +138,63 @@ fn cost_cells(figures: &Figures, kind: &str) -> [String; 5] {
     ]
 }
 
-/// Every single fault of one kind, and their summary where there are several.
+/// Every single fault of one kind, and their summary where there are several: what senders felt, and how it passed.
 pub fn failover(out: &mut String, failover: &Summary) {
     let caption = format!(
-        "What each fault cost. A message is good when it is acknowledged within {}; the figures are exact to {}",
+        "What each fault cost its senders. A message is good when it is acknowledged within {}; the figures are exact to {}",
         duration_ms(failover.deadline_ms),
         duration_ms(failover.bucket_ms)
     );
-    let heads = [
-        "",
-        "outage",
-        "hard",
-        "brownout",
-        "detection",
-        "recovery",
-        "after heal",
-        "longest silence",
-        "affected",
-        "stranded",
-        "last of them",
-        "debt",
-    ];
-    let mut table = Table::new(&caption, &heads);
-    for (index, impact) in failover.each.iter().enumerate() {
-        table.row(&format!("fault {} at {}", index + 1, duration_ms(impact.struck_ms)), impact_cells(impact));
-    }
-    if failover.each.len() > 1 {
-        let spreads = [
-            &failover.outage_ms,
-            &failover.hard_outage_ms,
-            &failover.brownout_ms,
-            &failover.detection_ms,
-            &failover.recovery_ms,
-            &failover.heal_ms,
-            &failover.ack_gap_ms,
-        ];
-        table.row("median", spreads.map(|s| or_none(s.p50, duration_ms)));
-        table.row("worst", spreads.map(|s| or_none(s.max, duration_ms)));
-    }
-    table.end(out);
-    out.push_str("<p class=\"note\">Debt is the response time beyond the usual median, summed over all messages. Recovery needs ten seconds without a bad bucket to be told. One fault proves little: percentiles are given from nine on.</p>");
+    let heads = ["", "outage", "hard", "brownout", "longest silence", "not good", "debt"];
+    let spreads = [&failover.outage_ms, &failover.hard_outage_ms, &failover.brownout_ms, &failover.ack_gap_ms];
+    faults(out, failover, (&caption, &heads), &spreads, |impact| {
+        vec![
+            outage(impact.outage_ms),
+            outage(impact.hard_outage_ms),
+            outage(impact.brownout_ms),
+            duration_ms(impact.ack_gap_ms),
+            count(impact.affected),
+            format!("{} message·s", significant(impact.debt_message_s)),
+        ]
+    });
+    let heads = ["", "detection", "recovery", "outage after heal", "stranded", "last of them", "could double"];
+    let spreads = [&failover.detection_ms, &failover.recovery_ms, &failover.heal_ms];
+    faults(out, failover, ("How each fault passed", &heads), &spreads, |impact| {
+        vec![
+            or_none(impact.detection_ms, duration_ms),
+            or_none(impact.recovery_ms, duration_ms),
+            or_none(impact.heal_ms, outage),
+            count(impact.stranded),
+            or_none(impact.stranded_last_ms, duration_ms),
+            count(impact.duplicates_max),
+        ]
+    });
+    let twice = failover.duplicated.map_or_else(|| "An unknown number".to_owned(), count);
+    let _ = write!(
+        out,
+        "<p class=\"note\">{twice} delivered twice; {} could have been: delivered so near a fault that the outcome need not have \
+         been on disk, or not yet answered then. Debt is the response time beyond the usual median, summed over all messages. \
+         Recovery needs ten seconds without a bad bucket to be told. One fault proves little: percentiles are given from nine \
+         on.</p>",
+        count(failover.duplicates_max)
+    );
 }
 
-fn impact_cells(impact: &Impact) -> [String; 11] {
-    [
-        duration_ms(impact.outage_ms),
-        duration_ms(impact.hard_outage_ms),
-        duration_ms(impact.brownout_ms),
-        or_none(impact.detection_ms, duration_ms),
-        or_none(impact.recovery_ms, duration_ms),
-        or_none(impact.heal_ms, duration_ms),
-        duration_ms(impact.ack_gap_ms),
-        count(impact.affected),
-        count(impact.stranded),
-        or_none(impact.stranded_last_ms, duration_ms),
-        format!("{} message·s", significant(impact.debt_message_s)),
-    ]
+/// A row for each fault, and below several their median and worst for the first columns.
+fn faults(
+    out: &mut String,
+    failover: &Summary,
+    (caption, heads): (&str, &[&str]),
+    spreads: &[&Spread],
+    cells: impl Fn(&Impact) -> Vec<String>,
+) {
+    let mut table = Table::new(caption, heads);
+    for (index, impact) in failover.each.iter().enumerate() {
+        table.row(&format!("fault {} at {}", index + 1, duration_ms(impact.struck_ms)), cells(impact));
+    }
+    if failover.each.len() > 1 {
+        table.row("median", spreads.iter().map(|spread| or_none(spread.p50, duration_ms)));
+        table.row("worst", spreads.iter().map(|spread| or_none(spread.max, duration_ms)));
+    }
+    table.end(out);
 }

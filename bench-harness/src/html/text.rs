@@ -57,6 +57,11 @@ pub fn duration_ms(ms: f64) -> String {
     duration_us(ms * 1000.0)
 }
 
+/// An outage, in milliseconds: `none` where no bucket was bad.
+pub fn outage(ms: f64) -> String {
+    if ms == 0.0 { "none".to_owned() } else { duration_ms(ms) }
+}
+
 /// Three significant digits, at least all digits before the point, grouped in thousands by a thin space.
 pub fn significant(value: f64) -> String {
     if value == 0.0 {

@@ -1,7 +1,7 @@
 //! The host a run was made on, described for `result.json`: figures are never compared across hosts (perf/METHODOLOGY.md).
 
 use crate::stats::percentile;
-use serde::{Deserialize, Serialize};
+use loadgen::report::schema::{Host, SyncTimes};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,46 +14,14 @@ const BLOCKS: u64 = 200;
 const SYNC_TIME: Duration = Duration::from_millis(400);
 const BLOCK_BYTES: usize = 4096;
 
-/// The machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-pub struct Host {
-    /// Cores this process may use.
-    pub cores: usize,
-    /// Release of the kernel.
-    pub kernel: String,
-    /// The processor's name.
-    pub cpu: String,
-    /// Kind of the file system that held the spools.
-    pub fs: Option<String>,
-    /// What a synced write of 4 KiB into an existing file takes there, microseconds.
-    pub disk_sync_us: SyncTimes,
-}
-
-/// How long the disk takes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-pub struct SyncTimes {
-    /// Median.
-    pub p50: Option<f64>,
-    /// 99th percentile.
-    pub p99: Option<f64>,
-}
-
-impl Host {
-    /// Describes this machine; `folder` is where the spools will stand. Takes up to half a second.
-    pub fn here(folder: &Path) -> Self {
-        Self {
-            cores: crate::process::placement::available().len(),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            cpu: cpu_name(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
-            fs: file_system(folder),
-            disk_sync_us: sync_times(folder, SYNC_TIME).unwrap_or_default(),
-        }
+/// Describes this machine; `folder` is where the spools will stand. Takes up to half a second.
+pub fn here(folder: &Path) -> Host {
+    Host {
+        cores: crate::process::placement::available().len(),
+        fs: file_system(folder),
+        disk_sync_us: sync_times(folder, SYNC_TIME).unwrap_or_default(),
+        ..Host::here()
     }
-}
-
-fn cpu_name(cpuinfo: &str) -> String {
-    let named = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 fn file_system(folder: &Path) -> Option<String> {
@@ -107,12 +75,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_has_a_name() {
-        assert_eq!(cpu_name("processor\t: 0\nmodel name\t: AMD EPYC 7763\n"), "AMD EPYC 7763");
-        assert_eq!(cpu_name(""), std::env::consts::ARCH);
-    }
-
-    #[test]
     fn the_innermost_mount_counts() {
         let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/b /srv/my\\040mail xfs rw 0 0\n";
         for (folder, kind) in [("/var/x", "ext4"), ("/run/x", "tmpfs"), ("/runx", "ext4"), ("/srv/my mail/q", "xfs")] {
@@ -124,7 +86,7 @@ mod tests {
     #[test]
     fn this_host_can_be_described() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let host = Host::here(folder.path());
+        let host = here(folder.path());
         assert!(host.cores >= 1 && !host.kernel.is_empty());
         let (p50, p99) = (host.disk_sync_us.p50.expect("measured"), host.disk_sync_us.p99.expect("measured"));
         assert!(0.0 < p50 && p50 <= p99);

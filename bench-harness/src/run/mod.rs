@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::folder::ResultFolder;
 use crate::html::{PhaseView, Views, page};
 use crate::interrupt::Interrupt;
-use crate::observe::host::Host;
+use crate::observe::host;
 use crate::plan::{Pace, Part, Phase, Plan};
 use crate::progress::Progress;
 use crate::result::{self, RunResult, judge_whole};
@@ -39,7 +39,7 @@ pub struct Setting<'a> {
 pub fn run(plan: &Plan, setting: &Setting<'_>) -> anyhow::Result<RunResult> {
     let started = jiff::Timestamp::now();
     setting.progress.begin(plan);
-    let host = Host::here(setting.folder.scratch());
+    let host = host::here(setting.folder.scratch());
     let mut result = RunResult {
         schema: result::SCHEMA,
         tool: "ringbench".into(),

@@ -5,7 +5,7 @@ use crate::observe::process::resident_bytes;
 use crate::plan::{Content, Pace, Phase};
 use crate::run::perform;
 use crate::stage::Stage;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -61,7 +61,12 @@ impl Bench<'_> {
         }
         let added = messages[1] + messages[2];
         let each = (resident[2] - resident[0]) / added.max(1.0);
-        self.found("T-mem-queued", each.max(0.0), format!("resident memory over {added:.0} messages of 4 KiB"));
+        if each < 1.0 {
+            bail!(
+                "resident memory did not grow over {added:.0} messages: they fitted into what the first ones had left"
+            );
+        }
+        self.found("T-mem-queued", each, format!("resident memory over {added:.0} messages of 4 KiB"));
         Ok(())
     }
 }
@@ -84,7 +89,7 @@ fn read_reply(reader: &mut impl BufRead) -> anyhow::Result<()> {
         match line.as_bytes() {
             [b'2', _, _, b' ', ..] => return Ok(()),
             [b'2', _, _, b'-', ..] => {}
-            _ => anyhow::bail!("the hub said `{}`", line.trim()),
+            _ => bail!("the hub said `{}`", line.trim()),
         }
     }
 }

@@ -15,12 +15,16 @@ pub use measured::Asked;
 
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
-use crate::observe::host::Host;
+use crate::observe::host;
 use crate::process::placement::Placement;
 use crate::progress::Progress;
+use crate::result::Host;
 use measured::{Bench, Measured};
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// The note of a row that nobody asked for, or that `--quick` leaves out.
+const NOT_IN_THIS_RUN: &str = "not measured in this run";
 
 /// A target with what was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -73,7 +77,7 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
                 (Some(found.value), target.target.map(|target| found.value <= target), found.note.clone())
             }
             Some(Err(why)) => (None, None, why.clone()),
-            None if target.unmeasured.is_empty() => (None, None, "not measured in this run".to_owned()),
+            None if target.unmeasured.is_empty() => (None, None, NOT_IN_THIS_RUN.to_owned()),
             None => (None, None, target.unmeasured.to_owned()),
         };
         let Target { id, promise, figure, target, stretch, unit, .. } = *target;
@@ -154,7 +158,7 @@ pub struct Report {
 pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, progress: &Progress) -> Report {
     let started = jiff::Timestamp::now();
     let began = std::time::Instant::now();
-    let host = Host::here(folder.scratch());
+    let host = host::here(folder.scratch());
     let Measured { findings, runs, driver, commit } = Bench::new(asked, folder, interrupt, progress).measure();
     progress.end();
     Report {
@@ -186,7 +190,8 @@ pub fn table(rows: &[Row]) -> String {
         |value: Option<f64>, unit: &str| value.map_or_else(String::new, |value| format!("≤ {}", figure(value, unit)));
     let mut out =
         format!("{:<22} {:>16} {:>14} {:>14}  {:<13} {}\n", "id", "measured", "target", "stretch", "holds", "promise");
-    for row in rows {
+    let (shown, left): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.note != NOT_IN_THIS_RUN);
+    for row in shown {
         let holds = match row.holds {
             Some(true) if row.stretch.zip(row.measured).is_some_and(|(stretch, found)| found <= stretch) => {
                 "yes, stretch"
@@ -206,6 +211,10 @@ pub fn table(rows: &[Row]) -> String {
             row.note,
             row.command,
         ));
+    }
+    if !left.is_empty() {
+        let ids: Vec<&str> = left.iter().map(|row| row.id).collect();
+        out.push_str(&format!("{NOT_IN_THIS_RUN}: {}\n", ids.join(", ")));
     }
     out
 }

@@ -3,4 +3,5 @@
 pub mod figures;
 pub mod folder;
 pub mod result;
+pub mod schema;
 pub mod text;

@@ -1,6 +1,7 @@
 //! `result.json` of `ringload send`, schema 1 (README.md, "Reading a result"). What was not measured is `null`.
 
 use super::figures::{Figures, Part};
+use super::schema::{Host, Latency, Messages, PerProcess, Quantiles, Rate, SCHEMA};
 use crate::correlate::{Accounts, Correlation};
 use crate::record::Phase;
 use crate::record::histogram::{Percentiles, Times};
@@ -10,9 +11,6 @@ use crate::validity::{Validity, judge, limited_by};
 use engine::wire::Span;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// The schema written here.
-pub const SCHEMA: u32 = 1;
 
 /// What the caller knows and the run does not.
 #[derive(Debug, Clone, Default)]
@@ -29,9 +27,6 @@ pub struct Context {
     pub sink_cpu_us_per_message: Option<f64>,
 }
 
-/// A figure for each kind of process.
-type PerProcess = BTreeMap<&'static str, Option<f64>>;
-
 /// The whole document.
 #[derive(Debug, Clone, Serialize)]
 pub struct Document {
@@ -44,7 +39,7 @@ pub struct Document {
     scenario: &'static str,
     phases: Vec<PhaseResult>,
     durability: String,
-    rate: RateResult,
+    rate: Rate,
     pairs: Pairs,
     messages: Messages,
     latency_us: Latency,
@@ -61,8 +56,8 @@ pub struct Document {
     commit: Option<String>,
     profile: Option<String>,
     /// Percentiles of what is not the target's time.
-    schedule_lag_us: Option<Percentiles>,
-    connection_wait_us: Option<Percentiles>,
+    schedule_lag_us: Quantiles,
+    connection_wait_us: Quantiles,
     step_us: BTreeMap<&'static str, Option<Percentiles>>,
     connections: Connections,
     #[serde(skip)]
@@ -87,40 +82,12 @@ pub struct MainFigures {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Host {
-    cores: usize,
-    kernel: String,
-    cpu: String,
-    fs: Option<String>,
-    disk_sync_us: BTreeMap<&'static str, Option<f64>>,
-}
-
-#[derive(Debug, Clone, Serialize)]
 struct PhaseResult {
     name: String,
-    rate: RateResult,
+    rate: Rate,
     messages: Messages,
     latency_us: Latency,
     validity: Validity,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct RateResult {
-    offered_per_s: Option<f64>,
-    achieved_per_s: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Messages {
-    intended: u64,
-    accepted: u64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Latency {
-    response: Option<Percentiles>,
-    service: Option<Percentiles>,
-    delivery: Option<Percentiles>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -170,7 +137,7 @@ impl Document {
             version: env!("CARGO_PKG_VERSION"),
             git: option_env!("RINGPOST_GIT"),
             started: context.started,
-            host: host(),
+            host: Host::here(),
             scenario: "send",
             phases: phases(sent, part, context.sink_busy),
             durability,
@@ -178,19 +145,19 @@ impl Document {
             pairs: pairs(sent, joined),
             messages: Messages { intended: figures.intended, accepted: figures.accepted },
             latency_us: latency(&figures, delivery),
-            cpu_us_per_message: [("loadgen", cpu_us), ("sink", context.sink_cpu_us_per_message)].into(),
-            syscalls_per_message: [("loadgen", sent.syscalls_per_message())].into(),
-            copied_bytes_per_message: [("loadgen", (messages > 0.0).then(|| copied as f64 / messages))].into(),
-            allocations_per_message: [("loadgen", None)].into(),
-            peak_rss_bytes: [("loadgen", peak_rss_bytes())].into(),
+            cpu_us_per_message: [("loadgen".into(), cpu_us), ("sink".into(), context.sink_cpu_us_per_message)].into(),
+            syscalls_per_message: [("loadgen".into(), sent.syscalls_per_message())].into(),
+            copied_bytes_per_message: [("loadgen".into(), (messages > 0.0).then(|| copied as f64 / messages))].into(),
+            allocations_per_message: [("loadgen".into(), None)].into(),
+            peak_rss_bytes: [("loadgen".into(), peak_rss_bytes())].into(),
             failover: [],
             validity: judge(&evidence),
             limited_by: limited_by(&evidence),
             driver: sent.driver,
             commit: None,
             profile: context.profile,
-            schedule_lag_us: sent.pacing.offered_per_s().and(figures.schedule_lag.percentiles()),
-            connection_wait_us: figures.connection_wait.percentiles(),
+            schedule_lag_us: sent.pacing.offered_per_s().and(figures.schedule_lag.percentiles()).into(),
+            connection_wait_us: figures.connection_wait.percentiles().into(),
             step_us: steps(sent, &figures),
             connections: Connections { opened: sent.connections, broken: sent.broken, refused: sent.refused },
             main: MainFigures {
@@ -220,17 +187,18 @@ impl Document {
     }
 }
 
-fn rate(sent: &Outcome, part: Part, figures: &Figures) -> RateResult {
+fn rate(sent: &Outcome, part: Part, figures: &Figures) -> Rate {
     let seconds = part.length().as_secs_f64();
     let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
-    RateResult {
+    Rate {
         offered_per_s: sent.pacing.offered_per_s().and(per_second(figures.intended)),
         achieved_per_s: per_second(figures.accepted_in_time),
     }
 }
 
 fn latency(figures: &Figures, delivery: Option<Percentiles>) -> Latency {
-    Latency { response: figures.response.percentiles(), service: figures.service.percentiles(), delivery }
+    let (response, service) = (figures.response.percentiles().into(), figures.service.percentiles().into());
+    Latency { response, service, delivery: delivery.into() }
 }
 
 /// The parts of the run: the warm-up, each stage where there are several, and what counts.
@@ -292,19 +260,6 @@ fn steps(sent: &Outcome, figures: &Figures) -> BTreeMap<&'static str, Option<Per
     let connection = ["connect", "banner", "ehlo"].into_iter().zip(sent.connect.iter());
     let message = Phase::ALL.iter().map(|phase| phase.name()).zip(figures.phases.iter());
     connection.chain(message).map(|(name, times): (_, &Times)| (name, times.percentiles())).collect()
-}
-
-fn host() -> Host {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    Host {
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        cpu: cpu.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
-        fs: None,
-        disk_sync_us: [("p50", None), ("p99", None)].into(),
-    }
 }
 
 fn peak_rss_bytes() -> Option<f64> {

@@ -35,6 +35,14 @@ pub enum Answer {
     Relayed(Reply),
     /// Refused.
     Refused(Refusal),
+    /// For each recipient by itself, in their order, where the protocol has a reply for each (RFC 2033 §4.2): `None` is
+    /// accepted.
+    Each {
+        /// Names the message in replies.
+        id: u64,
+        /// What became of each.
+        outcomes: Vec<Option<Refusal>>,
+    },
     /// Neither may be said: the connection closes without a reply (M-049).
     Silence,
 }

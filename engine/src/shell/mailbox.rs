@@ -1,5 +1,7 @@
 //! Mailbox delivery: puts messages into Maildir folders, or takes them and keeps nothing. Stateless: its 250 means that the
-//! message is in every mailbox, durably; anything less is a 4yz, and the hub keeps the message.
+//! message is in the mailbox, durably; anything less is a 4yz, and the hub keeps the message. By LMTP each recipient has an
+//! answer. SMTP has one for all: if a mailbox fails, what the others were given is taken back before it is 4yz, so that a
+//! repeat makes no second copies.
 
 use super::body::{Slices, trim};
 use super::ids::MessageIds;
@@ -11,6 +13,7 @@ use crate::io::driver::{Driver, Open, Stable};
 use crate::mime::write_return_path;
 use crate::roles::mailbox_delivery::{MailboxPolicy, refusal};
 use crate::settings::{Settings, Store};
+use crate::smtp::Dialect;
 use crate::smtp::server::{Policy, ServerSession, Slot};
 use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
 use crate::sys::slice::{Pool, Slice};
@@ -50,10 +53,17 @@ struct Mailbox<D: Driver> {
 /// The reply to a message that was delivered here before (M-080).
 const LOOP: Refusal = Refusal::fixed(554, (5, 4, 6), "Routing loop: delivered to this mailbox before");
 
+/// By folder: the copy made there, or why there is none.
+type Outcomes<'l, D> = BTreeMap<&'l str, Result<(Rc<Mailbox<D>>, String), StoreError>>;
+
 /// A message to be placed.
 struct Letter<D: Driver> {
     header: Header,
     content: Slices,
+    /// Of each recipient, in their order; may repeat.
+    folders: Vec<String>,
+    /// Each recipient is answered by itself.
+    each: bool,
     inlet: Rc<Inlet<D>>,
     slot: Slot,
     id: u64,
@@ -151,20 +161,25 @@ impl<D: Driver> MailboxDelivery<D> {
         let theirs = front(&content, facts.header_bytes);
         let header = self.header(arrived.session, &theirs, id)?;
         let content = without_return_paths(&content, &theirs);
-        Ok(Letter { header, content, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
+        let folder = |local: &[u8], domain: &[u8]| self.policy.folder(local, domain).map(str::to_owned);
+        let recipients = arrived.session.envelope().recipients();
+        let folders = recipients.filter_map(|to| folder(to.local(), to.domain())).collect();
+        let each = arrived.session.options().dialect == Dialect::Lmtp;
+        Ok(Letter { header, content, folders, each, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
     }
 
-    fn answer(&self, letter: &Letter<D>, result: Result<(), StoreError>) {
-        let answer = match result {
-            Ok(()) => {
-                self.tally.one(Counter::Stored);
-                self.tally.one(Counter::MessagesAccepted);
-                Answer::Accepted { id: letter.id, message_id: None }
-            }
-            Err(error) => {
-                self.tally.one(Counter::StoreErrors);
-                self.tally.one(Counter::MessagesDeferred);
-                Answer::Refused(refusal(error))
+    fn answer(&self, letter: &Letter<D>, outcomes: &Outcomes<'_, D>) {
+        let stored = outcomes.values().filter(|outcome| outcome.is_ok()).count();
+        let failed = outcomes.values().find_map(|outcome| outcome.as_ref().err());
+        self.tally.one(if failed.is_some() { Counter::StoreErrors } else { Counter::Stored });
+        self.tally.one(if stored > 0 { Counter::MessagesAccepted } else { Counter::MessagesDeferred });
+        let answer = match failed {
+            None => Answer::Accepted { id: letter.id, message_id: None },
+            Some(error) if !letter.each => Answer::Refused(refusal(*error)),
+            Some(_) => {
+                let of = |folder: &String| outcomes.get(folder.as_str()).and_then(|outcome| outcome.as_ref().err());
+                let outcomes = letter.folders.iter().map(|folder| of(folder).map(|error| refusal(*error)));
+                Answer::Each { id: letter.id, outcomes: outcomes.collect() }
             }
         };
         letter.inlet.answer(letter.slot, answer);
@@ -210,17 +225,47 @@ impl<D: Driver> MailboxDelivery<D> {
         }
     }
 
-    async fn place_all(&self, root: &D::Dir, letter: &Letter<D>) -> Result<(), StoreError> {
+    /// One copy for each folder.
+    async fn place_all<'l>(&self, root: &D::Dir, letter: &'l Letter<D>) -> Outcomes<'l, D> {
+        let mut outcomes = Outcomes::<D>::new();
         for (folder, delivered_to) in &letter.header.delivered_to {
-            let mailbox = self.mailbox(root, folder).await?;
             let parts = letter.header.before(delivered_to, &letter.content);
-            self.place(&mailbox, &parts, folder).await?;
+            let outcome = match self.mailbox(root, folder).await {
+                Ok(mailbox) => self.place(&mailbox, &parts, folder).await.map(|name| (mailbox, name)),
+                Err(error) => Err(error),
+            };
+            if outcome.is_err() {
+                // Its folders may have been replaced under our hands: they are opened again next time.
+                self.mailboxes.borrow_mut().remove(folder);
+            }
+            let failed = outcome.is_err();
+            outcomes.insert(folder, outcome);
+            if failed && !letter.each {
+                self.take_back(&mut outcomes).await;
+                break;
+            }
         }
-        Ok(())
+        outcomes
     }
 
-    /// Places one copy: created, written, synced, renamed, and the folder synced.
-    async fn place(&self, mailbox: &Mailbox<D>, parts: &[Slice], folder: &str) -> Result<(), StoreError> {
+    /// The copies made so far are removed, as well as the store lets us: the sender is told that there are none.
+    async fn take_back(&self, outcomes: &mut Outcomes<'_, D>) {
+        let placed = std::mem::take(outcomes);
+        for (folder, outcome) in placed {
+            let Ok((mailbox, name)) = outcome else {
+                outcomes.insert(folder, outcome);
+                continue;
+            };
+            let removed = self.driver.remove(&mailbox.new, &name).await;
+            let synced = self.driver.sync_dir(&mailbox.new).await;
+            if let Err(error) = removed.and(synced) {
+                tracing::error!(cause = "store", %error, folder, "a copy may stay of a message that was put off");
+            }
+        }
+    }
+
+    /// Places one copy: created, written, synced, renamed, and the folder synced. Gives its name.
+    async fn place(&self, mailbox: &Mailbox<D>, parts: &[Slice], folder: &str) -> Result<String, StoreError> {
         let (driver, tmp, new) = (&self.driver, &mailbox.tmp, &mailbox.new);
         let mut placing = Placing::new();
         let mut name = String::new();
@@ -237,7 +282,7 @@ impl<D: Driver> MailboxDelivery<D> {
                 (Step::SyncNew, _) => driver.sync_dir(new).await,
                 (Step::RemoveTmp, _) => driver.remove(tmp, &name).await,
                 (Step::RemoveNew, _) => driver.remove(new, &name).await,
-                (Step::Placed, _) => return Ok(()),
+                (Step::Placed, _) => return Ok(name),
                 (Step::Failed(error), _) => return Err(error),
                 (Step::Write | Step::SyncFile, None) => Err(io::ErrorKind::NotFound.into()),
             };
@@ -317,8 +362,8 @@ impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
         };
         let (this, root) = (self.clone(), root.clone());
         self.driver.spawn(async move {
-            let result = this.place_all(&root, &letter).await;
-            this.answer(&letter, result);
+            let outcomes = this.place_all(&root, &letter).await;
+            this.answer(&letter, &outcomes);
         });
     }
 }

@@ -599,6 +599,15 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 }
                 Answer::Relayed(reply) => Verdict::Relayed(reply),
                 Answer::Refused(refusal) => Verdict::Refused(refusal),
+                Answer::Each { id, outcomes } => {
+                    self.owed.retain(|(of, _)| *of != slot);
+                    for outcome in outcomes {
+                        let accepted = Verdict::Accepted { id: *id, message_id: b"" };
+                        let verdict = outcome.as_ref().map_or(accepted, Verdict::Refused);
+                        self.session.on_verdict(slot, verdict, now, &mut self.out);
+                    }
+                    continue;
+                }
                 Answer::Silence => {
                     sound = false;
                     break;

@@ -13,6 +13,7 @@ pub mod script;
 pub mod senders;
 pub mod server;
 pub mod sink;
+pub mod small_disk;
 pub mod source;
 pub mod talk;
 pub mod wait;

@@ -79,6 +79,30 @@ impl Process {
         self.child.id()
     }
 
+    /// Octets of memory that are its own now and in main memory.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> u64 {
+        self.figure("smaps_rollup", "Rss:")
+    }
+
+    /// The most of them that it ever had.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.figure("status", "VmHWM:")
+    }
+
+    /// A figure in KiB of a file of its folder in `/proc`, in octets.
+    fn figure(&self, file: &str, name: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("a running process");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let figure = line.and_then(|line| line.split_whitespace().next()).and_then(|word| word.parse::<u64>().ok());
+        figure.unwrap_or_else(|| panic!("no {name} in {text}")) << 10
+    }
+
     /// Sends `signal`; does nothing when it has ended.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended.is_none()

@@ -214,6 +214,12 @@ impl Server {
         Self { told, folder, running: None, explained: 0 }
     }
 
+    /// A server that does not run yet, whose files stand below `place`.
+    pub fn new_in(place: &Path, told: Told) -> Self {
+        let folder = tempfile::tempdir_in(place).expect("a folder");
+        Self { told, folder, running: None, explained: 0 }
+    }
+
     /// A server that is ready.
     pub fn started(told: Told) -> Self {
         let mut server = Self::new(told);

@@ -69,7 +69,15 @@ impl Sink {
     /// # Panics
     /// When there is none.
     pub fn start(offers: Offers) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(([127, 0, 0, 1], 0).into(), offers)
+    }
+
+    /// Listens there.
+    ///
+    /// # Panics
+    /// When somebody else does.
+    pub fn start_at(at: SocketAddr, offers: Offers) -> Self {
+        let listener = TcpListener::bind(at).expect("a free port");
         let at = listener.local_addr().expect("an address");
         let ledger = Arc::new(Ledger::default());
         let kept = ledger.clone();

@@ -8,10 +8,13 @@ mod e2e {
     mod frontend;
     mod hostile;
     mod mail;
+    mod mailbox;
     mod manners;
     mod next_hop;
     mod odd_hosts;
     mod process;
+    mod resources;
     mod roles;
     mod shards;
+    mod silence;
 }

@@ -6,7 +6,7 @@ use tests::ledger::id_of;
 use tests::peers::Nowhere;
 use tests::programs::Build;
 use tests::senders::Senders;
-use tests::server::{Server as Hub, Told};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::wait::until;
 
@@ -26,7 +26,7 @@ enum Then {
 /// Every round dies at a later passage of the hook, with so many more messages taken before.
 fn killed_at(hook: &str, then: Then) {
     let (nowhere, sink, senders) = (Nowhere::hold(), Sink::start(Offers { chunking: true }), Senders::start(1));
-    let mut hub = Hub::new(Told { build: Build::FailPoints, ..Told::relaying_to(nowhere.address()) });
+    let mut hub = Server::new(Told { build: Build::FailPoints, ..Told::relaying_to(nowhere.address()) });
     for round in 0..rounds() {
         assert!(hub.start_to_die(&format!("{hook}:{}", 1 + round * 5 % 17)), "{hook} is passed by mail alone");
         senders.aim(Some(hub.address()));

@@ -3,7 +3,7 @@
 use super::rounds;
 use tests::ledger::{content, sender};
 use tests::programs::Build;
-use tests::server::{Server as Hub, Told};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
@@ -17,7 +17,7 @@ enum Answer {
     Silence,
 }
 
-fn hand_over(hub: &Hub, id: u64) {
+fn hand_over(hub: &Server, id: u64) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let reply = talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply");
     assert!(reply.is_positive(), "{reply:?}");
@@ -29,7 +29,7 @@ fn killed_at(hook: &str, offers: Offers, answer: Answer, copies: usize, rounds: 
     let sink = Sink::start(offers);
     let more = vec![("delivery", "connections_per_hop_max = 1\nin_flight_max = 1".to_owned())];
     let told = Told { build: Build::FailPoints, more, ..Told::relaying_to(sink.address()) };
-    let mut hub = Hub::new(told);
+    let mut hub = Server::new(told);
     let count = |id: u64| sink.count_by_sender().get(&sender(id)).copied().unwrap_or(0);
     for id in 0..rounds {
         assert!(hub.start_to_die(&format!("{hook}:1")), "nothing is left of earlier rounds");

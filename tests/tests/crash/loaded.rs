@@ -4,7 +4,7 @@ use super::rounds;
 use tests::chance::Chance;
 use tests::programs::Build;
 use tests::senders::Senders;
-use tests::server::{Server as Hub, Told};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::wait::until;
 
@@ -14,7 +14,7 @@ const IN_FLIGHT_MAX: u32 = 2 * 8;
 
 /// A hub, its senders and its sink, through any number of deaths.
 struct World {
-    hub: Hub,
+    hub: Server,
     senders: Senders,
     sink: Sink,
     deaths: u32,
@@ -30,7 +30,7 @@ impl World {
             ("receive", "connections_per_source_max = 100".to_owned()),
         ];
         let told = Told { build: Build::FailPoints, durability, more, ..Told::relaying_to(sink.address()) };
-        Self { hub: Hub::new(told), senders: Senders::start(SENDERS), sink, deaths: 0, explained: 0 }
+        Self { hub: Server::new(told), senders: Senders::start(SENDERS), sink, deaths: 0, explained: 0 }
     }
 
     /// Starts it, lets it take mail, and waits until it died at the hook.

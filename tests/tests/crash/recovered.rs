@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tests::ledger::{content, sender};
 use tests::peers::Nowhere;
 use tests::programs::Build;
-use tests::server::{Server as Hub, Told};
+use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
@@ -14,19 +14,19 @@ use tests::wait::until;
 const PASSAGES_MAX: u64 = 400;
 
 /// A hub whose next hop is down.
-fn hub(nowhere: &Nowhere) -> Hub {
-    Hub::new(Told { build: Build::FailPoints, ..Told::relaying_to(nowhere.address()) })
+fn hub(nowhere: &Nowhere) -> Server {
+    Server::new(Told { build: Build::FailPoints, ..Told::relaying_to(nowhere.address()) })
 }
 
 /// Hands messages over until `count` were accepted; the codes of all answers.
-fn hand_over(hub: &Hub, ids: std::ops::Range<u64>) -> Vec<u16> {
+fn hand_over(hub: &Server, ids: std::ops::Range<u64>) -> Vec<u16> {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let send = |id| talk.send(&sender(id), &["bob@b.test"], &content(id)).map_or(0, |reply| reply.code);
     ids.map(send).collect()
 }
 
 /// Lets the hub deliver, until nothing is left; how often each of these came.
-fn delivered(hub: &mut Hub, ids: std::ops::Range<u64>) -> Vec<usize> {
+fn delivered(hub: &mut Server, ids: std::ops::Range<u64>) -> Vec<usize> {
     let sink = Sink::start(Offers { chunking: true });
     hub.tell(|told| told.relay_to(sink.address()));
     hub.start();
@@ -44,7 +44,7 @@ fn delivered(hub: &mut Hub, ids: std::ops::Range<u64>) -> Vec<usize> {
 }
 
 /// The files of a folder below the data folder, by name.
-fn files(hub: &Hub, folder: &str) -> Vec<PathBuf> {
+fn files(hub: &Server, folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = match fs::read_dir(hub.data().join(folder)) {
         Ok(entries) => entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect(),
         Err(_) => Vec::new(),
@@ -58,7 +58,7 @@ fn find(octets: &[u8], text: &[u8]) -> Option<usize> {
 }
 
 /// Flips a bit in the content of this message, where it rests. Gives its content as it stands now.
-fn rot(hub: &Hub, id: u64) -> Vec<u8> {
+fn rot(hub: &Server, id: u64) -> Vec<u8> {
     let whole = content(id);
     for path in files(hub, "") {
         let mut octets = fs::read(&path).expect("a file of ours");
@@ -72,7 +72,7 @@ fn rot(hub: &Hub, id: u64) -> Vec<u8> {
 }
 
 /// Starts it to die at every passage of a hook in turn, until it gets through with `queued` messages.
-fn dies_at_every_passage(hub: &mut Hub, hook: &str, queued: u64) -> u64 {
+fn dies_at_every_passage(hub: &mut Server, hook: &str, queued: u64) -> u64 {
     for passage in 1..PASSAGES_MAX {
         if !hub.start_to_die(&format!("{hook}:{passage}")) {
             continue;
@@ -156,7 +156,7 @@ fn f_013_an_unclean_stop_in_mode_os_is_said_at_the_start() {
 }
 
 /// A hub that takes the write of its fourth batch for failed.
-fn on_a_bad_disk(nowhere: &Nowhere) -> Hub {
+fn on_a_bad_disk(nowhere: &Nowhere) -> Server {
     let mut hub = hub(nowhere);
     hub.tell(|told| told.fail_write = Some(4));
     hub
@@ -174,7 +174,7 @@ fn f_026_f_027_a_failed_write_is_refused_and_what_stood_in_its_segment_moves() {
         assert_eq!(hand_over(&hub, id..id + 1), [250]);
     }
     let segments =
-        |hub: &Hub| files(hub, "").iter().filter(|path| path.extension() == Some("segment".as_ref())).count();
+        |hub: &Server| files(hub, "").iter().filter(|path| path.extension() == Some("segment".as_ref())).count();
     until("a spare segment", || (segments(&hub) >= 2).then_some(()));
     let small = 200..206;
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
@@ -225,7 +225,7 @@ fn f_008_killed_between_the_copies_of_a_bad_segment_and_its_end_every_message_co
 }
 
 /// Whether it died at its hook; `None` while it may still get there.
-fn end_of_story(hub: &mut Hub) -> Option<bool> {
+fn end_of_story(hub: &mut Server) -> Option<bool> {
     if hub.has_ended() {
         return Some(true);
     }

@@ -1,5 +1,5 @@
 //! The scripts of `tests/scripts`, played against live listeners on every driver; what is accepted is compared at the far
-//! end. Left out are cases for the bare session alone, and those of LMTP listeners, which keep no queue.
+//! end, or in the mailbox behind an LMTP listener. Left out are cases for the bare session alone.
 
 use std::io::ErrorKind;
 use tests::peers::trace_before;
@@ -12,9 +12,9 @@ use tests::talk::{Reply, Talk};
 /// An accepted message: its envelope as scripts write it, and its content.
 type Accepted = (String, Vec<u8>);
 
-fn cases(profile: &str) -> Vec<Case> {
+fn cases(profile: &str, lmtp: bool) -> Vec<Case> {
     let mut cases = read_all(&root().join("tests/scripts"));
-    cases.retain(|case| !case.bare && !case.lmtp && case.profiles.iter().any(|one| one == profile));
+    cases.retain(|case| !case.bare && case.lmtp == lmtp && case.profiles.iter().any(|one| one == profile));
     assert!(!cases.is_empty(), "scripts for {profile}");
     cases
 }
@@ -55,7 +55,7 @@ fn scripts_hold(profile: &'static str, driver: &'static str) {
     let sink = Sink::start(Offers { chunking: true });
     let more = vec![("receive", "tarpit_wait = \"0s\"".to_owned())];
     let mut hub = Server::started(Told { profile, driver, more, ..Told::relaying_to(sink.address()) });
-    let accepted: Vec<Accepted> = cases(profile).iter().flat_map(|case| play(case, profile, &hub)).collect();
+    let accepted: Vec<Accepted> = cases(profile, false).iter().flat_map(|case| play(case, profile, &hub)).collect();
     let mut taken = sink.wait_for(accepted.len());
     hub.stop();
     assert_eq!(taken.len(), accepted.len(), "no message but those");
@@ -82,4 +82,32 @@ fn scripts_hold_on_the_driver_of_this_machine_as_the_rfcs_ask() {
 #[test]
 fn scripts_hold_on_the_driver_of_this_machine_as_exchange_does() {
     scripts_hold("exchange", "auto");
+}
+
+/// The same by LMTP, before a mailbox: what is accepted rests there once, whatever the number of its recipients.
+fn lmtp_scripts_hold(driver: &'static str) {
+    let store = tempfile::tempdir().expect("a folder");
+    let told = Told::keeping_in(store.path()).with("mailboxes", "\"b@b.test\" = \"b\"");
+    let mut server = Server::started(Told { driver, ..told });
+    let accepted: Vec<Accepted> = cases("rfc", true).iter().flat_map(|case| play(case, "rfc", &server)).collect();
+    assert!(!accepted.is_empty(), "a message is accepted somewhere");
+    server.stop();
+    let files = std::fs::read_dir(store.path().join("b/new")).expect("a mailbox");
+    let mut kept: Vec<Vec<u8>> =
+        files.map(|file| std::fs::read(file.expect("an entry").path()).expect("a message")).collect();
+    assert_eq!(kept.len(), accepted.len(), "no message but those");
+    for (_, content) in accepted {
+        let at = kept.iter().position(|one| trace_before(&content, one).is_some());
+        kept.swap_remove(at.unwrap_or_else(|| panic!("{} is not there", content.escape_ascii())));
+    }
+}
+
+#[test]
+fn m_210_m_211_lmtp_scripts_hold_on_epoll() {
+    lmtp_scripts_hold("epoll");
+}
+
+#[test]
+fn m_210_m_211_lmtp_scripts_hold_on_the_driver_of_this_machine() {
+    lmtp_scripts_hold("auto");
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use tests::peers::Nowhere;
-use tests::server::{Dialect, Role, Server as Hub, Told};
+use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink, Taken};
 use tests::talk::{Talk, stuffed};
 use tests::wait::until;
@@ -34,8 +34,8 @@ const SMUGGLED: &[u8] =
 
 /// A front end before a hub before a sink that takes DATA alone.
 struct Chain {
-    front: Hub,
-    hub: Hub,
+    front: Server,
+    hub: Server,
     sink: Sink,
 }
 
@@ -43,9 +43,9 @@ impl Chain {
     fn start() -> Self {
         let sink = Sink::start(Offers { chunking: false });
         let told = Told::relaying_to(sink.address()).with("access", "trusted_front_ends = [\"127.0.0.1\"]");
-        let hub = Hub::started(told);
+        let hub = Server::started(told);
         let told = Told::front_end_of(hub.address());
-        Self { front: Hub::started(told), hub, sink }
+        Self { front: Server::started(told), hub, sink }
     }
 
     /// Waits until the last message has come, and judges everything that came: what was sent, in CRLF lines, from nobody
@@ -138,7 +138,7 @@ fn f_131_nothing_smuggled_by_bdat_comes_out_by_data() {
 #[test]
 fn f_147_who_half_closes_behind_the_end_still_gets_the_reply() {
     let nowhere = Nowhere::hold();
-    let mut hub = Hub::started(Told::relaying_to(nowhere.address()));
+    let mut hub = Server::started(Told::relaying_to(nowhere.address()));
     let large = [b"Subject: large\r\n\r\n".to_vec(), b"0123456789\r\n".repeat(60_000)].concat();
     for round in 0..40 {
         for content in [&b"Subject: small\r\n\r\nx\r\n"[..], &large] {
@@ -169,8 +169,8 @@ fn f_147_who_half_closes_behind_the_end_still_gets_the_reply() {
 #[test]
 fn f_147_f_098_connections_that_end_anywhere_leave_nothing_behind() {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Hub::started(Told::relaying_to(sink.address()));
-    let descriptors = |hub: &mut Hub| {
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
+    let descriptors = |hub: &mut Server| {
         let folder = format!("/proc/{}/fd", hub.process().pid());
         std::fs::read_dir(folder).expect("it runs").count()
     };
@@ -221,7 +221,7 @@ fn f_144_s_011_s_031_addresses_that_are_tricks_reach_no_path_and_no_header_raw()
     let role = Role::Mailboxes(Some(store.clone()), Dialect::Smtp);
     let mailboxes = "\"*@dom.test\" = \"all\"\n\"ann@b.test\" = \"ann\"";
     let told = Told { role, ..Told::default() }.with("mailboxes", mailboxes);
-    let mut hub = Hub::started(told);
+    let mut hub = Server::started(told);
     let mut talk = Talk::connect(hub.address()).expect("a connection");
     assert_eq!(talk.reply().expect("a greeting").code, 220);
     assert_eq!(talk.say("EHLO c.test").expect("a reply").code, 250);
@@ -305,7 +305,7 @@ fn s_040_what_a_message_holds_and_who_else_gets_it_is_said_nowhere() {
         ("server", "metrics = \"127.0.0.1:0\"".to_owned()),
         ("delivery", "recipients_max = 100".to_owned()),
     ];
-    let mut hub = Hub::started(Told { more, ..Told::relaying_to(sink.address()) });
+    let mut hub = Server::started(Told { more, ..Told::relaying_to(sink.address()) });
     let content = b"Subject: canary-subject\r\nBcc: hidden@b.test\r\n\r\ncanary-body\r\n";
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let people = ["ann@b.test", "bob@b.test", "hidden@b.test"];
@@ -335,7 +335,7 @@ fn s_040_what_a_message_holds_and_who_else_gets_it_is_said_nowhere() {
 #[test]
 fn s_002_the_kernel_polls_no_ring_of_ours() {
     let nowhere = Nowhere::hold();
-    let mut hub = Hub::started(Told::relaying_to(nowhere.address()));
+    let mut hub = Server::started(Told::relaying_to(nowhere.address()));
     let is_uring = hub.ready()["driver"] == "uring";
     let folder = format!("/proc/{}", hub.process().pid());
     let mut rings = 0;
@@ -360,9 +360,9 @@ fn s_002_the_kernel_polls_no_ring_of_ours() {
 fn f_141_bodies_beyond_the_most_cost_neither_disk_nor_memory() {
     let nowhere = Nowhere::hold();
     let more = vec![("receive", "size_max = \"2 MiB\"".to_owned())];
-    let mut hub = Hub::started(Told { more, ..Told::relaying_to(nowhere.address()) });
+    let mut hub = Server::started(Told { more, ..Told::relaying_to(nowhere.address()) });
     let line = b"0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(1000);
-    let spool = |hub: &Hub| -> u64 {
+    let spool = |hub: &Server| -> u64 {
         let files = everything(&hub.data());
         files.iter().filter_map(|path| path.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
     };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tests::peers::free_address;
-use tests::server::{Server as Hub, Told, waits};
+use tests::server::{Server, Told, waits};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
@@ -40,7 +40,7 @@ fn waiting(hosts: Vec<SocketAddr>, wait: &str) -> Told {
 }
 
 /// Sends numbered messages, each to `recipients` people.
-fn send(hub: &Hub, messages: u64, recipients: usize, content: &[u8]) {
+fn send(hub: &Server, messages: u64, recipients: usize, content: &[u8]) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let names: Vec<String> = (0..recipients).map(|at| format!("r{at}@b.test")).collect();
     let to: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -67,7 +67,7 @@ fn pairs(ledger: &[Delivery]) -> BTreeMap<(u64, u32), u64> {
 #[test]
 fn f_060_a_refusing_host_costs_new_mail_nothing() {
     let sink = sink(&[], true);
-    let mut hub = Hub::started(impatient(vec![free_address(), sink.listen[0], free_address()]));
+    let mut hub = Server::started(impatient(vec![free_address(), sink.listen[0], free_address()]));
     send(&hub, 50, 1, b"Subject: around a dead host\r\n\r\nhello\r\n");
     until("everything at the host that lives", || (pairs(&sink.handle().ledger().0).len() == 50).then_some(()));
     hub.stop();
@@ -83,7 +83,7 @@ fn f_066_5yz_of_every_host_at_greeting_or_ehlo_puts_the_queue_off_and_fails_nobo
     {
         let fault = format!("{fault};first=3");
         let sinks = [sink(&[&fault], true), sink(&[&fault], true)];
-        let mut hub = Hub::started(impatient(sinks.iter().map(|sink| sink.listen[0]).collect()));
+        let mut hub = Server::started(impatient(sinks.iter().map(|sink| sink.listen[0]).collect()));
         send(&hub, MESSAGES, 2, b"Subject: refused by the host\r\n\r\nhello\r\n");
         outcomes(&hub, &fault, 2 * MESSAGES, 0);
         hub.stop();
@@ -96,7 +96,7 @@ fn f_066_5yz_of_every_host_at_greeting_or_ehlo_puts_the_queue_off_and_fails_nobo
 #[test]
 fn m_081_a_hub_that_meets_itself_sends_nothing() {
     let passage = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut hub = Hub::started(impatient(vec![passage.local_addr().expect("bound")]));
+    let mut hub = Server::started(impatient(vec![passage.local_addr().expect("bound")]));
     let to = hub.address();
     std::thread::spawn(move || {
         for stream in passage.incoming() {
@@ -124,7 +124,7 @@ fn m_081_a_hub_that_meets_itself_sends_nothing() {
 }
 
 /// Waits until so many recipients were delivered and so many failed for good.
-fn outcomes(hub: &Hub, what: &str, delivered: u64, failed: u64) {
+fn outcomes(hub: &Server, what: &str, delivered: u64, failed: u64) {
     until(&format!("every outcome of `{what}`"), || {
         let status = hub.status();
         let sum = |key: &str| -> u64 {
@@ -145,7 +145,7 @@ fn m_054_m_175_what_a_host_cannot_take_fails_unless_its_next_hop_says_otherwise(
             let sink = sink(&["ehlo:noext 8BITMIME"], false);
             let mut told = impatient(vec![sink.listen[0]]);
             told.more.push(("next_hop.far", format!("{key} = {sent}")));
-            let mut hub = Hub::started(told);
+            let mut hub = Server::started(told);
             send(&hub, 1, 1, &content);
             outcomes(&hub, key, delivered, 1 - delivered);
             // It was the message's failure, not the host's.
@@ -170,7 +170,7 @@ fn f_067_f_068_f_069_5yz_is_final_and_on_record() {
         [("mail:reply 550 5.7.1 no", 0), ("rcpt:reply 550 5.1.1 no;every=2", MESSAGES), ("eod:reply 554 5.6.0 no", 0)]
     {
         let sink = sink(&[fault], true);
-        let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
+        let mut hub = Server::started(impatient(vec![sink.listen[0]]));
         send(&hub, MESSAGES, 2, b"Subject: refused\r\n\r\nhello\r\n");
         outcomes(&hub, fault, delivered, 2 * MESSAGES - delivered);
         // On record: the next life does not try again.
@@ -185,7 +185,7 @@ fn f_067_f_068_f_069_5yz_is_final_and_on_record() {
 #[test]
 fn f_070_a_354_after_every_recipient_was_refused_delivers_nothing() {
     let sink = sink(&["rcpt:reply 550 5.1.1 no", "data:reply 354 go on"], false);
-    let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
+    let mut hub = Server::started(impatient(vec![sink.listen[0]]));
     send(&hub, MESSAGES, 2, b"Subject: to nobody\r\n\r\nhello\r\n");
     until("every recipient to fail", || {
         (hub.status()["queues"][0]["failed"].as_u64() == Some(2 * MESSAGES)).then_some(())
@@ -197,7 +197,7 @@ fn f_070_a_354_after_every_recipient_was_refused_delivers_nothing() {
 #[test]
 fn f_073_a_message_taken_without_a_reply_is_an_unknown_outcome_and_comes_again() {
     let sink = sink(&["eod:take+close;first=1"], false);
-    let mut hub = Hub::started(waiting(vec![sink.listen[0]], "30s"));
+    let mut hub = Server::started(waiting(vec![sink.listen[0]], "30s"));
     send(&hub, MESSAGES, 2, CONTENT);
     until("every outcome", || (hub.status()["queues"][0]["delivered"].as_u64() == Some(2 * MESSAGES)).then_some(()));
     assert_eq!(hub.status()["counters"]["outcomes_unknown"], 1);
@@ -213,7 +213,7 @@ fn f_073_a_message_taken_without_a_reply_is_an_unknown_outcome_and_comes_again()
 fn f_076_f_193_of_replies_in_one_segment_the_whole_ones_count_and_the_rest_is_unknown() {
     let sink = Sink::start(Offers { chunking: true });
     let gate = sink.hold_and_cut(5, 3);
-    let mut hub = Hub::started(waiting(vec![sink.address()], "30s"));
+    let mut hub = Server::started(waiting(vec![sink.address()], "30s"));
     send(&hub, 5, 1, CONTENT);
     // Everything waits for the greeting, so that it leaves in one batch.
     until("the queue", || (hub.queued() == 5).then_some(()));
@@ -233,7 +233,7 @@ fn f_076_f_193_of_replies_in_one_segment_the_whole_ones_count_and_the_rest_is_un
 #[test]
 fn f_079_bare_line_feeds_are_counted() {
     let sink = sink(&["any:lf"], true);
-    let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
+    let mut hub = Server::started(impatient(vec![sink.listen[0]]));
     send(&hub, 1, 1, b"Subject: counted\r\n\r\nhello\r\n");
     // Greeting, EHLO, MAIL, RCPT and BDAT.
     until("lines to be counted", || {
@@ -248,7 +248,7 @@ fn f_086_extensions_that_come_and_go_are_used_by_the_session_that_offered_them()
     sink.alternate();
     let mut told = waiting(vec![sink.address()], "30s");
     told.more.push(("delivery", "messages_per_connection_max = 1".to_owned()));
-    let mut hub = Hub::started(told);
+    let mut hub = Server::started(told);
     send(&hub, 8, 2, CONTENT);
     let taken = sink.wait_for(8);
     hub.stop();
@@ -261,7 +261,7 @@ fn f_086_extensions_that_come_and_go_are_used_by_the_session_that_offered_them()
 #[test]
 fn f_089_the_rest_of_too_many_recipients_follows_at_once() {
     let sink = sink(&["rcpt:reply 452 4.5.3 too many;every=11"], true);
-    let mut hub = Hub::started(impatient(vec![sink.listen[0]]));
+    let mut hub = Server::started(impatient(vec![sink.listen[0]]));
     send(&hub, MESSAGES, 25, b"Subject: to many\r\n\r\nhello\r\n");
     let wanted = usize::try_from(MESSAGES * 25).expect("few");
     until("every recipient", || (pairs(&sink.handle().ledger().0).len() == wanted).then_some(()));
@@ -277,7 +277,7 @@ fn i_5_trouble_with_one_host_does_not_stop_the_others() {
     let routes = format!("hosts = [\"{}\"]", bad.listen[0]);
     let more =
         [told.more.clone(), vec![("next_hop.bad", routes), ("routes", "\"bad.test\" = \"bad\"".to_owned())]].concat();
-    let mut hub = Hub::started(Told { more, ..told });
+    let mut hub = Server::started(Told { more, ..told });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     for at in 0..40 {
         let reply = talk.send("", &[&format!("x{at}@bad.test")], b"Subject: stuck\r\n\r\nhello\r\n").expect("a reply");
@@ -296,7 +296,7 @@ fn i_5_trouble_with_one_host_does_not_stop_the_others() {
 fn after_a_reload_what_waits_goes_where_its_route_leads_now() {
     let (one, two) = (sink(&[], true), sink(&[], true));
     let dead = impatient(vec![free_address()]);
-    let mut hub = Hub::started(dead.clone());
+    let mut hub = Server::started(dead.clone());
     let content = b"Subject: another way\r\n\r\nhello\r\n";
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     for seq in 0..40 {

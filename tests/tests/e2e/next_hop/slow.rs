@@ -4,12 +4,12 @@ use super::{CONTENT, MESSAGES, pairs, send, sink, waiting};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
-use tests::server::{Server as Hub, Told};
+use tests::server::{Server, Told};
 use tests::talk::Talk;
 use tests::wait::until;
 
 /// The most memory that a process ever had, in octets.
-fn peak_bytes(hub: &mut Hub) -> u64 {
+fn peak_bytes(hub: &mut Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", hub.process().pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line for the peak");
     let kib: u64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number of KiB");
@@ -27,14 +27,14 @@ fn with_next_hop(mut told: Told, section: &'static str, host: SocketAddr) -> Tol
 #[test]
 fn f_078_endless_replies_leave_memory_flat() {
     let calm = sink(&[], true);
-    let mut hub = Hub::started(waiting(vec![calm.listen[0]], "30s"));
+    let mut hub = Server::started(waiting(vec![calm.listen[0]], "30s"));
     send(&hub, MESSAGES, 2, CONTENT);
     until("mail without trouble", || (hub.queued() == 0).then_some(()));
     let before = peak_bytes(&mut hub);
     hub.stop();
     for fault in ["banner:long 60000000;first=2", "ehlo:multiline 3000000;first=2", "mail:long 60000000;first=2"] {
         let sink = sink(&[fault], true);
-        let mut hub = Hub::started(waiting(vec![sink.listen[0]], "30s"));
+        let mut hub = Server::started(waiting(vec![sink.listen[0]], "30s"));
         send(&hub, MESSAGES, 2, CONTENT);
         until(fault, || (pairs(&sink.handle().ledger().0).len() as u64 == 2 * MESSAGES).then_some(()));
         assert_eq!(sink.handle().counts().faults_struck, 2, "{fault}");
@@ -50,7 +50,7 @@ fn f_078_f_085_a_slow_reply_without_an_end_ends_by_its_timer() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endless = listener.local_addr().expect("an address");
     let calm = sink(&[], true);
-    let mut hub = Hub::started(waiting(vec![endless], "1s"));
+    let mut hub = Server::started(waiting(vec![endless], "1s"));
     let said = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("the hub connects");
         stream.set_nodelay(true).expect("a socket of ours");
@@ -77,7 +77,7 @@ fn f_083_a_slow_reader_ends_by_its_timer_and_keeps_nobody_waiting() {
     let (slow, good) = (sink(&["body:slowread 100"], true), sink(&[], true));
     let mut told = with_next_hop(waiting(vec![good.listen[0]], "1s"), "next_hop.slow", slow.listen[0]);
     told.more.push(("spool", "segment_size = \"64 MiB\"".to_owned()));
-    let mut hub = Hub::started(told);
+    let mut hub = Server::started(told);
     let large =
         [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(300_000)].concat();
     let mut talk = Talk::hello(hub.address()).expect("a greeting");

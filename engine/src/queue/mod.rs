@@ -51,6 +51,7 @@ pub use link::ConnId;
 pub use options::{Options, part_of};
 pub use outcome::{Fate, Outcome, RecipientOutcome};
 pub use recipients::Members;
+pub use reroute::Orphans;
 pub use retry::Ladder;
 pub use scheduler::{Action, Room, Taken};
 pub use share::{LENT_PER_HOP_MAX, RingView};

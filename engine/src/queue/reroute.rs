@@ -10,17 +10,47 @@ use super::entry::{EntryId, State};
 use super::recipients::{self, Members};
 use super::{NewEntry, Queues};
 use crate::wire::Tick;
+use std::collections::VecDeque;
+
+/// A walk through what waits in queues that no installed route names: as many turns for each lane of each of them as it held
+/// messages when the walk began, so that none of them keeps another waiting.
+#[derive(Debug)]
+pub struct Orphans {
+    lanes: VecDeque<Lane>,
+}
+
+/// One lane of a queue, by their places, and its turns left.
+#[derive(Debug)]
+struct Lane {
+    hop: usize,
+    lane: usize,
+    left: u32,
+}
 
 impl Queues {
-    /// The first message that waits in a queue that no installed route names.
-    pub fn first_orphan(&self) -> Option<EntryId> {
-        let mut orphaned = self.hops.iter().filter(|hop| hop.is_orphaned());
-        orphaned.find_map(Hop::first).map(|index| self.entries.id(index))
+    /// Begins a walk through the messages that wait in queues that no installed route names.
+    pub fn orphans(&self) -> Orphans {
+        let orphaned = self.hops.iter().enumerate().filter(|(_, hop)| hop.is_orphaned());
+        let lanes = orphaned.flat_map(|(hop, orphan)| {
+            let lanes = orphan.lanes.iter().enumerate();
+            lanes.map(move |(lane, list)| Lane { hop, lane, left: list.count })
+        });
+        Orphans { lanes: lanes.filter(|lane| lane.left > 0).collect() }
     }
 
-    /// How many messages wait in queues that no installed route names.
-    pub fn orphans(&self) -> u32 {
-        self.hops.iter().filter(|hop| hop.is_orphaned()).map(Hop::queued).sum()
+    /// The next message of the walk: whoever is told of one moves it, elsewhere ([`Queues::split`]) or
+    /// [to the end](Queues::to_the_end), before asking again.
+    pub fn next_orphan(&self, walk: &mut Orphans) -> Option<EntryId> {
+        while let Some(at) = walk.lanes.front_mut() {
+            let hop = self.hops.get(at.hop).filter(|hop| at.left > 0 && hop.is_orphaned());
+            let first = hop.map(|hop| hop.lanes[at.lane].head).filter(|&head| head != super::entry::NONE);
+            if let Some(first) = first {
+                at.left -= 1;
+                return Some(self.entries.id(first));
+            }
+            walk.lanes.pop_front();
+        }
+        None
     }
 
     /// The unsettled recipients of a message, ascending.

@@ -40,6 +40,11 @@ impl Hand {
         taken
     }
 
+    /// The first message of a walk through those of no route.
+    fn first_orphan(&self) -> Option<EntryId> {
+        self.queues.next_orphan(&mut self.queues.orphans())
+    }
+
     fn recipients(&self, id: EntryId) -> Vec<usize> {
         self.queues.recipients(id).collect()
     }
@@ -307,14 +312,49 @@ fn a_route_that_goes_leaves_its_messages_to_be_routed_again() {
     let id = hand.enqueue(&[1]);
     let (old, mut ids) = (hand.hop, Vec::new());
     hand.queues.install([(&key("new"), &[HostAddress::equal(host(2))][..])], hand.now, &mut ids);
-    assert_eq!(hand.queues.first_orphan(), Some(id));
+    assert_eq!(hand.first_orphan(), Some(id));
     assert_eq!(hand.queues.split(id, &[(ids[0], vec![0b10])], hand.now), None, "nobody of it goes there");
     assert_eq!(hand.queues.split(id, &[(ids[0], vec![1])], hand.now), Some(1));
-    assert_eq!((hand.queues.first_orphan(), hand.queues.orphans()), (None, 0));
+    assert_eq!(hand.first_orphan(), None);
     assert_eq!(hand.queues.waiting(ids[0]), 1);
     hand.queues.closed(hand.conn, None, hand.now);
     hand.pass(Span::minutes(10));
     assert!(hand.queues.hops().all(|(id, _)| id != old), "an unused queue of no route is forgotten");
+}
+
+#[test]
+fn a_queue_whose_messages_all_stay_keeps_no_other_from_being_routed_again() {
+    let (now, mut ids) = (Tick(0), Vec::new());
+    let mut queues = Queues::new(Options::rfc());
+    let hosts = [HostAddress::equal(host(1))];
+    queues.install([(&key("one"), &hosts[..]), (&key("two"), &hosts[..])], now, &mut ids);
+    let mut waiting = Vec::new();
+    for &hop in &ids {
+        for priority in [Priority::High, Priority::High, Priority::Normal, Priority::Low] {
+            let new = NewEntry { record: 7, recipients: &[1], bytes: 100, received: 5, priority, content: None };
+            waiting.push(queues.enqueue(hop, new, now));
+        }
+    }
+    queues.install([(&key("new"), &hosts[..])], now, &mut ids);
+    // Those of the second queue have a route; nobody of the first has.
+    let (mut walk, mut seen) = (queues.orphans(), Vec::new());
+    while let Some(orphan) = queues.next_orphan(&mut walk) {
+        seen.push(orphan);
+        if waiting[..4].contains(&orphan) {
+            queues.to_the_end(orphan, now);
+        } else {
+            assert_eq!(queues.split(orphan, &[(ids[0], vec![1])], now), Some(1));
+        }
+        assert!(seen.len() <= waiting.len(), "the walk ends");
+    }
+    assert_eq!(seen, waiting, "each of them once");
+    assert_eq!(queues.waiting(ids[0]), 4);
+    let (mut walk, mut left) = (queues.orphans(), Vec::new());
+    while let Some(orphan) = queues.next_orphan(&mut walk) {
+        left.push(orphan);
+        queues.to_the_end(orphan, now);
+    }
+    assert_eq!(left, waiting[..4], "in their order");
 }
 
 #[test]
@@ -342,11 +382,11 @@ fn what_was_under_way_or_deferred_when_its_route_went_is_routed_again_too() {
     hand.queues.finish(ids[0], Outcome::Deferred, hand.now);
     let mut hops = Vec::new();
     hand.queues.install([(&key("new"), &[HostAddress::equal(host(2))][..])], hand.now, &mut hops);
-    assert_eq!(hand.queues.first_orphan(), Some(ids[0]), "it waits for no retry any more");
+    assert_eq!(hand.first_orphan(), Some(ids[0]), "it waits for no retry any more");
     assert_eq!(hand.queues.split(ids[0], &[(hops[0], vec![1])], hand.now), Some(1));
     while hand.queues.next_action(hand.now).is_some() {}
     for outcome in [Outcome::Deferred, Outcome::Interrupted] {
-        let id = if outcome == Outcome::Deferred { ids[1] } else { hand.queues.first_orphan().expect("it waits") };
+        let id = if outcome == Outcome::Deferred { ids[1] } else { hand.first_orphan().expect("it waits") };
         if outcome == Outcome::Interrupted {
             assert_eq!(hand.take().len(), 1);
         }

@@ -43,17 +43,8 @@ impl Reroute {
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
         hub.reroute.due.wait().await;
-        let orphans = if hub.reroute.all.take() { hub.queues.borrow().orphans() } else { 0 };
-        for done in 1..=orphans {
-            // Whoever has no route goes behind all others, so the first is another each time.
-            let Some(first) = hub.queues.borrow().first_orphan() else { break };
-            if !hub.route_again(first).await {
-                hub.queues.borrow_mut().to_the_end(first, hub.driver.now());
-            }
-            if done % MESSAGES_PER_TURN == 0 {
-                hub.run_actions();
-                hub.driver.yield_now().await;
-            }
+        if hub.reroute.all.take() {
+            hub.route_orphans().await;
         }
         loop {
             let Some(stray) = hub.reroute.strays.borrow_mut().pop_front() else { break };
@@ -64,6 +55,22 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
 }
 
 impl<D: Driver> Hub<D> {
+    /// Routes again, once, what waits in queues of no route.
+    async fn route_orphans(self: &Rc<Self>) {
+        let (mut walk, mut done) = (self.queues.borrow().orphans(), 0_u32);
+        loop {
+            let Some(orphan) = self.queues.borrow().next_orphan(&mut walk) else { return };
+            if !self.route_again(orphan).await {
+                self.queues.borrow_mut().to_the_end(orphan, self.driver.now());
+            }
+            done = done.wrapping_add(1);
+            if done.is_multiple_of(MESSAGES_PER_TURN) {
+                self.run_actions();
+                self.driver.yield_now().await;
+            }
+        }
+    }
+
     /// Whether anybody has a route, and went by it.
     async fn route_again(self: &Rc<Self>, id: EntryId) -> bool {
         let taken = self.queues.borrow().find(id);

@@ -400,10 +400,11 @@ impl Log {
     /// Flow control; deliveries pause until it succeeds (F-024).
     pub fn settle(&mut self, id: RecordId, recipient: u16, outcome: Outcome) -> Result<Ticket, Full> {
         let settle = Settle { id, recipient, outcome };
-        let ticket = self.put_settle(settle)?;
+        let mut ticket = self.put_settle(settle)?;
         let mut renamed = id;
         while let Some(&now) = self.moved.get(&renamed) {
-            self.put_settle(Settle { id: now, ..settle })?;
+            // Where it stood first may be gone; where it stands now counts.
+            ticket = ticket.max(self.put_settle(Settle { id: now, ..settle })?);
             renamed = now;
         }
         Ok(ticket)

@@ -76,8 +76,8 @@ impl<D: Driver> Hub<D> {
     }
 
     fn settled_in(&self, ticket: Ticket) {
-        self.last_settle.set(ticket);
-        // Ticket 0: everything about it was durable before.
+        // Ticket 0: everything about it was durable before; what others wait for is not.
+        self.last_settle.set(self.last_settle.get().max(ticket));
         if ticket > self.durable_up_to.get() {
             self.unsynced.borrow_mut().add(ticket);
         }
@@ -104,7 +104,8 @@ impl<D: Driver> Hub<D> {
             match self.log.borrow_mut().settle(owed.record, owed.recipient, owed.outcome) {
                 Ok(ticket) => {
                     self.settled_in(ticket);
-                    self.settling.borrow_mut().extend(owed.entries.into_iter().map(|entry| (ticket, entry)));
+                    let last = self.last_settle.get();
+                    self.settling.borrow_mut().extend(owed.entries.into_iter().map(|entry| (last, entry)));
                 }
                 Err(_) => {
                     self.unsettled.borrow_mut().push_front(owed);

@@ -269,6 +269,35 @@ fn f_027_a_record_that_cannot_be_read_keeps_no_other_from_being_moved() {
 }
 
 #[test]
+fn f_027_an_outcome_of_a_relocated_record_is_durable_when_it_stands_at_the_new_place() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let body = content(1, 3000);
+    let kept = world.append_patiently(&body, 1).id;
+    world.settle_down();
+    world.append_patiently(&content(2, 3000), 1);
+    world.fates = vec![Fate::Fails(0)];
+    world.write_one();
+    let file = world.disk.files[&FileId(1)].clone();
+    let plan = world.log.fetch(kept).expect("live");
+    let start = plan.first_read().at as usize;
+    let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
+    world.supply();
+    let moved = world.log.relocate(&record, Content::Octets(&[&body])).expect("there is room").id;
+    world.settle_down();
+    assert_eq!(world.log.discard(), Some(FileId(1)));
+    world.disk.files.remove(&FileId(1));
+    world.log.removed(FileId(1));
+    let ticket = world.settle_patiently(kept, 0);
+    assert!(ticket > world.durable, "{ticket:?} is yet to be written");
+    let found = recover(&world.disk, 1, Durability::Disk);
+    assert_eq!(found.live.iter().map(|live| live.id).collect::<Vec<_>>(), [moved], "a kill now forgets it");
+    world.settle_down();
+    assert_eq!(world.durable, ticket);
+    assert!(recover(&world.disk, 1, Durability::Disk).live.is_empty());
+}
+
+#[test]
 fn f_027_a_record_is_not_relocated_while_an_outcome_of_it_is_under_way() {
     let mut world = World::new(Durability::Disk);
     world.warm_up();

@@ -128,9 +128,13 @@ impl<D: Driver> Hub<D> {
         })
     }
 
-    /// The octets of a record's head with envelope and trace header.
+    /// The octets of a record's head with envelope and trace header. What the disk refuses is asked for once more (F-028).
     pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<Vec<u8>> {
-        self.patiently(async || self.read_head(id).await).await
+        let read = async || match self.read_head(id).await {
+            Err(LoadError::Read(_) | LoadError::Damaged) => self.read_head(id).await,
+            read => read,
+        };
+        self.patiently(read).await
     }
 
     /// Tries again while there is only no memory.

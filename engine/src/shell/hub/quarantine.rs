@@ -91,18 +91,35 @@ impl<D: Driver> Quarantine<D> {
         Ok(())
     }
 
-    /// Moves a whole file of the spool here; the name that it has now.
+    /// Moves a whole file of the spool here; the name that it has now. One that an earlier try moved, and did not get
+    /// durable, is made durable.
     pub(super) async fn take(&mut self, file: FileId) -> io::Result<String> {
         let name = segments::name(file);
-        let mut others = (1..).map(|index: u64| format!("{name}.{index}"));
-        let to = if self.names.contains(&name) { others.find(|other| !self.names.contains(other)) } else { None };
-        let to = to.unwrap_or_else(|| name.clone());
-        self.driver.rename(&self.spool, &name, &self.dir, &to).await?;
-        self.names.insert(to.clone());
+        let (last, free) = self.names_of(&name);
+        let to = match (self.driver.rename(&self.spool, &name, &self.dir, &free).await, last) {
+            (Ok(()), _) => {
+                self.names.insert(free.clone());
+                free
+            }
+            (Err(error), Some(last)) if error.kind() == io::ErrorKind::NotFound => last,
+            (Err(error), _) => return Err(error),
+        };
         hook!("K16");
         hook!("K18");
         self.driver.sync_dir(&self.dir).await?;
         self.driver.sync_dir(&self.spool).await?;
         Ok(to)
+    }
+
+    /// Of the names that a file may have here: the last one that is taken, and the first one that is free.
+    fn names_of(&self, name: &str) -> (Option<String>, String) {
+        let (mut last, mut free) = (None, name.to_owned());
+        for index in 1_u64.. {
+            if !self.names.contains(&free) {
+                break;
+            }
+            last = Some(std::mem::replace(&mut free, format!("{name}.{index}")));
+        }
+        (last, free)
     }
 }

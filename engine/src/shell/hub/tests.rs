@@ -1,5 +1,6 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
+use super::quarantine::Quarantine;
 use super::*;
 use crate::io::driver::{Conn, Next};
 use crate::io::epoll::{self, Epoll};
@@ -121,6 +122,88 @@ fn f_018_a_message_that_changed_in_memory_is_read_from_the_spool() {
         assert_eq!(world.counts.read(Counter::Damage), 3, "the first, and then one in 64");
         let reads = world.faults.seen().iter().filter(|seen| seen.op == Op::Read).count();
         assert!(reads >= 3, "they were read: {reads}");
+    })
+    .expect("runs");
+}
+
+/// F-028: a record that the disk refuses to read once is not left out of the queues for that.
+#[test]
+fn f_028_a_record_that_the_disk_refuses_is_asked_for_once_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), move |driver| async move {
+        let world = World::start(driver, &path);
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(1).await;
+        let mut records = Vec::new();
+        world.hub.messages.borrow_mut().each(|message| records.push(message.record));
+        let [record] = records[..] else { panic!("{records:?}") };
+        for refusals in [1, 2] {
+            let strikes = world.faults.strikes();
+            let refused = |nth| Rule::new(Op::Read, Fault::Fails(Errno::IO)).nth(nth);
+            (1..=refusals).for_each(|nth| world.faults.inject(refused(nth)));
+            let read = world.hub.read_record(record).await;
+            assert_eq!(read.is_some(), refusals == 1, "{refusals} refused");
+            assert!(world.faults.strikes() >= strikes + refusals as usize, "it was read");
+        }
+    })
+    .expect("runs");
+}
+
+/// M-102: an outcome that needs no write does not let those go on who wait for one that does.
+#[test]
+fn m_102_an_outcome_of_a_record_that_is_gone_leaves_others_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), move |driver| async move {
+        let world = World::start(driver, &path);
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(1).await;
+        let mut records = Vec::new();
+        world.hub.messages.borrow_mut().each(|message| records.push(message.record));
+        world.hub.settle(records[0], 0, crate::spool::Outcome::Delivered);
+        let last = world.hub.last_settle.get();
+        assert!(last > world.hub.durable_up_to.get());
+        let gone = crate::spool::RecordId::from_raw(u64::MAX).expect("an id");
+        world.hub.settle(gone, 0, crate::spool::Outcome::Delivered);
+        assert_eq!(world.hub.last_settle.get(), last);
+    })
+    .expect("runs");
+}
+
+/// F-027: a file that was moved, but not durably, is put away by the next try.
+#[test]
+fn f_027_a_file_that_a_failed_sync_left_in_quarantine_is_put_away_by_the_next_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), move |driver| async move {
+        let faults = Faults::none();
+        let faulty = Faulty::new(driver, faults.clone());
+        let spool = faulty.root(&path).expect("the folder opens");
+        let file = crate::spool::FileId(7);
+        let (name, aside) = (segments::name(file), path.join("quarantine"));
+        std::fs::create_dir(&aside).expect("ours");
+        for (earlier, expected) in [(None, name.clone()), (Some(&name), format!("{name}.1"))] {
+            if let Some(earlier) = earlier {
+                std::fs::write(aside.join(earlier), b"an earlier one").expect("ours");
+            }
+            // Of the folder that it goes to, and of the one that it leaves.
+            for nth in [1, 2] {
+                std::fs::write(path.join(&name), b"bad").expect("ours");
+                faults.inject(Rule::new(Op::SyncDir, Fault::Fails(Errno::IO)).nth(nth));
+                let mut quarantine = Quarantine::open(&faulty, &spool).await.expect("it opens");
+                quarantine.take(file).await.expect_err("the sync failed");
+                faults.heal();
+                assert!(!path.join(&name).exists(), "it was moved");
+                let mut again = Quarantine::open(&faulty, &spool).await.expect("it opens");
+                assert_eq!(again.take(file).await.expect("it is there"), expected);
+                assert_eq!(std::fs::read(aside.join(&expected)).expect("there"), b"bad");
+                std::fs::remove_file(aside.join(&expected)).expect("ours");
+            }
+        }
+        let mut quarantine = Quarantine::open(&faulty, &spool).await.expect("it opens");
+        let never = quarantine.take(crate::spool::FileId(8)).await.expect_err("it is nowhere");
+        assert_eq!(never.kind(), std::io::ErrorKind::NotFound);
     })
     .expect("runs");
 }

@@ -8,6 +8,7 @@ use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
 use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};
 use engine::shell::hub::{Hub, HubParts, Left, recover};
+use engine::shell::inlet::Inlet;
 use engine::shell::mailbox::MailboxDelivery;
 use engine::shell::serve::{Admission, Lobby, Service, serve};
 use engine::smtp::server::ServerOptions;
@@ -49,7 +50,8 @@ fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, verdict: Span
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
-            let admission = Admission { trusted: false, refuse: None, lobby: Lobby::new(tally()) };
+            let inlet = Rc::new(Inlet::new(conn.handle()));
+            let admission = Admission { inlet, trusted: false, refuse: None, lobby: Lobby::new(tally()) };
             driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
         }
     });

@@ -20,6 +20,9 @@ use crate::wire::Tick;
 /// Messages that one queue lends at once, at most.
 pub const LENT_PER_HOP_MAX: u32 = 64;
 
+/// Octets that are lent in one go, at most; a single message may have more.
+const LENT_BYTES_MAX: u64 = 4 << 20;
+
 /// What of a shared ring concerns one shard, as it looks into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingView {
@@ -62,7 +65,7 @@ impl Queues {
 
     /// Messages for the hot ring, from where connections of other shards take them; reported as if sent from here. How many.
     pub fn lend(&mut self, hop: HopId, most: u32, now: Tick, out: &mut Vec<Taken>) -> usize {
-        let room = Room { messages: most, bytes: u64::MAX };
+        let room = Room { messages: most, bytes: LENT_BYTES_MAX };
         let count = self.take_some(hop.0, room, super::entry::NONE, now, out);
         self.hops[hop.0 as usize].sharing.lent += count;
         self.scheduler.lent += count;

@@ -51,8 +51,8 @@ pub enum Answer {
 pub struct Inlet<D: Driver> {
     handle: Handle<D>,
     answers: RefCell<Vec<(Slot, Answer)>>,
-    /// Something was noted since the session last waited for that alone.
-    noted: Cell<bool>,
+    /// What was noted since the session last waited for that alone.
+    noted: Cell<u32>,
     waiting: RefCell<Option<Waker>>,
 }
 
@@ -62,7 +62,7 @@ pub type Handle<D> = <<D as Driver>::Conn as crate::io::driver::Conn>::Handle;
 impl<D: Driver> Inlet<D> {
     /// An empty box.
     pub fn new(handle: Handle<D>) -> Self {
-        Self { handle, answers: RefCell::default(), noted: Cell::new(false), waiting: RefCell::default() }
+        Self { handle, answers: RefCell::default(), noted: Cell::new(0), waiting: RefCell::default() }
     }
 
     /// Puts a verdict in and wakes the session. Nobody minds when it is gone.
@@ -74,22 +74,23 @@ impl<D: Driver> Inlet<D> {
     /// Wakes the session for another reason.
     pub fn note(&self, bits: u32) {
         self.handle.note(bits);
-        self.noted.set(true);
+        self.noted.set(self.noted.get() | bits);
         if let Some(waker) = self.waiting.borrow_mut().take() {
             waker.wake();
         }
     }
 
     /// Waits until something is noted here or `timer` ends, without touching the connection: nothing is received meanwhile
-    /// that was not asked for before. The connection reports the same note afterwards. `false`: the timer ended first.
-    pub async fn noted(&self, timer: impl Future<Output = ()>) -> bool {
+    /// that was not asked for before. The bits, which the connection reports afterwards too; `None`: the timer ended first.
+    pub async fn noted(&self, timer: impl Future<Output = ()>) -> Option<u32> {
         let mut timer = pin!(timer);
         poll_fn(|context| {
-            if self.noted.take() {
-                return Poll::Ready(true);
+            match self.noted.take() {
+                0 => {}
+                bits => return Poll::Ready(Some(bits)),
             }
             if timer.as_mut().poll(context).is_ready() {
-                return Poll::Ready(false);
+                return Poll::Ready(None);
             }
             *self.waiting.borrow_mut() = Some(context.waker().clone());
             Poll::Pending

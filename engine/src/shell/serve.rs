@@ -119,8 +119,9 @@ enum Flow {
 }
 
 /// How a connection comes in.
-#[derive(Debug)]
-pub struct Admission {
+pub struct Admission<D: Driver> {
+    /// Where the session is told what happens elsewhere.
+    pub inlet: Rc<Inlet<D>>,
     /// The peer is one of our front ends, and may say for whom it speaks (S-018).
     pub trusted: bool,
     /// Said in place of the greeting.
@@ -153,10 +154,9 @@ pub async fn serve<D: Driver, S: Service<D>>(
     service: Rc<S>,
     options: Arc<ServerOptions>,
     mut conn: D::Conn,
-    admission: Admission,
+    admission: Admission<D>,
 ) {
-    let inlet = Rc::new(Inlet::new(conn.handle()));
-    let Admission { trusted, refuse, lobby } = admission;
+    let Admission { inlet, trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let chunk_bytes_max = service.chunk_bytes_max();
     let mut talk = Talk::<D, S> {
@@ -302,8 +302,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         if self.is_backed_up() {
             // Nothing is received until the taker of the body can take more.
             let by = self.session.verdict_deadline();
-            let in_time = self.inlet.noted(driver.sleep(by.since(driver.now()))).await;
-            return if in_time { Event::More } else { self.late(driver.now()) };
+            return match self.inlet.noted(driver.sleep(by.since(driver.now()))).await {
+                Some(bits) => self.noted(bits, driver.now()),
+                None => self.late(driver.now()),
+            };
         }
         self.aim(conn);
         self.take_place();

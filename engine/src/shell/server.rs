@@ -3,12 +3,12 @@
 use super::door::Door;
 use super::frontend::FrontEnd;
 use super::hub::{Exchange, Hub, HubParts, recover, takes_direct};
-use super::inlet::{Handle, bits};
+use super::inlet::{Inlet, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
 use super::serve::{Admission, Lobby, Service, serve};
 use super::signal::Signal;
-use crate::io::driver::{Conn, Driver, Notify, Remote};
+use crate::io::driver::{Conn, Driver, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
 use crate::roles::relay_policy;
 use crate::route::{RelayPolicy, Snapshot};
@@ -163,7 +163,7 @@ struct Shard<D: Driver> {
     hub: Option<Rc<Hub<D>>>,
     front: Option<Rc<FrontEnd<D>>>,
     store: Option<Rc<MailboxDelivery<D>>>,
-    sessions: RefCell<Slab<Handle<D>>>,
+    sessions: RefCell<Slab<Rc<Inlet<D>>>>,
     lobby: Rc<Lobby>,
     relay: RelayPolicy,
     /// What ends the listeners' tasks.
@@ -307,8 +307,9 @@ impl<D: Driver> Shard<D> {
             self.tally.one(Counter::ConnectionsRefused);
         }
         let trusted = self.relay.trusts(source);
-        let admission = Admission { trusted, refuse, lobby: self.lobby.clone() };
-        let key = self.sessions.borrow_mut().insert(conn.handle());
+        let inlet = Rc::new(Inlet::new(conn.handle()));
+        let key = self.sessions.borrow_mut().insert(inlet.clone());
+        let admission = Admission { inlet, trusted, refuse, lobby: self.lobby.clone() };
         let (this, service, options) = (self.clone(), service.clone(), options.clone());
         self.driver.spawn(async move {
             serve(this.driver.clone(), service, options, conn, admission).await;

@@ -242,6 +242,11 @@ impl<T> Clone for HotRing<T> {
 }
 
 impl<T: Send> HotRing<T> {
+    /// Whether both are ends of the same ring.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// A ring for `capacity` tickets.
     pub fn new(capacity: usize) -> Self {
         let tickets = ArrayQueue::new(capacity.max(1));

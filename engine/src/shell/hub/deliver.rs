@@ -218,6 +218,10 @@ impl<D: Driver> Line<D> {
         let (room, now) = (self.room(conn), self.hub.driver.now());
         let mut tickets = Vec::new();
         self.hub.borrow(self.id, room, now, &mut tickets);
+        if tickets.is_empty() {
+            // Somebody else was faster: the queue may want to wait for tickets again.
+            self.hub.run_actions();
+        }
         for ticket in tickets {
             let Ticket { owner, entry, message, offered } = ticket;
             let message = self.hub.messages.borrow_mut().insert(message);

@@ -4,6 +4,7 @@
 use super::Hub;
 use super::attempt::Attempt;
 use super::exchange::{Exchange, Return, Ring, Ticket};
+use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
 use crate::queue::{ConnId, EntryId, HopId, Outcome, RingView, Room, Taken};
@@ -49,6 +50,11 @@ impl Share {
         self.rings.borrow().get(&hop).cloned()
     }
 
+    /// Whether this is the ring of `hop` still: a reload may have taken it away.
+    fn has(&self, hop: HopId, ring: &Ring) -> bool {
+        self.rings.borrow().get(&hop).is_some_and(|now| now.is(ring))
+    }
+
     fn view(&self, ring: &Ring) -> RingView {
         RingView {
             tickets: u32::try_from(ring.len()).unwrap_or(u32::MAX),
@@ -80,6 +86,7 @@ pub(super) async fn lend<D: Driver>(hub: Rc<Hub<D>>) {
         loop {
             let Some(hop) = share.due.borrow_mut().pop_front() else { break };
             hub.lend_from(share, hop).await;
+            hub.driver.yield_now().await;
         }
     }
 }
@@ -96,6 +103,10 @@ impl<D: Driver> Hub<D> {
 
     /// Puts tickets into a queue's ring if somebody waits for them; else whoever begins to wait tells.
     async fn lend_from(self: &Rc<Self>, share: &Share, hop: HopId) {
+        while !self.can_settle() && !self.draining.get() {
+            // As for our own connections: outcomes that cannot be written must not grow in number (F-024).
+            self.driver.sleep(NO_MEMORY_WAIT).await;
+        }
         let Some(ring) = share.ring(hop) else { return };
         // Not to ourselves: this shard has enough to do.
         share.wake(ring.no_longer_await(share.me));
@@ -108,10 +119,12 @@ impl<D: Driver> Hub<D> {
             let most = queues.lendable(hop).min(if self.is_short() { 1 } else { u32::MAX });
             queues.lend(hop, most, self.driver.now(), &mut taken);
         }
-        for taken in taken {
-            self.lend_one(share, &ring, &taken).await;
+        if !self.lend_all(share, hop, &ring, taken).await {
+            self.relieve();
+            // Nothing is lent again before whoever holds the memory, or the read that waits for it, had a turn.
+            self.driver.sleep(NO_MEMORY_WAIT).await;
         }
-        {
+        if share.has(hop, &ring) {
             let mut queues = self.queues.borrow_mut();
             queues.saw_ring(hop, share.view(&ring));
             queues.has_lent(hop);
@@ -119,12 +132,33 @@ impl<D: Driver> Hub<D> {
         self.run_actions();
     }
 
-    async fn lend_one(self: &Rc<Self>, share: &Share, ring: &Ring, taken: &Taken) {
-        let message = match self.whole(taken).await {
-            Ok(message) if !self.draining.get() => message,
-            Ok(_) => return self.put_back(taken),
-            Err(error) => return self.not_to_be_had(taken, &error),
-        };
+    /// Makes tickets of what was taken. `false`: memory was short, and the rest is back in the queue.
+    async fn lend_all(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring, taken: Vec<Taken>) -> bool {
+        let mut left = VecDeque::from(taken);
+        let mut enough = true;
+        while let Some(next) = left.pop_front() {
+            // A disk read ago, somebody waited for it.
+            let wanted = || !self.draining.get() && share.has(hop, ring);
+            let message = if wanted() { self.whole(&next).await } else { Err(LoadError::Memory) };
+            match message {
+                Ok(message) if wanted() => self.lend_one(share, ring, &next, message),
+                Err(error) if !matches!(error, LoadError::Memory) => self.not_to_be_had(&next, &error),
+                refused => {
+                    enough = refused.is_ok() || !wanted();
+                    left.push_front(next);
+                    break;
+                }
+            }
+            if self.is_short() {
+                break;
+            }
+        }
+        // The last one first: each goes back to the head.
+        left.iter().rev().for_each(|taken| self.put_back(taken));
+        enough
+    }
+
+    fn lend_one(&self, share: &Share, ring: &Ring, taken: &Taken, message: u32) {
         let ticket = {
             let messages = self.messages.borrow();
             let message = messages.get(message);

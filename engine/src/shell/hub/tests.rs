@@ -7,6 +7,7 @@ use crate::io::epoll::{self, Epoll};
 use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
 use crate::route::RouteTable;
 use crate::settings::Store;
+use crate::shell::inlet::Inlet;
 use crate::shell::mailbox::MailboxDelivery;
 use crate::shell::serve::{Admission, Lobby, Service, serve};
 use crate::smtp::server::ServerOptions;
@@ -27,7 +28,8 @@ fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
-            let admission = Admission { trusted: false, refuse: None, lobby: Lobby::new(tally()) };
+            let inlet = Rc::new(Inlet::new(conn.handle()));
+            let admission = Admission { inlet, trusted: false, refuse: None, lobby: Lobby::new(tally()) };
             driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
         }
     });

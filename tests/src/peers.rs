@@ -56,7 +56,8 @@ impl Peer {
 
     fn start(name: &str, packages: &Path, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let address = free_address();
+        // Where the scripts tell it to listen.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_address().port()));
         let mut command = Command::new(root().join("tests/peers").join(name).join("start"));
         command.arg(packages).arg(folder.path()).arg(address.port().to_string()).args(more);
         let mut process = Process::spawn(command);

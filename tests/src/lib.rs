@@ -4,7 +4,6 @@
 
 pub mod chance;
 pub mod corpus;
-pub mod hub;
 pub mod ledger;
 pub mod peers;
 pub mod process;

@@ -79,12 +79,12 @@ fn i_4_in_memory_alone() {
     carries_the_corpus(Told { durability: "none", ..Told::default() }, Offers { chunking: true });
 }
 
-#[test]
-fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
+/// A message of so many lines of 34 octets, by DATA and by chunks.
+fn a_large_message_goes_through(durability: &'static str, lines: usize) {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Server::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told { durability, ..Told::relaying_to(sink.address()) });
     let content =
-        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(1_234_000)].concat();
+        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(lines)].concat();
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let by_data = talk.send("ann@a.test", &["bob@b.test"], &content).expect("a reply");
     let by_chunks = talk.send_in_chunks("ann@a.test", &["bob@b.test"], &content, 7_000_000).expect("a reply");
@@ -95,21 +95,15 @@ fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
     hub.stop();
 }
 
+#[test]
+fn a_message_of_ten_segments_goes_through_by_data_and_by_chunks() {
+    a_large_message_goes_through(Told::default().durability, 1_234_000);
+}
+
 /// In memory nothing bounds a message but `size_max` and the memory there is.
 #[test]
 fn a_large_message_goes_through_in_memory_alone() {
-    let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Server::started(Told { durability: "none", ..Told::relaying_to(sink.address()) });
-    let content =
-        [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(600_000)].concat();
-    let mut talk = Talk::hello(hub.address()).expect("a greeting");
-    let by_data = talk.send("ann@a.test", &["bob@b.test"], &content).expect("a reply");
-    let by_chunks = talk.send_in_chunks("ann@a.test", &["bob@b.test"], &content, 7_000_000).expect("a reply");
-    assert!(by_data.is_positive() && by_chunks.is_positive(), "{by_data:?} {by_chunks:?}");
-    for one in sink.wait_for(2) {
-        assert!(trace_before(&content, &one.content).is_some());
-    }
-    hub.stop();
+    a_large_message_goes_through("none", 600_000);
 }
 
 /// Many recipients of one message share one transaction to their next hop, each named once.

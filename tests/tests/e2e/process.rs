@@ -123,24 +123,19 @@ fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
     }
 }
 
+/// Runs a hub on this spool folder until it ends by itself: its exit code, and what it said.
+fn run_hub_on(data: &Path) -> (Option<i32>, String) {
+    let data = data.to_string_lossy();
+    let hub = ["run", "--allow-root", "--role", "hub", "--listen", "127.0.0.1:0", "--next-hop", "127.0.0.1:9"];
+    run(&[&hub[..], &["--data-dir", &*data]].concat())
+}
+
 #[test]
 fn f_033_a_second_process_on_one_spool_is_refused() {
     let sink = Sink::start(Offers { chunking: true });
     let mut hub = Server::started(Told::relaying_to(sink.address()));
     let data = hub.data();
-    let next = sink.address().to_string();
-    let (code, said) = run(&[
-        "run",
-        "--allow-root",
-        "--role",
-        "hub",
-        "--listen",
-        "127.0.0.1:0",
-        "--next-hop",
-        &next,
-        "--data-dir",
-        &data.to_string_lossy(),
-    ]);
+    let (code, said) = run_hub_on(&data);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(&*data.to_string_lossy()), "it names the folder: {said}");
     send_to(&hub, 0..5);
@@ -157,18 +152,7 @@ fn f_032_a_spool_folder_that_is_not_there_or_open_to_others_is_refused() {
     let file = folder.path().join("file");
     std::fs::write(&file, b"not a folder").expect("a file");
     for bad in [&open, &file] {
-        let (code, said) = run(&[
-            "run",
-            "--allow-root",
-            "--role",
-            "hub",
-            "--listen",
-            "127.0.0.1:0",
-            "--next-hop",
-            "127.0.0.1:9",
-            "--data-dir",
-            &bad.to_string_lossy(),
-        ]);
+        let (code, said) = run_hub_on(bad);
         assert_eq!(code, Some(2), "{}: {said}", bad.display());
         assert!(said.contains(&*bad.to_string_lossy()), "it names the folder: {said}");
         assert!(said.trim_end().lines().count() <= 3, "one clear line: {said}");

@@ -118,6 +118,7 @@ impl<D: Driver> Hub<D> {
         for (_, handle) in self.links.borrow().iter().flatten() {
             handle.note(FEED);
         }
+        self.lend_on();
     }
 
     /// This entry goes on only when everything settled so far is durable (M-102).

@@ -83,7 +83,8 @@ pub(super) async fn lend<D: Driver>(hub: Rc<Hub<D>>) {
     let Some(share) = &hub.share else { return };
     loop {
         share.lend.wait().await;
-        loop {
+        // As for our own connections: outcomes that cannot be written must not grow in number (F-024).
+        while hub.can_settle() {
             let Some(hop) = share.due.borrow_mut().pop_front() else { break };
             hub.lend_from(share, hop).await;
             hub.driver.yield_now().await;
@@ -101,12 +102,15 @@ impl<D: Driver> Hub<D> {
         }
     }
 
+    /// Outcomes can be written again: what is due to be lent is looked at.
+    pub(super) fn lend_on(&self) {
+        if let Some(share) = &self.share {
+            share.lend.raise();
+        }
+    }
+
     /// Puts tickets into a queue's ring if somebody waits for them; else whoever begins to wait tells.
     async fn lend_from(self: &Rc<Self>, share: &Share, hop: HopId) {
-        while !self.can_settle() && !self.draining.get() {
-            // As for our own connections: outcomes that cannot be written must not grow in number (F-024).
-            self.driver.sleep(NO_MEMORY_WAIT).await;
-        }
         let Some(ring) = share.ring(hop) else { return };
         // Not to ourselves: this shard has enough to do.
         share.wake(ring.no_longer_await(share.me));
@@ -136,19 +140,21 @@ impl<D: Driver> Hub<D> {
     async fn lend_all(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring, taken: Vec<Taken>) -> bool {
         let mut left = VecDeque::from(taken);
         let mut enough = true;
-        while let Some(next) = left.pop_front() {
-            // A disk read ago, somebody waited for it.
-            let wanted = || !self.draining.get() && share.has(hop, ring);
-            let message = if wanted() { self.whole(&next).await } else { Err(LoadError::Memory) };
-            match message {
-                Ok(message) if wanted() => self.lend_one(share, ring, &next, message),
-                Err(error) if !matches!(error, LoadError::Memory) => self.not_to_be_had(&next, &error),
-                refused => {
-                    enough = refused.is_ok() || !wanted();
-                    left.push_front(next);
+        let wanted = || !self.draining.get() && share.has(hop, ring);
+        while wanted()
+            && let Some(next) = left.front()
+        {
+            match self.whole(next).await {
+                // A disk read ago, somebody waited for it.
+                Ok(message) if wanted() => self.lend_one(share, ring, next, message),
+                Ok(_) => break,
+                Err(LoadError::Memory) => {
+                    enough = false;
                     break;
                 }
+                Err(error) => self.not_to_be_had(next, &error),
             }
+            left.pop_front();
             if self.is_short() {
                 break;
             }

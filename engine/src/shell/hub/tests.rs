@@ -97,6 +97,14 @@ impl World {
         }
     }
 
+    /// The record of the one message there is.
+    fn record(&self) -> spool::RecordId {
+        let mut records = Vec::new();
+        self.hub.messages.borrow_mut().each(|message| records.push(message.record));
+        let [record] = records[..] else { panic!("{records:?}") };
+        record
+    }
+
     async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
         let by = self.driver.now() + Span::seconds(60);
         while !condition() {
@@ -106,16 +114,23 @@ impl World {
     }
 }
 
+/// Runs `test` on a hub that keeps so many messages, since its next hop refuses connections.
+fn holding(count: usize, test: impl AsyncFnOnce(World)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, folder.path());
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(count).await;
+        test(world).await;
+    })
+    .expect("runs");
+}
+
 /// F-018: content that changed in memory is noticed on the sample, and what leaves in its place is what the disk has.
 #[test]
 fn f_018_a_message_that_changed_in_memory_is_read_from_the_spool() {
     const MESSAGES: usize = 130;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), move |driver| async move {
-        let world = World::start(driver, &path);
-        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
-        world.send(MESSAGES).await;
+    holding(MESSAGES, async |world| {
         // As if an octet of each had changed: the checksum of what was received is another.
         world.hub.messages.borrow_mut().each(|message| message.crc32c ^= 1);
         world.faults.heal();
@@ -124,22 +139,14 @@ fn f_018_a_message_that_changed_in_memory_is_read_from_the_spool() {
         assert_eq!(world.counts.read(Counter::Damage), 3, "the first, and then one in 64");
         let reads = world.faults.seen().iter().filter(|seen| seen.op == Op::Read).count();
         assert!(reads >= 3, "they were read: {reads}");
-    })
-    .expect("runs");
+    });
 }
 
 /// F-028: a record that the disk refuses to read once is not left out of the queues for that.
 #[test]
 fn f_028_a_record_that_the_disk_refuses_is_asked_for_once_more() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), move |driver| async move {
-        let world = World::start(driver, &path);
-        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
-        world.send(1).await;
-        let mut records = Vec::new();
-        world.hub.messages.borrow_mut().each(|message| records.push(message.record));
-        let [record] = records[..] else { panic!("{records:?}") };
+    holding(1, async |world| {
+        let record = world.record();
         for refusals in [1, 2] {
             let strikes = world.faults.strikes();
             let refused = |nth| Rule::new(Op::Read, Fault::Fails(Errno::IO)).nth(nth);
@@ -148,29 +155,20 @@ fn f_028_a_record_that_the_disk_refuses_is_asked_for_once_more() {
             assert_eq!(read.is_some(), refusals == 1, "{refusals} refused");
             assert!(world.faults.strikes() >= strikes + refusals as usize, "it was read");
         }
-    })
-    .expect("runs");
+    });
 }
 
 /// M-102: an outcome that needs no write does not let those go on who wait for one that does.
 #[test]
 fn m_102_an_outcome_of_a_record_that_is_gone_leaves_others_waiting() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), move |driver| async move {
-        let world = World::start(driver, &path);
-        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
-        world.send(1).await;
-        let mut records = Vec::new();
-        world.hub.messages.borrow_mut().each(|message| records.push(message.record));
-        world.hub.settle(records[0], 0, crate::spool::Outcome::Delivered);
+    holding(1, async |world| {
+        world.hub.settle(world.record(), 0, crate::spool::Outcome::Delivered);
         let last = world.hub.last_settle.get();
         assert!(last > world.hub.durable_up_to.get());
         let gone = crate::spool::RecordId::from_raw(u64::MAX).expect("an id");
         world.hub.settle(gone, 0, crate::spool::Outcome::Delivered);
         assert_eq!(world.hub.last_settle.get(), last);
-    })
-    .expect("runs");
+    });
 }
 
 /// F-027: a file that was moved, but not durably, is put away by the next try.

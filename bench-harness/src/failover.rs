@@ -42,6 +42,8 @@ pub enum Answer {
 pub struct Fate {
     /// When the schedule said it was due.
     pub intended_us: u64,
+    /// When its first command was handed to the kernel; `None` if none was.
+    pub begun_us: Option<u64>,
     /// When its transaction ended; meaningless for [`Answer::None`].
     pub answered_us: u64,
     /// How.
@@ -74,6 +76,8 @@ impl Fate {
 pub struct Strike {
     /// When it struck.
     pub struck_us: u64,
+    /// When the victim was no more.
+    pub gone_us: u64,
     /// When its cause was gone again (the killed process said it is ready); `None` if it never was.
     pub healed_us: Option<u64>,
     /// The sink it took away, for the time of detection; `None` when another component failed.
@@ -128,6 +132,9 @@ pub struct Impact {
     /// Messages that this fault could have doubled: delivered so near the strike that the outcome need not have been on
     /// disk (W1, W5), or, when a server died, not yet answered to their sender at the strike (W2).
     pub duplicates_max: u64,
+    /// Messages whose sender need not have been told that they were taken: under way when a server died. At most so many of
+    /// the delivered are *recovered* or *deferred yet taken*.
+    pub unanswered_max: u64,
 }
 
 /// Computes one fault's figures. `fates` need no order. `None` when the window holds no accepted message before the strike:
@@ -172,6 +179,7 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
         debt_message_s: debt(after, p50, strike.window_end_us) as f64 / 1e6,
         affected: after.iter().filter(|f| !is_good(f, deadline)).count() as u64,
         duplicates_max: fates.iter().filter(|f| can_double(f, strike)).count() as u64,
+        unanswered_max: fates.iter().filter(|f| is_under_way(f, strike)).count() as u64,
     })
 }
 
@@ -179,12 +187,15 @@ fn can_double(fate: &Fate, strike: &Strike) -> bool {
     let unsettled = strike.struck_us.saturating_sub(UNSETTLED_US)..=strike.struck_us + UNSETTLED_US;
     match strike.lost_route {
         Some(route) => fate.route == route && fate.delivered_us.is_some_and(|at| unsettled.contains(&at)),
-        None => {
-            let is_open = fate.intended_us <= strike.struck_us
-                && fate.ended_us().is_none_or(|answered| answered >= strike.struck_us);
-            is_open || fate.delivered_us.is_some_and(|at| unsettled.contains(&at))
-        }
+        None => is_under_way(fate, strike) || fate.delivered_us.is_some_and(|at| unsettled.contains(&at)),
     }
+}
+
+/// A server died with the message's transaction: begun before it was gone, and not yet answered when it was struck.
+fn is_under_way(fate: &Fate, strike: &Strike) -> bool {
+    strike.lost_route.is_none()
+        && fate.begun_us.is_some_and(|begun| begun <= strike.gone_us)
+        && fate.ended_us().is_none_or(|answered| answered >= strike.struck_us)
 }
 
 /// Width of a bucket: the smallest multiple of [`BUCKET_US`] that holds [`BUCKET_MESSAGES_MIN`] messages at the rate of
@@ -461,6 +472,8 @@ pub struct Summary {
     pub duplicated: Option<u64>,
     /// At most so many could be (P-004): the sum over all faults.
     pub duplicates_max: u64,
+    /// At most so many could have been taken without their sender being told so: the sum over all faults.
+    pub unanswered_max: u64,
     /// Every single fault.
     pub each: Vec<Impact>,
 }
@@ -493,6 +506,7 @@ pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: O
         lost,
         duplicated,
         duplicates_max: each.iter().map(|i| i.duplicates_max).sum(),
+        unanswered_max: each.iter().map(|i| i.unanswered_max).sum(),
         each,
     })
 }

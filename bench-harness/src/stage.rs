@@ -186,6 +186,11 @@ impl Stage {
         self.address(&self.part.topology.entry)
     }
 
+    /// Whether the load enters at `name`: it answers senders itself.
+    pub fn is_entry(&self, name: &str) -> bool {
+        self.part.topology.entry == name
+    }
+
     /// What the readiness lines say about `key`, of those engine processes that say anything: each value once.
     pub fn said(&self, key: &str) -> Vec<String> {
         let mut all: Vec<String> = self
@@ -215,12 +220,12 @@ impl Stage {
         self.seats.values().map(describe).collect()
     }
 
-    /// Kills `name` at once and gives the moment. A sink is asked first for what it took: from then on it takes nothing,
+    /// Kills `name` at once; gives the moment, and the one at which it was no more. A sink is asked first for what it took: from then on it takes nothing,
     /// so nothing that it took is forgotten.
     ///
     /// # Errors
     /// Nobody of that name runs, or the sink does not answer.
-    pub fn kill(&mut self, name: &str) -> anyhow::Result<Tick> {
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<(Tick, Tick)> {
         let seat = self.seat(name)?;
         let Some(mut component) = seat.component.take() else { bail!("{name} does not run") };
         let struck = monotonic();
@@ -232,7 +237,7 @@ impl Stage {
         let used = usage(component.pid()).unwrap_or_default();
         component.kill();
         seat.before = add(seat.before, used);
-        Ok(struck)
+        Ok((struck, monotonic()))
     }
 
     /// Starts `name` again where it was, and gives the moment at which it said it was ready.

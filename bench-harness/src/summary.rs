@@ -133,13 +133,15 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
         count(failover.duplicates_max),
         count(failover.affected)
     );
-    let in_doubt = phase.figures.pairs.deferred_yet_taken;
-    if in_doubt > 0 {
+    let pairs = &phase.figures.pairs;
+    if pairs.recovered + pairs.deferred_yet_taken > 0 {
         let _ = writeln!(
             out,
-            "  {:<17} {} answered 451 though a hub had taken them: a sender's repeat would be a second copy (W2)",
+            "  {:<17} taken though their sender was told 451 ({}) or nothing ({}), of {} under way then: a repeat would be a copy (W2)",
             "",
-            count(in_doubt)
+            count(pairs.deferred_yet_taken),
+            count(pairs.recovered),
+            count(failover.unanswered_max)
         );
     }
 }

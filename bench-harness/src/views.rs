@@ -88,6 +88,7 @@ mod tests {
         (0..seconds * 1000)
             .map(|ms| Fate {
                 intended_us: 5_000_000 + ms * 1000,
+                begun_us: Some(5_000_000 + ms * 1000),
                 answered_us: 5_000_000 + ms * 1000 + 700,
                 answer: Answer::Accepted,
                 delivered_us: None,

@@ -66,8 +66,9 @@ pub struct Accounts {
     pub duplicated: Duplicated,
     /// What arrived and nobody sent.
     pub unexpected: u64,
-    /// Of the delivered: those whose sender was told 4yz while a server behind the one that answered was dead, so that
-    /// nobody could know whether it had taken them. No harm done yet: the sender's repeat would be a copy of window W2.
+    /// Of the delivered: those whose sender was told 4yz, and whose transaction was under way when a server behind the one
+    /// that answered died, so that nobody could know whether it had taken them. No harm done yet: the sender's repeat would
+    /// be a copy of window W2.
     pub deferred_yet_taken: u64,
     /// Of the delivered: all others whose sender was told 4yz or 5yz. Never right, unless the sink was told to.
     pub refused_yet_delivered: u64,
@@ -118,11 +119,19 @@ pub struct Circumstances {
     /// When a server between sender and sink was dead or cut off, with its restart's first seconds: duplicates whose
     /// first copy arrived in one of these are W1.
     pub server_breaks: Vec<(Tick, Tick)>,
-    /// When a server was dead that another one was to hand a message to before it answered: a 4yz in one of these says that
-    /// nobody knows.
-    pub in_doubt: Vec<(Tick, Tick)>,
+    /// From the blow to the end of each server that another one hands messages to before it answers: a 4yz to a
+    /// transaction that was under way then says that nobody knows. Not of a server that answers senders itself: it takes
+    /// its answers with it.
+    pub deaths_behind: Vec<(Tick, Tick)>,
     /// The target resubmitted on purpose in these.
     pub resubmissions: Vec<(Tick, Tick)>,
+}
+
+impl Circumstances {
+    fn is_in_doubt(&self, record: &MessageRecord, started: Tick) -> bool {
+        let (begun, answered) = (started + record.begun(), started + record.answered());
+        self.deaths_behind.iter().any(|&(struck, gone)| begun <= gone && struck <= answered)
+    }
 }
 
 fn is_inside(spans: &[(Tick, Tick)], at: Tick) -> bool {
@@ -219,7 +228,7 @@ fn settle_message(
         };
         accounts.delivered += 1;
         accounts.recovered += u64::from(matches!(state, State::Unknown | State::Started));
-        let is_in_doubt = state == State::Deferred && is_inside(&around.in_doubt, sent.started + record.answered());
+        let is_in_doubt = state == State::Deferred && around.is_in_doubt(record, sent.started);
         accounts.deferred_yet_taken += u64::from(is_in_doubt);
         accounts.refused_yet_delivered += u64::from(matches!(state, State::Rejected | State::Deferred) && !is_in_doubt);
         let delivery_us = first.at.since(sent.started + record.intended()).as_micros();
@@ -432,17 +441,29 @@ mod tests {
     }
 
     #[test]
-    fn a_451_while_a_server_behind_was_dead_is_no_broken_promise() {
+    fn a_451_to_what_was_under_way_when_a_server_behind_died_is_no_broken_promise() {
         let to = people(1);
-        let dead = Circumstances { in_doubt: vec![(Tick(0), Tick(u64::MAX))], ..Circumstances::default() };
+        let death = |struck_us: u64| {
+            let struck = Tick(1_000_000) + Span::micros(struck_us);
+            Circumstances { deaths_behind: vec![(struck, struck + Span::micros(10))], ..Circumstances::default() }
+        };
+        // Begun 100 µs and answered 300 µs behind the start.
+        let record = |state| MessageRecord { started_us: 100, done_us: 300, state, ..MessageRecord::default() };
         for (state, around, in_doubt, broken) in [
-            (State::Deferred, &dead, 1, 0),
-            (State::Deferred, &Circumstances::default(), 0, 1),
-            (State::Rejected, &dead, 0, 1),
-            (State::Accepted, &dead, 0, 0),
+            (State::Deferred, death(100), 1, 0),
+            (State::Deferred, death(300), 1, 0),
+            (State::Deferred, death(90), 1, 0),
+            (State::Deferred, death(89), 0, 1),
+            (State::Deferred, death(301), 0, 1),
+            (State::Deferred, Circumstances::default(), 0, 1),
+            (State::Rejected, death(200), 0, 1),
+            (State::Accepted, death(200), 0, 0),
         ] {
-            let accounts = joined(&[state], &to, &[], vec![copy(&to, 0, 0, 5, 0)], around).accounts;
-            assert_eq!((accounts.deferred_yet_taken, accounts.refused_yet_delivered), (in_doubt, broken), "{state:?}");
+            let shards = vec![vec![record(state)]];
+            let sent = Sent { run: RUN, started: Tick(1_000_000), shards: &shards, recipients: &to, refusals: &[] };
+            let accounts = correlate(&sent, &mut [copy(&to, 0, 0, 1_300_000, 0)], &around, Span::ZERO).accounts;
+            let found = (accounts.deferred_yet_taken, accounts.refused_yet_delivered);
+            assert_eq!(found, (in_doubt, broken), "{state:?} {around:?}");
             assert_eq!((accounts.delivered, accounts.deferred, accounts.lost), (1, 0, 0), "it is there");
         }
     }

@@ -12,6 +12,7 @@ fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
             let intended_us = i * 100;
             let mut fate = Fate {
                 intended_us,
+                begun_us: Some(intended_us),
                 answered_us: intended_us + 1_000,
                 answer: Answer::Accepted,
                 delivered_us: Some(intended_us + 2_000),
@@ -26,6 +27,7 @@ fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
 fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
     Strike {
         struck_us: struck_s * SECOND,
+        gone_us: struck_s * SECOND,
         healed_us: healed_s.map(|s| s * SECOND),
         lost_route: Some(0),
         window_start_us: 0,
@@ -63,6 +65,15 @@ fn p_004_what_a_fault_could_double_is_what_was_not_settled_or_not_answered() {
     assert_eq!(impact(&waiting, &server).expect("a baseline").duplicates_max, 501);
     let summary = summarise("hub", vec![next_hop.clone(), next_hop], Some(0), Some(3)).expect("two faults");
     assert_eq!(summary.duplicates_max, 402);
+    // Without an answer: those hundred, and the usual ten and one that were under way; what was never begun is in no doubt.
+    let lost = impact(&waiting, &server).expect("a baseline");
+    assert_eq!(lost.unanswered_max, 111);
+    let slow = Strike { gone_us: server.gone_us + 1_000, ..server };
+    assert_eq!(impact(&waiting, &slow).expect("a baseline").unanswered_max, 121, "what began while it died");
+    let unbegun: Vec<Fate> =
+        waiting.iter().map(|f| Fate { begun_us: f.begun_us.filter(|_| f.answer == Answer::Accepted), ..*f }).collect();
+    assert_eq!(impact(&unbegun, &server).expect("a baseline").unanswered_max, 11);
+    assert_eq!(summary.unanswered_max, 0, "a next hop takes no answer of ours with it");
 }
 
 #[test]

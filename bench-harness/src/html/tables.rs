@@ -157,7 +157,16 @@ pub fn failover(out: &mut String, failover: &Summary) {
             format!("{} message·s", significant(impact.debt_message_s)),
         ]
     });
-    let heads = ["", "detection", "recovery", "outage after heal", "stranded", "last of them", "could double"];
+    let heads = [
+        "",
+        "detection",
+        "recovery",
+        "outage after heal",
+        "stranded",
+        "last of them",
+        "could double",
+        "could go untold",
+    ];
     let spreads = [&failover.detection_ms, &failover.recovery_ms, &failover.heal_ms];
     faults(out, failover, ("How each fault passed", &heads), &spreads, |impact| {
         vec![
@@ -167,16 +176,19 @@ pub fn failover(out: &mut String, failover: &Summary) {
             count(impact.stranded),
             or_none(impact.stranded_last_ms, duration_ms),
             count(impact.duplicates_max),
+            count(impact.unanswered_max),
         ]
     });
     let twice = failover.duplicated.map_or_else(|| "An unknown number".to_owned(), count);
     let _ = write!(
         out,
         "<p class=\"note\">{twice} delivered twice; {} could have been: delivered so near a fault that the outcome need not have \
-         been on disk, or not yet answered then. Debt is the response time beyond the usual median, summed over all messages. \
+         been on disk, or under way then. Of those under way when a server died, the sender may not be told that they were taken: \
+         {} could go untold. Debt is the response time beyond the usual median, summed over all messages. \
          Recovery needs ten seconds without a bad bucket to be told. One fault proves little: percentiles are given from nine \
          on.</p>",
-        count(failover.duplicates_max)
+        count(failover.duplicates_max),
+        count(failover.unanswered_max)
     );
 }
 

@@ -25,7 +25,8 @@ fn fates() -> Vec<Fate> {
             }
             let answered_us = intended_us + response as u64;
             let delivered_us = Some(answered_us + 180 + (random.random::<f64>() * 400.0) as u64);
-            Fate { intended_us, answered_us, answer: Answer::Accepted, delivered_us, route: (i % 2) as u16 }
+            let (begun_us, route) = (Some(intended_us), (i % 2) as u16);
+            Fate { intended_us, begun_us, answered_us, answer: Answer::Accepted, delivered_us, route }
         })
         .collect()
 }
@@ -48,6 +49,7 @@ fn marks() -> Vec<Mark> {
 fn strike() -> Strike {
     Strike {
         struck_us: STRUCK_US,
+        gone_us: STRUCK_US,
         healed_us: Some(HEALED_US),
         lost_route: Some(1),
         window_start_us: 0,

@@ -23,10 +23,14 @@ pub struct Done {
     pub victim: String,
     /// When the harness acted.
     pub struck: Tick,
+    /// When the process had ended.
+    pub gone: Tick,
     /// When the victim said it was ready again.
     pub healed: Option<Tick>,
     /// Its place among the sinks, if it is one.
     pub route: Option<u16>,
+    /// Whether it is a server that another one hands messages to before it answers.
+    pub is_behind: bool,
 }
 
 /// What each kind of process used in the measured time, from all observations.
@@ -163,7 +167,7 @@ fn settle(given: &Evidences<'_>) -> Correlation {
     let around = Circumstances {
         queued: given.observed.queued,
         server_breaks: given.faults.iter().map(span).collect(),
-        in_doubt: given.faults.iter().filter(|f| f.route.is_none()).map(span).collect(),
+        deaths_behind: given.faults.iter().filter(|f| f.is_behind).map(|f| (f.struck, f.gone)).collect(),
         resubmissions: Vec::new(),
     };
     correlate(&given.outcome.sent(), &mut all, &around, given.outcome.warm_up)
@@ -193,6 +197,10 @@ pub fn fates(outcome: &Outcome, ledgers: &[Vec<Delivery>]) -> Vec<Fate> {
         let intended_us = (outcome.started + record.intended()).0 / 1000;
         Some(Fate {
             intended_us,
+            begun_us: match record.state {
+                State::Waiting | State::NotAttempted => None,
+                _ => Some((outcome.started + record.begun()).0 / 1000),
+            },
             answered_us: intended_us + record.response_us(),
             answer: match record.state {
                 State::Accepted => Answer::Accepted,
@@ -223,6 +231,7 @@ fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: 
             let next = given.faults.get(index + 1);
             let strike = Strike {
                 struck_us: fault.struck.0 / 1000,
+                gone_us: fault.gone.0 / 1000,
                 healed_us: fault.healed.map(|at| at.0 / 1000),
                 lost_route: fault.route,
                 window_start_us: window_start_us.max(begin),

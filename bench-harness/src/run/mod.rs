@@ -186,9 +186,15 @@ pub fn exit(result: &RunResult) -> Exit {
     }
 }
 
-/// Lost, altered, delivered though refused, or doubled in no window or beyond what a fault explains: P-002 to P-005.
+/// Lost, altered, delivered though refused, or doubled in no window or beyond what a fault explains: P-002 to P-005. Or taken
+/// without the sender being told so, beyond what was under way when servers died.
 fn breaks_a_promise(phase: &result::Phase) -> bool {
     let pairs = &phase.figures.pairs;
-    let beyond = phase.failover.as_ref().is_some_and(|of| of.duplicated.is_some_and(|twice| twice > of.duplicates_max));
-    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0 || beyond
+    let fault = phase.failover.as_ref();
+    let doubled_beyond = fault.is_some_and(|of| of.duplicated.is_some_and(|twice| twice > of.duplicates_max));
+    let untold = pairs.recovered + pairs.deferred_yet_taken;
+    let untold_beyond = untold > fault.map_or(0, |of| of.unanswered_max);
+    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0
+        || doubled_beyond
+        || untold_beyond
 }

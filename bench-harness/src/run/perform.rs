@@ -190,9 +190,10 @@ fn play(
             Act::Strike(_) if interrupted => {}
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
-                let struck = stage.kill(&victim)?;
+                let (struck, gone) = stage.kill(&victim)?;
                 let route = stage.route(&victim);
-                done.push(Done { victim, struck, healed: None, route });
+                let is_behind = route.is_none() && !stage.is_entry(&victim);
+                done.push(Done { victim, struck, gone, healed: None, route, is_behind });
             }
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {

@@ -136,6 +136,11 @@ impl MessageRecord {
         })
     }
 
+    /// When its first command was handed to the driver, as a span since the start of the schedule.
+    pub fn begun(&self) -> Span {
+        Span(self.intended_ns + u64::from(self.started_us) * 1000)
+    }
+
     /// When it was answered, as a span since the start of the schedule.
     pub fn answered(&self) -> Span {
         Span(self.intended_ns + u64::from(self.done_us) * 1000)

@@ -132,8 +132,10 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
     let fault = Done {
         victim: "sink-b".into(),
         struck: START + Span::seconds(2),
+        gone: START + Span::seconds(2),
         healed: Some(START + Span::seconds(3)),
         route: Some(1),
+        is_behind: false,
     };
     let found = measured(&phase, &outcome, &ledgers(&outcome, |_| true), &[fault], &Observed::default());
     assert!(found.phase.figures.validity.valid, "{:?}", found.phase.figures.validity);
@@ -186,8 +188,7 @@ fn duplicates_around_a_death_belong_to_it() {
     let mut ledgers = ledgers(&outcome, |_| true);
     let again = Delivery { at: ledgers[0][1000].at + Span::millis(900), ..ledgers[0][1000] };
     ledgers[1].push(again);
-    let fault =
-        Done { victim: "hub-2".into(), struck: again.at - Span::millis(890), healed: Some(again.at), route: None };
+    let fault = hub_death(again.at - Span::millis(890), again.at, true);
     let phase = phase(Pace::PerSecond(1000.0));
     let found = measured(&phase, &outcome, &ledgers, &[fault], &Observed::default());
     let twice = found.phase.figures.pairs.duplicated;
@@ -196,4 +197,41 @@ fn duplicates_around_a_death_belong_to_it() {
     assert_eq!(found.phase.figures.pairs.duplicated.unattributed, 1, "without a death it is a bug");
     let delivered = found.fates[2000].delivered_us.expect("delivered");
     assert_eq!((delivered, found.fates[2000].route), (START.0 / 1000 + 2_002_000, 0), "the first copy counts");
+}
+
+fn hub_death(struck: Tick, healed: Tick, is_behind: bool) -> Done {
+    let gone = struck + Span::millis(1);
+    Done { victim: "hub-2".into(), struck, gone, healed: Some(healed), route: None, is_behind }
+}
+
+#[test]
+fn p_007_what_a_death_leaves_in_doubt_is_what_was_under_way_and_no_more() {
+    // Begun 20 µs behind each millisecond and answered 1 ms after it, 451 instead of 250 from 2 s on, for 100 ms.
+    let outcome = outcome(16, |seq, record| {
+        if (2000..2100).contains(&seq) {
+            (record.state, record.code) = (State::Deferred, 451);
+        }
+    });
+    // Yet the first two of them were taken.
+    let mut ledgers = ledgers(&outcome, |_| true);
+    for seq in [2000u64, 2001] {
+        let due = outcome.records[0][seq as usize].intended();
+        let recipient = outcome.recipients.of(seq).next().expect("one").key;
+        ledgers[0].push(Delivery { run: RUN, recipient, seq, at: START + due + Span::millis(2), bytes: 10, flags: 0 });
+    }
+    let mut phase = phase(Pace::PerSecond(1000.0));
+    phase.fault_kind = Some("hub".into());
+    for (struck_us, is_behind, in_doubt, broken, unanswered_max) in [
+        // Between the beginnings of both: 2000 was under way, 2001 began while it died.
+        (2_000_500, true, 2, 0, 2),
+        (1_999_500, true, 1, 1, 2),
+        // Nobody stands between sender and the one that died: what it answers itself is its word.
+        (2_000_500, false, 0, 2, 2),
+    ] {
+        let fault = hub_death(START + Span::micros(struck_us), START + Span::seconds(3), is_behind);
+        let found = measured(&phase, &outcome, &ledgers, &[fault], &Observed::default()).phase;
+        let pairs = &found.figures.pairs;
+        assert_eq!((pairs.deferred_yet_taken, pairs.refused_yet_delivered), (in_doubt, broken), "{struck_us}");
+        assert_eq!(found.failover.expect("one fault").unanswered_max, unanswered_max, "{struck_us}");
+    }
 }

@@ -20,8 +20,7 @@ impl Queues {
     /// Whether the hop's own numbers ask for another connection.
     pub(super) fn wants_connection(&mut self, hop: u32, now: Tick) -> bool {
         let hop = &mut self.hops[hop as usize];
-        let open = hop.ready() + hop.connecting();
-        if open >= hop.cap {
+        if hop.is_capped() {
             return false;
         }
         // Connections of hosts that take nothing, and attempts that hang, do not count: others must be tried.
@@ -115,6 +114,7 @@ impl Queues {
         if link.phase == Phase::Ready {
             host.ready -= 1;
         }
+        hop.shrinks &= hop.ready() + hop.connecting() > hop.cap;
         self.wake_starved();
         link
     }
@@ -143,8 +143,9 @@ impl Queues {
         if link.phase != Phase::Ready || link.promised > 0 {
             return;
         }
-        let host = &self.hops[link.hop as usize].hosts[link.host as usize];
-        let spent = link.taken >= self.options.messages_per_connection || host.retired;
+        let hop = &self.hops[link.hop as usize];
+        let host = &hop.hosts[link.host as usize];
+        let spent = link.taken >= self.options.messages_per_connection || host.retired || hop.is_over_cap();
         let wanted = match link.load {
             0 if spent => return self.close(index),
             0 => Listed::Idle,
@@ -175,6 +176,16 @@ impl Queues {
                 let index = self.hops[hop as usize].hosts[host].idle.head;
                 self.close(index);
             }
+        }
+    }
+
+    /// Closes what a queue keeps open for nothing beyond its cap, the longest idle first; others close when they have nothing
+    /// under way any more, and take nothing before.
+    pub(super) fn shrink(&mut self, hop: u32) {
+        while self.hops[hop as usize].is_over_cap()
+            && let Some(index) = self.hops[hop as usize].idle_longest(&self.links)
+        {
+            self.close(index);
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Hop {
     pub promised: u32,
     /// Connections at most, whatever its answers show.
     pub cap: u32,
+    /// It had more when the cap was set, and not yet less.
+    pub shrinks: bool,
     pub limit: Concurrency,
     /// Counts starts over: a dead host is tried once in each.
     pub round: u32,
@@ -95,6 +97,7 @@ impl Hop {
             hosts: Vec::new(),
             promised: 0,
             cap: options.connections_per_destination,
+            shrinks: false,
             limit: Concurrency::new(options.connections_start, options.connections_per_destination),
             round: 1,
             failures: 0,
@@ -137,6 +140,22 @@ impl Hop {
 
     pub fn connecting(&self) -> u32 {
         self.hosts.iter().map(|host| host.connecting).sum()
+    }
+
+    /// No more connections may be opened.
+    pub fn is_capped(&self) -> bool {
+        self.ready() + self.connecting() >= self.cap
+    }
+
+    /// A reload has lowered its cap below what is open: its connections finish what they have until enough are closed.
+    pub fn is_over_cap(&self) -> bool {
+        self.shrinks && self.ready() > self.cap
+    }
+
+    /// The connection that has had nothing to do for longest.
+    pub fn idle_longest(&self, links: &Links) -> Option<u32> {
+        let oldest = self.hosts.iter().map(|host| host.idle.tail).filter(|&tail| tail != NONE);
+        oldest.min_by_key(|&index| links[index as usize].idle_since)
     }
 
     pub fn has_messages(&self) -> bool {

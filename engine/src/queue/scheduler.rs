@@ -325,6 +325,9 @@ impl Queues {
             hop.hosts[link.host as usize].window = 1;
             return 0;
         }
+        if hop.is_over_cap() {
+            return 0;
+        }
         let share = hop.queued().div_ceil(hop.ready().max(1)).max(hop.work_per_connection(&self.options));
         let left = self.options.messages_per_connection.saturating_sub(link.taken);
         share.min(link.room()).min(left).min(hop.hosts[link.host as usize].room())
@@ -454,10 +457,20 @@ impl Queues {
         if !state.live || state.in_retry() || state.suspended {
             return None;
         }
-        let capped = state.ready() + state.connecting() >= state.cap;
-        let other = if capped { None } else { state.host_to_spread_to(now) };
         let idle = state.waiting() <= state.promised;
-        if let Some(action) = state.host_to_probe(now).or(other).and_then(|host| self.connect(hop, host, now)) {
+        let probed = state.host_to_probe(now);
+        let other = if state.is_capped() {
+            // The cap holds for probes too: one of several connections makes room, while there is nothing to do.
+            let spare = probed.filter(|_| idle && state.ready() > 1 && !state.shrinks);
+            let spare = spare.and_then(|_| state.idle_longest(&self.links));
+            if let Some(spare) = spare {
+                self.close(spare);
+            }
+            spare.and(probed)
+        } else {
+            probed.or_else(|| state.host_to_spread_to(now))
+        };
+        if let Some(action) = other.and_then(|host| self.connect(hop, host, now)) {
             return Some(action);
         }
         if idle {

@@ -132,3 +132,67 @@ fn parts_of_a_cap_are_the_cap_in_sum_and_differ_by_one_at_most() {
     }
     assert_ne!(part_of(1, 0, 0, 2), part_of(1, 1, 0, 2), "not the same shard for every destination");
 }
+
+#[test]
+fn f_091_a_probe_of_a_dead_host_stays_within_the_cap() {
+    for (cap, busy) in [(1, true), (1, false), (3, true), (3, false)] {
+        let mut world = World::new(Options { connections_per_destination: cap, ..Options::rfc() }, &[&[2, 1]]);
+        world.window = 1;
+        world.set(1, Mode::Up(Span::millis(20)));
+        world.set(2, Mode::Refuse);
+        for _ in 0..100 {
+            world.send(0);
+        }
+        world.run_for(Span::seconds(10));
+        let before = world.connects_to(2);
+        assert!(before > 0, "it was tried");
+        world.set(2, Mode::Up(Span::millis(20)));
+        // Never idle for long enough to be closed: what is looked at is the probe.
+        for _ in 0..12 {
+            world.run_for(Span::seconds(10));
+            for _ in 0..if busy { 2000 } else { 3 } {
+                world.send(0);
+            }
+        }
+        world.run_for(Span::minutes(10));
+        world.assert_nothing_lost();
+        assert!(world.connections_peak <= cap as usize, "{} of {cap}, busy {busy}", world.connections_peak);
+        assert_eq!(world.connects_to(2) > before, cap > 1, "{cap}, busy {busy}: one of several makes room");
+    }
+}
+
+#[test]
+fn a_cap_lowered_by_a_reload_is_kept_soon_and_no_message_is_lost() {
+    for lowered in [0, 1, 2] {
+        let mut world = World::new(Options::rfc(), &[&[1, 2]]);
+        for number in [1, 2] {
+            world.set(number, Mode::Up(Span::millis(20)));
+        }
+        world.send_for(0, Span::micros(500), Span::seconds(3));
+        let open = world.queues.hop(world.hops[0]).connections.0;
+        assert!(open > 2, "{open} are open");
+        world.queues.limit(world.hops[0], lowered);
+        // Under load all the time: connections finish what they have and take nothing while there are too many.
+        world.send_for(0, Span::millis(5), Span::seconds(2));
+        let open = world.queues.hop(world.hops[0]).connections;
+        assert!(open.0 + open.1 <= lowered, "{open:?} of {lowered}");
+        world.queues.limit(world.hops[0], 5);
+        world.run_for(Span::minutes(1));
+        world.assert_nothing_lost();
+    }
+}
+
+#[test]
+fn idle_connections_beyond_a_lowered_cap_are_closed_at_once() {
+    let mut world = World::new(Options::rfc(), &[&[1]]);
+    world.window = 1;
+    world.set(1, Mode::Up(Span::millis(20)));
+    for _ in 0..200 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(5));
+    assert!(world.queues.connections() > 3, "they stay for a while");
+    world.queues.limit(world.hops[0], 3);
+    world.run_for(Span::ZERO);
+    assert_eq!(world.queues.connections(), 3);
+}

@@ -90,7 +90,9 @@ impl ServerSession {
         if self.state == State::Chunks {
             return None;
         }
-        let expected = if last { Some(octets) } else { self.envelope.as_ref().declared_bytes() };
+        // A declaration that the first chunk exceeds already is no better known than that chunk.
+        let declared = self.envelope.as_ref().declared_bytes().map(|declared| declared.max(octets));
+        let expected = if last { Some(octets) } else { declared };
         if let Err(refusal) = turn.policy.room(expected.unwrap_or(octets)) {
             self.void = Some(Void::Refused(Failure::Policy(refusal)));
             return None;

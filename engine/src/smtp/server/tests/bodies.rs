@@ -446,6 +446,10 @@ fn room_is_asked_before_content_is_taken() {
     let mut bench = Bench::new(options(Profile::Rfc)).hello();
     bench.feed(&[ENVELOPE, b"BDAT 452 LAST\r\n", &[b'x'; 452]].concat());
     assert_eq!(bench.codes(), ["250 2.1.0", "250 2.1.5", "452 4.3.1"]);
+    // A first chunk that exceeds what was declared is asked about as it is.
+    let declared = b"RSET\r\nMAIL FROM:<a@a.test> SIZE=9\r\nRCPT TO:<b@b.test>\r\nBDAT 452\r\n";
+    bench.feed(&[declared, &[b'x'; 452][..]].concat());
+    assert_eq!(bench.codes(), ["250 2.0.0", "250 2.1.0", "250 2.1.5", "452 4.3.1"]);
     assert!(bench.messages.is_empty());
 }
 

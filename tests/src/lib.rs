@@ -4,6 +4,7 @@
 
 pub mod chance;
 pub mod corpus;
+pub mod descriptors;
 pub mod ledger;
 pub mod peers;
 pub mod process;

@@ -4,6 +4,7 @@
 
 mod e2e {
     mod conformance;
+    mod crowd;
     mod descriptors;
     mod frontend;
     mod hostile;

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -219,6 +220,36 @@ fn s_013_a_role_port_beyond_loopback_is_refused() {
         let (code, said) = run(&words);
         assert_eq!(code, Some(2), "{wide}: {said}");
     }
+}
+
+/// S-016: whoever is neither the server's user nor root is not answered, even where the files would let him in.
+#[test]
+fn s_016_another_user_is_not_answered_at_the_admin_socket() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return tests::skip("s_016_another_user_is_not_answered_at_the_admin_socket", "needs to be root");
+    }
+    let mut hub = Server::started(Told::relaying_to(free_address()));
+    let socket = hub.data().join("admin.sock");
+    let folder = hub.data().parent().expect("a folder").to_owned();
+    for (path, mode) in [(&folder, 0o755), (&hub.data(), 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    // The program may lie where others may not look: they get a copy.
+    let program = folder.join("ringpost");
+    std::fs::copy(ringpost(Build::Plain), &program).expect("room for a copy");
+    let ask = |uid: u32| {
+        let mut command = Command::new(&program);
+        command.args(["status", "--json", "--admin"]).arg(&socket).uid(uid).gid(uid);
+        command.current_dir("/").output().expect("it runs")
+    };
+    assert!(ask(0).status.success(), "the way is right");
+    let refused = ask(NOBODY);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    assert!(!said.contains("Permission denied"), "it got as far as the server: {said}");
+    assert!(ask(0).status.success(), "and the server goes on");
+    hub.stop();
 }
 
 /// S-047: what users build holds neither the hooks, nor the driver that goes wrong, nor what refuses io_uring to itself.

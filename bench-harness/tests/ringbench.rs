@@ -36,14 +36,25 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// A process that is killed with the test; its own components go with it.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
 /// A run that is long enough to be disturbed, once its processes are up.
-fn long_run(out: &Path) -> Child {
+fn long_run(out: &Path) -> Owned {
     let out_text = out.to_str().expect("a path of letters");
     let mut command = ringbench(&["run", "hub-hop", "-r", "50/s", "-d", "120s", "--out", out_text]);
-    let child = command.stdout(Stdio::null()).spawn().expect("ringbench starts");
+    let run = Owned(command.stdout(Stdio::null()).spawn().expect("ringbench starts"));
     // The sender is the last to start: its command line names the folder too.
     eventually("hub and load run", || processes_naming(out).len() >= 2);
-    child
+    run
 }
 
 #[test]
@@ -115,10 +126,10 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
 fn an_interrupt_keeps_what_was_measured_and_leaves_nobody() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("result");
-    let mut child = long_run(&out);
-    let pid = child.id().to_string();
+    let mut run = long_run(&out);
+    let pid = run.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill starts").success());
-    let code = child.wait().expect("our child").code();
+    let code = run.0.wait().expect("our child").code();
     assert_eq!(code, Some(3), "an interrupted run is not valid");
     let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
     let reasons = result["validity"]["reasons"].as_array().expect("a list");
@@ -131,8 +142,8 @@ fn an_interrupt_keeps_what_was_measured_and_leaves_nobody() {
 fn a_killed_harness_takes_its_components_along() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("result");
-    let mut child = long_run(&out);
-    child.kill().expect("it runs");
-    child.wait().expect("our child");
+    let mut run = long_run(&out);
+    run.0.kill().expect("it runs");
+    run.0.wait().expect("our child");
     eventually("no component outlives the harness", || processes_naming(&out).is_empty());
 }

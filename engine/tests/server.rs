@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../../tests/src/skip.rs"]
+mod skip;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, Permissions};
@@ -85,46 +88,49 @@ fn ended(command: &mut Command) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A running server, killed with the test.
+/// A process that is killed with the test.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+/// A running server.
 struct Server {
-    child: Child,
+    process: Owned,
     ready: Value,
 }
 
 impl Server {
     fn start(mut command: Command) -> Server {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = Owned(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(process.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let Some(text) = line.strip_prefix("ready ") else {
-            let ended = child.wait().unwrap();
+            let ended = process.0.wait().unwrap();
             panic!("not ready: {line:?}, {ended}");
         };
         let ready = serde_json::from_str(text).unwrap();
-        Server { child, ready }
+        Server { process, ready }
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.process.0.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.child.id().to_string()).join(name)
+        Path::new("/proc").join(self.process.0.id().to_string()).join(name)
     }
 
     /// Ends it as a service manager does.
     fn end(mut self, signal: Signal) -> Option<i32> {
         self.signal(signal);
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ended = self.child.kill();
-        let _waited = self.child.wait();
+        self.process.0.wait().unwrap().code()
     }
 }
 
@@ -162,7 +168,7 @@ fn it_says_that_it_is_ready_serves_and_ends_cleanly_by_either_signal() {
 #[test]
 fn s_001_root_is_refused_without_a_user_to_become() {
     if !is_root() {
-        return;
+        return skip::skip("s_001_root_is_refused_without_a_user_to_become", "needs to be root");
     }
     let place = Place::new();
     let (code, said) = place.refused(&[]);
@@ -183,7 +189,7 @@ fn s_001_root_is_refused_without_a_user_to_become() {
 #[test]
 fn s_001_s_005_s_007_privileges_are_given_up_before_anything_else_runs() {
     if !is_root() {
-        return;
+        return skip::skip("s_001_s_005_s_007_privileges_are_given_up_before_anything_else_runs", "needs to be root");
     }
     let user = engine::sys::process::user(NOBODY).unwrap().unwrap();
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();

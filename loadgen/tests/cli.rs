@@ -22,8 +22,37 @@ fn terminate(child: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
 }
 
+/// A process that is killed with the test.
+struct Owned(Child);
+
+impl Owned {
+    fn start(arguments: &[&str]) -> Self {
+        Self(ringload(arguments).stdout(Stdio::piped()).spawn().expect("the program is there"))
+    }
+
+    fn out(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.0.stdout.take().expect("piped"))
+    }
+
+    /// Ends it by SIGTERM; gives its exit code and the rest of what it printed.
+    fn stop(mut self, mut out: impl Read) -> (Option<i32>, String) {
+        terminate(&self.0);
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).expect("text");
+        (self.0.wait().expect("it ends").code(), rest)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
 struct Sink {
-    child: Child,
+    process: Owned,
     out: BufReader<ChildStdout>,
     at: String,
     admin: String,
@@ -33,21 +62,17 @@ impl Sink {
     fn start(more: &[&str]) -> Self {
         let mut arguments = vec!["sink", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         arguments.extend_from_slice(more);
-        let mut child = ringload(&arguments).stdout(Stdio::piped()).spawn().expect("the program is there");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut process = Owned::start(&arguments);
+        let mut out = process.out();
         let mut line = String::new();
         out.read_line(&mut line).expect("a first line");
         let ready: Value = serde_json::from_str(line.strip_prefix("ready ").expect("it says ready")).expect("JSON");
         let text = |value: &Value| value.as_str().expect("text").to_owned();
-        Self { at: text(&ready["listen"][0]), admin: text(&ready["admin"]), child, out }
+        Self { at: text(&ready["listen"][0]), admin: text(&ready["admin"]), process, out }
     }
 
-    /// Ends it by SIGTERM; gives its exit code and the rest of what it printed.
-    fn stop(mut self) -> (Option<i32>, String) {
-        terminate(&self.child);
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest).expect("text");
-        (self.child.wait().expect("it ends").code(), rest)
+    fn stop(self) -> (Option<i32>, String) {
+        self.process.stop(self.out)
     }
 }
 
@@ -176,15 +201,15 @@ fn thresholds_and_invalid_runs_have_codes_of_their_own() {
 fn a_terminated_sender_prints_what_it_measured() {
     let sink = Sink::start(&["--json"]);
     let arguments = ["send", "--target", &sink.at, "-r", "200", "-d", "10m", "--json", "--sink-admin", &sink.admin];
-    let sender = ringload(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is there");
+    let mut sender = Owned::start(&arguments);
+    let out = sender.out();
     let admin = sink.admin.parse().expect("an address");
     let mut client = loadgen::sink::admin::AdminClient::connect(&admin).expect("it listens");
     while client.counts().expect("counts").messages < 20 {
         std::thread::yield_now();
     }
-    terminate(&sender);
-    let ended = sender.wait_with_output().expect("it ends");
-    let result = json(&ended);
+    let (_, result) = sender.stop(out);
+    let result: Value = serde_json::from_str(&result).expect("JSON");
     let (intended, delivered) = (&result["pairs"]["intended"], &result["pairs"]["delivered"]);
     assert!(intended.as_u64().is_some_and(|intended| intended >= 20) && intended == delivered, "{result}");
     let (code, rest) = sink.stop();

@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../../tests/src/skip.rs"]
+mod skip;
+
 use engine::io::launch::DriverChoice;
 use engine::wire::Span;
 use loadgen::correlate::{Circumstances, Correlation, correlate};
@@ -23,7 +26,8 @@ fn sink(driver: DriverChoice, change: impl FnOnce(&mut SinkOptions)) -> Option<R
     change(&mut options);
     match loadgen::sink::start(options) {
         Err(SinkError::Launch(refused)) => {
-            eprintln!("skipped: {refused}");
+            // The test runner names its threads after the tests.
+            skip::skip(std::thread::current().name().unwrap_or("?"), &refused.to_string());
             None
         }
         other => Some(other.unwrap_or_else(|error| panic!("{driver}: {error}"))),

@@ -6,6 +6,8 @@ use engine::io::driver::{Conn, Driver, Next, Open, Stable};
 use engine::io::uring;
 use engine::sys::slice::{Budget, Pool};
 use engine::wire::Span;
+use std::cell::Cell;
+use std::rc::Rc;
 
 #[test]
 fn octets_come_back_through_shared_buffers_and_aimed_chunks() {
@@ -75,6 +77,42 @@ fn a_direct_durable_write_reads_back() {
         driver.rename(&dir, "log", &dir, "log2").await.expect("renames");
         assert_eq!(driver.list(&dir).await.expect("lists")[0].name, "log2");
         assert!(driver.open(&dir, "../x", Open::Read).await.is_err());
+    })
+    .expect("runs");
+}
+
+/// Of a hundred writes begun in one turn, through a queue of one request and one of two completions, each ends once, with
+/// its own octets where it was told, and what waited and overflowed is counted.
+#[test]
+fn f_046_f_047_nothing_is_lost_where_the_queues_overflow() {
+    const WRITES: u64 = 100;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    let tiny = uring::Setup { submissions: 1, completions: 2, ..uring::Setup::default() };
+    uring::run(tiny, |driver| async move {
+        let dir = driver.root(&path).expect("opens");
+        let file = driver.open(&dir, "log", Open::Create { direct: false }).await.expect("creates");
+        let pool = Pool::new(Budget::new(8 << 20));
+        let ended = Rc::new(Cell::new(0));
+        for index in 0..WRITES {
+            let mut fill = pool.fill(4096).expect("fits");
+            fill.put(&[u8::try_from(index).expect("small"); 4096]);
+            let (writer, file, ended) = (driver.clone(), file.clone(), ended.clone());
+            driver.spawn(async move {
+                let (written, parts) = writer.write(&file, vec![fill.take()], index * 4096, Stable::No).await;
+                assert_eq!((written.expect("written"), parts.len()), (4096, 1));
+                ended.set(ended.get() + 1);
+            });
+        }
+        while ended.get() < WRITES {
+            driver.sleep(Span::millis(1)).await;
+        }
+        let written = std::fs::read(path.join("log")).expect("written");
+        assert!((0..WRITES).all(|index| written[index as usize * 4096..][..4096] == [index as u8; 4096]));
+        let counts = driver.counts();
+        assert_eq!(counts.writes, WRITES);
+        assert!(counts.requests_waited >= WRITES - 1, "{counts:?}");
+        assert!(counts.completions_overflowed > 0, "{counts:?}");
     })
     .expect("runs");
 }

@@ -165,6 +165,10 @@ pub struct IoCounts {
     pub stable_writes: u64,
     /// Octets written to files.
     pub written_bytes: u64,
+    /// Requests that waited because the kernel's queue for them was full; they are never lost (F-047).
+    pub requests_waited: u64,
+    /// Turns of the loop behind which more had completed than the queue of completions holds; none is lost (F-046).
+    pub completions_overflowed: u64,
     /// Allocations on this shard's thread, whoever made them; 0 in a build without `count-alloc`.
     pub allocations: u64,
 }

@@ -140,7 +140,7 @@ fn set_up_flags() -> io::Result<&'static str> {
 }
 
 fn trial() -> Setup {
-    Setup { buffer_bytes: 4096, buffers: 1 }
+    Setup { buffer_bytes: 4096, buffers: 1, ..Setup::default() }
 }
 
 /// Whether our own reactor runs here, tried by receiving an octet as it would.

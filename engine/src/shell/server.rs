@@ -390,6 +390,8 @@ impl<D: Driver> Shard<D> {
             let counts = self.driver.counts();
             let set = |counter, value| self.tally.set(counter, value);
             set(Counter::Syscalls, counts.syscalls);
+            set(Counter::RequestsWaited, counts.requests_waited);
+            set(Counter::CompletionsOverflowed, counts.completions_overflowed);
             // Copies are counted by the driver and by the services.
             self.tally.add(Counter::CopiedBytes, counts.copied_bytes - copied);
             copied = counts.copied_bytes;

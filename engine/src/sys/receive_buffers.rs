@@ -21,11 +21,15 @@ pub struct Setup {
     pub buffer_bytes: u32,
     /// How many there are; a power of two.
     pub buffers: u16,
+    /// Requests that the submission queue takes between two turns; a power of two. Others wait (F-047).
+    pub submissions: u32,
+    /// Completions that the completion queue holds; a power of two, not below `submissions`. The kernel keeps others (F-046).
+    pub completions: u32,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { buffer_bytes: 16 << 10, buffers: 128 }
+        Self { buffer_bytes: 16 << 10, buffers: 128, submissions: 1024, completions: 8192 }
     }
 }
 

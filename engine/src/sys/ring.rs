@@ -1,8 +1,9 @@
 //! io_uring behind safe types: every operation owns the memory that the kernel uses until its completion was reaped.
 //!
 //! The ring knows nothing of connections or tasks: an operation carries the caller's `user` number and comes back as a
-//! [`Done`]. Requests that find the submission queue full wait in order (F-047); completions are never dropped by the
-//! kernel (IORING_FEAT_NODROP is required), so an overflow of the completion queue only costs time (F-046).
+//! [`Done`]. Requests that find the submission queue full wait in order (F-047), and there are no more of them than
+//! operations that connections and files have under way; completions are never dropped by the kernel (IORING_FEAT_NODROP
+//! is required), so an overflow of the completion queue only costs time (F-046). Both are counted.
 
 use super::outgoing::Outgoing;
 pub use super::receive_buffers::Setup;
@@ -20,8 +21,6 @@ use std::rc::Rc;
 
 /// Parts of one `sendmsg` or `pwritev`; the rest follows in the next.
 const IOVECS_MAX: usize = 512;
-const SQ_ENTRIES: u32 = 1024;
-const CQ_ENTRIES: u32 = 8192;
 /// An operation's key: its place in the lower bits, its generation above.
 const PLACE_BITS: u32 = 32;
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
@@ -123,6 +122,10 @@ pub struct Ring {
     #[expect(clippy::vec_box, reason = "as above")]
     spare_writes: Vec<Box<Writing>>,
     syscalls: u64,
+    /// Requests that waited in the backlog.
+    waited: u64,
+    /// Turns behind which the completion queue had overflowed.
+    overflows: u64,
     flags: &'static str,
 }
 
@@ -133,7 +136,7 @@ impl Ring {
     /// What the kernel said to the plainest attempt: EPERM where io_uring is refused, ENOSYS where it is missing, EINVAL
     /// where something needed (provided buffer rings, 5.19) is too new for it.
     pub fn new(setup: Setup) -> io::Result<Self> {
-        let (ring, flags) = Self::build()?;
+        let (ring, flags) = Self::build(setup)?;
         if !ring.params().is_feature_nodrop() || !ring.params().is_feature_ext_arg() {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
@@ -147,34 +150,34 @@ impl Ring {
             spare_sends: Vec::new(),
             spare_writes: Vec::new(),
             syscalls: 0,
+            waited: 0,
+            overflows: 0,
             flags,
         })
     }
 
-    fn build() -> io::Result<(IoUring, &'static str)> {
-        let full = IoUring::builder()
+    fn build(setup: Setup) -> io::Result<(IoUring, &'static str)> {
+        let builder = || {
+            let mut builder = IoUring::builder();
+            builder.setup_cqsize(setup.completions).setup_clamp();
+            builder
+        };
+        let full = builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_coop_taskrun()
             .setup_taskrun_flag()
-            .setup_cqsize(CQ_ENTRIES)
-            .setup_clamp()
-            .build(SQ_ENTRIES);
+            .build(setup.submissions);
         match full {
             Ok(ring) => return Ok((ring, "single-issuer,defer-taskrun")),
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             Err(_) => {}
         }
-        let coop = IoUring::builder()
-            .setup_coop_taskrun()
-            .setup_taskrun_flag()
-            .setup_cqsize(CQ_ENTRIES)
-            .setup_clamp()
-            .build(SQ_ENTRIES);
+        let coop = builder().setup_coop_taskrun().setup_taskrun_flag().build(setup.submissions);
         match coop {
             Ok(ring) => Ok((ring, "coop-taskrun")),
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
-            Err(_) => Ok((IoUring::builder().setup_cqsize(CQ_ENTRIES).setup_clamp().build(SQ_ENTRIES)?, "plain")),
+            Err(_) => Ok((builder().build(setup.submissions)?, "plain")),
         }
     }
 
@@ -186,6 +189,16 @@ impl Ring {
     /// System calls made so far.
     pub fn syscalls(&self) -> u64 {
         self.syscalls
+    }
+
+    /// Requests that found the submission queue full and waited, so far (F-047).
+    pub fn waited(&self) -> u64 {
+        self.waited
+    }
+
+    /// Turns behind which more had completed than the completion queue holds, so far (F-046).
+    pub fn overflows(&self) -> u64 {
+        self.overflows
     }
 
     /// Operations under way.
@@ -203,13 +216,10 @@ impl Ring {
     }
 
     fn submit_entry(&mut self, entry: squeue::Entry) {
-        if !self.backlog.is_empty() {
-            self.backlog.push_back(entry);
-            return;
-        }
         // SAFETY: whatever memory the entry points to is owned by its slot in `ops` (or is static), boxed or in a chunk so
         // that it does not move, and is dropped only after the final completion was reaped.
-        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+        if !self.backlog.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.waited += 1;
             self.backlog.push_back(entry);
         }
     }
@@ -409,7 +419,8 @@ impl Ring {
     /// Hands everything begun to the kernel and, if `wait_ns` is not zero, waits so long for a completion.
     ///
     /// # Errors
-    /// What io_uring_enter said, but for interruptions, time-outs and a full completion queue, which are no errors.
+    /// What io_uring_enter said, but for interruptions, time-outs and a full completion queue, which are no errors. EBADR
+    /// is one: the kernel had no memory to keep a completion in, and nobody knows which.
     pub fn turn(&mut self, wait_ns: u64) -> io::Result<()> {
         loop {
             self.syscalls += 1;
@@ -429,6 +440,7 @@ impl Ring {
                     _ => return Err(error),
                 },
             }
+            self.overflows += u64::from(self.ring.submission().cq_overflow());
             if self.backlog.is_empty() || !self.refill() {
                 return Ok(());
             }

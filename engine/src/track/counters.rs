@@ -98,6 +98,8 @@ counters! {
     CrossingsFull "crossings_full" Counter: "Times that another shard's crossing was full.";
     // the machine
     Syscalls "syscalls" Counter: "System calls of the I/O layer.";
+    RequestsWaited "ring_requests_waited" Counter: "Requests to io_uring that waited because its submission queue was full.";
+    CompletionsOverflowed "ring_completions_overflowed" Counter: "Turns that found the completion queue of io_uring overflowed; nothing is lost.";
     CopiedBytes "copied_bytes" Counter: "Octets of content copied in user space.";
     Allocations "allocations" Counter: "Allocations; counted in a build with count-alloc only.";
     SocketIn "socket_in_bytes" Counter: "Octets received.";

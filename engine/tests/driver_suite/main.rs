@@ -43,4 +43,9 @@ mod uring_of_two_buffers {
     crate::order::tests!(super::It);
 }
 
+/// F-046, F-047: queues so small that nearly every request waits and completions overflow; all else stays as promised.
+const TINY: engine::io::uring::Setup =
+    engine::io::uring::Setup { buffer_bytes: 16 << 10, buffers: 128, submissions: 1, completions: 2 };
+suite!(f_046_f_047_uring_of_tiny_queues, engine::io::uring::Uring, |f| engine::io::uring::run(crate::TINY, f));
+
 suite!(tokio_uring, engine::io::tokio_uring::TokioUring, |f| engine::io::tokio_uring::run(f));

@@ -149,7 +149,9 @@ impl Reactor {
 
     pub fn counts(&self) -> IoCounts {
         let mut counts = self.counts.get();
-        counts.syscalls += self.ring.borrow().syscalls();
+        let ring = self.ring.borrow();
+        counts.syscalls += ring.syscalls();
+        (counts.requests_waited, counts.completions_overflowed) = (ring.waited(), ring.overflows());
         counts.allocations = crate::sys::alloc::allocations_here();
         counts
     }

@@ -1,7 +1,7 @@
 //! The batch: what one write carries. A header in front, a table of what is inside behind.
 
 use super::BLOCK;
-use super::bytes::{Reader, Store};
+use super::bytes::{Reader, Store, length};
 use super::ids::{RecordId, Seed, SegmentNumber, Ticket};
 use super::live::LiveSet;
 
@@ -88,12 +88,14 @@ pub(super) fn put_live(table: &mut Vec<u8>, number: SegmentNumber, live: &LiveSe
     let start = table.len();
     table.extend_from_slice(&[0; ITEM_BYTES]);
     live.encode(table);
-    let payload = table.len() - start - ITEM_BYTES;
+    let Some((head, payload)) = table.get_mut(start..).and_then(|item| item.split_first_chunk_mut()) else {
+        unreachable!("it was just put there")
+    };
     let mut item = [0; ITEM_BYTES];
     item[0] = 3;
-    item.store_u32(4, u32::try_from(payload).expect("a segment's live records fit"));
+    item.store_u32(4, length(payload.len()));
     item.store_u64(8, number.get());
-    table[start..start + ITEM_BYTES].copy_from_slice(&item);
+    *head = item;
 }
 
 pub(super) fn put_extent(table: &mut Vec<u8>, block: u32, bytes: u32, crc: u32) {

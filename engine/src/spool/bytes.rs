@@ -44,6 +44,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A length of our own making, as a field of 32 bits.
+///
+/// # Panics
+/// When it does not fit, our mistake: whatever has a length stands in a segment, and those are below 4 GiB.
+pub(super) fn length(octets: usize) -> u32 {
+    match u32::try_from(octets) {
+        Ok(octets) => octets,
+        Err(_) => unreachable!("segments are below 4 GiB"),
+    }
+}
+
 /// Stores fields into a fixed header.
 pub(super) trait Store {
     fn store(&mut self, at: usize, bytes: &[u8]);
@@ -61,6 +72,9 @@ pub(super) trait Store {
 
 impl<const N: usize> Store for [u8; N] {
     fn store(&mut self, at: usize, bytes: &[u8]) {
-        self[at..at + bytes.len()].copy_from_slice(bytes);
+        match self.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            Some(place) => place.copy_from_slice(bytes),
+            None => unreachable!("fields stand inside their header"),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! need not read the segment.
 
 use super::batch::{self, Item, Items};
-use super::bytes::{Reader, Store};
+use super::bytes::{Reader, Store, length};
 use super::ids::{Seed, SegmentNumber};
 use super::live::LiveSet;
 use super::record::RECORD_HEAD_BYTES;
@@ -54,10 +54,8 @@ impl Trailer {
         block.store(4, &[VERSION]);
         block.store_u64(16, self.number.get());
         block.store_u64(24, self.at);
-        for (index, section) in [self.live, self.pins, self.foreign, self.properties].iter().enumerate() {
-            block.store_u32(32 + 12 * index, section.at);
-            block.store_u32(36 + 12 * index, section.bytes);
-            block.store_u32(40 + 12 * index, section.crc);
+        for (at, section) in [(32, self.live), (44, self.pins), (56, self.foreign), (68, self.properties)] {
+            block.store(at, &section.encode());
         }
         block.store_u64(80, self.batches_end);
         block.store_u32(88, self.batches);
@@ -83,20 +81,30 @@ impl Trailer {
         let (batches_end, batches, synced) = (reader.u64()?, reader.u32()?, reader.u8()? == 1);
         let trailer = Self { number: found, at, live, pins, foreign, properties, batches_end, batches, synced };
         let bytes = end.checked_sub(at)?;
-        let inside = [live, pins, foreign, properties]
-            .iter()
-            .all(|section| u64::from(section.at).saturating_add(u64::from(section.bytes)) <= bytes);
+        let inside = [live, pins, foreign, properties].iter().all(|section| section.end() <= bytes);
         (found == number && batches_end <= at && at.is_multiple_of(BLOCK as u64) && inside).then_some(trailer)
     }
 
     /// Octets from the footer's start that recovery reads before anything is delivered: all but the properties.
     pub(super) fn index_bytes(&self) -> u64 {
-        let ends = [self.live, self.pins, self.foreign].map(|section| u64::from(section.at) + u64::from(section.bytes));
-        ends.into_iter().max().unwrap_or(0)
+        [self.live, self.pins, self.foreign].iter().map(Section::end).max().unwrap_or(0)
     }
 }
 
 impl Section {
+    fn encode(self) -> [u8; 12] {
+        let mut fields = [0; 12];
+        fields.store_u32(0, self.at);
+        fields.store_u32(4, self.bytes);
+        fields.store_u32(8, self.crc);
+        fields
+    }
+
+    /// Where it ends, from the footer's start.
+    fn end(&self) -> u64 {
+        u64::from(self.at).saturating_add(u64::from(self.bytes))
+    }
+
     /// The section's octets in `footer`, which starts where the footer does; `None` when damaged.
     pub(super) fn of<'a>(&self, footer: &'a [u8], seed: Seed) -> Option<&'a [u8]> {
         let start = self.at as usize;
@@ -117,12 +125,8 @@ pub(super) fn build(
     let mut section = |write: &mut dyn FnMut(&mut Vec<u8>)| {
         let at = bytes.len();
         write(&mut bytes);
-        let crc = segment.seed.crc(&[&bytes[at..]]);
-        let section = Section {
-            at: u32::try_from(at).expect("footers are below 4 GiB"),
-            bytes: u32::try_from(bytes.len() - at).expect("footers are below 4 GiB"),
-            crc,
-        };
+        let written = bytes.get(at..).unwrap_or_default();
+        let section = Section { at: length(at), bytes: length(written.len()), crc: segment.seed.crc(&[written]) };
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         section
     };
@@ -131,10 +135,10 @@ pub(super) fn build(
     let foreign = section(&mut |out| copy_foreign(&segment.foreign, &exists, out));
     let properties = section(&mut |out| copy_properties(&segment.properties, &segment.live, out));
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-    let end = segment.segment_bytes - BLOCK as u64;
+    let end = segment.segment_bytes.saturating_sub(BLOCK as u64);
     let trailer = Trailer {
         number,
-        at: end - (bytes.len() + BLOCK) as u64,
+        at: end.saturating_sub(BLOCK as u64).saturating_sub(bytes.len() as u64),
         live,
         pins,
         foreign,
@@ -157,7 +161,7 @@ pub(super) fn build(
 fn encode_pins(pins: &BTreeMap<u32, Box<[SegmentNumber]>>, into: &mut Vec<u8>) {
     for (place, holders) in pins {
         into.extend_from_slice(&place.to_le_bytes());
-        into.extend_from_slice(&u32::try_from(holders.len()).expect("extents are bounded").to_le_bytes());
+        into.extend_from_slice(&length(holders.len()).to_le_bytes());
         for holder in holders {
             into.extend_from_slice(&holder.get().to_le_bytes());
         }
@@ -197,7 +201,7 @@ pub(super) fn copy_properties(properties: &[u8], live: &LiveSet, into: &mut Vec<
     }
     for (place, entry) in entries(properties) {
         if live.left(place) > 0 {
-            into.extend_from_slice(&u32::try_from(entry.len()).expect("records are bounded").to_le_bytes());
+            into.extend_from_slice(&length(entry.len()).to_le_bytes());
             into.extend_from_slice(entry);
         }
     }

@@ -43,7 +43,7 @@ pub struct RecordId(u64);
 impl RecordId {
     /// The record at `offset` octets in segment `number`; `None` unless the offset is a record's place.
     pub fn new(number: SegmentNumber, offset: u64) -> Option<Self> {
-        let place = offset / RECORD_ALIGN as u64;
+        let place = offset.checked_div(RECORD_ALIGN as u64)?;
         let valid = offset.is_multiple_of(RECORD_ALIGN as u64) && place < 1 << PLACE_BITS;
         valid.then_some(Self(number.0 << PLACE_BITS | place))
     }
@@ -164,7 +164,7 @@ pub struct Numbers {
 impl Numbers {
     /// Those of `shard` among `shards`, all from `base` on: one above every number ever seen (`Recovered::next_number`).
     pub fn of_shard(base: u64, shard: usize, shards: usize) -> Self {
-        Self { next: base.max(1) + shard as u64, stride: shards.max(1) as u64 }
+        Self { next: base.max(1).saturating_add(shard as u64), stride: shards.max(1) as u64 }
     }
 
     /// Takes the next one.
@@ -172,8 +172,8 @@ impl Numbers {
     /// # Panics
     /// After 2^40 segments: at one a second, in 34 000 years.
     pub(super) fn take(&mut self) -> SegmentNumber {
-        let number = SegmentNumber::new(self.next).expect("segment numbers last");
-        self.next += self.stride;
+        let Some(number) = SegmentNumber::new(self.next) else { unreachable!("segment numbers last") };
+        self.next = self.next.saturating_add(self.stride);
         number
     }
 }

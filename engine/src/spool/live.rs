@@ -51,7 +51,7 @@ impl LiveSet {
         assert!(recipients > 0, "a record has recipients");
         self.places.push(place);
         self.left.push(recipients);
-        self.live += 1;
+        self.live = self.live.saturating_add(1);
     }
 
     fn index(&self, place: u32) -> Option<usize> {

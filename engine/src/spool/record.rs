@@ -209,7 +209,8 @@ impl RecordHead {
         (RECORD_HEAD_BYTES as u64).saturating_add(self.text_bytes()).saturating_add(content)
     }
 
-    fn extents_bytes(&self) -> u64 {
+    /// Octets of the entries of its extents.
+    pub(super) fn extents_bytes(&self) -> u64 {
         match self.placement {
             Placement::Extents { count } => u64::from(count).saturating_mul(EXTENT_ENTRY_BYTES as u64),
             _ => 0,
@@ -242,9 +243,11 @@ impl RecordHead {
         head.store_u32(68, facts.header_bytes);
         head.store_u16(72, facts.received_count);
         head.store_u16(74, extents);
-        for (index, offset) in facts.leading_dots.offsets.iter().enumerate() {
-            head.store_u32(76 + 4 * index, *offset);
+        let mut dots = [0; 4 * LEADING_DOTS_MAX];
+        for (place, offset) in dots.as_chunks_mut().0.iter_mut().zip(facts.leading_dots.offsets) {
+            *place = offset.to_le_bytes();
         }
+        head.store(76, &dots);
         let crc = seed.crc(&[&head[..8], &head[12..], text[0], text[1], text[2]]);
         head.store_u32(8, crc);
         head

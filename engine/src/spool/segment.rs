@@ -1,11 +1,17 @@
 //! One segment as the log keeps it in memory.
 
 use super::batch::{self, Outcome, Settle};
+use super::bytes::length;
 use super::ids::{FileId, Secret, Seed, SegmentNumber};
 use super::live::LiveSet;
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
 use super::{BLOCK, PROPERTY_ENVELOPE_BYTES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Octets of a footer's trailer, and of what fills its last block.
+const OWN_BYTES: u64 = 2 * BLOCK as u64;
+/// Octets of an entry of its property section, beside envelope and extents.
+const ENTRY_BYTES: u64 = 4 + RECORD_HEAD_BYTES as u64;
 
 /// Where a segment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +100,8 @@ impl Segment {
 
     /// Where batches must end: before the footer, if it were written now with so much more in it, and the copied head.
     pub(super) fn batches_end(&self, footer_more: u64) -> u64 {
-        let end = self.segment_bytes - BLOCK as u64;
-        end.saturating_sub((self.footer_bytes_max() + footer_more).next_multiple_of(BLOCK as u64))
+        let footer = self.footer_bytes_max().saturating_add(footer_more).next_multiple_of(BLOCK as u64);
+        self.segment_bytes.saturating_sub(BLOCK as u64).saturating_sub(footer)
     }
 
     /// Octets of the footer, at most.
@@ -103,14 +109,15 @@ impl Segment {
         // Live entries take 8 octets where a property entry takes 132 and more: one eighth more covers them. Pins take
         // no more than the extents that the property section lists.
         let properties = self.properties.len() as u64;
-        2 * BLOCK as u64 + properties * 2 + self.foreign.len() as u64 + self.bitmap_bytes
+        let copied = properties.saturating_mul(2).saturating_add(self.foreign.len() as u64);
+        copied.saturating_add(self.bitmap_bytes).saturating_add(OWN_BYTES)
     }
 
     /// Notes what the footer will say of a record.
     pub(super) fn note_properties(&mut self, head: &[u8; RECORD_HEAD_BYTES], extents: &[u8], envelope: &[u8]) {
         let envelope = if envelope.len() <= PROPERTY_ENVELOPE_BYTES_MAX { envelope } else { &[] };
-        let bytes = RECORD_HEAD_BYTES + extents.len() + envelope.len();
-        self.properties.extend_from_slice(&u32::try_from(bytes).expect("records are bounded").to_le_bytes());
+        let bytes = RECORD_HEAD_BYTES.saturating_add(extents.len()).saturating_add(envelope.len());
+        self.properties.extend_from_slice(&length(bytes).to_le_bytes());
         self.properties.extend_from_slice(head);
         self.properties.extend_from_slice(extents);
         self.properties.extend_from_slice(envelope);
@@ -119,8 +126,8 @@ impl Segment {
     /// Octets that `note_properties` will add to the footer, at most.
     pub(super) fn property_bytes(head: &RecordHead) -> u64 {
         let envelope = u64::from(head.envelope_bytes).min(PROPERTY_ENVELOPE_BYTES_MAX as u64);
-        let text = head.text_bytes() - u64::from(head.envelope_bytes) - u64::from(head.trace_bytes);
-        2 * (4 + RECORD_HEAD_BYTES as u64 + envelope + text) + Self::bitmap_bytes_of(head.recipients)
+        let entry = ENTRY_BYTES.saturating_add(envelope).saturating_add(head.extents_bytes());
+        entry.saturating_mul(2).saturating_add(Self::bitmap_bytes_of(head.recipients))
     }
 
     fn bitmap_bytes_of(recipients: u16) -> u64 {
@@ -128,7 +135,7 @@ impl Segment {
     }
 
     pub(super) fn note_recipients(&mut self, recipients: u16) {
-        self.bitmap_bytes += Self::bitmap_bytes_of(recipients);
+        self.bitmap_bytes = self.bitmap_bytes.saturating_add(Self::bitmap_bytes_of(recipients));
     }
 
     /// Notes a settle that stands here and is about another segment.

@@ -58,7 +58,8 @@ impl Log {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         segment.state = if segment.state == State::Poisoned { State::Bad } else { State::Free };
         segment.live = Default::default();
-        (segment.properties, segment.foreign) = (Vec::new(), Vec::new());
+        let notes = segment.forget_notes();
+        self.keep_notes(notes);
     }
 
     /// Says in the open batch what is live in each of these.

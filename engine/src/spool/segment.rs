@@ -13,6 +13,13 @@ const OWN_BYTES: u64 = 2 * BLOCK as u64;
 /// Octets of an entry of its property section, beside envelope and extents.
 const ENTRY_BYTES: u64 = 4 + RECORD_HEAD_BYTES as u64;
 
+/// What a footer is made of, as octets: emptied, but for their memory.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    properties: Vec<u8>,
+    foreign: Vec<u8>,
+}
+
 /// Where a segment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -96,6 +103,21 @@ impl Segment {
             marking: false,
             kept: false,
         }
+    }
+
+    /// Uses this memory for what its footer will say. Nothing was noted yet.
+    pub(super) fn reuse(&mut self, notes: Notes) {
+        if self.properties.is_empty() && self.foreign.is_empty() {
+            (self.properties, self.foreign) = (notes.properties, notes.foreign);
+        }
+    }
+
+    /// The footer says it now, or nobody asks: what was noted is forgotten.
+    pub(super) fn forget_notes(&mut self) -> Notes {
+        let (mut properties, mut foreign) = (std::mem::take(&mut self.properties), std::mem::take(&mut self.foreign));
+        properties.clear();
+        foreign.clear();
+        Notes { properties, foreign }
     }
 
     /// Where batches must end: before the footer, if it were written now with so much more in it, and the copied head.

@@ -330,9 +330,9 @@ impl Log {
             Chore::Footer(number) => {
                 if let Some(segment) = self.segments.get_mut(&number) {
                     segment.state = State::Closed;
-                    segment.properties = Vec::new();
-                    segment.foreign = Vec::new();
                     segment.live.shrink();
+                    let notes = segment.forget_notes();
+                    self.keep_notes(notes);
                 }
                 self.forget_cancels(number);
                 self.reclaim(number);

@@ -9,7 +9,7 @@ use super::destination::{Hop, HopId};
 use super::entry::{EntryId, State};
 use super::recipients::{self, Members};
 use super::{NewEntry, Queues};
-use crate::wire::Tick;
+use crate::wire::{NextHopKey, Tick};
 use std::collections::VecDeque;
 
 /// A walk through what waits in queues that no installed route names: as many turns for each lane of each of them as it held
@@ -28,6 +28,14 @@ struct Lane {
 }
 
 impl Queues {
+    /// The queue of recipients that no route leads to: it has no hosts, no shard lends from it, and every reload has its
+    /// messages routed again. Made when it is needed, forgotten when it has been empty for a while.
+    pub fn unreachable(&mut self, now: Tick) -> HopId {
+        let index = self.hop_for(&NextHopKey::unreachable(), now);
+        self.hops[index as usize].pinned = false;
+        HopId(index)
+    }
+
     /// Begins a walk through the messages that wait in queues that no installed route names.
     pub fn orphans(&self) -> Orphans {
         let orphaned = self.hops.iter().enumerate().filter(|(_, hop)| hop.is_orphaned());

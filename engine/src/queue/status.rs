@@ -3,7 +3,7 @@
 use super::Queues;
 use super::destination::{Hop, HopId, Totals};
 use super::health::{Cause, Standing};
-use crate::wire::{NextHopKey, Tick};
+use crate::wire::{DeliveryType, NextHopKey, Tick};
 use std::net::SocketAddr;
 
 /// Status of a queue (docs/PROFILES.md).
@@ -130,6 +130,7 @@ impl Hop {
         let status = match () {
             () if self.suspended => Status::Suspended,
             () if self.in_retry() => Status::Retry,
+            () if self.key.delivery == DeliveryType::Unreachable => Status::Ready,
             () if self.sending > 0 => Status::Active,
             () if connections.0 == 0 && connections.1 > 0 => Status::Connecting,
             () if self.waiting() > 0 => Status::Active,

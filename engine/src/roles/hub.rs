@@ -45,7 +45,7 @@ impl Policy for HubPolicy {
     fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
         judge(&self.relay, session, to)?;
         match self.routes.borrow().table.next_hop(to.domain()) {
-            // What a front end has accepted is ours: it has no way to take one recipient back.
+            // What a front end has accepted is ours: it has no way to take one recipient back, so that he waits for a route.
             _ if session.trusted_front_end() => Ok(()),
             Ok(_) => Ok(()),
             Err(Unroutable::Literal) => Err(LITERAL),

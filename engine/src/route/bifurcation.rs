@@ -1,6 +1,6 @@
 //! One message, several next hops: its recipients grouped by where they go, as bitmaps over their indexes.
 
-use super::table::{NextHopIndex, RouteTable, Unroutable};
+use super::table::{NextHopIndex, RouteTable};
 
 /// Recipients of one message that share a next hop: one queue entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Groups {
     /// By next hop: its group in this message, valid when the message's number stands beside it.
     group_of: Vec<(u64, u32)>,
     message: u64,
-    unroutable: Vec<(u32, Unroutable)>,
+    unroutable: Vec<u64>,
 }
 
 impl Groups {
@@ -41,8 +41,9 @@ impl Groups {
         for (index, domain) in domains.enumerate() {
             match table.next_hop(domain) {
                 Ok(hop) => self.add(hop, index),
-                Err(reason) => {
-                    self.unroutable.push((u32::try_from(index).expect("recipients are bounded"), reason));
+                Err(_) => {
+                    self.unroutable.resize(index / 64 + 1, 0);
+                    self.unroutable[index / 64] |= 1 << (index % 64);
                 }
             }
         }
@@ -57,8 +58,8 @@ impl Groups {
         })
     }
 
-    /// Recipients without a route, ascending, each with its reason.
-    pub fn unroutable(&self) -> &[(u32, Unroutable)] {
+    /// Recipients without a route, as a group's; no words when everybody has one.
+    pub fn unroutable(&self) -> &[u64] {
         &self.unroutable
     }
 
@@ -91,7 +92,7 @@ mod tests {
         let seen: Vec<(usize, Vec<u64>)> =
             groups.groups().map(|group| (group.next_hop.index(), group.recipients.to_vec())).collect();
         assert_eq!(seen, [(0, vec![0b101]), (1, vec![0b100010])]);
-        assert_eq!(groups.unroutable(), [(3, Unroutable::NoRoute), (4, Unroutable::Literal)]);
+        assert_eq!(groups.unroutable(), [0b11000]);
         fill(&mut groups, &table, &["b.test"]);
         assert_eq!(groups.groups().count(), 1, "the message before is forgotten");
         assert!(groups.unroutable().is_empty());
@@ -116,11 +117,14 @@ mod tests {
                 fill(&mut groups, &table, &domains);
                 let mut naive: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
                 message.iter().enumerate().for_each(|(index, &at)| naive.entry(at).or_default().push(index));
-                let seen: BTreeMap<usize, Vec<usize>> = groups.groups().map(|group| {
-                    let bit = |index: &usize| group.recipients.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);
-                    (group.next_hop.index(), (0..message.len()).filter(bit).collect())
-                }).collect();
-                let unroutable: Vec<usize> = groups.unroutable().iter().map(|(index, _)| *index as usize).collect();
+                let members = |words: &[u64]| -> Vec<usize> {
+                    assert_ne!(words.last(), Some(&0));
+                    let bit = |index: &usize| words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);
+                    (0..message.len()).filter(bit).collect()
+                };
+                let seen: BTreeMap<usize, Vec<usize>> =
+                    groups.groups().map(|group| (group.next_hop.index(), members(group.recipients))).collect();
+                let unroutable = members(groups.unroutable());
                 let naive_unroutable: Vec<usize> = (0..message.len()).filter(|&index| message[index] >= 4).collect();
                 naive.retain(|&at, _| at < 4);
                 prop_assert_eq!(seen, naive);

@@ -27,10 +27,10 @@ pub struct NextHop {
 /// Why a recipient has no next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
-    /// No route matches the domain: the recipient waits for another table ("unreachable": docs/PROFILES.md).
+    /// No route matches the domain: whoever was accepted waits for another table (docs/PROFILES.md, "Words of queue tools").
     #[error("no route matches the recipient's domain")]
     NoRoute,
-    /// An address literal that no route names: refused, `550 5.1.2` (M-092).
+    /// An address literal that no route names: refused at RCPT, `550 5.1.2` (M-092); whoever was accepted waits as well.
     #[error("address literals are not relayed")]
     Literal,
 }

@@ -10,6 +10,8 @@ pub enum DeliveryType {
     SmartHost,
     /// To the service that writes into mailboxes (`SmtpDeliveryToMailbox`).
     Mailbox,
+    /// Not at all: no route leads there (`Unreachable`).
+    Unreachable,
 }
 
 impl DeliveryType {
@@ -18,6 +20,7 @@ impl DeliveryType {
         match self {
             DeliveryType::SmartHost => "SmartHostConnectorDelivery",
             DeliveryType::Mailbox => "SmtpDeliveryToMailbox",
+            DeliveryType::Unreachable => "Unreachable",
         }
     }
 }
@@ -31,6 +34,13 @@ pub struct NextHopKey {
     pub domain: Box<str>,
     /// The name of the route or connector; empty where there is none.
     pub connector: Box<str>,
+}
+
+impl NextHopKey {
+    /// The queue of recipients that no route leads to (docs/PROFILES.md).
+    pub fn unreachable() -> Self {
+        Self { delivery: DeliveryType::Unreachable, domain: "Unreachable Domain".into(), connector: "".into() }
+    }
 }
 
 impl fmt::Display for NextHopKey {

@@ -323,3 +323,66 @@ fn after_a_reload_what_waits_goes_where_its_route_leads_now() {
         assert!(pairs(&sink.stop().expect("a ledger").ledger).values().all(|count| *count == 1));
     }
 }
+
+/// Accepts for two domains, starts again without a route for one of them, and takes more for it from a trusted front end,
+/// which cannot take a recipient back; then a reload names the route.
+#[test]
+fn i_9_what_no_route_leads_to_waits_for_one_over_restarts_and_never_fails() {
+    let (one, two) = (sink(&[], true), sink(&[], true));
+    let told = impatient(vec![free_address()]).with("access", "trusted_front_ends = [\"127.0.0.9\"]");
+    let mut hub = Server::started(told);
+    let unreachable = |hub: &Server| {
+        let queues = hub.status()["queues"].clone();
+        let queue =
+            queues.as_array().and_then(|all| all.iter().find(|one| one["delivery_type"] == "Unreachable").cloned());
+        queue.map(|queue| (queue["waiting"].as_u64().unwrap_or(0), queue["status"].clone()))
+    };
+    let envelope = |seq: u64| {
+        let (mut from, bytes) = (String::new(), u64::try_from(CONTENT.len()).expect("a length"));
+        Stamp { run: RUN, seq, bytes, crc32c: crc32c(CONTENT), ends_with_crlf: true }.write(&mut from);
+        format!("{from}@a.test")
+    };
+    let send = |hub: &Server, seqs: std::ops::Range<u64>| {
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        for seq in seqs {
+            let reply = talk.send(&envelope(seq), &["r0@one.test", "r1@two.test"], CONTENT).expect("a reply");
+            assert!(reply.is_positive(), "{reply:?}");
+        }
+    };
+    send(&hub, 0..10);
+    hub.stop();
+    hub.tell(|told| {
+        told.relay_to(one.listen[0]);
+        told.routed = "one.test";
+    });
+    hub.start();
+    until("those with a route", || (pairs(&one.handle().ledger().0).len() == 10).then_some(()));
+    until("the others to wait", || (unreachable(&hub)?.0 == 10).then_some(()));
+    // A client of our own is told at RCPT, a front end's is not.
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    assert!(talk.say("MAIL FROM:<>").expect("a reply").is_positive());
+    assert_eq!(talk.say("RCPT TO:<r1@two.test>").expect("a reply").code, 451);
+    let front_end = "127.0.0.9".parse().expect("an address");
+    let mut talk = Talk::connect_from(front_end, hub.address()).and_then(Talk::greeted).expect("a greeting");
+    let mail = format!("MAIL FROM:<{}> XADDR=127.0.0.1 XPROTO=ESMTP", envelope(10));
+    assert!(talk.say(&mail).expect("a reply").is_positive());
+    for to in ["r0@one.test", "r1@two.test"] {
+        assert!(talk.say(&format!("RCPT TO:<{to}>")).expect("a reply").is_positive());
+    }
+    assert!(talk.data(CONTENT).expect("a reply").is_positive());
+    until("the rest of it to wait", || (unreachable(&hub)? == (11, "Ready".into())).then_some(()));
+    assert_eq!(hub.status()["dsn_owed"].as_u64(), Some(0), "nobody has failed");
+    hub.tell(|told| {
+        told.more.push(("next_hop.two", format!("hosts = [\"{}\"]", two.listen[0])));
+        told.more.push(("routes", "\"two.test\" = \"two\"".to_owned()));
+    });
+    hub.reload();
+    until("everything by the new routes", || {
+        let counts = [&one, &two].map(|sink| pairs(&sink.handle().ledger().0).len());
+        (counts == [11, 11]).then_some(())
+    });
+    hub.stop();
+    for sink in [one, two] {
+        assert!(pairs(&sink.stop().expect("a ledger").ledger).values().all(|count| *count == 1));
+    }
+}

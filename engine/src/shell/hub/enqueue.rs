@@ -6,7 +6,6 @@ use crate::queue::{Action, HopId, NewEntry, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
-use crate::spool::Outcome;
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, NextHopKey, Tick};
 use std::collections::BTreeMap;
@@ -95,28 +94,28 @@ impl<D: Driver> Hub<D> {
         groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
         let (record, bytes) = (message.record, message.trace.len() as u64 + message.facts.bytes);
         let received = u32::try_from(message.received.0 / 1_000_000).unwrap_or(0);
-        message.entries = u32::try_from(groups.groups().count()).expect("few next hops");
-        message.undivided = message.entries == 1 && groups.unroutable().is_empty();
-        if message.entries == 0 {
-            messages.remove(handle);
-        }
+        let unreachable = !groups.unroutable().is_empty();
+        message.entries = u32::try_from(groups.groups().count()).expect("few next hops") + u32::from(unreachable);
+        message.undivided = message.entries == 1;
         drop(messages);
-        for (recipient, reason) in groups.unroutable() {
-            tracing::warn!(cause = "route", %reason, "a recipient has no route");
-            self.tally.one(Counter::DsnOwed);
-            self.settle(record, u16::try_from(*recipient).unwrap_or(u16::MAX), Outcome::Failed);
-        }
         let mut queues = self.queues.borrow_mut();
+        let entry = NewEntry {
+            record: record.raw(),
+            recipients: &[],
+            bytes,
+            received,
+            priority: Priority::Normal,
+            content: Some(handle),
+        };
         for group in groups.groups() {
-            let entry = NewEntry {
-                record: record.raw(),
-                recipients: group.recipients,
-                bytes,
-                received,
-                priority: Priority::Normal,
-                content: Some(handle),
-            };
+            let entry = NewEntry { recipients: group.recipients, ..entry };
             queues.enqueue(hops[group.next_hop.index()], entry, now);
+        }
+        if unreachable {
+            // Accepted already, and the routes are ours: they wait for others (I-9).
+            tracing::warn!(cause = "route", record = %record, "recipients have no route: they wait for one");
+            let hop = queues.unreachable(now);
+            queues.enqueue(hop, NewEntry { recipients: groups.unroutable(), ..entry }, now);
         }
     }
 

@@ -6,12 +6,12 @@ use super::{Hub, segments};
 use crate::hook;
 use crate::io::driver::{Driver, Open};
 use crate::io::launch::{DriverChoice, Launch, Program, launch};
-use crate::queue::{NewEntry, Priority};
+use crate::queue::{HopId, NewEntry, Priority, Queues};
 use crate::spool::{Adoption, Backlog, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
 use crate::sys::slice::{Budget, Fill, Pool};
 use crate::track::counters::Counter;
 use crate::track::desk::Failure;
-use crate::wire::EnvelopeRef;
+use crate::wire::{EnvelopeRef, Tick};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -208,44 +208,51 @@ impl<D: Driver> Hub<D> {
         let mut routing = self.routing.borrow_mut();
         let (snapshot, hops, groups) = routing.parts();
         groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
-        for &(recipient, reason) in groups.unroutable() {
-            let recipient = u16::try_from(recipient).unwrap_or(u16::MAX);
-            if !self.log.borrow().is_settled(id, recipient) {
-                tracing::warn!(cause = "route", %reason, "a recipient has no route");
-                self.tally.one(Counter::DsnOwed);
-                self.settle(id, recipient, crate::spool::Outcome::Failed);
-            }
-        }
-        let log = self.log.borrow();
-        let mut queues = self.queues.borrow_mut();
-        let received = u32::try_from(head.received.0 / 1_000_000).unwrap_or(0);
+        let now = self.driver.now();
         for group in groups.groups() {
-            let mut recipients = group.recipients.to_vec();
-            for (index, word) in recipients.iter_mut().enumerate() {
-                for bit in (0..64).filter(|bit| group.recipients[index] >> bit & 1 != 0) {
-                    let recipient = u16::try_from(index * 64 + bit).unwrap_or(u16::MAX);
-                    if log.is_settled(id, recipient) {
-                        *word &= !(1 << bit);
-                    }
+            self.enqueue_unsettled((id, head), group.recipients, |_| hops[group.next_hop.index()], now);
+        }
+        if !groups.unroutable().is_empty() {
+            self.enqueue_unsettled((id, head), groups.unroutable(), |queues| queues.unreachable(now), now);
+        }
+    }
+
+    /// Queues those of these recipients that are not settled.
+    fn enqueue_unsettled(
+        &self,
+        (id, head): (RecordId, &RecordHead),
+        group: &[u64],
+        hop: impl FnOnce(&mut Queues) -> HopId,
+        now: Tick,
+    ) {
+        let log = self.log.borrow();
+        let mut recipients = group.to_vec();
+        for (index, word) in recipients.iter_mut().enumerate() {
+            for bit in (0..64).filter(|bit| group[index] >> bit & 1 != 0) {
+                let recipient = u16::try_from(index * 64 + bit).unwrap_or(u16::MAX);
+                if log.is_settled(id, recipient) {
+                    *word &= !(1 << bit);
                 }
             }
-            while recipients.last() == Some(&0) {
-                recipients.pop();
-            }
-            if recipients.is_empty() {
-                continue;
-            }
-            let entry = NewEntry {
-                record: id.raw(),
-                recipients: &recipients,
-                bytes: u64::from(head.trace_bytes) + head.facts.body_bytes,
-                received,
-                priority: Priority::Normal,
-                content: None,
-            };
-            self.tally.one(Counter::Redelivered);
-            queues.enqueue(hops[group.next_hop.index()], entry, self.driver.now());
         }
+        while recipients.last() == Some(&0) {
+            recipients.pop();
+        }
+        if recipients.is_empty() {
+            return;
+        }
+        let entry = NewEntry {
+            record: id.raw(),
+            recipients: &recipients,
+            bytes: u64::from(head.trace_bytes) + head.facts.body_bytes,
+            received: u32::try_from(head.received.0 / 1_000_000).unwrap_or(0),
+            priority: Priority::Normal,
+            content: None,
+        };
+        self.tally.one(Counter::Redelivered);
+        let mut queues = self.queues.borrow_mut();
+        let hop = hop(&mut queues);
+        queues.enqueue(hop, entry, now);
     }
 }
 

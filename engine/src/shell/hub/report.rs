@@ -5,7 +5,7 @@ use crate::io::driver::Driver;
 use crate::queue::{HopStatus, HostStatus, Status};
 use crate::track::counters::Counter;
 use crate::track::report::{Health, HostReport, QueueReport, QueueStatus, ShardReport};
-use crate::wire::Tick;
+use crate::wire::{DeliveryType, Tick};
 
 impl<D: Driver> Hub<D> {
     /// How its queues stand.
@@ -61,7 +61,10 @@ fn queue_report(status: &HopStatus<'_>, now: Tick) -> QueueReport {
         waiting: status.waiting.iter().map(|&count| u64::from(count)).sum(),
         sending: u64::from(status.sending),
         deferred: u64::from(status.deferred),
-        last_error: status.last_error.map(|cause| cause.to_string()),
+        last_error: match status.key.delivery {
+            DeliveryType::Unreachable => Some("no route leads to the recipients' domains".to_owned()),
+            _ => status.last_error.map(|cause| cause.to_string()),
+        },
         next_retry_ms: status.next_retry.map(|at| at.since(now).as_millis()),
         retry_count: u64::from(status.retry_count),
         delivered: status.totals.delivered,

@@ -15,6 +15,7 @@ pub mod server;
 pub mod sink;
 mod skip;
 pub mod small_disk;
+pub mod smuggling;
 pub mod source;
 pub mod talk;
 pub mod wait;

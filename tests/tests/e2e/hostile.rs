@@ -8,25 +8,9 @@ use std::path::Path;
 use tests::peers::Nowhere;
 use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink, Taken};
+use tests::smuggling::NOT_THE_END;
 use tests::talk::{Talk, stuffed};
 use tests::wait::until;
-
-/// Sequences that end no data.
-const NOT_THE_END: [&[u8]; 13] = [
-    b"\n.\n",
-    b"\n.\r\n",
-    b"\r\n.\n",
-    b"\r.\r",
-    b"\r.\n",
-    b"\r.\r\n",
-    b"\n.\r",
-    b"\r\n.\r",
-    b"\r\n.\r\r\n",
-    b"\r\n\0.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\0\n.\r\n",
-    b"\r\n.\r\0\n",
-];
 
 /// What would be a transaction of its own behind an end of data.
 const SMUGGLED: &[u8] =

@@ -2,23 +2,10 @@
 
 use super::support::*;
 use crate::smtp::Profile;
+use table::NOT_THE_END;
 
-/// Sequences that must not end the data.
-const NOT_THE_END: [&[u8]; 13] = [
-    b"\n.\n",
-    b"\n.\r\n",
-    b"\r\n.\n",
-    b"\r.\r",
-    b"\r.\n",
-    b"\r.\r\n",
-    b"\n.\r",
-    b"\r\n.\r",
-    b"\r\n.\r\r\n",
-    b"\r\n\0.\r\n",
-    b"\r\n.\0\r\n",
-    b"\r\0\n.\r\n",
-    b"\r\n.\r\0\n",
-];
+#[path = "../../../../../tests/src/smuggling.rs"]
+mod table;
 
 const SMUGGLED: &[u8] = b"MAIL FROM:<evil@a.test>\r\nRCPT TO:<victim@b.test>\r\nDATA\r\nevil\r\n.\r\n";
 

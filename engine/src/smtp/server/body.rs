@@ -70,9 +70,14 @@ impl ServerSession {
         // Behind HELO no extension holds (M-003); the octets are read all the same: they must not be taken for commands.
         let outside = self.facts.protocol == Protocol::Smtp || !matches!(self.state, State::Rcpt | State::Chunks);
         self.phase = Phase::Chunk(Chunk { left: octets, last, outside });
-        self.void = None;
         if outside {
             self.void = Some(Void::Refused(Failure::Fixed(Say::BadSequence)));
+            return None;
+        }
+        if self.state == State::Rcpt {
+            self.void = None;
+        } else if self.void.is_some() {
+            // Its taker refused the body behind the 250 of the last chunk: this one hears of it (I-2).
             return None;
         }
         if octets == 0 && !last && !self.may_idle(turn) {

@@ -263,8 +263,9 @@ impl ServerSession {
         }
     }
 
-    /// The body being received is refused by its taker: the rest of it is swallowed, `refusal` is its reply, and no further
-    /// event speaks of it. Does nothing when no body is being received.
+    /// The body being received is refused by its taker: the rest of it is swallowed, `refusal` is its reply, or that of the
+    /// next chunk when the last one has its reply already, and no further event speaks of it. Does nothing when no body is
+    /// being received.
     pub fn refuse_content(&mut self, refusal: &Refusal) {
         if self.begun {
             self.begun = false;

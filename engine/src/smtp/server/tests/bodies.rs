@@ -26,6 +26,29 @@ fn data(mut bench: Bench, content: &[u8]) -> (Vec<String>, Bench) {
 }
 
 #[test]
+fn m_041_data_needs_a_recipient_that_was_accepted() {
+    let refused = || Bench::new(options(Profile::Rfc)).hello();
+    for (before, code) in [
+        (&[][..], "503 5.5.1"),
+        (&["MAIL FROM:<a@a.test>"], "503 5.5.1"),
+        (&["MAIL FROM:<a@a.test>", "RCPT TO:<nobody@b.test>"], "503 5.5.1"),
+        (&["MAIL FROM:<refused@a.test>", "RCPT TO:<b@b.test>"], "503 5.5.1"),
+        (&["MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "RSET"], "503 5.5.1"),
+        (&["MAIL FROM:<a@a.test>", "RCPT TO:<b@b.test>", "RCPT TO:<nobody@b.test>"], "354"),
+        (&["MAIL FROM:<a@a.test>", "RCPT TO:<nobody@b.test>", "RCPT TO:<b@b.test>"], "354"),
+    ] {
+        let mut bench = refused();
+        before.iter().for_each(|line| drop(bench.ask(line)));
+        assert_eq!(bench.ask("DATA"), [code], "{before:?}");
+        // What would have been content is a command then.
+        assert_eq!(bench.ask("NOOP").is_empty(), code == "354", "{before:?}");
+    }
+    let mut bench = Bench::rfc();
+    bench.out.clear();
+    assert_eq!(bench.ask("DATA"), ["503 5.5.1"], "before EHLO");
+}
+
+#[test]
 fn m_041_m_052_data_ends_the_transaction_whatever_its_reply() {
     let (codes, mut bench) = data(rfc(), b"bare\nlf\r\n");
     assert_eq!(codes, ["550 5.5.2"]);
@@ -439,6 +462,31 @@ fn a_taker_may_refuse_a_body_half_way() {
     let step = bench.session.step(b"more\nof it\r\n.\r\nNOOP\r\n", bench.now, &ByName, &mut out);
     assert_eq!(step, Step { consumed: 21, event: Event::More });
     assert_eq!(out, b"451 4.3.0 Try again\r\n250 2.0.0 OK\r\n");
+}
+
+/// There was no room for a chunk that has its 250 already: the message is refused, and not taken without that chunk.
+#[test]
+fn i_2_m_118_a_body_refused_between_its_chunks_fails_at_the_next_one() {
+    for way in [Way::Shown, Way::Aimed] {
+        for (next, codes) in [
+            ("BDAT 3 LAST\r\nxyzNOOP\r\n", &["451 4.3.0", "250 2.0.0"][..]),
+            ("BDAT 0 LAST\r\nNOOP\r\n", &["451 4.3.0", "250 2.0.0"]),
+            ("BDAT 3\r\nxyzBDAT 1 LAST\r\nxNOOP\r\n", &["451 4.3.0", "503 5.5.1", "250 2.0.0"]),
+            ("RSET\r\nNOOP\r\n", &["250 2.0.0", "250 2.0.0"]),
+        ] {
+            let mut bench = with_envelope(options(Profile::Rfc));
+            bench.way = way;
+            bench.feed(b"BDAT 3\r\n");
+            bench.feed(b"abc");
+            assert_eq!(bench.codes(), ["250 2.0.0"], "{way:?}: its reply does not wait");
+            bench.give_up_body();
+            bench.feed(next.as_bytes());
+            assert_eq!(bench.codes(), codes, "{way:?} {next}");
+            assert!(bench.messages.is_empty(), "{way:?} {next}");
+            bench.feed(b"RSET\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 2 LAST\r\nok");
+            assert_eq!(bench.messages.len(), 1, "{way:?} {next}: the next transaction knows nothing of it");
+        }
+    }
 }
 
 #[test]

@@ -221,6 +221,40 @@ proptest! {
         prop_assert_eq!(late, out);
     }
 
+    /// Content for which there is no room, found out half-way through or at its last octet. That what is stored is whole, its
+    /// facts say when it is taken.
+    #[test]
+    fn stream_4_content_that_its_taker_refuses_is_no_message(
+        stream in stream(),
+        cuts in proptest::collection::vec(0usize..4000, 0..4),
+        most in 0usize..8,
+        aimed in any::<bool>(),
+    ) {
+        let mut short = bench(if aimed { Way::Aimed } else { Way::Shown });
+        short.refuse_beyond = most;
+        feed_cut(&mut short, &stream, &cuts);
+        prop_assert_eq!(accepted(&short.out), short.messages.len());
+        // What was refused while it came is not there.
+        prop_assert!(aimed || short.messages.iter().all(|message| message.content.len() <= most));
+    }
+
+    /// A connection that ends anywhere: whose last octet came is a message and gets its 250, and nothing else is one.
+    #[test]
+    fn stream_4_where_a_connection_is_lost_whole_messages_stay_and_no_other(
+        stream in stream(),
+        cuts in proptest::collection::vec(0usize..4000, 0..4),
+        aimed in any::<bool>(),
+    ) {
+        let way = if aimed { Way::Aimed } else { Way::Shown };
+        let (_, messages, closed) = run(&stream, &[], Way::Shown, true);
+        prop_assume!(!closed);
+        for end in 0..=stream.len() {
+            let (out, before, _) = run(&stream[..end], &cuts, way, false);
+            prop_assert_eq!(accepted(&out), before.len());
+            prop_assert_eq!(Some(&before[..]), messages.get(..before.len()), "{}", stream[..end].escape_ascii());
+        }
+    }
+
     #[test]
     fn stream_1_and_6_replies_and_messages_are_those_of_a_strict_reading(stream in stream()) {
         let (out, messages, closed) = run(&stream, &[], Way::Shown, true);

@@ -59,6 +59,8 @@ pub(super) struct Bench {
     pub way: Way,
     /// Every second message is refused by its taker.
     pub refuse_every_second: bool,
+    /// A body is refused by its taker as soon as it has more octets than these.
+    pub refuse_beyond: usize,
     owed: Vec<(Slot, u32)>,
     unread: Vec<u8>,
     undecided: Vec<u8>,
@@ -99,6 +101,7 @@ impl Bench {
             at_once: true,
             way: Way::Shown,
             refuse_every_second: false,
+            refuse_beyond: usize::MAX,
             owed: Vec::new(),
             unread: Vec::new(),
             undecided: Vec::new(),
@@ -124,11 +127,18 @@ impl Bench {
         let mut octets = std::mem::take(&mut self.undecided);
         octets.extend_from_slice(bytes);
         let Aimed { content, undecided, rest, event } = self.session.on_aimed(&mut octets, self.now, &mut self.out);
-        if let Some(body) = &mut self.body {
-            body.extend_from_slice(&octets[..content]);
+        match &mut self.body {
+            // A body that is complete is taken: it is in memory.
+            Some(body) if event != Event::More => body.extend_from_slice(&octets[..content]),
+            Some(_) => self.keep(&octets[..content]),
+            None => {}
         }
         self.undecided = octets[content..content + undecided].to_vec();
         self.unread = octets[rest].to_vec();
+        if self.session.aim_hint().is_none() {
+            // Of a body that was given up they may still be the beginning of its end.
+            self.unread.splice(0..0, self.undecided.drain(..));
+        }
         self.on_event(event);
     }
 
@@ -141,7 +151,7 @@ impl Bench {
                 Event::More | Event::Paused => return,
                 Event::Body(range) => {
                     assert!(range.end <= step.consumed && !range.is_empty());
-                    self.body.as_mut().expect("begun").extend_from_slice(&shown[range]);
+                    self.keep(&shown[range]);
                 }
                 other => self.on_event(other),
             }
@@ -155,12 +165,26 @@ impl Bench {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Begin { .. } => assert!(self.body.replace(Vec::new()).is_none(), "one body at a time"),
-            Event::Insert(octets) => self.body.as_mut().expect("begun").extend_from_slice(octets),
+            Event::Insert(octets) => self.keep(octets),
             Event::Message(slot) => self.message(slot),
             Event::Discard => assert!(self.body.take().is_some(), "only what began is discarded"),
             Event::Close => self.closed = true,
             Event::More | Event::Paused | Event::Body(_) => {}
         }
+    }
+
+    fn keep(&mut self, octets: &[u8]) {
+        let body = self.body.as_mut().expect("begun");
+        body.extend_from_slice(octets);
+        if body.len() > self.refuse_beyond {
+            self.give_up_body();
+        }
+    }
+
+    /// Its taker has no room for what it got of a body.
+    pub fn give_up_body(&mut self) {
+        self.session.refuse_content(&LATER);
+        self.body = None;
     }
 
     fn message(&mut self, slot: Slot) {

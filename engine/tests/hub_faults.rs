@@ -221,6 +221,33 @@ fn f_040_content_that_is_on_disk_makes_room_for_more() {
     .expect("runs");
 }
 
+/// M-072: mail that waits and mail that comes follow a clock that nobody sets. Whichever way the wall clock jumps, nothing is
+/// given up before its time, nothing waits for the old time to come again, and sessions go on.
+#[test]
+fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer() {
+    const DAY: i64 = 86_400_000_000;
+    for jumps in [[-30 * DAY, 60 * DAY], [30 * DAY, -60 * DAY]] {
+        in_world(&folder(), move |world| async move {
+            world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+            assert_eq!(world.send_all(2_000).await.accepted, MESSAGES);
+            let began = world.driver.now();
+            for jump in jumps {
+                let tried = world.counts.read(Counter::ConnectFailures);
+                world.faults.jump_wall_clock(jump);
+                assert_eq!(world.send_all(2_000).await.accepted, MESSAGES, "sessions and batches go on");
+                world.wait_until("another try", || world.counts.read(Counter::ConnectFailures) > tried).await;
+                assert_eq!(world.counts.read(Counter::DsnOwed), 0, "nothing is given up");
+            }
+            world.faults.heal();
+            let all = (3 * MESSAGES) as u64;
+            world.wait_until("everything", || world.stored.read(Counter::Stored) == all).await;
+            assert!(world.driver.now().since(began) < Span::hours(1), "the other clock did not jump");
+            world.hub.drain(world.driver.now() + Span::seconds(10)).await;
+            assert_eq!((world.hub.queued(), world.stored.read(Counter::Stored)), (0, all));
+        });
+    }
+}
+
 #[test]
 fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host() {
     let folder = folder();

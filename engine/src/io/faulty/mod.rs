@@ -196,7 +196,7 @@ impl<D: Driver> Driver for Faulty<D> {
     }
 
     fn wall(&self) -> Wall {
-        self.inner.wall()
+        Wall(self.inner.wall().0.saturating_add(self.faults.wall_shift()))
     }
 
     fn random(&self, into: &mut [u8]) {

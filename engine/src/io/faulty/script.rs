@@ -182,6 +182,8 @@ struct Script {
     /// Counts releases and heals, so that what waits for one can tell.
     releases: u64,
     heals: u64,
+    /// What the wall clock is off by, in microseconds.
+    wall_shift: i64,
 }
 
 /// The script, shared by a test and the drivers that it sabotages. Clones share; any thread may hold one.
@@ -206,6 +208,17 @@ impl Faults {
         script.rules.clear();
         script.releases += 1;
         script.heals += 1;
+    }
+
+    /// The wall clock jumps by so many microseconds, back where that is negative (M-072).
+    pub fn jump_wall_clock(&self, by: i64) {
+        let mut script = self.script();
+        script.wall_shift = script.wall_shift.saturating_add(by);
+    }
+
+    /// What the wall clock is off by, in microseconds.
+    pub(super) fn wall_shift(&self) -> i64 {
+        self.script().wall_shift
     }
 
     /// What is held back now is reported; the rules stay.

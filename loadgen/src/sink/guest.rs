@@ -134,6 +134,7 @@ struct Ruling<'a> {
     octets: Vec<&'a Action>,
     after: After,
     read_rate: Option<u64>,
+    early: bool,
     struck: bool,
 }
 
@@ -152,6 +153,7 @@ impl<'a> Ruling<'a> {
             Action::Split => self.after.every = SPLIT_EVERY,
             Action::SlowWrite(rate) => self.after.every = Span(1_000_000_000 / rate.max(&1)),
             Action::SlowRead(rate) => self.read_rate = Some(*rate),
+            Action::Early => self.early = true,
             octets => self.octets.push(octets),
         }
     }
@@ -187,6 +189,8 @@ pub(super) struct Guest {
     in_body: bool,
     by_chunks: bool,
     read_rate: Option<u64>,
+    /// The message under way was answered when it began.
+    answered: bool,
     sender: Vec<u8>,
     declared_bytes: u64,
 }
@@ -208,6 +212,7 @@ impl Guest {
             in_body: false,
             by_chunks: false,
             read_rate: None,
+            answered: false,
             sender: Vec::new(),
             declared_bytes: 0,
         }
@@ -357,6 +362,10 @@ impl Guest {
     fn body_begins(&mut self, desk: &Desk, plan: &Plan, now: Tick) -> Option<After> {
         let ruling = self.rule(desk, plan, Where::Body, b"", now);
         self.read_rate = ruling.read_rate.or(self.read_rate);
+        self.answered = ruling.early;
+        if ruling.early {
+            (0..self.verdicts()).for_each(|_| self.out.extend_from_slice(b"250 2.0.0 Taken before it came\r\n"));
+        }
         let plain = ruling.after == After::default() && ruling.read_rate.is_none();
         (!plain).then_some(After { from: usize::MAX, again: true, ..ruling.after })
     }
@@ -395,7 +404,7 @@ impl Guest {
             Some(plan) => self.rule(desk, plan, Where::Eod, b"", now),
             None => Ruling::default(),
         };
-        let hidden = ruling.octets.iter().any(|action| hides(action));
+        let hidden = self.answered || ruling.octets.iter().any(|action| hides(action));
         let (taken, flags) = match (ruling.taken, ruling.reply) {
             (Some(Action::DropClose), _) => (false, 0),
             (Some(Action::TakeReply(reply)), _) => {
@@ -413,14 +422,22 @@ impl Guest {
         if taken {
             self.write_down(desk, flags, now);
         }
-        let verdicts = if self.dialect == Dialect::Lmtp { self.session.envelope().recipient_count() } else { 1 };
+        let verdicts = self.verdicts();
         let verdict = Verdict::Accepted { id: desk.next_message(), message_id: b"" };
         for _ in 0..verdicts {
             self.session.on_verdict(slot, verdict, now, &mut self.out);
         }
+        if std::mem::take(&mut self.answered) {
+            self.out.truncate(from);
+        }
         let plan = plan?;
         let after = ruling.finish(&mut self.out, from, verdicts);
         after.or_else(|| self.idle(desk, plan, now))
+    }
+
+    /// Replies to the end of a message.
+    fn verdicts(&self) -> u32 {
+        if self.dialect == Dialect::Lmtp { self.session.envelope().recipient_count() } else { 1 }
     }
 
     fn idle(&mut self, desk: &Desk, plan: &Plan, now: Tick) -> Option<After> {

@@ -161,7 +161,7 @@ pub enum Action {
     Lf,
     /// So many octets of anything instead of the reply.
     Garbage(usize),
-    /// The reply before the command is complete.
+    /// At the end of a message: its reply when its content begins, and none at the end.
     Early,
     /// One reply more than was asked for.
     Extra,

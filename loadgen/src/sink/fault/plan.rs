@@ -79,7 +79,13 @@ impl Fault {
     /// Whether the occasion is one that counts.
     fn concerns(&self, occasion: &Occasion<'_>) -> bool {
         let select = &self.select;
-        self.at.covers(occasion.here)
+        // What is early at the end strikes at the beginning.
+        let here = match (&self.action, occasion.here) {
+            (Action::Early, Where::Body) => Where::Eod,
+            (Action::Early, _) => return false,
+            (_, here) => here,
+        };
+        self.at.covers(here)
             && self.in_time(occasion.since_start)
             && select.connection.is_none_or(|connection| connection == occasion.connection)
             && select.sender.as_ref().is_none_or(|glob| glob.matches(occasion.sender))
@@ -138,6 +144,8 @@ mod tests {
         assert_eq!(struck("eod:close;after=2;every=2;first=1", eod, 10), [3]);
         assert_eq!(struck("any:pause 1s", eod, 4), [0]);
         assert!(struck("mail:close", eod, 4).is_empty());
+        assert!(struck("any:early", eod, 4).is_empty());
+        assert_eq!(struck("any:early;first=1", occasion(Where::Body), 4), [0]);
     }
 
     #[test]

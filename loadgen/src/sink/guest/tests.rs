@@ -248,6 +248,20 @@ fn f_081_one_reply_too_many_for_a_whole_batch() {
 }
 
 #[test]
+fn f_081_a_reply_before_the_content_counts_as_the_one_behind_it() {
+    let mut early = table(&["eod:early;first=1"]).greeted();
+    let [envelope, data, body] = by_data(CONTENT, &["u1@x.test"]);
+    early.say(&envelope);
+    let (said, _) = early.say(&data);
+    let replies: Vec<_> = said.split_inclusive("\r\n").map(str::to_owned).collect();
+    assert_eq!(codes(&replies), ["354", "250"], "before an octet of the content");
+    assert_eq!(early.say(&body).0, "", "and none behind it");
+    assert_eq!(early.ledger().iter().map(|entry| entry.flags).collect::<Vec<_>>(), [FLAG_SILENT]);
+    let (replies, _) = whole_way(&mut early);
+    assert_eq!(codes(&replies), ["250", "250", "354", "250"], "it struck once");
+}
+
+#[test]
 fn f_085_delays_and_slow_writers_are_the_shells_to_keep() {
     let mut slow = table(&["mail:slowwrite 10", "mail:delay 2s"]).greeted();
     let (said, after) = slow.say(b"MAIL FROM:<>\r\nRCPT TO:<u1@x.test>\r\n");

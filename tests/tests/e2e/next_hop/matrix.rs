@@ -223,6 +223,12 @@ fn f_081_a_reply_too_many_anywhere_is_noticed() {
     each_is_survived(&["extra"], Then::Confused, PATIENT);
 }
 
+/// Behind the 354 and before the content: whatever it says, it is no verdict on what it has not seen.
+#[test]
+fn f_081_a_reply_before_the_content_is_no_verdict() {
+    each_is_survived(&["early"], Then::Confused, PATIENT);
+}
+
 #[test]
 fn f_085_a_peer_that_writes_octet_by_octet_ends_by_the_timer() {
     each_is_survived(&["slowwrite 1"], Then::Confused, SHORT);

@@ -113,6 +113,11 @@ fn open(hub: &Server) -> usize {
     usize::try_from(hub.counter("connections_in")).expect("few")
 }
 
+/// Descriptors of the hub.
+fn open_files(hub: &mut Server) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", hub.process().pid())).expect("it runs").count()
+}
+
 fn idle_bytes_max(hub: &Server) -> u64 {
     if hub.ready()["driver"] == "uring" { IDLE_BYTES_MAX } else { IDLE_BYTES_MAX_ELSEWHERE }
 }
@@ -154,6 +159,40 @@ fn f_123_i_6_ten_thousand_idle_connections_cost_little_and_harm_nobody() {
         }
         drop(crowd);
         until("all of them to be gone", || (open(&hub) == 0).then_some(()));
+        hub.stop();
+    }
+}
+
+/// Who connects and closes, in whatever way and place, leaves nothing behind: no connection, no descriptor, no flood in the
+/// log.
+#[test]
+fn f_125_i_7_who_connects_and_closes_leaves_nothing_behind() {
+    const COUNT: usize = 2_000;
+    for driver in ["auto", "epoll"] {
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = Server::started(Told { driver, ..Told::relaying_to(sink.address()) });
+        // Connections to the next hop and files of the spool are there before the crowd is.
+        is_served(&hub, 0..20);
+        sink.wait_for(20);
+        until("the first one to be gone", || (open(&hub) == 0).then_some(()));
+        let (files, lines) = (open_files(&mut hub), hub.process().said().len());
+        for nth in 0..COUNT {
+            let from = Ipv4Addr::new(127, 0, 1, u8::try_from(nth % 250).expect("below 250") + 1);
+            let mut talk = Talk::connect_from(from.into(), hub.address()).expect("a connection");
+            match nth % 4 {
+                0 => {}
+                1 => drop(talk.reply().expect("a greeting")),
+                // Octets that are never read make of the close a reset.
+                2 => talk.write(b"EHLO client.test\r\nMAIL FROM:<a@a.test>\r\n").expect("room"),
+                _ => talk.write(b"\0\xff\x16\x03").expect("room"),
+            }
+        }
+        is_served(&hub, 20..40);
+        until("all of them to be gone", || (open(&hub) == 0).then_some(()));
+        until("their descriptors to be closed", || (open_files(&mut hub) <= files).then_some(()));
+        let said = hub.process().said().len() - lines;
+        assert!(said < COUNT / 10, "{driver}: {said} lines about {COUNT} connections");
+        all_came(&sink, 0..40);
         hub.stop();
     }
 }

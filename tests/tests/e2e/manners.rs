@@ -1,5 +1,6 @@
 //! How a server treats clients without manners.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 use tests::peers::free_address;
 use tests::server::{Server, Told};
@@ -34,6 +35,26 @@ fn m_017_who_talks_before_the_greeting_is_seen() {
             counted(&hub, "early_talkers", 1);
             hub.stop();
         }
+    }
+}
+
+/// M-110: what came together is answered together, when nothing more is there to read, and no answer waits for the rest of a
+/// command that has only begun.
+#[test]
+fn m_110_replies_leave_when_nothing_more_is_there_to_read() {
+    for driver in DRIVERS {
+        let mut hub = hub(driver, "");
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        talk.write(&[&b"NOOP\r\n".repeat(50)[..], b"NOO"].concat()).expect("an open connection");
+        let mut stream = talk.stream();
+        let mut octets = [0; 8192];
+        let count = stream.read(&mut octets).expect("replies");
+        let replies = String::from_utf8_lossy(&octets[..count]).into_owned();
+        assert_eq!(replies.matches("250 2.0.0").count(), 50, "{driver}: in one piece: {replies:?}");
+        assert!(replies.ends_with("\r\n"), "{driver}: and none of the command that has begun");
+        talk.write(b"P\r\n").expect("an open connection");
+        assert_eq!(talk.reply().expect("a reply").code, 250, "{driver}");
+        hub.stop();
     }
 }
 

@@ -86,6 +86,8 @@ fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--size", "9k..4k"], "upward"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--corpus", "no/such/folder"], "no/such/folder"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "-n", "0"], "above 0"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "-c", "0"], "at least 1"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--out", "/proc/no/folder"], "/proc/no/folder"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--stage", "5/s:1s"], "cannot be used with"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--driver", "magic"], "epoll"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--to", "nobody"], "user@dest.test"),

@@ -86,9 +86,10 @@ fn hub(settings: &Settings, reader: &mut Reader<'_>) {
 fn next_hops(settings: &Settings, reader: &mut Reader<'_>) {
     for (name, hop) in &settings.next_hops {
         let key = format!("next_hop.{name}.hosts");
-        if hop.hosts.is_empty() && !reader.was_said(&key) {
+        if hop.hosts.is_empty() && !reader.was_wrong(&key) {
             let right = "write hosts = [\"smart.example.com:25\"]";
-            at(reader, Weight::Error, &format!("next_hop.{name}"), "has no hosts".into(), right);
+            let path = if reader.was_said(&key) { key.clone() } else { format!("next_hop.{name}") };
+            at(reader, Weight::Error, &path, "has no hosts".into(), right);
         }
         hosts(settings, reader, (&key, Role::Hub), hop);
     }
@@ -130,7 +131,7 @@ fn routes(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 fn frontend(settings: &Settings, reader: &mut Reader<'_>) {
-    if settings.hubs.hosts.is_empty() && !reader.was_said("frontend.hubs") {
+    if settings.hubs.hosts.is_empty() && !reader.was_wrong("frontend.hubs") {
         let file = "hubs = [\"127.0.0.1:2525\"] in [frontend]";
         missing(reader, "frontend", "--next-hop", "a front end needs hubs", file, "--next-hop ADDRESS:PORT");
     }

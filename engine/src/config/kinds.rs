@@ -422,10 +422,13 @@ impl Steps {
 impl Kind for Steps {
     type Out = Ladder;
     fn read(&self, value: &Value<'_>) -> Result<Ladder, Vec<Complaint>> {
-        let Some(items) = value.get_ref().as_array().filter(|items| (1..=LADDER_STEPS_MAX).contains(&items.len()))
-        else {
+        let Some(items) = value.get_ref().as_array() else {
             return complain(value, format!("{} is not a ladder of waits", named(value)), self.rule());
         };
+        if !(1..=LADDER_STEPS_MAX).contains(&items.len()) {
+            let wrong = format!("{} steps are no ladder of 1 to {LADDER_STEPS_MAX}", items.len());
+            return complain(value, wrong, self.rule());
+        }
         let mut steps = Vec::new();
         for item in items.iter() {
             match text_of(item).and_then(Steps::step) {

@@ -323,6 +323,11 @@ impl<'t> Reader<'t> {
         self.places.contains_key(path)
     }
 
+    /// Whether something is wrong with the value of `path`.
+    pub fn was_wrong(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == path)
+    }
+
     /// Whether anything was written inside `section`, rightly or wrongly, or a flag stands for it.
     pub fn was_filled(&self, section: &str) -> bool {
         let inside = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));

@@ -141,6 +141,10 @@ fn every_class_of_error_names_line_column_and_remedy() {
             "r.toml:11:11: next_hop.b: has no hosts; write hosts = [\"smart.example.com:25\"]",
         ),
         (
+            "[next_hop.b]\nhosts = []",
+            "r.toml:12:9: next_hop.b.hosts: has no hosts; write hosts = [\"smart.example.com:25\"]",
+        ),
+        (
             "[next_hop.b]\nhosts = [\"b c\"]",
             "r.toml:12:10: next_hop.b.hosts: \"b c\" is not a host; write HOST or HOST:PORT as \"smart.example.com:25\" or \"192.0.2.1:25\"",
         ),

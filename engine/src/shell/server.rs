@@ -12,7 +12,7 @@ use crate::io::driver::{Conn, Driver, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
 use crate::roles::relay_policy;
 use crate::route::{RelayPolicy, Snapshot};
-use crate::settings::{Durability, Listener, Role, Settings};
+use crate::settings::{Durability, Listener, Role, Settings, Store};
 use crate::smtp::server::ServerOptions;
 use crate::spool::Adoption;
 use crate::sys::slice::{Budget, Pool};
@@ -188,10 +188,7 @@ impl<D: Driver> Shard<D> {
             .then(|| FrontEnd::new(driver.clone(), &settings, pool.clone(), tally.clone(), &shared.routes.load()));
         let store = if settings.plays(Role::MailboxDelivery) {
             let opened = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), tally.clone());
-            Some(Rc::new(opened.map_err(|error| Failure {
-                usage: true,
-                text: format!("cannot open the store: {error}; name a folder that this user may write"),
-            })?))
+            Some(Rc::new(opened.map_err(|error| no_store(&settings.store, &error))?))
         } else {
             None
         };
@@ -410,6 +407,12 @@ impl<D: Driver> Shard<D> {
             }
         }
     }
+}
+
+fn no_store(store: &Store, error: &io::Error) -> Failure {
+    let place = if let Store::Maildir(path) = store { path.display().to_string() } else { String::new() };
+    let text = format!("store.path: {place}: {error}; make that folder, or name one that this user may write");
+    Failure { usage: true, text }
 }
 
 async fn open_hub<D: Driver>(

@@ -143,6 +143,9 @@ pub(super) struct SendArgs {
 
 pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     let options = args.options()?;
+    if let Some(out) = &args.out {
+        folder::make(out).map_err(|error| Failure::Usage(format!("{error}; name a folder that may be written")))?;
+    }
     let mut sinks = Sinks::connect(&args.sink_admin)?;
     let began = jiff::Timestamp::now().to_string();
     let before = sinks.counts()?;

@@ -22,6 +22,14 @@ pub struct FolderError {
     error: io::Error,
 }
 
+/// Makes `folder` if it is not there: what cannot be written is better known before a run than after it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(folder: &Path) -> Result<(), FolderError> {
+    fs::create_dir_all(folder).map_err(|error| FolderError { path: folder.to_owned(), error })
+}
+
 /// Writes everything a run left behind into `folder`, which is made if it is not there. `run_toml` is how to run it again.
 ///
 /// # Errors
@@ -33,7 +41,7 @@ pub fn write(
     document: &Document,
     run_toml: &str,
 ) -> Result<(), FolderError> {
-    fs::create_dir_all(folder).map_err(|error| FolderError { path: folder.to_owned(), error })?;
+    make(folder)?;
     let main = document.main();
     let records: Vec<MessageRecord> = sent.all_records().copied().collect();
     file(folder, "result.json", |into| {

@@ -312,8 +312,11 @@ fn check(options: &SendOptions) -> Result<Recipients, SendError> {
     if options.targets.is_empty() {
         return wrong("no target: give at least one address");
     }
-    if shards == 0 || options.connections < shards || options.in_flight_max == 0 {
-        return wrong("a sender needs a shard, a connection for each shard, and a transaction for each connection");
+    if shards == 0 || options.connections < shards {
+        return wrong("too few connections: give at least 1, and as many as there are shards");
+    }
+    if options.in_flight_max == 0 {
+        return wrong("no transaction may be in flight: give at least 1 for each connection");
     }
     if options.connections > u16::MAX.into() {
         return wrong("at most 65535 connections");

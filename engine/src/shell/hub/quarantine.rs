@@ -92,8 +92,8 @@ impl<D: Driver> Quarantine<D> {
     }
 
     /// Moves a whole file of the spool here; the name that it has now. One that an earlier try moved, and did not get
-    /// durable, is made durable.
-    pub(super) async fn take(&mut self, file: FileId) -> io::Result<String> {
+    /// durable, is made durable. `None`: it is neither there nor here, because somebody took it away.
+    pub(super) async fn take(&mut self, file: FileId) -> io::Result<Option<String>> {
         let name = segments::name(file);
         let (last, free) = self.names_of(&name);
         let to = match (self.driver.rename(&self.spool, &name, &self.dir, &free).await, last) {
@@ -101,14 +101,17 @@ impl<D: Driver> Quarantine<D> {
                 self.names.insert(free.clone());
                 free
             }
-            (Err(error), Some(last)) if error.kind() == io::ErrorKind::NotFound => last,
+            (Err(error), last) if error.kind() == io::ErrorKind::NotFound => match last {
+                Some(last) => last,
+                None => return Ok(None),
+            },
             (Err(error), _) => return Err(error),
         };
         hook!("K16");
         hook!("K18");
         self.driver.sync_dir(&self.dir).await?;
         self.driver.sync_dir(&self.spool).await?;
-        Ok(to)
+        Ok(Some(to))
     }
 
     /// Of the names that a file may have here: the last one that is taken, and the first one that is free.

@@ -69,11 +69,19 @@ impl<D: Driver> Hub<D> {
         hook!("K17");
         if let Some(dir) = &self.dir {
             let moved = async { Quarantine::open(&self.driver, dir).await?.take(id).await };
-            if let Err(error) = moved.await {
-                tracing::error!(cause = "spool", %error, file = name, "a bad segment cannot be put away");
-                return self.driver.sleep(AGAIN_WAIT).await;
+            match moved.await {
+                Ok(Some(_)) => tracing::warn!(cause = "spool", file = name, "a bad segment was put away"),
+                // Nothing in it is needed any more, so that nothing is lost with it.
+                Ok(None) => tracing::error!(
+                    cause = "spool",
+                    file = name,
+                    "the file of a bad segment is gone from the data folder: somebody else took it away"
+                ),
+                Err(error) => {
+                    tracing::error!(cause = "spool", %error, file = name, "a bad segment cannot be put away");
+                    return self.driver.sleep(AGAIN_WAIT).await;
+                }
             }
-            tracing::warn!(cause = "spool", file = name, "a bad segment was put away");
         }
         self.files.borrow_mut().remove(&id);
         self.log.borrow_mut().removed(id);

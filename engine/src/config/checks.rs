@@ -1,9 +1,10 @@
 //! What must hold between the keys of a configuration, once each is right by itself.
 
-use super::kinds::quoted;
+use super::kinds::{Bytes, Kind, quoted};
 use super::nearest::nearest;
 use super::problem::{Origin, Weight};
 use super::read::Reader;
+use super::size_said;
 use crate::settings::*;
 use crate::wire::Span;
 use std::collections::BTreeMap;
@@ -194,6 +195,7 @@ fn waits(settings: &Settings, reader: &mut Reader<'_>) {
     for (index, listener) in settings.listeners.iter().enumerate() {
         let receive = &listener.receive;
         unbounded(receive, index, reader);
+        fits(settings, (index, listener), reader);
         if receive.session_max.is_some_and(|session| session <= receive.command_wait) {
             let own = format!("listener[{index}].session_max");
             let key = if reader.was_said(&own) { own } else { "receive.session_max".into() };
@@ -207,6 +209,20 @@ fn waits(settings: &Settings, reader: &mut Reader<'_>) {
             at(reader, Weight::Error, &key, wrong, "write greeting_wait = \"2s\" beside it");
         }
     }
+}
+
+/// A message that does not fit into memory would be accepted and never leave.
+fn fits(settings: &Settings, (index, listener): (usize, &Listener), reader: &mut Reader<'_>) {
+    let (most, said) = (settings.server.message_max(), listener.receive.size_max);
+    if !listener.role.holds_messages() || said <= most {
+        return;
+    }
+    let Some(key) = size_said(reader, index) else { return };
+    let show = |octets: u64| Bytes(0, u64::MAX).show(&octets).unwrap_or_default();
+    let wrong = format!("is more than a quarter of memory_budget: a {} must hold a message in memory", listener.role);
+    let right =
+        format!("write at most {}, or memory_budget = {} in [server]", show(most), show(said.saturating_mul(4)));
+    at(reader, Weight::Error, &key, wrong, &right);
 }
 
 /// No bound is taken away without a word (S-024).

@@ -120,14 +120,22 @@ fn complete(draft: Draft, reader: &mut Reader<'_>, machine: &Machine) -> Setting
         metrics: server.metrics,
         drain_wait: server.drain_wait,
     };
-    settings.listeners = listeners
-        .into_iter()
-        .filter_map(|listener| {
-            let (address, role) = (listener.text.address?, listener.text.role?);
-            Some(Listener { address, role, protocol: listener.text.protocol, receive: listener.receive })
-        })
-        .collect();
+    let fits = settings.server.message_max();
+    let listeners = listeners.into_iter().enumerate().filter_map(|(index, listener)| {
+        let (address, role) = (listener.text.address?, listener.text.role?);
+        let mut receive = listener.receive;
+        if role.holds_messages() && size_said(reader, index).is_none() {
+            receive.size_max = receive.size_max.min(fits);
+        }
+        Some(Listener { address, role, protocol: listener.text.protocol, receive })
+    });
+    settings.listeners = listeners.collect();
     settings
+}
+
+/// Where the largest message of a listener was said, if it was.
+fn size_said(reader: &Reader<'_>, index: usize) -> Option<String> {
+    [format!("listener[{index}].size_max"), "receive.size_max".into()].into_iter().find(|key| reader.was_said(key))
 }
 
 /// One shard per element, pinned where `Some`. Unless it is said, shards are pinned only where there is one for every

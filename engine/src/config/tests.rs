@@ -642,3 +642,27 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn f_040_a_message_that_would_not_fit_into_memory_is_refused_by_configuration() {
+    let tight = |more: &str| HUB.replace("[server]\n", "[server]\nmemory_budget = \"64 MiB\"\nshards = 8\n") + more;
+    // Unless it is said, the most is what fits, however many shards share the memory.
+    assert_eq!(good(&tight("")).settings.listeners[0].receive.size_max, 16 << 20);
+    assert_eq!(good(&tight("[receive]\nsize_max = \"16 MiB\"\n")).settings.listeners[0].receive.size_max, 16 << 20);
+    let wrong = "is more than a quarter of memory_budget: a hub must hold a message in memory; \
+        write at most \"16 MiB\", or memory_budget = \"80 MiB\" in [server]";
+    assert_eq!(said(&tight("[receive]\nsize_max = \"20 MiB\"\n")), format!("r.toml:14:12: receive.size_max: {wrong}"));
+    let listener = "[[listener]]\naddress = \"127.0.0.1:26\"\nrole = \"hub\"\nsize_max = \"20 MiB\"\n";
+    assert_eq!(said(&tight(listener)), format!("r.toml:16:12: listener[1].size_max: {wrong}"));
+    // A front end holds no message.
+    let listener = listener.replace("\"hub\"", "\"frontend\"") + "[frontend]\nhubs = [\"127.0.0.1:9\"]\n";
+    assert_eq!(said(&tight(&listener)), "");
+}
+
+#[test]
+fn f_040_the_defaults_of_every_profile_fit() {
+    for (name, profile) in Profile::NAMES {
+        let settings = Settings::of(*profile);
+        assert!(settings.receive.size_max <= settings.server.message_max(), "{name}");
+    }
+}

@@ -49,6 +49,13 @@ pub struct Settings {
     pub log: Log,
 }
 
+impl Role {
+    /// Whether a message stands in memory as a whole before it is handed on; a front end passes it on as it comes.
+    pub fn holds_messages(self) -> bool {
+        self != Role::Frontend
+    }
+}
+
 impl Settings {
     /// Whether any listener has this role.
     pub fn plays(&self, role: Role) -> bool {
@@ -176,6 +183,14 @@ pub struct Server {
     pub metrics: Option<SocketAddr>,
     /// How long a drain may take after SIGTERM.
     pub drain_wait: Span,
+}
+
+impl Server {
+    /// Octets of a message that can always be had in memory, however many shards share the budget: from three quarters on
+    /// content that is on disk leaves memory (F-040), and a quarter comes free whatever is under way.
+    pub fn message_max(&self) -> u64 {
+        self.memory_budget / 4
+    }
 }
 
 /// One address that is listened on.

@@ -75,7 +75,7 @@ impl Receive {
         match profile {
             Profile::Rfc => rfc,
             Profile::Bench => Receive {
-                size_max: 1 << 30,
+                size_max: 128 << 20,
                 recipients_max: 10_000,
                 connections_max: 100_000,
                 connections_per_source_max: 100_000,

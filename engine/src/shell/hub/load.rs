@@ -9,6 +9,7 @@ use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, Span};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
@@ -107,8 +108,9 @@ impl<D: Driver> Hub<D> {
         let Ok(Fetched::Record(record)) = fetch.parse(&head) else { return Err(LoadError::Damaged) };
         let stretches = self.log.borrow().content_of(&record).map_err(|_| LoadError::Damaged)?;
         let mut content = Slices::new();
+        let mut room = self.room_for(&stretches)?;
         for stretch in &stretches {
-            self.read_stretch(stretch, &mut content).await?;
+            self.read_into(stretch, &mut room, &mut content).await?;
         }
         let (envelope, trace) = self.keep_head(&record)?;
         Ok(Message {
@@ -121,7 +123,6 @@ impl<D: Driver> Hub<D> {
             facts: from_record(&record.head.facts),
             crc32c: record.head.facts.crc32c,
             spoiled: false,
-            received: record.head.received,
             // What was settled before is not known here: recipients are settled one by one.
             undivided: false,
             entries: 1,
@@ -176,28 +177,48 @@ impl<D: Driver> Hub<D> {
         Ok((envelope, fill.take()))
     }
 
+    /// Memory for all of this, or none of it: readers that each hold a part of what they need would wait for each other,
+    /// whichever shards they are of.
+    fn room_for(&self, stretches: &[Stretch]) -> Result<VecDeque<Fill>, LoadError> {
+        let fills = stretches.iter().flat_map(pieces).map(|(_, bytes)| {
+            let mut fill = self.pool.fill(bytes).ok_or(LoadError::Memory)?;
+            fill.limit(bytes);
+            Ok(fill)
+        });
+        fills.collect()
+    }
+
     /// Appends a stretch's octets to `content`, checked.
     pub(super) async fn read_stretch(
         self: &Rc<Self>,
         stretch: &Stretch,
         content: &mut Slices,
     ) -> Result<(), LoadError> {
-        let mut pieces = Slices::new();
-        let (mut at, mut skip, mut left) = (stretch.at, stretch.skip, stretch.bytes);
-        let end = stretch.at + stretch.read_bytes();
-        while at < end {
-            let bytes = usize::try_from((end - at).min(PIECE_BYTES)).expect("at most a piece");
-            let slice = self.read_piece(stretch.file, at, bytes).await?;
+        let mut room = self.room_for(std::slice::from_ref(stretch))?;
+        self.read_into(stretch, &mut room, content).await
+    }
+
+    /// The same, into what [`Hub::room_for`] gave, from its front.
+    async fn read_into(
+        self: &Rc<Self>,
+        stretch: &Stretch,
+        room: &mut VecDeque<Fill>,
+        content: &mut Slices,
+    ) -> Result<(), LoadError> {
+        let mut read = Slices::new();
+        let (mut skip, mut left) = (stretch.skip, stretch.bytes);
+        for (at, _) in pieces(stretch) {
+            let fill = room.pop_front().expect("room was made for every piece");
+            let slice = self.read_fill(stretch.file, fill, at).await?.take();
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(slice.len() - skip);
-            pieces.push(slice.sub(skip..skip + count));
+            read.push(slice.sub(skip..skip + count));
             left -= count as u64;
-            at += bytes as u64;
             skip = 0;
         }
-        if !stretch.is_whole(pieces.iter().map(|piece| &**piece)) {
+        if !stretch.is_whole(read.iter().map(|piece| &**piece)) {
             return Err(LoadError::Damaged);
         }
-        content.extend(pieces);
+        content.extend(read);
         Ok(())
     }
 
@@ -246,4 +267,11 @@ impl<D: Driver> Hub<D> {
         self.files.borrow_mut().insert(id, super::segments::Segment { file });
         Ok(())
     }
+}
+
+/// What a stretch is read in: where each piece begins, and its octets.
+fn pieces(stretch: &Stretch) -> impl Iterator<Item = (u64, usize)> + use<> {
+    let (first, end) = (stretch.at, stretch.at + stretch.read_bytes());
+    let starts = (0..).map(move |piece| first + piece * PIECE_BYTES).take_while(move |&at| at < end);
+    starts.map(move |at| (at, usize::try_from((end - at).min(PIECE_BYTES)).expect("at most a piece")))
 }

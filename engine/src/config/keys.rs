@@ -112,7 +112,7 @@ keys! { SERVER: ServerText {
     cores => cores: OrAuto(OrOff(List(Count(0, 4095), SHARDS_MAX as usize))), "the core of each shard; auto: pinned where there is a shard for every core";
     driver => driver: DRIVER, "which I/O; a named one that the machine refuses ends the start";
     durability => durability: DURABILITY, "what 250 means: in memory, written, or synced";
-    memory_budget => memory_budget: Bytes(16 << 20, 1 << 44), "content in memory, of all shards together";
+    memory_budget => memory_budget: Bytes(16 << 20, 1 << 44), "content in memory, of all shards together; a message may have a quarter of it";
     admin => admin: Maybe(OrOff(SocketPath)), "the socket of `ringpost status`; admin.sock in data_dir unless said";
     metrics => metrics: OrOff(Address("127.0.0.1:9925")), "where /metrics is served; loopback only";
     drain_wait => drain_wait: Wait(Span::ZERO, Span::hours(1)), "how long a drain may take after SIGTERM";
@@ -171,9 +171,9 @@ keys! { DELIVERY: Delivery {
     session_max => session_max: Wait(Span::seconds(1), DAY), "a session's length, looked at between transactions";
     retry => retry: Steps, "when a next hop is tried again whose hosts all failed";
     message_retry => message_retry: Wait(MILLISECOND, DAY), "when a message is tried again that was deferred by itself";
-    expire_after => expire_after: Wait(Span::seconds(5), Span::hours(24 * 90)), "when a message is given up";
-    host_backoff_min => host_backoff_min: Wait(MILLISECOND, Span::hours(1)), "how long a failed host is left alone at first";
-    host_backoff_max => host_backoff_max: Wait(MILLISECOND, DAY), "how long it is left alone at most";
+    expire_after => expire_after: Wait(Span::seconds(5), Span::hours(24 * 90)), "when a message is given up: its recipients have failed (4.4.7)";
+    host_backoff_min => host_backoff_min: Wait(MILLISECOND, Span::hours(1)), "how long a failed host of a next hop is left alone at first, while others work";
+    host_backoff_max => host_backoff_max: Wait(MILLISECOND, DAY), "how long it is left alone at most: the wait doubles until it answers";
 }}
 
 keys! { ACCESS: Access {

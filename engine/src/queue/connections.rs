@@ -72,7 +72,7 @@ impl Queues {
         host.fresh += 1;
         host.tried = hop.round;
         if host.standing == Standing::Dead {
-            host.connect_at = now + self.options.probe_wait;
+            host.connect_at = now + host.probe_wait(&self.options);
         }
         Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
     }

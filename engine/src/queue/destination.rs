@@ -284,7 +284,7 @@ impl Hop {
             host.connect_at = now + options.probe_wait;
             self.limit.on_push_back(now);
         } else {
-            host.on_dead(now + options.probe_wait, round);
+            host.on_dead(options, link.since, now, round);
         }
     }
 
@@ -309,7 +309,7 @@ impl Hop {
         }
         host.broke = now;
         if cause == Cause::TimedOut || (host.breaks >= BREAKS_MAX && host.ready == 0) {
-            host.on_dead(now + options.probe_wait, round);
+            host.on_dead(options, link.since, now, round);
         }
     }
 

@@ -79,8 +79,8 @@ pub(super) struct Entry {
     pub recipients: u64,
     /// Deferred: when it is due. Sending: when it was taken.
     pub when: Tick,
-    /// Wall clock of its receipt, in seconds since 1970.
-    pub received: u32,
+    /// The second of the monotonic clock in which it is given up.
+    pub expires: u32,
     /// Octets of its content, saturating.
     pub bytes: u32,
     /// Index of the hop.
@@ -110,7 +110,7 @@ impl Entry {
         record: 0,
         recipients: 0,
         when: Tick(0),
-        received: 0,
+        expires: 0,
         bytes: 0,
         hop: NONE,
         content: NONE,
@@ -191,6 +191,17 @@ impl Entries {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self[index].bytes = bytes;
         self.bytes += u64::from(bytes);
+    }
+
+    /// Pages of entries, used or free.
+    pub fn pages(&self) -> u32 {
+        u32::try_from(self.pages.len()).expect("entries are named by 32 bits")
+    }
+
+    /// One page, and the index of its first entry; nothing beyond the last.
+    pub fn page(&self, page: u32) -> (u32, &[Entry]) {
+        let entries = self.pages.get(page as usize).map_or(&[][..], |entries| entries);
+        (page * PAGE_ENTRIES, entries)
     }
 
     /// Octets of memory held.

@@ -78,6 +78,9 @@ pub(super) struct Host {
     pub doubted: bool,
     pub breaks: u32,
     pub broke: Tick,
+    /// Found dead so often since it answered a message, and when last.
+    deaths: u32,
+    died: Tick,
     /// Attempts under way, of them those young enough to keep other hosts from being tried, and ready connections.
     pub connecting: u32,
     pub fresh: u32,
@@ -106,6 +109,8 @@ impl Host {
             retired: false,
             doubted: false,
             breaks: 0,
+            deaths: 0,
+            died: Tick(0),
             broke: Tick(0),
             connecting: 0,
             fresh: 0,
@@ -162,6 +167,7 @@ impl Host {
         self.standing = Standing::Alive;
         self.doubted = false;
         self.breaks = 0;
+        self.deaths = 0;
         self.answers += 1;
         if self.load >= self.window / 2 {
             self.window = self.window.saturating_add(1).min(options.host_window_max);
@@ -179,12 +185,23 @@ impl Host {
         self.last_cause = None;
     }
 
-    /// It cannot be reached: left alone until `probe_at`.
-    pub fn on_dead(&mut self, probe_at: Tick, round: u32) {
+    /// It cannot be reached, as a connection of this age has shown: left alone for a while that doubles with each time.
+    pub fn on_dead(&mut self, options: &Options, since: Tick, now: Tick, round: u32) {
         self.standing = Standing::Dead;
-        self.connect_at = probe_at;
+        // Connections that were under way when it died tell of the same event.
+        if self.deaths == 0 || since >= self.died {
+            self.connect_at = now + self.probe_wait(options);
+            self.deaths = self.deaths.saturating_add(1);
+            self.died = now;
+        }
         self.tried = round;
         self.window = 1;
+    }
+
+    /// How long it is left alone when it is found dead now.
+    pub fn probe_wait(&self, options: &Options) -> Span {
+        let doubled = options.probe_wait.0.saturating_mul(1u64.checked_shl(self.deaths).unwrap_or(u64::MAX));
+        Span(doubled.min(options.probe_wait_max.0.max(options.probe_wait.0)))
     }
 
     /// Attempts it may have under way.

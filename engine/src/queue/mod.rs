@@ -22,12 +22,13 @@
 //! host not known to live; caps of connections per destination and in sum; half of the sum at most for hosts not known to
 //! live. Nothing is allocated per message in steady state: slabs grow by pages and are kept.
 //!
-//! Conformance: M-087, M-091, M-098, M-101, M-102; F-060 to F-065, F-072, F-089, F-091 to F-093.
+//! Conformance: M-087, M-091, M-097, M-098, M-101, M-102; F-056, F-060 to F-065, F-072, F-089, F-091 to F-093.
 
 mod concurrency;
 mod connections;
 mod destination;
 mod entry;
+mod expiry;
 mod health;
 mod lane;
 mod link;
@@ -57,9 +58,10 @@ pub use scheduler::{Action, Room, Taken};
 pub use share::{LENT_PER_HOP_MAX, RingView};
 pub use status::{HopStatus, HostStatus, Status};
 
-use crate::wire::{HostAddress, NextHopKey, Tick};
+use crate::wire::{HostAddress, NextHopKey, Span, Tick};
 use destination::Hop;
 use entry::{Entries, NONE, State, flag};
+use expiry::Expiry;
 use health::Host;
 use link::Links;
 use recipients::Wide;
@@ -77,8 +79,8 @@ pub struct NewEntry<'a> {
     pub recipients: &'a [u64],
     /// Octets of trace headers and content.
     pub bytes: u64,
-    /// Wall clock of its receipt, in seconds since 1970.
-    pub received: u32,
+    /// How long ago it was received.
+    pub age: Span,
     /// Its priority.
     pub priority: Priority,
     /// The caller's handle of its content in memory, if it is there.
@@ -107,6 +109,7 @@ pub struct Queues {
     links: Links,
     retries: Heap,
     hop_timers: Heap,
+    expiry: Expiry,
     scheduler: Scheduler,
 }
 
@@ -115,6 +118,7 @@ impl Queues {
     pub fn new(options: Options) -> Self {
         let scheduler = Scheduler::new(&options);
         Self {
+            expiry: Expiry::new(options.expire_after),
             options,
             entries: Entries::new(),
             wide: Wide::default(),
@@ -198,6 +202,12 @@ impl Queues {
 
     /// Puts a message behind all others of its priority. At least one recipient must be in the set.
     pub fn enqueue(&mut self, hop: HopId, new: NewEntry<'_>, now: Tick) -> EntryId {
+        let expires = self.expiry.second(new.age, now);
+        self.enqueue_until(expires, hop, new, now)
+    }
+
+    /// The same for a message whose time is over in this second, whatever its age.
+    fn enqueue_until(&mut self, expires: u32, hop: HopId, new: NewEntry<'_>, now: Tick) -> EntryId {
         assert!(self.hops[hop.0 as usize].live, "messages enter queues that exist");
         assert!(!recipients::is_empty(new.recipients), "an entry has recipients");
         let index = self.entries.allocate();
@@ -209,11 +219,14 @@ impl Queues {
         let entry = &mut self.entries[index];
         entry.record = new.record;
         entry.recipients = bits;
-        entry.received = new.received;
+        entry.expires = expires;
         entry.hop = hop.0;
         entry.content = new.content.unwrap_or(NONE);
         entry.flags = new.priority as u8 | if wide { flag::WIDE } else { 0 };
         self.entries.weigh(index, new.bytes);
+        if self.entries.live() == 1 {
+            self.expiry_begins(now);
+        }
         let hop_state = &mut self.hops[hop.0 as usize];
         hop_state.push_back(&mut self.entries, index);
         hop_state.totals.enqueued += 1;

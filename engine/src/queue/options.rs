@@ -10,8 +10,13 @@ pub struct Options {
     pub queue_ladder: Ladder,
     /// Waits of a message by its own 4yz.
     pub message_ladder: Ladder,
-    /// How long a dead host is left alone while others of its next hop work; also what halves the memory of a slow one.
+    /// How long a dead host is left alone at first while others of its next hop work; also what halves the memory of a
+    /// slow one.
     pub probe_wait: Span,
+    /// How long it is left alone at most: the wait doubles with every failure until it answers a message.
+    pub probe_wait_max: Span,
+    /// A message is given up when it is this old (M-097).
+    pub expire_after: Span,
     /// How long a connection attempt may take.
     pub connect_wait: Span,
     /// The same when another host of the next hop is connected (F-061).
@@ -54,6 +59,7 @@ impl Options {
         Self {
             queue_ladder: Ladder::new(&[(4, Span::minutes(1)), (6, Span::minutes(5))], Span::minutes(10)),
             message_ladder: Ladder::new(&[], Span::minutes(15)),
+            expire_after: Span::hours(48),
             connections_per_minute: Some(1200),
             messages_per_connection: 20,
             ..Self::rfc()
@@ -70,6 +76,8 @@ impl Options {
             queue_ladder: ladder.clone(),
             message_ladder: ladder,
             probe_wait: Span::seconds(30),
+            probe_wait_max: Span::minutes(5),
+            expire_after: Span::hours(5 * 24),
             connect_wait: Span::seconds(30),
             connect_wait_alternative: Span::seconds(5),
             attempt_stagger: Span::millis(250),
@@ -96,6 +104,7 @@ impl Options {
             queue_ladder: Ladder::new(&[(5, Span::millis(200))], Span::seconds(1)),
             message_ladder: Ladder::new(&[], Span::seconds(1)),
             probe_wait: Span::millis(500),
+            probe_wait_max: Span::seconds(1),
             connect_wait: Span::seconds(5),
             connect_wait_alternative: Span::seconds(1),
             attempt_stagger: Span::millis(20),

@@ -9,7 +9,7 @@ use super::destination::{Hop, HopId};
 use super::entry::{EntryId, State};
 use super::recipients::{self, Members};
 use super::{NewEntry, Queues};
-use crate::wire::{NextHopKey, Tick};
+use crate::wire::{NextHopKey, Span, Tick};
 use std::collections::VecDeque;
 
 /// A walk through what waits in queues that no installed route names: as many turns for each lane of each of them as it held
@@ -99,11 +99,11 @@ impl Queues {
                 record: entry.record,
                 recipients: &moved,
                 bytes: u64::from(entry.bytes),
-                received: entry.received,
+                age: Span::ZERO,
                 priority: entry.priority(),
                 content: (entry.content != super::entry::NONE).then_some(entry.content),
             };
-            self.enqueue(*hop, new, now);
+            self.enqueue_until(entry.expires, *hop, new, now);
             entries += 1;
         }
         if recipients::is_empty(self.entries[index].words(&self.wide)) {

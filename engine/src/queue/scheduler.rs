@@ -53,6 +53,12 @@ pub enum Action {
         /// What it had.
         content: u32,
     },
+    /// A message's time is over: write down that all of [`Queues::unsettled`] have failed, then call [`Queues::expire`]. If
+    /// that cannot be now, leave it: it is told again.
+    Expire {
+        /// The message.
+        entry: EntryId,
+    },
     /// A message that was under way when its route went waits again: it is to be routed anew.
     Reroute {
         /// The message.
@@ -94,8 +100,6 @@ pub struct Taken {
     pub record: u64,
     /// Octets of trace headers and content, saturating.
     pub bytes: u32,
-    /// Wall clock of its receipt, in seconds since 1970.
-    pub received: u32,
     /// The caller's handle of its content, if it is in memory.
     pub content: Option<u32>,
     /// Which attempt this is, from 1.
@@ -205,6 +209,9 @@ impl Queues {
             }
             if let Some(content) = self.scheduler.shed.pop() {
                 return Some(Action::Shed { content });
+            }
+            if let Some(entry) = self.next_expired() {
+                return Some(Action::Expire { entry });
             }
             if let Some(entry) = self.next_stray() {
                 return Some(Action::Reroute { entry });
@@ -337,7 +344,12 @@ impl Queues {
     pub fn next_timer(&self) -> Tick {
         let stagger = self.scheduler.attempts.front().map_or(Tick::NEVER, |&(at, _)| at);
         let rate = if self.scheduler.rate.awaited { self.scheduler.rate.next() } else { Tick::NEVER };
-        self.retries.next(&self.entries).min(self.hop_timers.next(&self.hops)).min(stagger).min(rate)
+        self.retries
+            .next(&self.entries)
+            .min(self.hop_timers.next(&self.hops))
+            .min(stagger)
+            .min(rate)
+            .min(self.next_expiry())
     }
 
     /// Does what is due at `now`.
@@ -355,6 +367,7 @@ impl Queues {
             self.scheduler.rate.awaited = false;
             self.wake_starved();
         }
+        self.look_for_expired(now);
     }
 
     /// Has [`Queues::next_action`] look at a hop.
@@ -368,7 +381,6 @@ impl Queues {
             id: self.entries.id(index),
             record: entry.record,
             bytes: entry.bytes,
-            received: entry.received,
             content: (entry.content != NONE).then_some(entry.content),
             attempts: entry.attempts,
         }

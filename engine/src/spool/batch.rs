@@ -27,7 +27,7 @@ pub enum Outcome {
     /// Its batch failed and may stand on disk all the same: it never counted, and what hung on it did not happen. Written
     /// by the log alone.
     Cancelled = 4,
-    /// An operator, or its expiry, took it out.
+    /// An operator took it out.
     Removed = 5,
 }
 

@@ -100,3 +100,10 @@ impl fmt::Display for Span {
 /// A stamp of the wall clock: microseconds since 1970-01-01 UTC. For headers and records only; no decision hangs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Wall(pub i64);
+
+impl Wall {
+    /// How long after `earlier` this is; zero when it is not, because somebody set the clock back.
+    pub fn since(self, earlier: Wall) -> Span {
+        Span::micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}

@@ -386,3 +386,28 @@ fn i_9_what_no_route_leads_to_waits_for_one_over_restarts_and_never_fails() {
         assert!(pairs(&sink.stop().expect("a ledger").ledger).values().all(|count| *count == 1));
     }
 }
+
+/// One of two recipients is put off all the time; a restart changes nothing, since what failed is on disk.
+#[test]
+fn m_097_given_up_is_durable_counted_and_shown() {
+    let far = sink(&["rcpt:reply 450 4.2.0 not now;rcpt=r1@*"], true);
+    let told = impatient(vec![far.listen[0]]).with("delivery", "expire_after = \"5s\"");
+    let mut hub = Server::started(told);
+    send(&hub, 1, 2, CONTENT);
+    until("the first to be delivered", || (pairs(&far.handle().ledger().0).len() == 1).then_some(()));
+    assert_eq!(hub.status()["dsn_owed"].as_u64(), Some(0), "its time is not over");
+    until("the second to be given up", || (hub.status()["dsn_owed"].as_u64() == Some(1)).then_some(()));
+    let status = hub.status();
+    assert_eq!(status["counters"]["recipients_expired"].as_u64(), Some(1), "{status}");
+    assert_eq!(status["queues"][0]["failed"].as_u64(), Some(1), "{status}");
+    assert_eq!(status["counters"]["queued"].as_u64(), Some(0), "{status}");
+    hub.stop();
+    hub.start();
+    // Behind what an earlier run left.
+    send(&hub, 1, 1, CONTENT);
+    until("another", || (pairs(&far.handle().ledger().0).values().sum::<u64>() == 2).then_some(()));
+    let status = hub.status();
+    assert_eq!(status["counters"]["redelivered_after_restart"].as_u64(), Some(0), "{status}");
+    hub.stop();
+    assert_eq!(pairs(&far.stop().expect("a ledger").ledger).len(), 1, "the first recipient alone");
+}

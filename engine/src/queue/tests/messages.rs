@@ -28,8 +28,14 @@ impl Hand {
     }
 
     fn enqueue(&mut self, recipients: &[u64]) -> EntryId {
-        let new =
-            NewEntry { record: 7, recipients, bytes: 100, received: 5, priority: Priority::Normal, content: Some(3) };
+        let new = NewEntry {
+            record: 7,
+            recipients,
+            bytes: 100,
+            age: Span::ZERO,
+            priority: Priority::Normal,
+            content: Some(3),
+        };
         self.queues.enqueue(self.hop, new, self.now)
     }
 
@@ -218,7 +224,7 @@ fn unreported_messages_of_a_closed_connection_are_unknown_and_never_stuck() {
 fn high_leaves_before_normal_before_low() {
     let mut hand = Hand::new(Options::rfc());
     for (record, priority) in [(1, Priority::Low), (2, Priority::Normal), (3, Priority::High), (4, Priority::High)] {
-        let new = NewEntry { record, recipients: &[1], bytes: 1, received: 0, priority, content: None };
+        let new = NewEntry { record, recipients: &[1], bytes: 1, age: Span::ZERO, priority, content: None };
         hand.queues.enqueue(hand.hop, new, hand.now);
     }
     let taken: Vec<u64> = hand.take().iter().map(|taken| taken.record).collect();
@@ -331,7 +337,7 @@ fn a_queue_whose_messages_all_stay_keeps_no_other_from_being_routed_again() {
     let mut waiting = Vec::new();
     for &hop in &ids {
         for priority in [Priority::High, Priority::High, Priority::Normal, Priority::Low] {
-            let new = NewEntry { record: 7, recipients: &[1], bytes: 100, received: 5, priority, content: None };
+            let new = NewEntry { record: 7, recipients: &[1], bytes: 100, age: Span::ZERO, priority, content: None };
             waiting.push(queues.enqueue(hop, new, now));
         }
     }

@@ -173,7 +173,7 @@ impl Pair {
             record: self.next_record,
             recipients: &[recipients],
             bytes: 1,
-            received: 0,
+            age: Span::ZERO,
             priority: Priority::ALL[priority],
             content: None,
         };

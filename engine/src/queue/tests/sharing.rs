@@ -71,7 +71,7 @@ impl Shards {
                 record: self.records,
                 recipients: &[1],
                 bytes: 100,
-                received: 0,
+                age: Span::ZERO,
                 priority: Priority::Normal,
                 content: Some(1),
             };
@@ -110,6 +110,7 @@ impl Shards {
 
     fn perform(&mut self, shard: usize, action: Action) {
         match action {
+            Action::Expire { .. } => panic!("nobody waits for days"),
             Action::Connect { conn, .. } if self.refused.contains(&shard) => {
                 self.queues[shard].closed(conn, Some(Cause::Refused), self.now);
             }
@@ -301,7 +302,7 @@ fn a_single_shard_says_nothing_to_others() {
     queues.install([(&key("hop"), &[HostAddress::equal(host(1))][..])], Tick(0), &mut ids);
     queues.limit(ids[0], 0);
     let new =
-        NewEntry { record: 1, recipients: &[1], bytes: 1, received: 0, priority: Priority::Normal, content: None };
+        NewEntry { record: 1, recipients: &[1], bytes: 1, age: Span::ZERO, priority: Priority::Normal, content: None };
     queues.enqueue(ids[0], new, Tick(0));
     assert_eq!(queues.next_action(Tick(0)), None);
 }

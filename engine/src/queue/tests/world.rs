@@ -51,6 +51,8 @@ pub struct World {
     pub hops: Vec<HopId>,
     pub modes: BTreeMap<SocketAddr, Mode>,
     pub delivered: Vec<Delivery>,
+    /// Given up, and when.
+    pub expired: Vec<(u64, Tick)>,
     /// Attempts by host.
     pub connects: Vec<(Tick, SocketAddr)>,
     /// The most attempts that were under way at once, by host.
@@ -88,6 +90,7 @@ impl World {
             hops: ids,
             modes: modes.map(|&number| (host(number), Mode::Up(Span::millis(1)))).collect(),
             delivered: Vec::new(),
+            expired: Vec::new(),
             connects: Vec::new(),
             attempts_peak: BTreeMap::new(),
             connections_peak: 0,
@@ -115,12 +118,17 @@ impl World {
     }
 
     pub fn send(&mut self, hop: usize) -> u64 {
+        self.send_aged(hop, Span::ZERO)
+    }
+
+    /// One that was received so long ago, before a restart.
+    pub fn send_aged(&mut self, hop: usize, age: Span) -> u64 {
         self.next_record += 1;
         let new = NewEntry {
             record: self.next_record,
             recipients: &[1],
             bytes: 4096,
-            received: 0,
+            age,
             priority: Priority::Normal,
             content: None,
         };
@@ -197,6 +205,10 @@ impl World {
                 Action::Connect { conn, host, by, .. } => self.connect(conn, host.address, by),
                 Action::Feed { conn } => self.feed(conn),
                 Action::Close { conn } => drop(self.conns.remove(&conn).expect("only what is open is closed")),
+                Action::Expire { entry } => {
+                    self.expired.push((self.queues.find(entry).expect("it waits").record, self.now));
+                    assert_eq!(self.queues.expire(entry, self.now), None);
+                }
                 Action::Shed { .. }
                 | Action::Lend { .. }
                 | Action::Await { .. }

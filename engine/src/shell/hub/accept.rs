@@ -260,7 +260,6 @@ impl<D: Driver> Hub<D> {
             facts: *fresh.facts,
             crc32c: fresh.record.crc32c,
             spoiled: false,
-            received: fresh.received,
             recipients: fresh.recipients,
             undivided: false,
             entries: 0,

@@ -4,7 +4,7 @@ use super::Hub;
 use super::messages::Message;
 use crate::io::driver::Driver;
 use crate::queue::{self, EntryId, Fate, RecipientOutcome};
-use crate::spool::{ALL_RECIPIENTS, Outcome};
+use crate::spool::{ALL_RECIPIENTS, Outcome, RecordId};
 use crate::track::counters::Counter;
 use crate::wire::Tick;
 
@@ -59,6 +59,31 @@ impl<D: Driver> Hub<D> {
             }
             Fate::AwaitsSettle => self.await_settle(attempt.entry),
             Fate::Waits => {}
+        }
+    }
+
+    /// The time of a message is over: whoever of its recipients is not settled has failed, durably (M-097). While outcomes
+    /// cannot be written down it stays, and its turn comes again.
+    pub(super) fn expire(&self, entry: EntryId, now: Tick) {
+        if !self.can_settle() {
+            return;
+        }
+        let (record, recipients) = {
+            let queues = self.queues.borrow();
+            let record = queues.find(entry).and_then(|taken| RecordId::from_raw(taken.record));
+            (record, queues.unsettled(entry).map_or_else(Vec::new, Iterator::collect::<Vec<usize>>))
+        };
+        let Some(record) = record else { return };
+        tracing::warn!(cause = "expired", status = "4.4.7", record = %record, recipients = recipients.len(),
+            "a message was not delivered in its time and is given up");
+        self.tally.add(Counter::DsnOwed, recipients.len() as u64);
+        self.tally.add(Counter::Expired, recipients.len() as u64);
+        for recipient in recipients {
+            self.settle(record, u16::try_from(recipient).expect("recipients are numbered by 16 bits"), Outcome::Failed);
+        }
+        let content = self.queues.borrow_mut().expire(entry, now);
+        if let Some(message) = content {
+            self.messages.borrow_mut().release(message);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
 use crate::track::counters::Counter;
-use crate::wire::{EnvelopeRef, NextHopKey, Tick};
+use crate::wire::{EnvelopeRef, NextHopKey, Span, Tick};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -93,7 +93,6 @@ impl<D: Driver> Hub<D> {
         let envelope = EnvelopeRef::parse(&message.envelope).expect("an envelope of our own making");
         groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));
         let (record, bytes) = (message.record, message.trace.len() as u64 + message.facts.bytes);
-        let received = u32::try_from(message.received.0 / 1_000_000).unwrap_or(0);
         let unreachable = !groups.unroutable().is_empty();
         message.entries = u32::try_from(groups.groups().count()).expect("few next hops") + u32::from(unreachable);
         message.undivided = message.entries == 1;
@@ -103,7 +102,7 @@ impl<D: Driver> Hub<D> {
             record: record.raw(),
             recipients: &[],
             bytes,
-            received,
+            age: Span::ZERO,
             priority: Priority::Normal,
             content: Some(handle),
         };
@@ -168,6 +167,7 @@ impl<D: Driver> Hub<D> {
                 Some(Action::Feed { conn }) => self.note_link(conn, deliver::FEED),
                 Some(Action::Close { conn }) => self.note_link(conn, deliver::CLOSE),
                 Some(Action::Shed { content }) => self.messages.borrow_mut().release(content),
+                Some(Action::Expire { entry }) => self.expire(entry, now),
                 Some(Action::Reroute { entry }) => self.reroute.one(entry),
                 Some(Action::Lend { hop }) => self.lend_soon(hop),
                 Some(Action::Await { hop }) => self.await_tickets(hop),

@@ -3,7 +3,7 @@
 use crate::shell::body::Slices;
 use crate::spool::{Facts, LeadingDots, RecordId};
 use crate::sys::slice::Slice;
-use crate::wire::{ContentFacts, LeadingDots as WireDots, Wall};
+use crate::wire::{ContentFacts, LeadingDots as WireDots};
 use slab::Slab;
 
 /// One message.
@@ -25,8 +25,6 @@ pub struct Message {
     pub crc32c: u32,
     /// The content in memory was found to be another than what was received.
     pub spoiled: bool,
-    /// When it was received.
-    pub received: Wall,
     /// How many recipients its envelope has.
     pub recipients: u16,
     /// All recipients went into one queue entry.

@@ -326,6 +326,8 @@ fn queue_options(settings: &Settings) -> queue::Options {
         queue_ladder: queue::Ladder::new(&steps, delivery.retry.last),
         message_ladder: queue::Ladder::new(&[], delivery.message_retry),
         probe_wait: delivery.host_backoff_min,
+        probe_wait_max: delivery.host_backoff_max,
+        expire_after: delivery.expire_after,
         connect_wait: delivery.connect_wait,
         idle_wait: delivery.idle_wait,
         connections_max: delivery.connections_max,

@@ -245,7 +245,7 @@ impl<D: Driver> Hub<D> {
             record: id.raw(),
             recipients: &recipients,
             bytes: u64::from(head.trace_bytes) + head.facts.body_bytes,
-            received: u32::try_from(head.received.0 / 1_000_000).unwrap_or(0),
+            age: self.driver.wall().since(head.received),
             priority: Priority::Normal,
             content: None,
         };

@@ -1,0 +1,110 @@
+//! Giving up: whoever has waited for too long fails.
+//!
+//! An entry keeps the second in which its time is over. Nothing is sorted by it, since nearly everybody leaves before:
+//! every page of entries is looked through once in [`Expiry::turn`], one page after the other, so that a million that wait
+//! cost no more at a time than a thousand do. Whoever is due is told by [`Action::Expire`] up to a turn late, and again a
+//! turn later when the caller left him where he is.
+//!
+//! Age counts by the monotonic clock while the server runs; what it was when the server started comes from the record. So a
+//! wall clock that jumps neither empties a queue nor keeps it for ever (F-056).
+//!
+//! [`Action::Expire`]: super::Action::Expire
+
+use super::Queues;
+use super::destination::Hop;
+use super::entry::{Entry, EntryId, NONE, State};
+use crate::wire::{Span, Tick};
+use std::collections::VecDeque;
+
+/// All entries are looked at within this at the latest, and within a 64th of the time they have.
+const TURN_MAX: Span = Span::minutes(1);
+const TURNS: u64 = 64;
+
+const SECOND: u64 = Span::seconds(1).0;
+
+/// Who is looked at next, and who was found.
+#[derive(Debug)]
+pub(super) struct Expiry {
+    after: Span,
+    page: u32,
+    /// When the next page is looked at; of no meaning while nothing is queued.
+    at: Tick,
+    due: VecDeque<EntryId>,
+}
+
+impl Expiry {
+    pub fn new(after: Span) -> Self {
+        Self { after, page: 0, at: Tick(0), due: VecDeque::new() }
+    }
+
+    /// The second in which a message of this age is given up.
+    pub fn second(&self, age: Span, now: Tick) -> u32 {
+        let at = now + Span(self.after.0.saturating_sub(age.0));
+        u32::try_from(at.0.div_ceil(SECOND)).unwrap_or(u32::MAX)
+    }
+
+    /// How long it takes to look at everybody once.
+    fn turn(&self) -> Span {
+        Span((self.after.0 / TURNS).clamp(1, TURN_MAX.0))
+    }
+}
+
+impl Queues {
+    /// The first of some messages was queued.
+    pub(super) fn expiry_begins(&mut self, now: Tick) {
+        self.expiry.at = self.expiry.at.max(now + self.expiry.turn());
+    }
+
+    /// When the next page of entries is looked at.
+    pub(super) fn next_expiry(&self) -> Tick {
+        if self.entries.live() > 0 { self.expiry.at } else { Tick::NEVER }
+    }
+
+    /// Looks at one page, when its time has come.
+    pub(super) fn look_for_expired(&mut self, now: Tick) {
+        if self.next_expiry() > now {
+            return;
+        }
+        let second = u32::try_from(now.0 / SECOND).unwrap_or(u32::MAX);
+        let due = |entry: &Entry| entry.expires <= second && has_had_a_try(entry, &self.hops);
+        let (first, page) = self.entries.page(self.expiry.page);
+        let found = (first..).zip(page).filter(|(_, entry)| waits(entry) && due(entry));
+        let found = found.map(|(index, _)| self.entries.id(index));
+        self.expiry.due.extend(found);
+        let pages = self.entries.pages().max(1);
+        self.expiry.page = (self.expiry.page + 1) % pages;
+        self.expiry.at = now + Span(self.expiry.turn().0 / u64::from(pages));
+    }
+
+    /// The next message whose time is over, if it still waits.
+    pub(super) fn next_expired(&mut self) -> Option<EntryId> {
+        while let Some(id) = self.expiry.due.pop_front() {
+            if self.entries.find(id).is_some_and(|index| waits(&self.entries[index])) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Gives up a message that waits: all its unsettled recipients have failed, and the caller has written that down. The
+    /// content handle that it had.
+    pub fn expire(&mut self, id: EntryId, now: Tick) -> Option<u32> {
+        let failed = self.unsettled(id).map_or(0, |members| members.count() as u64);
+        let index = self.unqueue(id)?;
+        let entry = &self.entries[index];
+        let content = (entry.content != NONE).then_some(entry.content);
+        self.hops[entry.hop as usize].totals.failed += failed;
+        self.release(index, now);
+        content
+    }
+}
+
+fn waits(entry: &Entry) -> bool {
+    matches!(entry.state, State::Waiting | State::Deferred)
+}
+
+/// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host.
+fn has_had_a_try(entry: &Entry, hops: &[Hop]) -> bool {
+    let hop = &hops[entry.hop as usize];
+    entry.attempts > 0 || hop.failures > 0 || hop.hosts.iter().all(|host| host.retired)
+}

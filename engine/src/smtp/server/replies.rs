@@ -393,6 +393,16 @@ mod tests {
     ];
 
     #[test]
+    fn m_039_no_reply_tells_where_somebody_else_is() {
+        for profile in [Profile::Exchange, Profile::Rfc, Profile::Bench] {
+            for say in Say::ALL {
+                let line = say.line(profile);
+                assert!(!line.starts_with(b"251") && !line.starts_with(b"551"), "{say:?}");
+            }
+        }
+    }
+
+    #[test]
     fn m_064_m_143_m_144_m_146_every_reply_but_354_has_a_registered_status_of_its_class_on_one_line() {
         for profile in [Profile::Exchange, Profile::Rfc, Profile::Bench] {
             for say in Say::ALL {

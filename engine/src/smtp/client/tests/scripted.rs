@@ -457,7 +457,7 @@ fn m_009_a_client_without_a_qualified_name_gives_its_address() {
 }
 
 #[test]
-fn m_010_binary_content_goes_only_where_it_was_offered_streamed_or_not() {
+fn m_010_m_124_binary_content_goes_only_where_it_was_offered_streamed_or_not() {
     for (extensions, good) in
         [(&["CHUNKING", "BINARYMIME"][..], true), (&["CHUNKING"], false), (&["BINARYMIME"], false)]
     {
@@ -475,7 +475,8 @@ fn m_010_binary_content_goes_only_where_it_was_offered_streamed_or_not() {
             talk.wire.bodies.push((1, binary.clone()));
             let sent = talk.client.offer(1, &transaction, talk.now, &mut talk.wire);
             assert_eq!(sent, if good { Ok(()) } else { Err(CannotSend::Binary) }, "{extensions:?}");
-            assert_eq!(talk.sent().contains(" BODY=BINARYMIME\r\n"), good);
+            let said = talk.sent();
+            assert_eq!((said.contains(" BODY=BINARYMIME\r\n"), said.contains("DATA")), (good, false));
         }
     }
 }
@@ -526,6 +527,17 @@ fn m_035_mixed_answers_to_rcpt_are_each_recipients_own() {
         let expected = [told(0, Class::Deferred), told(2, Class::Refused), done(Class::Accepted)];
         assert_eq!(events, expected, "{extensions:?}");
     }
+}
+
+#[test]
+fn m_038_251_is_success_and_551_is_failure_without_another_try() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING"]);
+    talk.offer(1, &three()).expect("sent");
+    talk.sent();
+    let replies =
+        "250 reset\r\n250 m\r\n251 will forward to <else@c.test>\r\n551 try <else@c.test>\r\n250 r\r\n250 done\r\n";
+    assert_eq!(talk.hear(replies.as_bytes()), [told(1, Class::Refused), done(Class::Accepted)]);
+    assert_eq!(talk.sent(), "", "nobody follows the address that it names");
 }
 
 #[test]

@@ -328,6 +328,25 @@ fn m_033_recipients_beyond_the_most_get_452_and_the_others_stay() {
 }
 
 #[test]
+fn m_058_m_059_m_062_vrfy_expn_and_help_say_the_same_to_everybody_and_change_nothing() {
+    for who in ["b", "b@b.test", "nobody@b.test", "refused", "\"a b\"@b.test"] {
+        let mut bench = Bench::rfc().hello();
+        bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n");
+        bench.out.clear();
+        assert_eq!(bench.ask(&format!("VRFY {who}")), ["252 2.5.0"], "{who}");
+        assert_eq!(bench.ask(&format!("EXPN {who}")), ["502 5.5.1"], "{who}");
+        assert_eq!(bench.ask(&format!("HELP {who}")), ["214 2.0.0"], "{who}");
+        bench.feed(b"BDAT 0 LAST\r\n");
+        assert_eq!(bench.messages[0].to, ["b@b.test"], "{who}: the transaction is as it was");
+    }
+    let mut hello = Bench::rfc();
+    hello.out.clear();
+    hello.feed(b"EHLO c.test\r\n");
+    let said = String::from_utf8(hello.out).expect("ASCII");
+    assert!(!said.contains("EXPN") && !said.contains("VRFY"), "{said}");
+}
+
+#[test]
 fn m_019_arguments_where_none_belong() {
     for line in ["DATA x", "RSET x", "QUIT x"] {
         assert_eq!(Bench::rfc().hello().ask(line), ["501 5.5.4"], "{line}");

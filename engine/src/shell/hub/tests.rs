@@ -5,6 +5,7 @@ use super::*;
 use crate::io::driver::{Conn, Next};
 use crate::io::epoll::{self, Epoll};
 use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
+use crate::io::launch::DriverChoice;
 use crate::route::RouteTable;
 use crate::settings::Store;
 use crate::shell::inlet::Inlet;
@@ -47,6 +48,13 @@ struct World {
 
 impl World {
     fn start(driver: Epoll, folder: &Path) -> Self {
+        let world = Self::open(driver, folder, (1, 1));
+        world.hub.start();
+        world
+    }
+
+    /// A hub that has not begun yet; its first record and its first file have these numbers.
+    fn open(driver: Epoll, folder: &Path, next: (u64, u32)) -> Self {
         let mut settings = Settings::of(Profile::Bench);
         settings.store = Store::Null;
         settings.spool.segment_bytes = 1 << 20;
@@ -68,11 +76,10 @@ impl World {
             dir: Some(faulty.root(folder).expect("the folder opens")),
             direct: false,
             routes: Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() }),
-            next: (1, 1),
+            next,
             exchange: None,
         };
         let hub = Hub::new(faulty.clone(), parts);
-        hub.start();
         let at = serve_on(&faulty, &hub);
         Self { driver, faults, hub, at, counts, stored }
     }
@@ -203,6 +210,40 @@ fn f_027_a_file_that_a_failed_sync_left_in_quarantine_is_put_away_by_the_next_tr
         }
         let mut quarantine = Quarantine::open(&faulty, &spool).await.expect("it opens");
         assert_eq!(quarantine.take(crate::spool::FileId(8)).await.expect("nothing failed"), None, "it is nowhere");
+    })
+    .expect("runs");
+}
+
+/// P-009: what an earlier life left is queued while new mail is taken. Here none of it can be read before the new one is
+/// acknowledged.
+#[test]
+fn p_009_mail_is_taken_before_what_was_left_is_queued() {
+    // More than a segment holds: what is in the oldest has to be read from its footer.
+    const LEFT: usize = 8000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, &path);
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        for _ in 0..LEFT / 1000 {
+            world.send(1000).await;
+        }
+    })
+    .expect("runs");
+    let mut left = recover::recover(&path, DriverChoice::Epoll, 1).expect("it is read");
+    let adoption = left.recovered.adoptions.remove(0);
+    let next = (left.recovered.next_number, left.next_file);
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::open(driver, &path, next);
+        world.faults.inject(Rule::new(Op::Read, Fault::Held));
+        world.hub.adopt(adoption).await.expect("its files open");
+        world.hub.start();
+        world.send(1).await;
+        assert_eq!(world.counts.read(Counter::Redelivered), 0, "nothing of it was read");
+        world.faults.heal();
+        let all = || world.stored.read(Counter::Stored) == LEFT as u64 + 1;
+        world.wait_until("everything is delivered", all).await;
+        assert_eq!(world.counts.read(Counter::Redelivered), LEFT as u64);
     })
     .expect("runs");
 }

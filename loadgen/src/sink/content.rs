@@ -1,22 +1,36 @@
 //! Whether what arrived is what was sent (I-4), without having seen what was sent: the stamp in the reverse-path says how
 //! many octets there were and their CRC-32C. What stands in front of them must be trace that hops put there.
 
-use crate::stamp::{Stamp, crc32c, crc32c_back, crc32c_join};
+use crate::stamp::{Stamp, crc32c, crc32c_back, crc32c_factor, crc32c_join};
 use crc_fast::{CrcAlgorithm, Digest};
+use std::cell::Cell;
 
 /// Octets at the front of a content that are kept until its end: as much trace as a check can see past.
 pub const TRACE_BYTES_MAX: usize = 16 << 10;
+
+/// The end of a header section.
+const HEADER_END: &[u8] = b"\r\n\r\n";
 
 /// One content while it arrives. Reused for the next one.
 pub struct Content {
     digest: Digest,
     bytes: u64,
+    /// The front up to the end of its header section: trace is nowhere else.
     head: Vec<u8>,
+    head_is_whole: bool,
+    /// The last length that a checksum was taken back by, and its factor: contents of one size follow each other.
+    factor: Cell<(u64, u32)>,
 }
 
 impl Default for Content {
     fn default() -> Self {
-        Self { digest: Digest::new(CrcAlgorithm::Crc32Iscsi), bytes: 0, head: Vec::new() }
+        Self {
+            digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
+            bytes: 0,
+            head: Vec::new(),
+            head_is_whole: false,
+            factor: Cell::new((0, crc32c_factor(0))),
+        }
     }
 }
 
@@ -26,14 +40,32 @@ impl Content {
         self.digest.reset();
         self.bytes = 0;
         self.head.clear();
+        self.head_is_whole = false;
     }
 
     /// Its next octets.
     pub fn add(&mut self, octets: &[u8]) {
         self.digest.update(octets);
         self.bytes += octets.len() as u64;
+        if !self.head_is_whole {
+            self.add_to_head(octets);
+        }
+    }
+
+    fn add_to_head(&mut self, octets: &[u8]) {
         let room = TRACE_BYTES_MAX - self.head.len();
-        self.head.extend_from_slice(&octets[..octets.len().min(room)]);
+        // An empty line may have begun in what came before.
+        let from = self.head.len().saturating_sub(HEADER_END.len() - 1);
+        let before = self.head.len() - from;
+        let mut seam = [0; 2 * (HEADER_END.len() - 1)];
+        let behind = octets.len().min(HEADER_END.len() - 1);
+        seam[..before].copy_from_slice(&self.head[from..]);
+        seam[before..before + behind].copy_from_slice(&octets[..behind]);
+        let in_seam =
+            memchr::memmem::find(&seam[..before + behind], HEADER_END).map(|at| at + HEADER_END.len() - before);
+        let end = in_seam.or_else(|| memchr::memmem::find(octets, HEADER_END).map(|at| at + HEADER_END.len()));
+        self.head_is_whole = end.is_some() || octets.len() >= room;
+        self.head.extend_from_slice(&octets[..end.unwrap_or(octets.len()).min(room)]);
     }
 
     /// Octets so far.
@@ -58,9 +90,16 @@ impl Content {
         let Some(trace_bytes) = self.bytes.checked_sub(bytes) else { return false };
         let trace = usize::try_from(trace_bytes).ok().and_then(|bytes| self.head.get(..bytes));
         trace.is_some_and(|trace| {
-            let back = if trace.is_empty() { whole } else { crc32c_back(whole, crc32c(trace), bytes) };
+            let back = if trace.is_empty() { whole } else { crc32c_back(whole, crc32c(trace), self.factor_of(bytes)) };
             back == crc && is_trace(trace)
         })
+    }
+
+    fn factor_of(&self, bytes: u64) -> u32 {
+        if self.factor.get().0 != bytes {
+            self.factor.set((bytes, crc32c_factor(bytes)));
+        }
+        self.factor.get().1
     }
 }
 
@@ -109,6 +148,13 @@ mod tests {
         assert!(!arrived(&[MAIL, b"\r\n"]).is_what(&stamp(MAIL)));
         assert!(!arrived(&[&MAIL[..MAIL.len() - 1]]).is_what(&stamp(MAIL)));
         assert!(!arrived(&[]).is_what(&stamp(MAIL)));
+        // The empty line that ends the front is no trace, nor is anything behind it.
+        assert!(!arrived(&[b"A: b\r\n\r\n", MAIL]).is_what(&stamp(MAIL)));
+        assert!(!arrived(&[b"A: b\r\n\r\nC: d\r\n", MAIL]).is_what(&stamp(MAIL)));
+        // Trace in front of a body without header section.
+        for body in [&b"\r\nbody\r\n"[..], b"no header\r\n\r\nbody"] {
+            assert!(arrived(&[trace, body]).is_what(&stamp(body)));
+        }
         let mut flipped = MAIL.to_vec();
         flipped[20] ^= 1;
         assert!(!arrived(&[&flipped]).is_what(&stamp(MAIL)));
@@ -139,6 +185,22 @@ mod tests {
             }
             prop_assert_eq!(content.bytes(), octets.len() as u64);
             prop_assert!(content.is_what(&stamp(&octets)));
+        }
+
+        #[test]
+        fn trace_is_seen_past_however_it_is_cut(cuts in prop::collection::vec(0usize..120, 0..6)) {
+            let trace = b"Received: from a by b;\r\n\tSun, 1 Jan 2024\r\n";
+            let whole = [&trace[..], MAIL].concat();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(whole.len())).collect();
+            cuts.sort_unstable();
+            let mut content = Content::default();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([whole.len()]) {
+                content.add(&whole[from..cut]);
+                from = cut;
+            }
+            prop_assert!(content.is_what(&stamp(MAIL)));
+            prop_assert!(content.head.ends_with(HEADER_END) && content.head.len() < whole.len(), "the body is not kept");
         }
     }
 }

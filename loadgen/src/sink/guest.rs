@@ -260,7 +260,7 @@ impl Guest {
             return (0, After { again: true, ..After::plain() });
         }
         if !desk.faulty.get() && self.read_rate.is_none() {
-            return self.plain(bytes, desk, at, now);
+            return self.plain(bytes, desk, at);
         }
         let plan = desk.plan();
         let allowed = self.read_rate.map_or(bytes.len(), |rate| (rate / 10).max(1) as usize).min(bytes.len());
@@ -273,7 +273,8 @@ impl Guest {
         }
     }
 
-    fn plain(&mut self, bytes: &[u8], desk: &Desk, at: Tick, now: &impl Fn() -> Tick) -> (usize, After) {
+    /// What is shown was all there `at` that moment: it is when every message in it was complete.
+    fn plain(&mut self, bytes: &[u8], desk: &Desk, at: Tick) -> (usize, After) {
         let mut consumed = 0;
         loop {
             let rest = &bytes[consumed..];
@@ -284,7 +285,7 @@ impl Guest {
                 Event::Close => return (consumed, After::end(End::Close)),
                 Event::Message(slot) => {
                     self.in_body = false;
-                    let after = self.message(slot, desk, None, now());
+                    let after = self.message(slot, desk, None, at);
                     debug_assert!(after.is_none(), "no plan, no strike");
                 }
                 event => self.content_event(&event, rest),

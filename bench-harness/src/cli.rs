@@ -71,9 +71,9 @@ pub struct EngineArgs {
     /// The I/O driver.
     #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", default_value = "auto", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
     pub driver: String,
-    /// Shards (threads) of each engine process.
-    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
-    pub shards: u16,
+    /// Shards (threads) of each engine process [default: 1].
+    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub shards: Option<u16>,
 }
 
 /// `quickstart`.
@@ -108,7 +108,7 @@ pub struct RunArgs {
     /// Open-loop rate, as 500/s; without it a probe finds the highest and half of it is used.
     #[arg(short = 'r', long = "rate", env = "RINGBENCH_RATE", value_name = "RATE")]
     pub rate: Option<String>,
-    /// Measured time of the main phase, as 10s.
+    /// Measured time of the main phase, as 10s; at least what a scenario's faults need.
     #[arg(short = 'd', long = "duration", env = "RINGBENCH_DURATION", value_name = "DURATION")]
     pub duration: Option<String>,
     /// How the engine is started.
@@ -133,12 +133,15 @@ pub struct TargetsArgs {
     /// Only what fits into a minute; the rest stays unmeasured.
     #[arg(long, env = "RINGBENCH_QUICK")]
     pub quick: bool,
-    /// Only the targets whose id contains this.
+    /// Only the target of this id, or all whose id contains this.
     #[arg(long, env = "RINGBENCH_ONLY", value_name = "TEXT")]
     pub only: Option<String>,
     /// The folder that `tests/peers/fetch` has filled: for smtp-source and smtp-sink, unless they are installed.
     #[arg(long, env = "RINGBENCH_PEERS", value_name = "DIR")]
     pub peers: Option<PathBuf>,
+    /// Tables for perf/README.md on stdout; the others go to stderr.
+    #[arg(long, env = "RINGBENCH_MARKDOWN", conflicts_with = "json")]
+    pub markdown: bool,
     /// Where results go.
     #[command(flatten)]
     pub out: OutArgs,

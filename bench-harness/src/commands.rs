@@ -1,5 +1,6 @@
 //! The commands a person types, from their options to what is printed.
 
+use crate::asked;
 use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs, TargetsArgs};
 use crate::corpus;
 use crate::exit::{Exit, UsageError};
@@ -13,9 +14,9 @@ use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
 use crate::run::{self, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
-use crate::targets::{self, Asked, Effort};
+use crate::targets::{self, Asked, Effort, TARGETS};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
-use loadgen::units::{Rate, UnitError, parse_bytes, parse_span};
+use loadgen::units::{Rate, UnitError, parse_bytes};
 use std::io::Write;
 
 /// The seed of every run, unless a person gives another: so that two runs strike at the same moments.
@@ -26,9 +27,10 @@ const SEED: u64 = 1;
 /// # Errors
 /// See [`crate::exit`].
 pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
+    let mail = args.corpus.as_deref().map(asked::mail).transpose()?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "quickstart")?;
-    let mail = match &args.corpus {
-        Some(path) => path.clone(),
+    let mail = match mail {
+        Some(mail) => mail,
         None => corpus::unpack(folder.scratch())?,
     };
     let plan = scenario::quickstart(&engine(&args.engine), &Content::Corpus(mail), SEED);
@@ -45,14 +47,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         let text = format!("no scenario is called `{}`: there are {}", args.scenario, names.join(", "));
         return Err(UsageError(text).into());
     };
+    let said = [
+        ("--size", args.size.is_some()),
+        ("--corpus", args.corpus.is_some()),
+        ("--shards", args.engine.shards.is_some()),
+    ];
+    asked::nothing_of_its_own(scenario, &said)?;
     let options = Options {
         content: match &args.corpus {
-            Some(path) => Some(Content::Corpus(path.clone())),
+            Some(path) => Some(Content::Corpus(asked::mail(path)?)),
             None => args.size.as_deref().map(parse_bytes).transpose().map_err(wrong)?.map(Content::Bytes),
         },
         connections: args.connections,
         rate_per_s: args.rate.as_deref().map(str::parse::<Rate>).transpose().map_err(wrong)?.map(Rate::as_f64),
-        seconds: args.duration.as_deref().map(parse_span).transpose().map_err(wrong)?.map(|span| span.as_secs_f64()),
+        seconds: args.duration.as_deref().map(asked::seconds).transpose()?,
         engine: engine(&args.engine),
         cores: placement::available().len(),
         seed: SEED,
@@ -85,8 +93,9 @@ fn engine(args: &EngineArgs) -> Engine {
     Engine {
         durability: args.durability.clone(),
         driver: args.driver.clone(),
-        shards: usize::from(args.shards),
+        shards: usize::from(args.shards.unwrap_or(1)),
         memory_budget: None,
+        segment_bytes: None,
     }
 }
 
@@ -101,14 +110,35 @@ fn wrong(error: UnitError) -> UsageError {
 pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     if args.json {
-        let all: Vec<_> = ALL.iter().map(|s| serde_json::json!({ "name": s.name, "about": s.about })).collect();
+        let json = |s: &Scenario| serde_json::json!({ "name": s.name, "about": s.about, "seconds": length_s(s) });
+        let all: Vec<_> = ALL.iter().map(json).collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {
         for scenario in ALL {
-            writeln!(out, "{:<18} {}", scenario.name, scenario.about)?;
+            writeln!(out, "{:<18} {:>4} s  {}", scenario.name, length_s(scenario), scenario.about)?;
         }
     }
     Ok(Exit::Good)
+}
+
+/// Whole seconds that a scenario takes here unless it is told otherwise.
+fn length_s(scenario: &Scenario) -> u64 {
+    let options = Options {
+        content: None,
+        connections: None,
+        rate_per_s: None,
+        seconds: None,
+        engine: Engine {
+            durability: "disk".into(),
+            driver: "auto".into(),
+            shards: 1,
+            memory_budget: None,
+            segment_bytes: None,
+        },
+        cores: placement::available().len(),
+        seed: SEED,
+    };
+    crate::progress::expected_s(&scenario.plan(&options)).round() as u64
 }
 
 /// `ringbench targets`.
@@ -116,18 +146,29 @@ pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// See [`crate::exit`].
 pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
+    let only = args.only.as_deref().unwrap_or_default();
+    if !TARGETS.iter().any(|target| targets::is_wanted(only, target.id)) {
+        let ids: Vec<&str> = TARGETS.iter().map(|target| target.id).collect();
+        let text = format!("--only {only}: no target's id contains it; there are {}", ids.join(", "));
+        return Err(UsageError(text).into());
+    }
+    asked::peers(args.peers.as_deref())?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let asked = Asked { only: args.only.as_deref().unwrap_or_default(), effort, peers: args.peers.as_deref() };
+    let asked = Asked { only, effort, peers: args.peers.as_deref() };
     let report = targets::measure(&asked, &folder, &Interrupt::watch(), &Progress::new());
     folder.write_json("result.json", &report)?;
     folder.write_json("targets.json", &report.targets)?;
+    folder.write("targets.md", targets::markdown(&report).as_bytes())?;
     let rows = &report.targets;
     let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
     folder.write("targets.txt", table.as_bytes())?;
     if args.out.json {
         eprint!("{table}");
         writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(rows)?)?;
+    } else if args.markdown {
+        eprint!("{table}");
+        write!(std::io::stdout(), "{}", targets::markdown(&report))?;
     } else {
         write!(std::io::stdout(), "{table}")?;
     }
@@ -148,10 +189,10 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
     let plan = PumpPlan {
         connections: args.connections as usize,
         frame_bytes,
-        seconds: parse_span(&args.duration).map_err(wrong)?.as_secs_f64(),
+        seconds: asked::seconds(&args.duration)?,
         durability: args.engine.durability.clone(),
         driver: args.engine.driver.clone(),
-        shards: usize::from(args.engine.shards),
+        shards: engine(&args.engine).shards,
         answers: !args.no_answers,
         one_per_write: args.one_per_write.then_some(args.next_hop_connections as usize),
     };

@@ -1,5 +1,6 @@
 //! The result folder: made fresh or taken as given, with a place for what a run leaves behind only while it runs.
 
+use crate::exit::UsageError;
 use anyhow::Context;
 use serde::Serialize;
 use std::fs::File;
@@ -27,11 +28,12 @@ impl ResultFolder {
             }
         };
         let path = std::path::absolute(&path).context("the folder we are in is gone")?;
-        std::fs::create_dir_all(&path).with_context(|| format!("making the result folder {}", path.display()))?;
-        let scratch = tempfile::Builder::new()
-            .prefix(".running-")
-            .tempdir_in(&path)
-            .with_context(|| format!("the result folder {} cannot be written to", path.display()))?;
+        let unusable = |error| {
+            let path = path.display();
+            UsageError(format!("the result folder {path} cannot be used: {error}; name one that can by --out"))
+        };
+        std::fs::create_dir_all(&path).map_err(unusable)?;
+        let scratch = tempfile::Builder::new().prefix(".running-").tempdir_in(&path).map_err(unusable)?;
         forget_words(&path).with_context(|| format!("clearing {}", path.display()))?;
         Ok(Self { path, scratch })
     }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod asked;
 pub mod cli;
 pub mod commands;
 pub mod corpus;

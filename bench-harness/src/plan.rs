@@ -23,6 +23,8 @@ pub struct Engine {
     pub shards: usize,
     /// Octets of content in a hub's memory; `None`: the engine's own bound.
     pub memory_budget: Option<u64>,
+    /// Octets of a hub's spool segments; `None`: the engine's own.
+    pub segment_bytes: Option<u64>,
 }
 
 /// The service of an engine process.
@@ -145,6 +147,8 @@ pub struct Phase {
     pub held_back: bool,
     /// Bodies go by DATA even where CHUNKING is offered.
     pub by_data: bool,
+    /// Transactions under way on one connection.
+    pub in_flight: u32,
     /// Its figures are the run's.
     pub is_main: bool,
 }
@@ -164,6 +168,7 @@ impl Phase {
             fault_kind: None,
             held_back: false,
             by_data: false,
+            in_flight: 1,
             is_main: false,
         }
     }

@@ -8,6 +8,12 @@ use std::time::{Duration, Instant};
 /// Seconds that a phase takes besides its load: draining and collecting.
 const AROUND_PHASE_S: f64 = 1.5;
 
+/// How long a plan takes.
+pub fn expected_s(plan: &Plan) -> f64 {
+    let phases: usize = plan.parts.iter().map(|part| part.phases.len()).sum();
+    plan.length_s() + phases as f64 * AROUND_PHASE_S
+}
+
 /// Tells.
 #[derive(Debug)]
 pub struct Progress {
@@ -29,8 +35,7 @@ impl Progress {
 
     /// A run begins.
     pub fn begin(&self, plan: &Plan) {
-        let phases: usize = plan.parts.iter().map(|part| part.phases.len()).sum();
-        let seconds = plan.length_s() + phases as f64 * AROUND_PHASE_S;
+        let seconds = expected_s(plan);
         match &self.bar {
             Some(bar) => {
                 bar.set_length((seconds * 10.0) as u64);
@@ -52,6 +57,14 @@ impl Progress {
                 bar.set_position((self.began.elapsed().as_secs_f64() * 10.0) as u64);
                 bar.set_message(what.to_owned());
             }
+            None => eprintln!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64()),
+        }
+    }
+
+    /// Something that stays on the screen.
+    pub fn line(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(what),
             None => eprintln!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64()),
         }
     }

@@ -30,6 +30,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// One sentence.
     pub about: &'static str,
+    /// Options that it has its own of.
+    pub own: &'static [&'static str],
     plan: fn(&Options) -> Vec<Part>,
 }
 
@@ -50,39 +52,51 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "accept-only",
         about: "A hub takes mail and keeps it: nothing leaves until the load is over.",
+        own: &[],
         plan: accept_only,
     },
     Scenario {
         name: "hub-hop",
         about: "Load, one hub, one sink: the hop that everything else is made of.",
+        own: &[],
         plan: hub_hop,
     },
-    Scenario { name: "front-end", about: "Load, a front end, one hub, one sink.", plan: front_end },
-    Scenario { name: "mailbox", about: "Load, one hub, mailbox delivery into folders.", plan: mailbox },
+    Scenario { name: "front-end", about: "Load, a front end, one hub, one sink.", own: &[], plan: front_end },
+    Scenario { name: "mailbox", about: "Load, one hub, mailbox delivery into folders.", own: &[], plan: mailbox },
     Scenario {
         name: "shard-scaling",
         about: "The hub hop with 1, 2, 4 … shards, as far as there are cores.",
+        own: &["--shards"],
         plan: shard_scaling,
     },
-    Scenario { name: "payload-sweep", about: "The hub hop from 1 KiB to 1 MiB.", plan: payload_sweep },
+    Scenario {
+        name: "payload-sweep",
+        about: "The hub hop from 1 KiB to 1 MiB.",
+        own: &["--size", "--corpus"],
+        plan: payload_sweep,
+    },
     Scenario {
         name: "failover-next-hop",
         about: "One of a hub's two next hops is killed and returns, again and again.",
+        own: &[],
         plan: failover_next_hop,
     },
     Scenario {
         name: "failover-hub",
         about: "One of two hubs behind a front end is killed and returns, again and again.",
+        own: &[],
         plan: failover_hub,
     },
     Scenario {
         name: "restart",
         about: "A hub full of mail is killed and started: what it delivers, and how soon.",
+        own: &[],
         plan: restart,
     },
     Scenario {
         name: "sink-only",
         about: "Load straight into a sink: what the generator and the sink do by themselves.",
+        own: &[],
         plan: sink_only,
     },
 ];
@@ -97,6 +111,8 @@ const FAULT_EVERY_S: f64 = 14.0;
 const DOWN_S: f64 = 2.0;
 /// Faults of a failover scenario: fewer have no percentiles.
 const FAULTS: usize = 9;
+/// Filling a hub, its death and its return take so long at least.
+const RESTART_SECONDS_MIN: f64 = 5.0;
 /// Before the first strike.
 const BASELINE_S: f64 = 3.0;
 
@@ -228,6 +244,7 @@ fn restart(options: &Options) -> Vec<Part> {
     fill.name = "restart".into();
     fill.about = "The hub takes mail that nobody takes from it, is killed and started again.".into();
     fill.held_back = true;
+    fill.seconds = fill.seconds.max(RESTART_SECONDS_MIN);
     let end = fill.length_s();
     fill.faults = vec![Fault { victim: "hub".into(), strike_s: end - 3.0, heal_s: end - 2.0 }];
     fill.fault_kind = Some("hub".into());
@@ -332,7 +349,7 @@ mod tests {
     use super::*;
 
     fn engine() -> Engine {
-        Engine { durability: "disk".into(), driver: "auto".into(), shards: 1, memory_budget: None }
+        Engine { durability: "disk".into(), driver: "auto".into(), shards: 1, memory_budget: None, segment_bytes: None }
     }
 
     fn options() -> Options {

@@ -36,6 +36,9 @@ pub fn configuration(
     if let Some(bytes) = engine.memory_budget {
         let _ = writeln!(out, "memory_budget = \"{bytes} B\"");
     }
+    if let (Role::Hub, Some(bytes)) = (server.role, engine.segment_bytes) {
+        let _ = writeln!(out, "[spool]\nsegment_size = \"{bytes} B\"");
+    }
     let _ = write!(out, "[[listener]]\naddress = \"{listen}\"\nrole = \"{}\"\n", server.role.name());
     match server.role {
         Role::Hub => hub(&mut out, neighbours),
@@ -87,8 +90,13 @@ mod tests {
     #[test]
     fn the_engine_takes_what_is_written_here() {
         let machine = Machine { hostname: Some("bench.test".into()), cores: vec![0, 1], folder: "/".into() };
-        let engine =
-            Engine { durability: "os".into(), driver: "epoll".into(), shards: 2, memory_budget: Some(16 << 20) };
+        let engine = Engine {
+            durability: "os".into(),
+            driver: "epoll".into(),
+            shards: 2,
+            memory_budget: Some(16 << 20),
+            segment_bytes: Some(8 << 20),
+        };
         for role in [Role::Hub, Role::Frontend, Role::MailboxDelivery] {
             for behind_front_end in [false, true] {
                 for mailboxes in [vec![], vec![address(7)]] {

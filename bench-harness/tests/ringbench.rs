@@ -119,6 +119,20 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
     assert!(said.contains("there are accept-only, hub-hop"), "{said}");
     assert_eq!(run(&["run", "hub-hop", "-r", "fast"]).status.code(), Some(2));
     assert_eq!(run(&["measure"]).status.code(), Some(2));
+    for line in [
+        &["run", "hub-hop", "-d", "0s"][..],
+        &["run", "hub-hop", "--corpus", "/nowhere"],
+        &["run", "hub-hop", "--out", "/proc/nowhere"],
+        &["run", "payload-sweep", "--size", "4k"],
+        &["quickstart", "--corpus", "/nowhere"],
+        &["targets", "--only", "T-nothing"],
+        &["targets", "--peers", "/nowhere"],
+    ] {
+        let done = run(line);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.status.code(), said.lines().count()), (Some(2), 1), "{line:?}: {said}");
+        assert!(said.starts_with("ringbench: "), "{said}");
+    }
     assert_eq!(run(&["list"]).status.code(), Some(0));
 }
 

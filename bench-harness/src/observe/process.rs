@@ -50,6 +50,12 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     kilobytes_of(&status, "VmRSS:")
 }
 
+/// Of that, what no file stands behind.
+pub fn own_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    kilobytes_of(&status, "RssAnon:")
+}
+
 fn children(root: &Path) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(root.join("task")) else { return Vec::new() };
     threads
@@ -124,5 +130,7 @@ mod tests {
         assert_eq!(usage(u32::MAX), None, "no such process");
         let resident = resident_bytes(std::process::id()).expect("we run");
         assert!(resident > 100_000 && resident_bytes(u32::MAX).is_none());
+        let own = own_bytes(std::process::id()).expect("we run");
+        assert!(own > 10_000 && own < resident && own_bytes(u32::MAX).is_none(), "{own} of {resident}");
     }
 }

@@ -58,8 +58,7 @@ pub fn perform(
         stage.hold_back(true)?;
     }
     let mut sender = start_sender(stage, &spec, around)?;
-    let started = sender.ready().get("started_ns").and_then(serde_json::Value::as_u64).map(Tick);
-    let started = started.context("the sender does not say when it starts")?;
+    let started = started_at(&sender)?;
     let (faults, edges) = play(stage, phase, started, &mut sender, around)?;
     await_sender(&mut sender)?;
     if phase.held_back {
@@ -113,7 +112,7 @@ pub(crate) fn spec_of(
         warm_up_s: phase.warm_up_s,
         seconds: phase.seconds,
         connections: phase.connections as usize,
-        in_flight_max: 1,
+        in_flight_max: phase.in_flight as usize,
         by_data: phase.by_data,
         size_bytes: 0,
         corpus: None,
@@ -138,6 +137,12 @@ pub(crate) fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) 
         args: vec![file.display().to_string()],
     };
     Ok(Component::start(&spec, around.folder)?)
+}
+
+/// When a sender's schedule starts.
+pub(crate) fn started_at(sender: &Component) -> anyhow::Result<Tick> {
+    let started = sender.ready().get("started_ns").and_then(serde_json::Value::as_u64);
+    started.map(Tick).context("the sender does not say when it starts")
 }
 
 /// What was seen at one moment.
@@ -214,7 +219,7 @@ fn wall_time(at: Tick) -> SystemTime {
     SystemTime::now() - Duration::from_nanos(monotonic().0.saturating_sub(at.0))
 }
 
-fn instant_of(at: Tick) -> Instant {
+pub(crate) fn instant_of(at: Tick) -> Instant {
     Instant::now() + Duration::from_nanos(at.0.saturating_sub(monotonic().0))
 }
 

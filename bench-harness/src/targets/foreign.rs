@@ -1,16 +1,21 @@
 //! Our load generator and sink beside Postfix's smtp-source and smtp-sink, where those are to be had. By DATA: smtp-sink
-//! knows no CHUNKING. Each is compared with the same partner: generators before our sink, sinks behind our generator.
+//! knows no CHUNKING. Each is compared with the same partner: generators before our sink, sinks behind our generator. Ours
+//! pipelines as RFC 2920 allows, the end of a body and the next envelope in one write; smtp-source knows no pipelining. What
+//! ours costs with one transaction at a time stands beside it.
 
 use super::measured::{Bench, part};
 use crate::interrupt::Interrupt;
 use crate::load::sent;
-use crate::observe::process::usage;
-use crate::plan::{Content, Pace, Phase, Sink, Topology};
+use crate::observe::monotonic;
+use crate::observe::process::{Usage, usage};
+use crate::plan::{Content, Pace, Part, Phase, Sink, Topology};
 use crate::process::{Component, Program, Spec};
 use crate::run::perform;
 use crate::stage::Stage;
 use anyhow::{Context, bail};
+use engine::wire::{Span, Tick};
 use loadgen::record::State;
+use loadgen::send::Outcome;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +26,10 @@ const BYTES: u64 = 4096;
 const WARM_UP_S: f64 = 0.4;
 /// smtp-sink listens within this.
 const LISTEN_WAIT: Duration = Duration::from_secs(5);
+
+/// Transactions under way on a connection, and the figures of generator and sink that it is measured for. By DATA there are
+/// two at most: a body, and the envelope behind it.
+const WAYS: [(u32, &str, &str); 2] = [(2, "T-load-cpu", "T-sink-cpu"), (1, "T-load-cpu-1", "T-sink-cpu-1")];
 
 /// A program of Postfix's, with the folders of its libraries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,40 +66,55 @@ impl Bench<'_> {
         let part = part(1, sink_only());
         let scratch = self.folder.scratch().join("targets-foreign");
         let mut stage = Stage::start(&part, self.folder.path(), &scratch)?;
-        let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+        let wanted = WAYS.map(|way| self.is_wanted(way.1) || self.is_wanted(way.2));
+        let mut pairs = [(); WAYS.len()].map(|()| (Vec::new(), Vec::new()));
         for _ in 0..self.effort.pairs {
             self.tell("T-load-cpu", "smtp-source, smtp-sink and ours");
-            let ours = perform::perform(&mut stage, &part, &self.phase(), None, &self.around())?.phase;
-            let of = |kind: &str| ours.figures.cpu_us_per_message.get(kind).copied().flatten();
-            let (load, swallowed) = (of("loadgen").context("no CPU time")?, of("sink").context("no CPU time")?);
             let theirs = self.smtp_source(&stage, &source)?;
-            sources.push((theirs.cpu_us, load));
-            self.note_run("smtp-source", &theirs);
-            let theirs = self.smtp_sink(&stage, &part, &sink)?;
-            sinks.push((theirs.cpu_us, swallowed));
-            self.note_run("smtp-sink", &theirs);
-            let rate_per_s = ours.figures.rate.achieved_per_s.unwrap_or(0.0);
-            self.note_run("loadgen", &Cost { cpu_us: load, rate_per_s });
-            self.note_run("sink", &Cost { cpu_us: swallowed, rate_per_s });
+            self.note_run("smtp-source", 1, &theirs);
+            for (way, (sources, sinks)) in pairs.iter_mut().enumerate().filter(|(way, _)| wanted[*way]) {
+                let in_flight = WAYS[way].0;
+                let (load, swallowed) = self.ours(&mut stage, &part, in_flight)?;
+                sources.push((theirs.cpu_us, load));
+                let behind = self.smtp_sink(&stage, &part, &sink, in_flight)?;
+                sinks.push((behind.cpu_us, swallowed));
+                self.note_run("smtp-sink", in_flight, &behind);
+            }
         }
         stage.stop();
-        self.ratio("T-load-cpu", &sources, "µs")?;
-        self.ratio("T-sink-cpu", &sinks, "µs")
+        for (way, (sources, sinks)) in pairs.iter().enumerate().filter(|(way, _)| wanted[*way]) {
+            self.ratio(WAYS[way].1, sources, "µs")?;
+            self.ratio(WAYS[way].2, sinks, "µs")?;
+        }
+        Ok(())
     }
 
-    fn note_run(&mut self, what: &str, cost: &Cost) {
-        let (cpu_us, rate_per_s) = (cost.cpu_us, cost.rate_per_s);
+    /// CPU time for each message of our generator and of our sink, one before the other.
+    fn ours(&mut self, stage: &mut Stage, part: &Part, in_flight: u32) -> anyhow::Result<(f64, f64)> {
+        self.tell("T-load-cpu", "ours");
+        let ours = perform::perform(stage, part, &self.phase(in_flight), None, &self.around())?.phase;
+        let of = |kind: &str| ours.figures.cpu_us_per_message.get(kind).copied().flatten().context("no CPU time");
+        let rate_per_s = ours.figures.rate.achieved_per_s.unwrap_or(0.0);
+        for kind in ["loadgen", "sink"] {
+            self.note_run(kind, in_flight, &Cost { cpu_us: of(kind)?, rate_per_s });
+        }
+        Ok((of("loadgen")?, of("sink")?))
+    }
+
+    fn note_run(&mut self, what: &str, in_flight: u32, cost: &Cost) {
+        let Cost { cpu_us, rate_per_s } = *cost;
         self.runs.push(serde_json::json!({
             "id": "T-load-cpu", "what": what, "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
-            "connections": CONNECTIONS, "bytes": BYTES,
+            "connections": CONNECTIONS, "bytes": BYTES, "in_flight": in_flight,
         }));
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self, in_flight: u32) -> Phase {
         let content = Content::Bytes(BYTES);
         let mut phase = Phase::new("load", "", Pace::FlatOut, CONNECTIONS, content, self.effort.seconds);
         phase.warm_up_s = WARM_UP_S;
         phase.by_data = true;
+        phase.in_flight = in_flight;
         phase
     }
 
@@ -101,12 +125,12 @@ impl Bench<'_> {
         let args =
             ["-d", "-s", &sessions, "-m", "100000000", "-l", &bytes, "-f", "a@load.test", "-t", "user1@sink.test"];
         let mut source = self.start(stage, "smtp-source", tool, &[&args[..], &[&to]].concat())?;
-        let taken = || stage.sink_messages();
-        let used = |source: &Component| usage(source.pid()).context("smtp-source ended");
+        // The sink takes its time to answer: both ends are alike in it.
+        let look = |source: &Component| anyhow::Ok((stage.sink_messages()?, Mark::of(source)?));
         wait(self.interrupt, WARM_UP_S)?;
-        let (from, before, began) = (taken()?, used(&source)?, Instant::now());
+        let (from, before) = look(&source)?;
         wait(self.interrupt, self.effort.seconds)?;
-        let (until, after, took) = (taken()?, used(&source)?, began.elapsed());
+        let (until, after) = look(&source)?;
         if let Some(death) = source.death() {
             return Err(death.into());
         }
@@ -114,12 +138,12 @@ impl Bench<'_> {
         if messages == 0 {
             bail!("smtp-source sent nothing");
         }
-        let cpu_us = after.cpu_us_since(&before) as f64 / messages as f64;
-        Ok(Cost { cpu_us, rate_per_s: messages as f64 / took.as_secs_f64() })
+        Ok(before.cost(&after, messages))
     }
 
     /// smtp-sink behind our generator.
-    fn smtp_sink(&mut self, stage: &Stage, part: &crate::plan::Part, tool: &Tool) -> anyhow::Result<Cost> {
+    fn smtp_sink(&mut self, stage: &Stage, part: &Part, tool: &Tool, in_flight: u32) -> anyhow::Result<Cost> {
+        self.tell("T-sink-cpu", "smtp-sink");
         let at = free_port()?;
         let to = at.to_string();
         // As root it asks for a user. Another one would free it from dying with us.
@@ -132,27 +156,23 @@ impl Bench<'_> {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        let phase = self.phase();
+        let phase = self.phase(in_flight);
         let around = self.around();
         let mut spec = perform::spec_of(stage, part, &phase, None, &around)?;
         spec.target = at;
         let mut sender = perform::start_sender(stage, &spec, &around)?;
-        let used = || usage(sink.pid()).context("smtp-sink ended");
-        wait(self.interrupt, WARM_UP_S)?;
-        let before = used()?;
-        wait(self.interrupt, self.effort.seconds)?;
-        let after = used()?;
+        let started = perform::started_at(&sender)?;
+        let mark = |after_s: f64| {
+            self.interrupt.wait_until(perform::instant_of(started + Span::micros((after_s * 1e6) as u64)))?;
+            Mark::of(&sink)
+        };
+        let (before, after) = (mark(phase.warm_up_s)?, mark(phase.length_s())?);
         perform::await_sender(&mut sender)?;
-        let outcome = sent::read(&spec.record, &spec)?;
-        let done = outcome
-            .all_records()
-            .filter(|record| record.state == State::Accepted && record.intended() >= outcome.warm_up);
-        let messages = done.count();
+        let messages = answered(&sent::read(&spec.record, &spec)?, before.at, after.at);
         if messages == 0 {
             bail!("smtp-sink took nothing");
         }
-        let cpu_us = after.cpu_us_since(&before) as f64 / messages as f64;
-        Ok(Cost { cpu_us, rate_per_s: messages as f64 / self.effort.seconds })
+        Ok(before.cost(&after, messages))
     }
 
     fn start(&self, stage: &Stage, name: &str, tool: &Tool, args: &[&str]) -> anyhow::Result<Component> {
@@ -162,6 +182,34 @@ impl Bench<'_> {
             Spec { name: name.into(), program: Program::Foreign, cores: stage.placement().load.clone(), args: all };
         Ok(Component::start(&spec, self.folder.path())?)
     }
+}
+
+/// What a process had used at a moment.
+struct Mark {
+    at: Tick,
+    usage: Usage,
+}
+
+impl Mark {
+    fn of(component: &Component) -> anyhow::Result<Self> {
+        let usage = usage(component.pid()).context("a foreign tool ended")?;
+        Ok(Self { at: monotonic(), usage })
+    }
+
+    /// What `messages` between this moment and `later` cost each.
+    fn cost(&self, later: &Self, messages: u64) -> Cost {
+        let seconds = later.at.since(self.at).as_secs_f64();
+        Cost {
+            cpu_us: later.usage.cpu_us_since(&self.usage) as f64 / messages as f64,
+            rate_per_s: messages as f64 / seconds,
+        }
+    }
+}
+
+/// Messages whose 250 was read between two moments.
+fn answered(outcome: &Outcome, from: Tick, until: Tick) -> u64 {
+    let accepted = outcome.all_records().filter(|record| record.state == State::Accepted);
+    accepted.filter(|record| (from..until).contains(&(outcome.started + record.answered()))).count() as u64
 }
 
 fn wait(interrupt: &Interrupt, seconds: f64) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The hub hop beside the byte pump, and what the engine counts of itself on the way.
 
 use super::measured::{Bench, Kind, one_hub, part};
+use super::{Compared, Found};
 use crate::plan::{Content, Pace, Phase};
 use crate::process::placement::available;
 use crate::pump::{self, PumpPlan};
@@ -23,6 +24,16 @@ pub(super) struct Hop {
 const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1 };
 const LARGE: Hop = Hop { bytes: 100 << 10, ..HOP };
 const DATA: Hop = Hop { by_data: true, ..HOP };
+
+/// Hops that nothing is promised of, shown beside those that are promised.
+pub(super) const BESIDE: [(&str, Hop); 6] = [
+    ("T-hop-4k-16", Hop { connections: 16, ..HOP }),
+    ("T-hop-4k-1", Hop { connections: 1, ..HOP }),
+    ("T-hop-100k-256", Hop { connections: 256, ..LARGE }),
+    ("T-hop-100k-16", Hop { connections: 16, ..LARGE }),
+    ("T-hop-100k-1", Hop { connections: 1, ..LARGE }),
+    ("T-hop-data-4k-256", Hop { connections: 256, ..DATA }),
+];
 
 impl Bench<'_> {
     pub(super) fn hop_4k_50(&mut self) -> anyhow::Result<()> {
@@ -49,19 +60,10 @@ impl Bench<'_> {
         self.against_pump("T-hop-data-4k-50", DATA).map(drop)
     }
 
-    pub(super) fn hops_beside(&mut self) -> anyhow::Result<()> {
-        for (id, hop) in [
-            ("T-hop-4k-16", Hop { connections: 16, ..HOP }),
-            ("T-hop-4k-1", Hop { connections: 1, ..HOP }),
-            ("T-hop-100k-16", Hop { connections: 16, ..LARGE }),
-            ("T-hop-100k-256", Hop { connections: 256, ..LARGE }),
-            ("T-hop-data-4k-256", Hop { connections: 256, ..DATA }),
-        ] {
-            if self.is_wanted(id) {
-                self.against_pump(id, hop)?;
-            }
-        }
-        Ok(())
+    /// A hop that nothing is promised of, in fewer pairs.
+    pub(super) fn hop_beside(&mut self, id: &'static str) -> anyhow::Result<()> {
+        let (_, hop) = BESIDE.iter().find(|(beside, _)| *beside == id).context("no such hop")?;
+        self.pairs(id, *hop, self.effort.pairs_beside).map(drop)
     }
 
     /// One shard and two, in turn first and second.
@@ -106,9 +108,13 @@ impl Bench<'_> {
 
     /// Pairs of pump and hub, in turn first and second; their ratio's median, and the last hub run.
     fn against_pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<result::Phase> {
+        self.pairs(id, hop, self.effort.pairs)
+    }
+
+    fn pairs(&mut self, id: &'static str, hop: Hop, count: usize) -> anyhow::Result<result::Phase> {
         let mut pairs = Vec::new();
         let mut last = None;
-        for pair in 0..self.effort.pairs {
+        for pair in 0..count {
             let (pump, hub) = if pair % 2 == 0 {
                 let pump = self.pump(id, hop)?;
                 (pump, self.hub(id, hop)?)
@@ -129,15 +135,23 @@ impl Bench<'_> {
         let middle = median(&ratios).context("no pair was measured")?;
         let interval = Ratio::of(pairs, 1).context("a run used no CPU time that the kernel counts")?;
         let of = |of: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN);
+        let compared = Compared {
+            ours: of(|pair| pair.1),
+            theirs: of(|pair| pair.0),
+            low: interval.low,
+            high: interval.high,
+            pairs: pairs.len(),
+        };
+        let significant = crate::html::text::significant;
         let note = format!(
             "median of {} pairs, 95 % {:.2}–{:.2}; {} against {} {unit}",
-            pairs.len(),
-            interval.low,
-            interval.high,
-            crate::html::text::significant(of(|pair| pair.1)),
-            crate::html::text::significant(of(|pair| pair.0)),
+            compared.pairs,
+            compared.low,
+            compared.high,
+            significant(compared.ours),
+            significant(compared.theirs),
         );
-        self.found(id, middle, note);
+        self.findings.insert(id, Ok(Found { value: middle, note, invalid: false, compared: Some(compared) }));
         Ok(())
     }
 

@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
         1.15,
         "×",
     ),
+    shown("T-hop-100k-1", "the same at 1 connection, 100 KiB", "×"),
     shown("T-hop-100k-16", "the same at 16 connections, 100 KiB", "×"),
     shown("T-hop-100k-256", "the same at 256 connections, 100 KiB", "×"),
     at_most(
@@ -118,7 +119,7 @@ pub const TARGETS: &[Target] = &[
     at_most(
         "T-load-cpu",
         "P-112",
-        "load generator, CPU per message / smtp-source, by DATA, 50 connections, 4 KiB",
+        "load generator, CPU per message / smtp-source, by DATA, pipelined, 50 connections, 4 KiB",
         0.25,
         0.125,
         "×",
@@ -126,11 +127,13 @@ pub const TARGETS: &[Target] = &[
     at_most(
         "T-sink-cpu",
         "P-112",
-        "sink, CPU per message / smtp-sink, by DATA, 50 connections, 4 KiB",
+        "sink, CPU per message / smtp-sink, by DATA, pipelined, 50 connections, 4 KiB",
         0.25,
         0.125,
         "×",
     ),
+    shown("T-load-cpu-1", "the same of the load generator, one transaction at a time", "×"),
+    shown("T-sink-cpu-1", "the same of the sink, one transaction at a time", "×"),
     not_here(
         at_most("T-hop-tls-100k", "", "hub hop over TLS 1.3 / clear hop and cipher, 100 KiB", 1.3, 1.1, "×"),
         "no TLS yet",

@@ -1,6 +1,6 @@
 //! The runs behind the targets: which there are, what they share, what is kept of each.
 
-use super::hops::Hop;
+use super::hops::{self, Hop};
 use super::{Effort, Findings, Found};
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
@@ -62,8 +62,9 @@ pub struct Measured {
 
 /// A group of figures that one series of runs tells.
 struct Step<'b> {
-    ids: &'static [&'static str],
-    run: fn(&mut Bench<'b>) -> anyhow::Result<()>,
+    ids: Vec<&'static str>,
+    /// Told the first of its ids.
+    run: fn(&mut Bench<'b>, &'static str) -> anyhow::Result<()>,
     is_quick: bool,
 }
 
@@ -90,48 +91,62 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn steps() -> [Step<'a>; 12] {
-        let step = |ids, run, is_quick| Step { ids, run, is_quick };
-        [
-            step(&["T-hop-4k-50", "T-syscalls-50", "T-copies-4k", "T-alloc-4k"], |b| b.hop_4k_50(), true),
-            step(&["T-hop-4k-256", "T-syscalls-256"], |b| b.hop_4k_256(), true),
-            step(&["T-hop-100k-50", "T-copies-100k"], |b| b.hop_100k(), true),
-            step(&["T-hop-data-4k-50"], |b| b.hop_data(), true),
-            step(&["T-ack-p99"], |b| b.acknowledgement(), true),
-            step(&["T-outage-next-hop", "T-outage-next-hop-p50", "T-lost-next-hop"], |b| b.outage_of_next_hop(), true),
-            step(&["T-outage-hub", "T-outage-hub-p50", "T-lost-hub"], |b| b.outage_of_hub(), true),
-            step(&["T-mem-idle"], |b| b.idle_memory(), true),
-            step(&["T-mem-queued"], |b| b.queued_memory(), false),
-            step(&["T-load-cpu", "T-sink-cpu"], |b| b.foreign(), false),
-            step(&["T-shards-2", "T-shards-rate"], |b| b.shards(), false),
+    fn steps() -> Vec<Step<'a>> {
+        let step = |ids: &[&'static str], run, is_quick| Step { ids: ids.to_vec(), run, is_quick };
+        let beside = hops::BESIDE.map(|(id, _)| Step { ids: vec![id], run: |b, id| b.hop_beside(id), is_quick: false });
+        let steps = [
+            step(&["T-hop-4k-50", "T-syscalls-50", "T-copies-4k", "T-alloc-4k"], |b, _| b.hop_4k_50(), true),
+            step(&["T-hop-4k-256", "T-syscalls-256"], |b, _| b.hop_4k_256(), true),
+            step(&["T-hop-100k-50", "T-copies-100k"], |b, _| b.hop_100k(), true),
+            step(&["T-hop-data-4k-50"], |b, _| b.hop_data(), true),
+            step(&["T-ack-p99"], |b, _| b.acknowledgement(), true),
             step(
-                &["T-hop-4k-16", "T-hop-4k-1", "T-hop-100k-16", "T-hop-100k-256", "T-hop-data-4k-256"],
-                |b| b.hops_beside(),
-                false,
+                &["T-outage-next-hop", "T-outage-next-hop-p50", "T-lost-next-hop"],
+                |b, _| b.outage_of_next_hop(),
+                true,
             ),
-        ]
+            step(&["T-outage-hub", "T-outage-hub-p50", "T-lost-hub"], |b, _| b.outage_of_hub(), true),
+            step(&["T-mem-idle"], |b, _| b.idle_memory(), true),
+            step(&["T-mem-queued"], |b, _| b.queued_memory(), false),
+            step(&["T-load-cpu", "T-sink-cpu", "T-load-cpu-1", "T-sink-cpu-1"], |b, _| b.foreign(), false),
+            step(&["T-shards-2", "T-shards-rate"], |b, _| b.shards(), false),
+        ];
+        steps.into_iter().chain(beside).collect()
     }
 
     /// Measures what is wanted.
     pub(super) fn measure(mut self) -> Measured {
-        for step in Self::steps() {
-            let is_wanted = step.ids.iter().any(|id| self.is_wanted(id));
-            if !is_wanted || self.interrupt.asked() || !(step.is_quick || self.effort.everything) {
-                continue;
+        let is_asked =
+            |step: &Step<'_>| (step.is_quick || self.effort.everything) && step.ids.iter().any(|id| self.is_wanted(id));
+        let steps: Vec<Step<'a>> = Self::steps().into_iter().filter(is_asked).collect();
+        for (index, step) in steps.iter().enumerate() {
+            if self.interrupt.asked() {
+                break;
             }
-            self.progress.say(step.ids[0]);
-            if let Err(error) = (step.run)(&mut self) {
+            self.progress.say(&format!("{} of {}: {}", index + 1, steps.len(), step.ids.join(", ")));
+            // One that fails says so in its rows; the others are measured all the same.
+            if let Err(error) = (step.run)(&mut self, step.ids[0]) {
                 let why = format!("{error:#}");
                 step.ids.iter().for_each(|id| {
                     self.findings.entry(id).or_insert_with(|| Err(why.clone()));
                 });
             }
+            step.ids.iter().for_each(|id| self.tell_found(id));
         }
         Measured { findings: self.findings, runs: self.runs, driver: self.driver, commit: self.commit }
     }
 
     pub(super) fn is_wanted(&self, id: &str) -> bool {
-        id.contains(self.only)
+        super::is_wanted(self.only, id)
+    }
+
+    fn tell_found(&self, id: &str) {
+        let found = match self.findings.get(id) {
+            Some(Ok(found)) => format!("{} ({})", crate::html::text::significant(found.value), found.note),
+            Some(Err(why)) => why.clone(),
+            None => return,
+        };
+        self.progress.line(&format!("{id}: {found}"));
     }
 
     /// A run begins: its number, and the line on the terminal.
@@ -151,7 +166,7 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn found(&mut self, id: &'static str, value: f64, note: String) {
-        self.findings.insert(id, Ok(Found { value, note, invalid: false }));
+        self.findings.insert(id, Ok(Found { value, note, invalid: false, compared: None }));
     }
 
     pub(super) fn keep(&mut self, kind: Kind, id: &str, hop: Hop, cpu_us: Option<f64>, rate_per_s: Option<f64>) {
@@ -189,7 +204,8 @@ impl<'a> Bench<'a> {
 }
 
 pub(super) fn part(shards: usize, topology: Topology) -> Part {
-    let engine = Engine { durability: "disk".into(), driver: "auto".into(), shards, memory_budget: None };
+    let engine =
+        Engine { durability: "disk".into(), driver: "auto".into(), shards, memory_budget: None, segment_bytes: None };
     Part { label: String::new(), engine, topology, phases: Vec::new() }
 }
 

@@ -1,19 +1,28 @@
 //! What a hub's memory holds: connections that do nothing, messages that wait on disk.
 
 use super::measured::{Bench, one_hub, part};
-use crate::observe::process::resident_bytes;
+use crate::observe::process::{own_bytes, resident_bytes};
 use crate::plan::{Content, Pace, Phase};
 use crate::run::perform;
 use crate::stage::Stage;
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Idle connections to be opened: below the usual limit of descriptors.
 const IDLE_CONNECTIONS: usize = 800;
-/// Messages left in a queue each time.
-const QUEUED_MESSAGES: f64 = 20_000.0;
+/// Messages left in a queue each time: the first ones fill what may hold content, and what grows by doubling.
+const QUEUED_MESSAGES: f64 = 40_000.0;
+/// How often, behind the first.
+const FILLS: usize = 4;
+/// Of each, so that the disk is not what takes the time.
+const QUEUED_BYTES: u64 = 1024;
+/// What the hub notes of the segments that it writes to, it forgets with them: with small ones that has its full size before
+/// anything counts.
+const SEGMENT_BYTES: u64 = 8 << 20;
+/// So fast.
+const QUEUED_PER_S: f64 = 10_000.0;
 /// How long a session may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
@@ -40,33 +49,54 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Mail that nobody takes, three times the same amount, with little memory for content: what the later two add.
+    /// Mail that nobody takes, the same amount again and again, with little memory for content: what all but the first add
+    /// is what a message costs whose content is on disk alone. Memory that is the process's own, freed and unused included.
     pub(super) fn queued_memory(&mut self) -> anyhow::Result<()> {
         let mut part = part(1, one_hub());
         part.engine.memory_budget = Some(16 << 20);
+        part.engine.segment_bytes = Some(SEGMENT_BYTES);
         let scratch = self.folder.scratch().join("targets-queued");
         let mut stage = Stage::start(&part, self.folder.path(), &scratch)?;
         let pid = stage.pid("hub").context("the hub does not run")?;
         stage.hold_back(true)?;
-        let (mut resident, mut messages) = (Vec::new(), Vec::new());
-        for _ in 0..3 {
+        let mut seen = Vec::new();
+        let mut queued = 0;
+        for _ in 0..=FILLS {
             self.tell("T-mem-queued", "hub");
-            let seconds = 2.0;
-            let pace = Pace::PerSecond(QUEUED_MESSAGES / seconds);
-            let mut phase = Phase::new("fill", "", pace, 50, Content::Bytes(4096), seconds);
-            phase.warm_up_s = 0.0;
-            let accepted = perform::fill(&mut stage, &part, &phase, &self.around())?;
-            messages.push(accepted as f64);
-            resident.push(resident_bytes(pid).context("the hub's memory cannot be read")? as f64);
-        }
-        let added = messages[1] + messages[2];
-        let each = (resident[2] - resident[0]) / added.max(1.0);
-        if each < 1.0 {
-            bail!(
-                "resident memory did not grow over {added:.0} messages: they fitted into what the first ones had left"
+            let mut phase = Phase::new(
+                "fill",
+                "",
+                Pace::PerSecond(QUEUED_PER_S),
+                50,
+                Content::Bytes(QUEUED_BYTES),
+                QUEUED_MESSAGES / QUEUED_PER_S,
             );
+            phase.warm_up_s = 0.0;
+            queued += perform::fill(&mut stage, &part, &phase, &self.around())?;
+            let bytes = own_bytes(pid).context("the hub's memory cannot be read")?;
+            seen.push((queued, bytes));
+            self.runs
+                .push(serde_json::json!({ "id": "T-mem-queued", "what": "hub", "queued": queued, "own_bytes": bytes }));
         }
-        self.found("T-mem-queued", each, format!("resident memory over {added:.0} messages of 4 KiB"));
+        let until = Instant::now() + ANSWER_WAIT;
+        while stage.queued().context("the hub does not say what it holds")? < queued {
+            if Instant::now() > until {
+                bail!("not all of {queued} messages are in the queue: they were not held back");
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        let (Some(first), Some(last)) = (seen.first(), seen.last()) else { bail!("nothing was queued") };
+        let (added, grown) = (last.0 - first.0, last.1.saturating_sub(first.1));
+        let note = format!(
+            "own memory from {} to {} MiB over {added} messages behind the first {}",
+            first.1 >> 20,
+            last.1 >> 20,
+            first.0
+        );
+        if added == 0 || grown < added {
+            bail!("{note}: what a message takes does not show in it");
+        }
+        self.found("T-mem-queued", grown as f64 / added as f64, note);
         Ok(())
     }
 }

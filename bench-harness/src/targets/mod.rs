@@ -6,11 +6,13 @@
 mod foreign;
 mod hops;
 mod list;
+mod markdown;
 mod measured;
 mod memory;
 mod times;
 
 pub use list::{TARGETS, Target};
+pub use markdown::markdown;
 pub use measured::Asked;
 
 use crate::folder::ResultFolder;
@@ -45,10 +47,27 @@ pub struct Row {
     pub unit: &'static str,
     /// Whether `measured` is within `target`.
     pub holds: Option<bool>,
+    /// What stands behind a ratio.
+    pub compared: Option<Compared>,
     /// How it was measured, or why not.
     pub note: String,
     /// What measures it again.
     pub command: String,
+}
+
+/// Both sides of a ratio, each in the unit that its note names.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Compared {
+    /// Median over the pairs.
+    pub ours: f64,
+    /// The same of what it is compared with.
+    pub theirs: f64,
+    /// 95 % bootstrap interval of the ratio over pairs.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+    /// How many.
+    pub pairs: usize,
 }
 
 /// One measured figure.
@@ -60,6 +79,8 @@ pub struct Found {
     pub note: String,
     /// The measurement was not valid: the figure is shown, and holds nothing.
     pub invalid: bool,
+    /// What stands behind a ratio.
+    pub compared: Option<Compared>,
 }
 
 /// What was found, by id; an `Err` says why not.
@@ -82,9 +103,15 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
         };
         let Target { id, promise, figure, target, stretch, unit, .. } = *target;
         let command = format!("ringbench targets --only {id}");
-        Row { id, promise, figure, target, stretch, measured, unit, holds, note, command }
+        let compared = findings.get(id).and_then(|found| found.as_ref().ok()?.compared);
+        Row { id, promise, figure, target, stretch, measured, unit, holds, compared, note, command }
     };
-    TARGETS.iter().filter(|target| target.id.contains(only)).map(row).collect()
+    TARGETS.iter().filter(|target| is_wanted(only, target.id)).map(row).collect()
+}
+
+/// Whether `--only` names `id`: in full, or, where it is no id, a part of it.
+pub fn is_wanted(only: &str, id: &str) -> bool {
+    id == only || (id.contains(only) && !TARGETS.iter().any(|target| target.id == only))
 }
 
 /// How they are measured.
@@ -92,6 +119,8 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
 pub struct Effort {
     /// Interleaved pairs for a ratio.
     pub pairs: usize,
+    /// The same for a ratio that nothing is promised of.
+    pub pairs_beside: usize,
     /// Measured time of each run.
     pub seconds: f64,
     /// Faults of each kind.
@@ -108,11 +137,27 @@ pub struct Effort {
 
 impl Effort {
     /// A minute in all.
-    pub const QUICK: Self =
-        Self { pairs: 2, seconds: 1.0, faults: 1, latency_runs: 1, latency_s: 3.0, sync_s: 0.4, everything: false };
-    /// Ten minutes.
-    pub const FULL: Self =
-        Self { pairs: 9, seconds: 1.5, faults: 9, latency_runs: 5, latency_s: 4.0, sync_s: 1.0, everything: true };
+    pub const QUICK: Self = Self {
+        pairs: 2,
+        pairs_beside: 1,
+        seconds: 1.0,
+        faults: 1,
+        latency_runs: 1,
+        latency_s: 3.0,
+        sync_s: 0.4,
+        everything: false,
+    };
+    /// A quarter of an hour.
+    pub const FULL: Self = Self {
+        pairs: 9,
+        pairs_beside: 5,
+        seconds: 1.5,
+        faults: 9,
+        latency_runs: 5,
+        latency_s: 4.0,
+        sync_s: 1.0,
+        everything: true,
+    };
 }
 
 /// All that a measurement tells, for `result.json`.
@@ -237,13 +282,13 @@ mod tests {
 
     #[test]
     fn p_052_what_was_not_measured_is_null_and_says_why() {
-        let found = |value| Ok(Found { value, note: "of 2".into(), invalid: false });
+        let found = |value| Ok(Found { value, note: "of 2".into(), invalid: false, compared: None });
         let findings: Findings = [
             ("T-hop-4k-50", found(1.4)),
             ("T-hop-4k-256", found(1.6)),
             ("T-hop-100k-50", Err("the pump did not start".to_owned())),
             ("T-hop-4k-16", found(1.7)),
-            ("T-ack-p99", Ok(Found { value: 1.0, note: "late".into(), invalid: true })),
+            ("T-ack-p99", Ok(Found { value: 1.0, note: "late".into(), invalid: true, compared: None })),
         ]
         .into();
         let rows = rows("", &findings, false);
@@ -263,6 +308,7 @@ mod tests {
         assert!(large["measured"].is_null() && large["holds"].is_null());
         assert!(table(&rows).contains("NO"));
         assert_eq!(super::rows("outage-hub", &findings, false).len(), 2);
+        assert_eq!(super::rows("T-hop-4k-1", &findings, false).len(), 1, "not T-hop-4k-16");
         let debug = super::rows("T-hop-4k-50", &findings, true);
         assert_eq!((debug[0].measured, debug[0].holds), (Some(1.4), None));
     }

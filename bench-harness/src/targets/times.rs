@@ -107,8 +107,8 @@ impl Bench<'_> {
         let most = summary.outage_ms.max.context("no fault could be judged")?;
         let each: Vec<f64> = summary.each.iter().map(|impact| impact.outage_ms).collect();
         let median = median(&each).context("no fault could be judged")?;
-        self.findings.insert(worst, Ok(Found { value: most, note: note.clone(), invalid }));
-        self.findings.insert(middle, Ok(Found { value: median, note, invalid }));
+        self.findings.insert(worst, Ok(Found { value: most, note: note.clone(), invalid, compared: None }));
+        self.findings.insert(middle, Ok(Found { value: median, note, invalid, compared: None }));
         let (intended, twice) = (figures.pairs.intended, figures.pairs.duplicated.total());
         let note = format!("of {intended}; {twice} delivered twice, of {} that could be", summary.duplicates_max);
         self.found(lost, figures.pairs.lost as f64, note);

@@ -1,0 +1,125 @@
+//! The figures as tables for `perf/README.md`.
+
+use super::{Compared, Report, Row};
+use crate::html::text::significant;
+use loadgen::report::schema::Host;
+use std::fmt::Write;
+
+/// Connections and contents of the tables of hops.
+const CONNECTIONS: [u32; 4] = [1, 16, 50, 256];
+const CONTENTS: [(&str, &str); 3] = [("4k", "BDAT, 4 KiB"), ("100k", "BDAT, 100 KiB"), ("data-4k", "DATA, 4 KiB")];
+
+/// The whole measurement: on what, the promises, the hops by connections, what could not be measured.
+pub fn markdown(report: &Report) -> String {
+    let mut out = String::new();
+    let Report { driver, durability, profile, placement, took_s, started, .. } = report;
+    let commit = report.commit.as_deref().unwrap_or("unknown");
+    let git = report.git.unwrap_or("unknown");
+    let Host { cpu, cores, kernel, .. } = &report.host;
+    let _ = writeln!(
+        out,
+        "Host: {cpu}, {cores} cores, {kernel}; {placement}; durability `{durability}`, driver `{driver}`, commit \
+         `{commit}`, profile `{profile}`; sources `{git}`; {started}, {took_s:.0} s.\n"
+    );
+    promises(&mut out, &report.targets);
+    hops(&mut out, &report.targets);
+    out
+}
+
+fn promises(out: &mut String, rows: &[Row]) {
+    out.push_str("| id | figure | measured | promise | how |\n|---|---|---|---|---|\n");
+    for row in rows.iter().filter(|row| !row.promise.is_empty() && row.note != super::NOT_IN_THIS_RUN) {
+        let measured = row.measured.map_or_else(|| "–".to_owned(), |value| with_interval(value, row));
+        let target =
+            row.target.map_or_else(String::new, |target| format!("≤ {}", in_unit(target.to_string(), row.unit)));
+        let _ = writeln!(out, "| `{}` | {} | {measured} | {target} | {} |", row.id, row.figure, cell(&row.note));
+    }
+}
+
+fn hops(out: &mut String, rows: &[Row]) {
+    let of = |content: &str, connections: u32| {
+        let id = format!("T-hop-{content}-{connections}");
+        rows.iter().find(|row| row.id == id)?.compared
+    };
+    let is_measured = |content: &str| CONNECTIONS.iter().any(|&connections| of(content, connections).is_some());
+    for (content, title) in CONTENTS.into_iter().filter(|(content, _)| is_measured(content)) {
+        let _ =
+            writeln!(out, "\n| {title}, connections | hop | pump | ratio | 95 % | pairs |\n|---|---|---|---|---|---|");
+        for connections in CONNECTIONS {
+            if let Some(compared) = of(content, connections) {
+                let Compared { ours, theirs, low, high, pairs } = compared;
+                let ratio = rows.iter().find(|row| row.id == format!("T-hop-{content}-{connections}"));
+                let ratio = ratio.and_then(|row| row.measured).unwrap_or(f64::NAN);
+                let _ = writeln!(
+                    out,
+                    "| {connections} | {} µs | {} µs | {ratio:.2} | {low:.2}–{high:.2} | {pairs} |",
+                    significant(ours),
+                    significant(theirs)
+                );
+            }
+        }
+    }
+}
+
+fn with_interval(value: f64, row: &Row) -> String {
+    match row.compared {
+        Some(Compared { low, high, .. }) => format!("{value:.2} ({low:.2}–{high:.2})"),
+        None => in_unit(significant(value), row.unit),
+    }
+}
+
+fn in_unit(figure: String, unit: &str) -> String {
+    let unit = unit.trim_start_matches('×');
+    if unit.is_empty() { figure } else { format!("{figure} {unit}") }
+}
+
+/// One line, and no column of its own.
+fn cell(note: &str) -> String {
+    note.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Effort, Findings, Found, rows};
+    use super::*;
+
+    #[test]
+    fn hops_stand_by_connections_and_what_was_not_measured_is_left_out() {
+        let hop = |ours, theirs| {
+            let compared = Compared { ours, theirs, low: 1.4, high: 1.6, pairs: 9 };
+            Ok(Found { value: ours / theirs, note: "a | b".into(), invalid: false, compared: Some(compared) })
+        };
+        let findings: Findings = [
+            ("T-hop-4k-50", hop(9.0, 6.0)),
+            ("T-hop-4k-1", hop(40.0, 20.0)),
+            ("T-mem-idle", Ok(Found { value: 4096.0, note: "all".into(), invalid: false, compared: None })),
+            ("T-ack-p99", Err("the disk does not\nanswer".to_owned())),
+        ]
+        .into();
+        let report = Report {
+            schema: 1,
+            tool: "ringbench",
+            version: "0",
+            git: Some("abc"),
+            started: "now".into(),
+            host: Host::default(),
+            scenario: "targets",
+            profile: "bench",
+            durability: "disk",
+            driver: "uring".into(),
+            commit: None,
+            placement: "one core".into(),
+            effort: Effort::FULL,
+            debug_build: false,
+            took_s: 1.0,
+            targets: rows("", &findings, false),
+            runs: Vec::new(),
+        };
+        let text = markdown(&report);
+        assert!(text.contains("| `T-hop-4k-50` | "), "{text}");
+        assert!(text.contains("| 1.50 (1.40–1.60) | ≤ 1.5 | a \\| b |"), "{text}");
+        assert!(text.contains("| 1 | 40.0 µs | 20.0 µs | 2.00 | 1.40–1.60 | 9 |\n| 50 | 9.00 µs"), "{text}");
+        assert!(text.contains("| `T-ack-p99` |") && text.contains("| – | ≤ 3 | the disk does not answer |"), "{text}");
+        assert!(!text.contains("100 KiB, connections") && !text.contains("T-shards-2"), "{text}");
+    }
+}

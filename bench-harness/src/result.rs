@@ -70,6 +70,16 @@ pub struct Phase {
     pub failover: Option<Summary>,
 }
 
+impl Phase {
+    /// Of a run of several parts, which one it belongs to: `4 KiB`.
+    pub fn part(&self) -> Option<&str> {
+        self.name.split_once(PART_MARK).map(|(_, part)| part)
+    }
+}
+
+/// Between a phase's name and that of its part.
+pub const PART_MARK: &str = " · ";
+
 /// The figures of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]

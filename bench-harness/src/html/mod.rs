@@ -49,6 +49,7 @@ pub fn page(result: &RunResult, views: &Views) -> String {
     cards(&mut out, result);
     facts(&mut out, result);
     out.push_str("</header>");
+    tables::overview(&mut out, result);
     let empty = PhaseView::default();
     for (index, phase) in result.phases.iter().enumerate() {
         phase_section(&mut out, phase, views.phases.get(index).unwrap_or(&empty));
@@ -83,7 +84,8 @@ fn head(out: &mut String, result: &RunResult, views: &Views) {
 fn headline(result: &RunResult) -> String {
     let mut parts = Vec::new();
     if let Some(achieved) = result.main.rate.achieved_per_s {
-        parts.push(format!("{} messages a second", rate(achieved)));
+        let part = main_part(result).map_or_else(String::new, |part| format!("{part}: "));
+        parts.push(format!("{part}{} messages a second", rate(achieved)));
     }
     if let Some(p99) = result.main.latency_us.response.p99 {
         parts.push(format!("acknowledged within {} (p99)", duration_us(p99)));
@@ -93,6 +95,16 @@ fn headline(result: &RunResult) -> String {
         parts.push(if lost == 0 { "nothing lost".to_owned() } else { format!("{} lost", count(lost)) });
     }
     if parts.is_empty() { "Nothing was measured".to_owned() } else { parts.join(", ") }
+}
+
+/// Of a run of several parts, the one whose figures are the run's.
+fn main_part(result: &RunResult) -> Option<&str> {
+    let is_main = |phase: &&Phase| {
+        let figures = &phase.figures;
+        (&figures.latency_us, &figures.rate, &figures.pairs)
+            == (&result.main.latency_us, &result.main.rate, &result.main.pairs)
+    };
+    result.phases.iter().find(is_main)?.part()
 }
 
 fn verdict(out: &mut String, validity: &Validity) {
@@ -122,7 +134,9 @@ impl Card {
 
 fn cards(out: &mut String, result: &RunResult) {
     let mut cards = Vec::new();
-    if let Some(probe) = result.phases.iter().find(|phase| phase.saturating) {
+    let part = main_part(result);
+    let of_part = |what: &str| part.map_or_else(|| what.to_owned(), |part| format!("{what}, {part}"));
+    if let Some(probe) = result.phases.iter().find(|phase| phase.saturating && phase.part() == part) {
         let limit = probe.figures.limited_by.as_deref().unwrap_or("unknown");
         let more = if limit == "engine" {
             "limited by the engine".to_owned()
@@ -130,15 +144,19 @@ fn cards(out: &mut String, result: &RunResult) {
             format!("limited by: {limit}; a lower bound")
         };
         let figure = or_none(probe.figures.rate.achieved_per_s, |r| format!("{}/s", rate(r)));
-        cards.push(Card::new("Highest rate found", figure, more));
+        cards.push(Card::new(&of_part("Highest rate found"), figure, more));
     }
     let main = &result.main;
     for (what, times) in [("Response time", &main.latency_us.response), ("Delivery time", &main.latency_us.delivery)] {
         let more = format!("median; p99 {}, max {}", or_none(times.p99, duration_us), or_none(times.max, duration_us));
-        cards.push(Card::new(what, or_none(times.p50, duration_us), more));
+        cards.push(Card::new(&of_part(what), or_none(times.p50, duration_us), more));
     }
     if let Some((kind, Some(cpu))) = main.cpu_us_per_message.iter().find(|(kind, _)| *kind == "hub") {
-        cards.push(Card::new(&format!("CPU per message, {kind}"), duration_us(*cpu), "user and system time".into()));
+        cards.push(Card::new(
+            &of_part(&format!("CPU per message, {kind}")),
+            duration_us(*cpu),
+            "user and system time".into(),
+        ));
     }
     for failover in &result.failover {
         cards.push(failover_card(failover));
@@ -308,6 +326,14 @@ fn steps_figure(out: &mut String, phase: &Phase) {
         phase.figures.step_us.iter().filter_map(|(name, us)| Some((name.replace('_', " "), (*us)?))).collect();
     let steps: Vec<(String, f64)> = steps.into_iter().filter(|(_, us)| *us > 0.0).collect();
     out.push_str("<h3>Where a transaction’s time goes</h3>");
+    if let [(_, us)] = steps[..] {
+        let us = duration_us(us);
+        let _ = write!(
+            out,
+            "<p>Its commands and its body leave together and are answered together: one step of {us} on average.</p>"
+        );
+        return;
+    }
     legend(out, steps.iter().enumerate().map(|(i, (name, us))| (i % 5 + 1, format!("{name} {}", duration_us(*us)))));
     figure(
         out,
@@ -333,10 +359,15 @@ fn cost_section(out: &mut String, result: &RunResult) {
         map.iter().filter_map(|(name, value)| Some((name.clone(), (*value)?))).collect()
     };
     let cpu = known(&result.main.cpu_us_per_message);
+    let phase = main_part(result).map_or_else(String::new, |part| format!(" ({part})"));
     if cpu.is_empty() {
         return;
     }
-    out.push_str("<section><h2>CPU per message</h2><p class=\"about\">User and system time of each kind of process, for each acknowledged message of the main phase. Time holds for this machine only; compare ratios.</p>");
+    let _ = write!(
+        out,
+        "<section><h2>CPU per message</h2><p class=\"about\">User and system time of each kind of process, for each acknowledged message of the main phase{}. Time holds for this machine only; compare ratios.</p>",
+        escape(&phase)
+    );
     figure(
         out,
         |form| charts::bars(&cpu, form, duration_us),
@@ -351,7 +382,7 @@ fn method_section(out: &mut String, result: &RunResult, views: &Views) {
     if !views.command.is_empty() {
         let _ = write!(out, "<p>To repeat it: <code>{}</code></p>", escape(&views.command));
     }
-    out.push_str("<div class=\"scroll\"><table><caption>Processes</caption><thead><tr><th>Name</th><th>Cores</th><th>Command</th></tr></thead><tbody>");
+    out.push_str("<div class=\"scroll\"><table><caption>Processes</caption><thead><tr><th>Name</th><th>Cores</th><th class=\"text\">Command</th></tr></thead><tbody>");
     for process in &result.processes {
         let cores: Vec<String> = process.cores.iter().map(usize::to_string).collect();
         let cores = if cores.is_empty() { "any".to_owned() } else { cores.join(", ") };

@@ -3,6 +3,7 @@
 use super::text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, outage, rate, significant};
 use crate::failover::{Impact, Spread, Summary};
 use crate::result::{Figures, Phase, RunResult};
+use loadgen::correlate::Accounts;
 use std::fmt::Write;
 
 struct Table {
@@ -78,42 +79,72 @@ fn rates(out: &mut String, result: &RunResult) {
     table.end(out);
 }
 
+/// An account's name and how many pairs ended in it.
+type Account = (&'static str, fn(&Accounts) -> u64);
+
+/// The first three are always shown, the others where anything ended in them.
+const ACCOUNTS: [Account; 14] = [
+    ("intended", |p| p.intended),
+    ("delivered", |p| p.delivered),
+    ("lost", |p| p.lost),
+    ("bounced", |p| p.bounced),
+    ("queued", |p| p.queued),
+    ("rejected", |p| p.rejected),
+    ("deferred", |p| p.deferred),
+    ("unknown", |p| p.unknown),
+    ("recovered", |p| p.recovered),
+    ("taken, yet 4yz", |p| p.deferred_yet_taken),
+    ("refused, yet delivered", |p| p.refused_yet_delivered),
+    ("duplicated", |p| p.duplicated.total()),
+    ("changed", |p| p.content_differs),
+    ("unexpected", |p| p.unexpected),
+];
+
 fn accounts(out: &mut String, result: &RunResult) {
-    let heads = [
-        "",
-        "intended",
-        "delivered",
-        "bounced",
-        "lost",
-        "queued",
-        "rejected",
-        "deferred",
-        "unknown",
-        "recovered",
-        "taken, yet 451",
-        "duplicated",
-        "unexpected",
-    ];
+    let phases: Vec<&Phase> = result.phases.iter().filter(|phase| phase.figures.pairs.intended > 0).collect();
+    let is_any = |of: fn(&Accounts) -> u64| phases.iter().any(|phase| of(&phase.figures.pairs) > 0);
+    let (shown, empty): (Vec<(usize, Account)>, _) =
+        ACCOUNTS.into_iter().enumerate().partition(|(index, (_, of))| *index < 3 || is_any(*of));
+    let heads: Vec<&str> = std::iter::once("").chain(shown.iter().map(|(_, (name, _))| *name)).collect();
     let mut table = Table::new("Accounts of (message, recipient) pairs", &heads);
-    for phase in result.phases.iter().filter(|phase| phase.figures.pairs.intended > 0) {
-        let p = &phase.figures.pairs;
-        let cells = [
-            p.intended,
-            p.delivered,
-            p.bounced,
-            p.lost,
-            p.queued,
-            p.rejected,
-            p.deferred,
-            p.unknown,
-            p.recovered,
-            p.deferred_yet_taken,
-            p.duplicated.total(),
-            p.unexpected,
-        ];
-        table.row(&title(phase), cells.map(count));
+    for phase in &phases {
+        table.row(&title(phase), shown.iter().map(|(_, (_, of))| count(of(&phase.figures.pairs))));
     }
     table.end(out);
+    let empty: Vec<&str> = empty.iter().map(|(_, (name, _))| *name).collect();
+    if !phases.is_empty() && !empty.is_empty() {
+        let _ = write!(out, "<p class=\"note\">0 in every phase: {}.</p>", empty.join("; "));
+    }
+}
+
+/// Of a run of several parts, one row for each: what differs between them.
+pub fn overview(out: &mut String, result: &RunResult) {
+    let mut parts: Vec<&str> = result.phases.iter().filter_map(Phase::part).collect();
+    parts.dedup();
+    if parts.len() < 2 {
+        return;
+    }
+    out.push_str("<section><h2>Side by side</h2>");
+    let heads = ["", "highest rate", "limited by", "response p50", "p99", "delivery p50", "p99", "CPU/msg, hub"];
+    let mut table = Table::new("Latency at half of the highest rate unless one was given; CPU at the highest", &heads);
+    for part in parts {
+        let of = |saturating| result.phases.iter().find(|p| p.part() == Some(part) && p.saturating == saturating);
+        let (probe, latency) = (of(true).map(|p| &p.figures), of(false).map(|p| &p.figures));
+        let time = |of: fn(&Figures) -> Option<f64>| or_none(latency.and_then(of), duration_us);
+        let cpu = probe.or(latency).and_then(|f| f.cpu_us_per_message.get("hub").copied().flatten());
+        let cells = [
+            or_none(probe.and_then(|f| f.rate.achieved_per_s), |r| format!("{}/s", rate(r))),
+            probe.and_then(|f| f.limited_by.clone()).unwrap_or_else(|| NOT_MEASURED.to_owned()),
+            time(|f| f.latency_us.response.p50),
+            time(|f| f.latency_us.response.p99),
+            time(|f| f.latency_us.delivery.p50),
+            time(|f| f.latency_us.delivery.p99),
+            or_none(cpu, duration_us),
+        ];
+        table.row(part, cells);
+    }
+    table.end(out);
+    out.push_str("</section>");
 }
 
 fn costs(out: &mut String, result: &RunResult) {

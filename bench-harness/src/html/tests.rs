@@ -255,3 +255,31 @@ fn a_run_of_nothing_has_a_page() {
     assert!(page.contains("Nothing was measured") && page.contains("Not valid."));
     assert!(!page.contains("NaN"));
 }
+
+#[test]
+fn parts_stand_side_by_side_and_empty_accounts_are_named_not_shown() {
+    let (mut result, views) = sample();
+    assert!(!page(&result, &views).contains("Side by side"), "one part has no side");
+    let [probe, latency, _] = &result.phases[..] else { panic!("three phases") };
+    let (probe, latency) = (probe.clone(), latency.clone());
+    let phase = |of: &Phase, part: &str, per_s: f64| {
+        let mut phase = Phase { name: format!("{} · {part}", of.name), ..of.clone() };
+        phase.figures.rate.achieved_per_s = Some(per_s);
+        phase
+    };
+    result.phases = vec![
+        phase(&probe, "1 KiB", 31_000.0),
+        phase(&latency, "1 KiB", 15_500.0),
+        phase(&probe, "4 KiB", 21_000.0),
+        phase(&latency, "4 KiB", 10_500.0),
+    ];
+    result.main = result.phases[3].figures.clone();
+    result.phases[3].figures.pairs.deferred = 3;
+    result.main.pairs.deferred = 3;
+    let text = page(&result, &views);
+    assert!(text.contains("Side by side"), "{text}");
+    assert!(text.contains("<h1>4 KiB: 10"), "the headline says which");
+    assert!(text.contains("Highest rate found, 4 KiB</div><div class=\"figure\">21"), "of the same part");
+    assert!(text.contains(">deferred</th>") && !text.contains(">bounced</th>"));
+    assert!(text.contains("0 in every phase: bounced;"));
+}

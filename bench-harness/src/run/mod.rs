@@ -96,7 +96,8 @@ fn run_part(
             number: *number,
             seed: setting.seed,
         };
-        let label = if is_one_of_many { format!("{} · {}", phase.name, part.label) } else { phase.name.clone() };
+        let label =
+            if is_one_of_many { [&phase.name, result::PART_MARK, &part.label].concat() } else { phase.name.clone() };
         setting.progress.phase(&label, phase);
         let mut measured = perform(&mut stage, part, phase, rate(phase, probed), &around)?;
         if phase.pace == Pace::FlatOut {

@@ -511,3 +511,48 @@ fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_
     assert_eq!(story.accepted + story.silent, MESSAGES, "{story:?}");
     assert!(story.silent > 0 && story.delivered == MESSAGES as u64, "{story:?}");
 }
+
+/// A client that closes its side behind the end of its message is answered when the disk has the message, and not before.
+#[test]
+fn f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it() {
+    in_world(&folder(), |world| async move {
+        let driver = &world.driver;
+        let envelope = "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n";
+        for (content, replies) in [("BDAT 6 LAST\r\nx\r\ny\r\n", 3), ("DATA\r\n", 4)] {
+            let mut talk = driver.connect(world.at, driver.now() + Span::seconds(5)).await.expect("the hub listens");
+            hear(driver, &mut talk, " ready\r\n").await;
+            talk.put(b"EHLO client.test\r\n");
+            hear(driver, &mut talk, "250 HELP\r\n").await;
+            let struck = world.faults.strikes();
+            world.faults.inject(Rule::new(Op::StableWrite, Fault::Held));
+            talk.put(format!("{envelope}{content}").as_bytes());
+            let mut heard = String::new();
+            if content.starts_with("DATA") {
+                heard = hear(driver, &mut talk, "354 ").await;
+                talk.put(b"x\r\ny\r\n.\r\n");
+            }
+            talk.finish();
+            world.wait_until("a write to begin", || world.faults.strikes() > struck).await;
+            let goes_on = rest(driver, &mut talk, Span::millis(50), &mut heard).await;
+            assert!(goes_on && heard.matches("\r\n").count() < replies, "nothing is promised yet: {heard:?}");
+            world.faults.heal();
+            let goes_on = rest(driver, &mut talk, Span::seconds(20), &mut heard).await;
+            assert!(!goes_on && heard.matches("\r\n").count() == replies, "the reply, and then it closes: {heard:?}");
+            assert!(heard.lines().last().is_some_and(|last| last.starts_with("250 2.")), "{heard:?}");
+        }
+    });
+}
+
+/// Adds what the hub says within this time; whether the connection is still open then.
+async fn rest<D: Driver>(driver: &D, conn: &mut D::Conn, within: Span, heard: &mut String) -> bool {
+    let by = driver.now() + within;
+    loop {
+        match conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+            Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+            Next::Room | Next::Note(_) => {}
+            Next::Deadline => return true,
+            Next::End => return false,
+            other => panic!("{other:?} behind {heard:?}"),
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! Hostile senders against whole servers: smuggling through a front end and a hub (F-130, F-131), connections that end
-//! anywhere (F-147), addresses that are tricks (F-144, S-031), and what must not be written anywhere (S-040).
+//! at once or anywhere (F-125, F-147), addresses that are tricks (F-144, S-031), and what must not be written anywhere (S-040).
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use tests::peers::Nowhere;
+use tests::peers::{Nowhere, free_address};
 use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink, Taken};
 use tests::smuggling::NOT_THE_END;
@@ -150,14 +150,43 @@ fn f_147_who_half_closes_behind_the_end_still_gets_the_reply() {
     hub.stop();
 }
 
+/// Descriptors that a server has open.
+fn descriptors(hub: &mut Server) -> usize {
+    let folder = format!("/proc/{}/fd", hub.process().pid());
+    std::fs::read_dir(folder).expect("it runs").count()
+}
+
+/// Thousands that connect and go at once, in good order or with a reset, cost descriptors for a moment, no line of the log
+/// each, and others nothing.
+#[test]
+fn f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_lines() {
+    const COUNT: usize = 3_000;
+    for driver in ["auto", "epoll"] {
+        let mut hub = Server::started(Told { driver, ..Told::relaying_to(free_address()) });
+        let mut other = Talk::hello(hub.address()).expect("a greeting");
+        let before = descriptors(&mut hub);
+        let said = hub.process().complaints().lines().count();
+        for index in 0..COUNT {
+            let stream = TcpStream::connect(hub.address()).expect("it listens");
+            if index % 4 > 0 {
+                // No time to wait for the last octets: a reset.
+                rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).expect("an option");
+            }
+        }
+        // They are taken in turn: whoever comes behind them is greeted when all of them were.
+        drop(Talk::hello(hub.address()).expect("a greeting"));
+        until("its descriptors back", || (descriptors(&mut hub) <= before).then_some(()));
+        let lines = hub.process().complaints().lines().count() - said;
+        assert!(lines < COUNT / 100, "{driver}: {lines} lines for {COUNT} connections");
+        assert_eq!(other.say("NOOP").expect("a reply").code, 250, "{driver}");
+        hub.stop();
+    }
+}
+
 #[test]
 fn f_147_f_098_connections_that_end_anywhere_leave_nothing_behind() {
     let sink = Sink::start(Offers { chunking: true });
     let mut hub = Server::started(Told::relaying_to(sink.address()));
-    let descriptors = |hub: &mut Server| {
-        let folder = format!("/proc/{}/fd", hub.process().pid());
-        std::fs::read_dir(folder).expect("it runs").count()
-    };
     let mut first = Talk::hello(hub.address()).expect("a greeting");
     assert!(first.send("a@a.test", &["b@b.test"], b"Subject: 0\r\n\r\nx\r\n").expect("a reply").is_positive());
     sink.wait_for(1);

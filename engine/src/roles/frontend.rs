@@ -76,6 +76,11 @@ impl Hubs {
         self.hubs.iter().any(|hub| !hub.dead)
     }
 
+    /// Whether a hub beside this one may be given messages and answers.
+    pub fn is_another_well(&self, address: SocketAddr) -> bool {
+        self.hubs.iter().any(|hub| hub.address != address && !hub.dead && !hub.silent)
+    }
+
     /// A dead hub whose time to be looked for has come. What is found is told by [`Hubs::failed`] or [`Hubs::works`].
     pub fn probe(&mut self, now: Tick) -> Option<SocketAddr> {
         let hub = self.hubs.iter_mut().find(|hub| hub.dead && hub.probe_at <= now)?;
@@ -177,6 +182,7 @@ mod tests {
         assert!((0..3).all(|_| hubs.choose() == Some(address(2))));
         hubs.set_silent(address(2), true);
         assert!((0..3).all(|_| hubs.choose() == Some(address(1))), "who says nothing gets nothing");
+        assert!(hubs.is_another_well(address(2)) && !hubs.is_another_well(address(1)));
         hubs.set_silent(address(1), true);
         assert!(hubs.choose().is_some(), "a silent hub is better than none");
     }

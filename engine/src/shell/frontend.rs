@@ -50,7 +50,10 @@ const LOOK_EVERY: Span = Span::millis(20);
 /// A hub whose connection brings no greeting for so long is dead.
 const GREETING_WAIT: Span = Span::seconds(5);
 /// A hub that owes answers and gives none for so long gets no new message while another does.
-const SILENCE: Span = Span::seconds(1);
+const SILENCE: Span = Span::millis(200);
+/// One that has not greeted after so long gets none either, and what waits for it goes to another. A listener that is
+/// closed while a connection comes may leave it unheard, and the kernel asks again after a second.
+const LATE: Span = Span::millis(100);
 
 /// One shard's front end.
 pub struct FrontEnd<D: Driver> {
@@ -184,10 +187,27 @@ impl<D: Driver> FrontEnd<D> {
     }
 
     fn open_trunk(self: &Rc<Self>, hub: SocketAddr) -> Rc<Trunk<D>> {
-        let trunk = Rc::new(Trunk::new(hub));
+        let trunk = Rc::new(Trunk::new(hub, self.driver.now()));
         self.trunks.borrow_mut().push(trunk.clone());
         self.driver.spawn(trunk::run(self.clone(), trunk.clone()));
         trunk
+    }
+
+    /// What waits for a connection to `hub` that is not there yet goes to a hub that is better off, if there is one.
+    fn move_waiting(self: &Rc<Self>, hub: SocketAddr) {
+        if !self.hubs.borrow().is_another_well(hub) {
+            return;
+        }
+        let trunks = self.trunks.borrow();
+        let waiting: Vec<_> =
+            trunks.iter().filter(|trunk| trunk.is_to(hub)).flat_map(|trunk| trunk.take_waiting()).collect();
+        drop(trunks);
+        for mut job in waiting {
+            self.hubs.borrow_mut().add_load(hub, -1);
+            // Nobody was asked: it counts as no try.
+            job.tries = job.tries.saturating_sub(1);
+            self.submit(job);
+        }
     }
 
     /// What the control plane is told: the hubs, as one queue that nothing waits in.
@@ -264,8 +284,12 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
         }
         let hubs: Vec<SocketAddr> = front.hubs.borrow().iter().map(|(hub, _)| hub.address).collect();
         for hub in hubs {
-            let silent = front.trunks.borrow().iter().any(|trunk| trunk.is_to(hub) && trunk.is_silent(now, SILENCE));
+            let is_quiet = |trunk: &Trunk<D>| trunk.is_silent(now, SILENCE) || trunk.is_late(now, LATE);
+            let silent = front.trunks.borrow().iter().any(|trunk| trunk.is_to(hub) && is_quiet(trunk));
             front.hubs.borrow_mut().set_silent(hub, silent);
+            if silent {
+                front.move_waiting(hub);
+            }
         }
         front.policy.has_hub.set(front.has_hub());
         front.driver.sleep(LOOK_EVERY).await;

@@ -172,14 +172,20 @@ pub(super) struct Trunk<D: Driver> {
     /// A streamed message is on it: nothing else may be.
     alone: Cell<bool>,
     gone: Cell<bool>,
+    /// When it was begun.
+    begun_at: Tick,
+    /// The hub has greeted: messages leave.
+    ready: Cell<bool>,
     /// When the hub last said something, or was first asked for something again.
     heard_at: Cell<Tick>,
 }
 
 impl<D: Driver> Trunk<D> {
-    pub(super) fn new(hub: SocketAddr) -> Self {
+    pub(super) fn new(hub: SocketAddr, now: Tick) -> Self {
         Self {
             hub,
+            begun_at: now,
+            ready: Cell::new(false),
             jobs: RefCell::default(),
             handle: RefCell::default(),
             under_way: Cell::new(0),
@@ -198,6 +204,20 @@ impl<D: Driver> Trunk<D> {
     /// client as well as we.
     pub(super) fn is_silent(&self, now: Tick, wait: Span) -> bool {
         self.under_way.get() > 0 && !self.alone.get() && now.since(self.heard_at.get()) >= wait
+    }
+
+    /// Whether it has been on its way for `wait` and the hub has not greeted.
+    pub(super) fn is_late(&self, now: Tick, wait: Span) -> bool {
+        !self.ready.get() && now.since(self.begun_at) >= wait
+    }
+
+    /// Takes back what waits for the hub's greeting: no octet of it has left.
+    pub(super) fn take_waiting(&self) -> VecDeque<Job<D>> {
+        if self.ready.get() {
+            return VecDeque::new();
+        }
+        self.alone.set(false);
+        std::mem::take(&mut *self.jobs.borrow_mut())
     }
 
     /// Messages given to it and not answered.
@@ -276,6 +296,7 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
     front.trunks.borrow_mut().retain(|known| !Rc::ptr_eq(known, &trunk));
     if !idle {
         front.hubs.borrow_mut().failed(trunk.hub, front.driver.now());
+        front.move_waiting(trunk.hub);
     }
     if let Some(line) = line {
         line.end();
@@ -459,6 +480,7 @@ impl<D: Driver> Line<D> {
                 ClientEvent::More => return (at, true),
                 ClientEvent::Ready => {
                     self.ready = true;
+                    self.trunk.ready.set(true);
                     self.front.hubs.borrow_mut().works(self.trunk.hub);
                     self.front.policy.has_hub.set(true);
                 }

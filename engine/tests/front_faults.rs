@@ -1,0 +1,106 @@
+//! A front end whose way to a hub goes wrong: its messages go to another hub.
+#![forbid(unsafe_code)]
+
+use engine::io::driver::{Conn, Driver, Next};
+use engine::io::epoll;
+use engine::io::faulty::{Fault, Faults, Faulty, Op, Rule};
+use engine::route::{NextHop, Snapshot};
+use engine::settings::{Profile, Settings, Store};
+use engine::shell::frontend::FrontEnd;
+use engine::shell::inlet::Inlet;
+use engine::shell::mailbox::MailboxDelivery;
+use engine::shell::serve::{Admission, Lobby, Service, serve};
+use engine::smtp::server::ServerOptions;
+use engine::sys::slice::{Budget, Pool};
+use engine::track::counters::{Board, Counter, Tally};
+use engine::wire::{DeliveryType, HostAddress, NextHopKey, Span};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+fn tally() -> Rc<Tally> {
+    let (_, mut tallies) = Board::new(1);
+    Rc::new(tallies.remove(0))
+}
+
+/// Serves `service` on a port of the system's choice; `trusted` to front ends that say for whom they speak.
+fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, trusted: bool) -> SocketAddr {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let at = driver.local(&listener).expect("bound");
+    let options = Arc::new(ServerOptions::new(engine::smtp::Profile::Bench, "host.test"));
+    let (driver, service) = (driver.clone(), service.clone());
+    driver.clone().spawn(async move {
+        while let Ok(conn) = driver.accept(&listener).await {
+            let inlet = Rc::new(Inlet::new(conn.handle()));
+            let admission = Admission { inlet, trusted, refuse: None, lobby: Lobby::new(tally()) };
+            driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
+        }
+    });
+    at
+}
+
+/// A store that stands for a hub: where it is, and what it counts.
+fn hub<D: Driver>(driver: &D, settings: &Arc<Settings>) -> (SocketAddr, Rc<Tally>) {
+    let counts = tally();
+    let pool = Pool::new(Budget::new(16 << 20));
+    let store = MailboxDelivery::open(driver.clone(), settings, pool, counts.clone()).expect("null opens");
+    (serve_on(driver, &Rc::new(Rc::new(store)), true), counts)
+}
+
+/// Sends one message; all that was said.
+async fn send<D: Driver>(driver: &D, to: SocketAddr, body: &[u8]) -> String {
+    let mut conn = driver.connect(to, driver.now() + Span::seconds(5)).await.expect("it listens");
+    let mut heard = String::new();
+    listen(driver, &mut conn, &mut heard, " ready\r\n").await;
+    conn.put(b"EHLO client.test\r\n");
+    listen(driver, &mut conn, &mut heard, "250 HELP\r\n").await;
+    heard.clear();
+    conn.put(format!("MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT {} LAST\r\n", body.len()).as_bytes());
+    conn.put(body);
+    conn.put(b"QUIT\r\n");
+    listen(driver, &mut conn, &mut heard, "\r\n221 ").await;
+    heard
+}
+
+/// Adds what is said up to this, or to the end of the connection.
+async fn listen<D: Driver>(driver: &D, conn: &mut D::Conn, heard: &mut String, end: &str) {
+    while !heard.contains(end) {
+        match conn.next(driver.now() + Span::seconds(60), |octets| (octets.len(), octets.to_vec())).await {
+            Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+            Next::Room | Next::Note(_) => {}
+            _ => break,
+        }
+    }
+}
+
+/// One of two hubs never answers a connection, as a listener that was closed while it came: each message that waits for it,
+/// small or streamed, goes to the other one, and none waits for the connection to fail.
+#[test]
+fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub() {
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        let mut settings = Settings::of(Profile::Bench);
+        settings.store = Store::Null;
+        let settings = Arc::new(settings);
+        let ((well, counts), (lost, unasked)) = (hub(&driver, &settings), hub(&driver, &settings));
+        let faults = Faults::none();
+        faults.inject(Rule::new(Op::Connect, Fault::Held).named(&lost.to_string()));
+        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "hubs".into(), connector: "".into() };
+        let hosts = [lost, well].map(HostAddress::equal).to_vec();
+        let routes = Snapshot { hubs: NextHop { key, hosts }, ..Snapshot::default() };
+        let pool = Pool::new(Budget::new(16 << 20));
+        let front = FrontEnd::new(Faulty::new(driver.clone(), faults.clone()), &settings, pool, tally(), &routes);
+        let at = serve_on(&Faulty::new(driver.clone(), Faults::none()), &Rc::new(front), false);
+        let bodies = [b"Subject: small\r\n\r\nx\r\n".to_vec(), b"0123456789abc\r\n".repeat(20_000)];
+        for round in 0..10 {
+            for body in &bodies {
+                let heard = send(&driver, at, body).await;
+                let verdict = heard.lines().nth(2).is_some_and(|verdict| verdict.starts_with("250 2."));
+                assert!(verdict, "round {round}, {} octets: {heard}", body.len());
+            }
+        }
+        assert!(faults.strikes() > 0, "the lost one was asked");
+        assert_eq!((counts.read(Counter::Stored), unasked.read(Counter::Stored)), (20, 0));
+        faults.heal();
+    })
+    .expect("runs");
+}

@@ -168,6 +168,13 @@ pub fn pin(core: usize) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
+/// Lets others have this thread's processor first: a tenth of what they get, as long as they want it. Threads made later by
+/// this one are like it.
+pub fn give_way() {
+    use crate::sys::process::{Turns, ask_for};
+    let _as_it_was = ask_for(Turns::Few);
+}
+
 /// Lets this thread have its processor as soon as it wakes, for what must be punctual beside others on one core: before
 /// all ordinary threads where the system permits it, else in turns of a tenth of a millisecond, else as it was. Threads
 /// made later by this one are ordinary again only if it was; call it last.

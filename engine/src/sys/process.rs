@@ -35,6 +35,8 @@ pub enum Turns {
     /// Its share as before, in turns of so many nanoseconds: shorter ones than its neighbours' come sooner. Linux 6.12 and
     /// later; before, it changes nothing.
     Short(u64),
+    /// A tenth of what its neighbours get while they want their processor (nice 10), and all of it while they do not.
+    Few,
 }
 
 /// Asks the scheduler for `turns` for this thread.
@@ -49,6 +51,7 @@ pub fn ask_for(turns: Turns) -> io::Result<()> {
     match turns {
         Turns::First => (attr.policy, attr.priority, attr.nice, attr.runtime_ns) = (libc::SCHED_RR as u32, 1, 0, 0),
         Turns::Short(ns) => attr.runtime_ns = ns,
+        Turns::Few => attr.nice = 10,
     }
     // SAFETY: `attr` is as long as it says and lives through the call, which only reads it.
     done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })
@@ -118,6 +121,14 @@ fn groups(name: &CStr, gid: u32) -> io::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_gives_way_for_itself_alone() {
+        let nice = || rustix::process::getpriority_process(None).expect("ours");
+        let before = nice();
+        let after = std::thread::spawn(move || ask_for(Turns::Few).map(|()| nice())).join().expect("no panic");
+        assert_eq!((after.expect("anybody may"), nice()), (10.max(before), before));
+    }
 
     #[test]
     fn users_are_found_by_name() {

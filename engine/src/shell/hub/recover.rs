@@ -5,7 +5,7 @@ use super::quarantine::{Aside, Quarantine};
 use super::{Hub, segments};
 use crate::hook;
 use crate::io::driver::{Driver, Open};
-use crate::io::launch::{DriverChoice, Launch, Program, launch};
+use crate::io::launch::{DriverChoice, Launch, Program, give_way, launch};
 use crate::queue::{HopId, NewEntry, Priority, Queues};
 use crate::spool::{Adoption, Backlog, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
 use crate::sys::slice::{Budget, Fill, Pool};
@@ -59,6 +59,8 @@ struct Reader {
 
 impl Program for Reader {
     async fn run<D: Driver>(self, driver: D, _shard: usize) {
+        // Servers that run beside this one go first: reading a spool is a burst of hundreds of megabytes.
+        give_way();
         let recovered = read_all(&driver, &self.path, self.shards).await;
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
     }

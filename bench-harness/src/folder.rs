@@ -30,7 +30,7 @@ impl ResultFolder {
         let path = std::path::absolute(&path).context("the folder we are in is gone")?;
         let unusable = |error| {
             let path = path.display();
-            UsageError(format!("the result folder {path} cannot be used: {error}; name one that can by --out"))
+            UsageError(format!("the result folder {path} cannot be used: {error}; name another by --out"))
         };
         std::fs::create_dir_all(&path).map_err(unusable)?;
         let scratch = tempfile::Builder::new().prefix(".running-").tempdir_in(&path).map_err(unusable)?;

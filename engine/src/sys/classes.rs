@@ -31,9 +31,12 @@ pub trait Look {
 #[inline]
 pub fn classes(input: &[u8], look: &mut impl Look) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if is_x86_feature_detected!("avx512bw") {
+        // SAFETY: the processor has AVX-512 for octets.
+        return unsafe { x86::wide(input, look) };
+    } else if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { x86::blocks(input, look) };
+        return unsafe { x86::halves(input, look) };
     }
     walk(input, plain, look);
 }
@@ -72,10 +75,32 @@ mod x86 {
     use super::{BLOCK, Classes, Look, walk};
     use std::arch::x86_64::{
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256,
+        _mm512_cmpeq_epi8_mask, _mm512_loadu_epi8, _mm512_movepi8_mask, _mm512_set1_epi8, _mm512_setzero_si512,
     };
 
+    /// A block in one register: comparisons give their bits at once.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn wide(input: &[u8], look: &mut impl Look) {
+        walk(
+            input,
+            |block| {
+                // SAFETY: 64 octets stand there; the load needs no alignment.
+                let octets = unsafe { _mm512_loadu_epi8(block.as_ptr().cast::<i8>()) };
+                Classes {
+                    lf: _mm512_cmpeq_epi8_mask(octets, _mm512_set1_epi8(b'\n' as i8)),
+                    cr: _mm512_cmpeq_epi8_mask(octets, _mm512_set1_epi8(b'\r' as i8)),
+                    nul: _mm512_cmpeq_epi8_mask(octets, _mm512_setzero_si512()),
+                    dot: _mm512_cmpeq_epi8_mask(octets, _mm512_set1_epi8(b'.' as i8)),
+                    high: _mm512_movepi8_mask(octets),
+                }
+            },
+            look,
+        );
+    }
+
+    /// A block in two registers.
     #[target_feature(enable = "avx2")]
-    pub(super) fn blocks(input: &[u8], look: &mut impl Look) {
+    pub(super) fn halves(input: &[u8], look: &mut impl Look) {
         walk(
             input,
             |block| {
@@ -132,6 +157,12 @@ mod tests {
             input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'.'), Just(0), any::<u8>()], 0..300),
         ) {
             let expected = seen(usize::MAX, |seen| walk(&input, plain, seen));
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has AVX2.
+                let halves = seen(usize::MAX, |seen| unsafe { x86::halves(&input, seen) });
+                prop_assert_eq!(&halves, &expected);
+            }
             let seen = seen(usize::MAX, |seen| classes(&input, seen));
             prop_assert_eq!(&seen, &expected);
             prop_assert_eq!(seen.len(), input.len().div_ceil(BLOCK));

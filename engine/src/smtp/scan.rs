@@ -7,7 +7,7 @@
 //! The header section ends at the first empty line, or before the first line that is neither a field nor a continuation
 //! (no colon, or white space first): the rule of M-204, which `mime::header` shares.
 
-use crate::sys::classes::{BLOCK, Classes, Look, classes};
+use crate::sys::classes::{BLOCK, Classes, Look, Run, classes};
 use crate::wire::ContentFacts;
 use memchr::memchr;
 use std::ops::ControlFlow;
@@ -397,47 +397,41 @@ struct Lines<'a, const DOTS: bool> {
 }
 
 impl<const DOTS: bool> Look for Lines<'_, DOTS> {
+    /// Behind the header section, and when no line that stands wholly in one block can be the longest.
+    #[inline(always)]
+    fn even(&self, at: usize) -> Option<(i64, bool)> {
+        let known = !self.scan.header.open && self.scan.facts.longest_line >= BLOCK as u32;
+        let before = i64::try_from(self.scan.line_bytes).unwrap_or(i64::MAX);
+        let line = (self.start as i64).saturating_sub(before);
+        (known && !(at == 0 && self.scan.cr_inserted)).then_some((line, self.cr_in_front == 1))
+    }
+
+    #[inline(always)]
+    fn run(&mut self, run: Run) {
+        let scan = &mut *self.scan;
+        scan.facts.longest_line = scan.facts.longest_line.max(clamp(run.longest.unsigned_abs()));
+        scan.facts.eight_bit |= run.high;
+        scan.facts.nul |= run.nul;
+        self.cr_in_front = u64::from(run.ends_in_cr);
+        if let Ok(line) = usize::try_from(run.line)
+            && line > run.from
+        {
+            scan.line_bytes = 0;
+            scan.after_crlf = true;
+            scan.at_stream_line = true;
+            self.start = line;
+        }
+    }
+
     #[inline(always)]
     fn look(&mut self, at: usize, block: Classes) -> ControlFlow<()> {
         let behind_cr = block.cr << 1 | self.cr_in_front;
         self.cr_in_front = block.cr >> 63;
-        if !self.is_plain(at, block, behind_cr) {
-            return self.by_line(at, block, behind_cr);
-        }
-        self.end_plain_lines(at, block.lf);
-        self.scan.facts.eight_bit |= block.high != 0;
-        self.scan.facts.nul |= block.nul != 0;
-        ControlFlow::Continue(())
+        self.by_line(at, block, behind_cr)
     }
 }
 
 impl<const DOTS: bool> Lines<'_, DOTS> {
-    /// Whether nothing in the block at `at` asks for a look at its lines one by one: it is behind the header section, CR
-    /// and LF come together, no line begins with a dot, and none that stands wholly in it can be the longest.
-    #[inline(always)]
-    fn is_plain(&self, at: usize, block: Classes, behind_cr: u64) -> bool {
-        let dot_behind = block.lf >> 63 == 1 && self.input.get(at.saturating_add(BLOCK)) == Some(&b'.');
-        let odd = block.lf ^ behind_cr | block.dot & block.lf << 1;
-        let known = !self.scan.header.open && self.scan.facts.longest_line >= BLOCK as u32;
-        odd == 0 && known && !dot_behind && !(at == 0 && self.scan.cr_inserted)
-    }
-
-    /// Lines end at the LFs of a plain block.
-    #[inline(always)]
-    fn end_plain_lines(&mut self, at: usize, ends: u64) {
-        if ends == 0 {
-            return;
-        }
-        let scan = &mut *self.scan;
-        let first = at.saturating_add(ends.trailing_zeros() as usize).saturating_sub(self.start) as u64;
-        let line = scan.line_bytes.saturating_add(first).saturating_sub(1);
-        scan.facts.longest_line = scan.facts.longest_line.max(clamp(line));
-        scan.line_bytes = 0;
-        scan.after_crlf = true;
-        scan.at_stream_line = true;
-        self.start = at.saturating_add(BLOCK.saturating_sub(ends.leading_zeros() as usize));
-    }
-
     /// Looks at every line that ends in the block.
     #[inline(never)]
     fn by_line(&mut self, at: usize, block: Classes, behind_cr: u64) -> ControlFlow<()> {

@@ -20,14 +20,40 @@ pub struct Classes {
     pub high: u64,
 }
 
+/// Whole blocks of even text, taken together: CR and LF come as pairs, and no dot follows an LF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Where it begins, and the place behind it.
+    pub from: usize,
+    /// See `from`.
+    pub to: usize,
+    /// Where the line begins that goes on behind it; before `from` if no line ends in it.
+    pub line: i64,
+    /// Octets that the longest line has at least, its CRLF left out, as far as it stands in the run or ends there.
+    pub longest: i64,
+    /// The last octet is a CR.
+    pub ends_in_cr: bool,
+    /// A NUL stands in it.
+    pub nul: bool,
+    /// An octet above 127 stands in it.
+    pub high: bool,
+}
+
 /// Who looks at classes, block by block. A trait and no closure, so that `#[inline(always)]` can make it part of the loop.
 pub trait Look {
+    /// Where the line under way begins, negative when before the input, and whether the octet before `at` is a CR. `Some`
+    /// asks for blocks of even text to be told as one run.
+    fn even(&self, at: usize) -> Option<(i64, bool)>;
+
+    /// A run of at least one block, which stands where the next block was due.
+    fn run(&mut self, run: Run);
+
     /// The classes of the next block, whose first octet stands at `at`.
     fn look(&mut self, at: usize, classes: Classes) -> ControlFlow<()>;
 }
 
-/// Shows `look` the classes of `input` block by block until it breaks. The last block may be short: bits beyond the input
-/// are zero.
+/// Shows `look` the classes of `input` block by block, or run by run, until it breaks. The last block may be short: bits
+/// beyond the input are zero.
 #[inline]
 pub fn classes(input: &[u8], look: &mut impl Look) {
     #[cfg(target_arch = "x86_64")]
@@ -46,16 +72,50 @@ pub fn classes(input: &[u8], look: &mut impl Look) {
 fn walk(input: &[u8], of: impl Fn(&[u8; BLOCK]) -> Classes, look: &mut impl Look) {
     let mut at = 0;
     let mut last = [b' '; BLOCK];
-    while let rest @ [_, ..] = &input[at..] {
+    loop {
+        if let Some((line, after_cr)) = look.even(at) {
+            let run = even_text(input, at, line, after_cr, &of);
+            if run.to > at {
+                at = run.to;
+                look.run(run);
+            }
+        }
+        let rest = &input[at..];
         let block = rest.first_chunk().unwrap_or_else(|| {
             last[..rest.len()].copy_from_slice(rest);
             &last
         });
-        if look.look(at, of(block)).is_break() || rest.len() <= BLOCK {
+        if rest.is_empty() || look.look(at, of(block)).is_break() || rest.len() <= BLOCK {
             return;
         }
         at += BLOCK;
     }
+}
+
+/// The run of even text that begins at `from`. No branch depends on where lines end.
+#[inline(always)]
+fn even_text(input: &[u8], from: usize, line: i64, after_cr: bool, of: &impl Fn(&[u8; BLOCK]) -> Classes) -> Run {
+    let (mut at, mut line, mut behind_cr) = (from as i64, line, u64::from(after_cr));
+    let (mut end, mut nul, mut high) = (0, 0, 0);
+    let (blocks, tail) = input[from..].as_chunks::<BLOCK>();
+    let mut blocks = blocks.iter();
+    let mut ahead = blocks.next().map(of);
+    while let Some(Classes { lf, cr, dot, nul: some_nul, high: some_high }) = ahead {
+        ahead = blocks.next().map(of);
+        let dot_next = ahead.map_or(u64::from(tail.first() == Some(&b'.')), |next| next.dot);
+        if lf ^ (cr << 1 | behind_cr) | dot & lf << 1 | lf >> 63 & dot_next != 0 {
+            break;
+        }
+        // A line that goes on behind the block ends behind it at the earliest. Nothing here comes near 2^63.
+        end = end.max(at.wrapping_add(i64::from(lf.trailing_zeros())).wrapping_sub(line));
+        at = at.wrapping_add(BLOCK as i64);
+        line = if lf == 0 { line } else { at.wrapping_sub(i64::from(lf.leading_zeros())) };
+        behind_cr = cr >> 63;
+        nul |= some_nul;
+        high |= some_high;
+    }
+    let ends_in_cr = behind_cr == 1;
+    Run { from, to: at as usize, line, longest: end - 1, ends_in_cr, nul: nul != 0, high: high != 0 }
 }
 
 /// Classes without instructions of a particular processor.
@@ -135,35 +195,68 @@ mod tests {
     /// Notes what it sees, and breaks after `most` blocks.
     struct Seen {
         blocks: Vec<(usize, Classes)>,
+        runs: Vec<Run>,
         most: usize,
+        /// Where the line under way begins; asks for runs.
+        line: Option<i64>,
+        after_cr: bool,
     }
 
     impl Look for Seen {
+        fn even(&self, _: usize) -> Option<(i64, bool)> {
+            self.line.map(|line| (line, self.after_cr))
+        }
+
+        fn run(&mut self, run: Run) {
+            self.line = Some(run.line);
+            self.after_cr = run.ends_in_cr;
+            self.runs.push(run);
+        }
+
         fn look(&mut self, at: usize, classes: Classes) -> ControlFlow<()> {
             self.blocks.push((at, classes));
+            self.after_cr = classes.cr >> 63 == 1;
+            if let Some(line) = &mut self.line
+                && classes.lf != 0
+            {
+                *line = (at + BLOCK) as i64 - i64::from(classes.lf.leading_zeros());
+            }
             if self.blocks.len() == self.most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
 
-    fn seen(most: usize, by: impl Fn(&mut Seen)) -> Vec<(usize, Classes)> {
-        let mut seen = Seen { blocks: Vec::new(), most };
+    fn seen(most: usize, line: Option<i64>, by: impl Fn(&mut Seen)) -> Seen {
+        let mut seen = Seen { blocks: Vec::new(), runs: Vec::new(), most, line, after_cr: false };
         by(&mut seen);
-        seen.blocks
+        seen
+    }
+
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        let odd = prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'.'), Just(0), any::<u8>()];
+        prop::collection::vec(odd, 0..300)
+    }
+
+    /// Lines of text, seldom with something odd between them.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            20 => "[a-z.]{0,90}\r\n".prop_map(String::into_bytes),
+            4 => "[a-z\u{e9}\u{0}]{0,40}".prop_map(String::into_bytes),
+            1 => octets(),
+        ];
+        prop::collection::vec(line, 0..40).prop_map(|lines| lines.concat())
     }
 
     proptest! {
         #[test]
-        fn every_octet_has_its_bits(
-            input in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'.'), Just(0), any::<u8>()], 0..300),
-        ) {
-            let expected = seen(usize::MAX, |seen| walk(&input, plain, seen));
+        fn every_octet_has_its_bits(input in octets()) {
+            let expected = seen(usize::MAX, None, |seen| walk(&input, plain, seen)).blocks;
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor has AVX2.
-                let halves = seen(usize::MAX, |seen| unsafe { x86::halves(&input, seen) });
+                let halves = seen(usize::MAX, None, |seen| unsafe { x86::halves(&input, seen) }).blocks;
                 prop_assert_eq!(&halves, &expected);
             }
-            let seen = seen(usize::MAX, |seen| classes(&input, seen));
+            let seen = seen(usize::MAX, None, |seen| classes(&input, seen)).blocks;
             prop_assert_eq!(&seen, &expected);
             prop_assert_eq!(seen.len(), input.len().div_ceil(BLOCK));
             for (at, octet) in input.iter().enumerate() {
@@ -176,11 +269,47 @@ mod tests {
                 prop_assert_eq!(bit(of.high), *octet > 127);
             }
         }
+
+        #[test]
+        fn runs_take_the_place_of_even_blocks_and_say_what_stands_in_them(input in text(), before in 0..100i64) {
+            let by_block = seen(usize::MAX, None, |seen| classes(&input, seen)).blocks;
+            let seen = seen(usize::MAX, Some(-before), |seen| classes(&input, seen));
+            let mut covered: Vec<usize> = seen.blocks.iter().map(|block| block.0).collect();
+            covered.extend(seen.runs.iter().flat_map(|run| (run.from..run.to).step_by(BLOCK)));
+            covered.sort_unstable();
+            prop_assert_eq!(covered, by_block.iter().map(|block| block.0).collect::<Vec<_>>());
+            prop_assert!(seen.blocks.iter().all(|block| by_block.contains(block)));
+            for run in &seen.runs {
+                let text = &input[run.from..run.to];
+                let line_of = |at: usize| match input[..at].iter().rposition(|&octet| octet == b'\n') {
+                    Some(lf) => lf as i64 + 1,
+                    None => -before,
+                };
+                prop_assert_eq!(run.line, line_of(run.to));
+                prop_assert_eq!(run.nul, text.contains(&0));
+                prop_assert_eq!(run.high, !text.is_ascii());
+                prop_assert_eq!(run.ends_in_cr, text.ends_with(b"\r"));
+                let lines = (run.from..run.to).filter(|&at| input[at] == b'\n');
+                let longest = lines.clone().map(|lf| lf as i64 - 1 - line_of(lf)).max().unwrap_or(0);
+                let open = run.to as i64 - 1 - run.line;
+                prop_assert!((longest..=longest.max(open)).contains(&run.longest.max(0)) || run.longest < BLOCK as i64);
+                prop_assert!(run.longest >= open || open < BLOCK as i64);
+                for at in lines {
+                    prop_assert!(at == 0 || input[at - 1] == b'\r');
+                    prop_assert!(input.get(at + 1) != Some(&b'.'));
+                }
+                for at in (run.from..run.to).filter(|&at| input[at] == b'\r') {
+                    prop_assert!(at + 1 == run.to || input[at + 1] == b'\n');
+                }
+            }
+        }
     }
 
     #[test]
     fn it_ends_where_it_is_told() {
-        assert_eq!(seen(3, |seen| classes(&[b'x'; 1000], seen)).len(), 3);
-        assert_eq!(seen(3, |seen| classes(b"", seen)).len(), 0);
+        assert_eq!(seen(3, None, |seen| classes(&[b'x'; 1000], seen)).blocks.len(), 3);
+        assert_eq!(seen(3, None, |seen| classes(b"", seen)).blocks.len(), 0);
+        let even = seen(3, Some(0), |seen| classes(&[b'x'; 1000], seen));
+        assert_eq!((even.runs.len(), even.runs[0].to, even.blocks.len()), (1, 960, 1));
     }
 }

@@ -27,6 +27,8 @@ struct Ready {
     queue: RefCell<VecDeque<u32>>,
     /// Per task slot: its generation, and whether it stands in the queue.
     marks: RefCell<Vec<(u16, bool)>>,
+    /// Who is woken now runs next.
+    is_urgent: Cell<bool>,
 }
 
 impl Ready {
@@ -35,7 +37,8 @@ impl Ready {
         let Some(mark) = marks.get_mut(index as usize) else { return };
         if mark.0 == generation && !mark.1 {
             mark.1 = true;
-            self.queue.borrow_mut().push_back(index);
+            let mut queue = self.queue.borrow_mut();
+            if self.is_urgent.get() { queue.push_front(index) } else { queue.push_back(index) }
         }
     }
 }
@@ -57,7 +60,12 @@ impl Executor {
     /// When this thread has one already.
     pub fn new() -> Self {
         let executor = NEXT_EXECUTOR.fetch_add(1, Ordering::Relaxed);
-        let ready = Rc::new(Ready { executor, queue: RefCell::default(), marks: RefCell::default() });
+        let ready = Rc::new(Ready {
+            executor,
+            queue: RefCell::default(),
+            marks: RefCell::default(),
+            is_urgent: Cell::default(),
+        });
         CURRENT.with(|current| {
             let previous = current.borrow_mut().replace(ready.clone());
             assert!(previous.is_none(), "one executor per thread");
@@ -93,10 +101,17 @@ impl Executor {
         self.ready.queue.borrow().is_empty()
     }
 
-    /// Runs what is ready, and what becomes ready by that, up to a bound. Returns the polls made.
-    pub fn turn(&self) -> usize {
+    /// Wakes a task that is to run before all that are ready.
+    pub fn wake_next(&self, waker: Waker) {
+        self.ready.is_urgent.set(true);
+        waker.wake();
+        self.ready.is_urgent.set(false);
+    }
+
+    /// Runs what is ready, and what becomes ready by that, until `is_enough`, up to a bound. Returns the polls made.
+    pub fn turn(&self, is_enough: impl Fn() -> bool) -> usize {
         let mut polls = 0;
-        while polls < POLLS_PER_TURN {
+        while polls < POLLS_PER_TURN && !is_enough() {
             let Some(index) = self.ready.queue.borrow_mut().pop_front() else { break };
             self.poll(index);
             polls += 1;
@@ -200,7 +215,7 @@ mod tests {
                 story.borrow_mut().push(format!("{name}2"));
             });
         }
-        executor.turn();
+        executor.turn(|| false);
         assert_eq!(*story.borrow(), ["a1", "b1", "a2", "b2"]);
         assert_eq!((executor.alive(), executor.is_idle()), (0, true));
     }
@@ -217,7 +232,7 @@ mod tests {
             })
             .await;
         });
-        executor.turn();
+        executor.turn(|| false);
         let polls = Rc::new(Cell::new(0));
         let count = polls.clone();
         executor.spawn(async move {
@@ -227,9 +242,9 @@ mod tests {
             })
             .await;
         });
-        executor.turn();
+        executor.turn(|| false);
         kept.borrow().as_ref().expect("kept").wake_by_ref();
-        executor.turn();
+        executor.turn(|| false);
         assert_eq!(polls.get(), 1);
     }
 

@@ -421,6 +421,7 @@ fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
             let mut ring = reactor.ring.borrow_mut();
             if let Some(fill) = conn.aim.take() {
                 conn.singles = SINGLE_RECEIVES;
+                reactor.aimed(fill.room());
                 conn.receive = Receive::Aimed(ring.receive_into(user, conn.socket().as_fd(), fill));
             } else if conn.singles > 0 && !full {
                 conn.singles -= 1;
@@ -454,6 +455,9 @@ pub(super) fn on_receive(reactor: &Rc<Reactor>, key: usize, done: Done) {
             fill.advance(octets);
             if octets > 0 && !conn.orphan {
                 conn.filled = Some((fill, octets));
+                if let Some(waker) = conn.waker.take() {
+                    reactor.wake_next(waker);
+                }
             } else {
                 conn.aim = Some(fill);
             }

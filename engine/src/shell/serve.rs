@@ -16,6 +16,7 @@ use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ const OCTETS_MAX: usize = 64 << 10;
 const TAIL_BYTES: usize = 64;
 /// Replies that wait for a verdict, at most.
 const HELD_BYTES_MAX: usize = 4 << 10;
+/// Emptied buffers of replies kept for reuse.
+const SPARE_OUTS: usize = 64;
 /// How long a session waits before it looks for memory again.
 const STARVED_WAIT: Span = Span::millis(5);
 
@@ -139,12 +142,28 @@ pub struct Lobby {
     pub tarpit: Rc<Tarpit>,
     /// The date, for greetings.
     pub date: LocalDate,
+    /// Emptied buffers of replies: a session that waits for its client holds none (P-108).
+    spare_outs: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Lobby {
     /// An empty lobby.
     pub fn new(tally: Rc<Tally>) -> Rc<Self> {
-        Rc::new(Self { tally, tarpit: Rc::default(), date: LocalDate::default() })
+        Rc::new(Self { tally, tarpit: Rc::default(), date: LocalDate::default(), spare_outs: RefCell::default() })
+    }
+
+    /// A buffer for replies.
+    fn lend_out(&self) -> Vec<u8> {
+        self.spare_outs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer for replies back.
+    fn keep_out(&self, mut out: Vec<u8>) {
+        let mut spare = self.spare_outs.borrow_mut();
+        if (1..=2 * HELD_BYTES_MAX).contains(&out.capacity()) && spare.len() < SPARE_OUTS {
+            out.clear();
+            spare.push(out);
+        }
     }
 }
 
@@ -180,7 +199,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
     loop {
         if !talk.holds_replies() {
             conn.put(&talk.out);
-            talk.out.clear();
+            talk.lobby.keep_out(std::mem::take(&mut talk.out));
         }
         if event == Event::Close {
             break;
@@ -280,6 +299,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         self.out.is_empty() || (self.session.in_flight() > 0 && !self.answered && self.out.len() < HELD_BYTES_MAX)
     }
 
+    /// Something may be said now.
+    fn have_out(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out = self.lobby.lend_out();
+        }
+    }
+
     /// Publishes what the session has counted.
     fn count(&mut self) {
         let counts = self.session.take_counts();
@@ -364,6 +390,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Looks at octets as long as they make events. Returns how many were consumed.
     fn feed(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
+        self.have_out();
         let mut pieces: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut at = 0;
         loop {
@@ -591,6 +618,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Passes verdicts on. `false`: one of them is silence.
     fn answer_all(&mut self, now: Tick) -> bool {
+        self.have_out();
         let mut answers = std::mem::take(&mut self.answers);
         self.inlet.swap(&mut answers);
         let mut sound = true;

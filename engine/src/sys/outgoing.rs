@@ -32,6 +32,11 @@ impl Outgoing {
         self.bytes == 0
     }
 
+    /// Whether it has no memory of its own yet.
+    pub fn is_bare(&self) -> bool {
+        self.text.capacity() == 0 && self.pieces.capacity() == 0
+    }
+
     /// Queues a copy of `bytes`.
     pub fn put(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
@@ -110,13 +115,6 @@ impl Outgoing {
         self.pieces.clear();
         self.head = 0;
         self.bytes = 0;
-    }
-
-    /// Gives memory that an unusually large burst took back to the allocator.
-    pub fn shrink(&mut self) {
-        if self.is_empty() {
-            *self = Self::default();
-        }
     }
 }
 

@@ -33,6 +33,8 @@ const SINGLE_RECEIVES: u8 = 32;
 const SINGLE_BYTES: u32 = 2 << 10;
 /// Emptied carries kept for reuse.
 const SPARE_CARRIES: usize = 256;
+/// Emptied gather lists kept for reuse.
+const SPARE_OUTS: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Receive {
@@ -539,6 +541,14 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
     }
 }
 
+/// What a connection is about to send; a list that was emptied before serves again.
+fn outgoing<'a>(reactor: &Reactor, conn: &'a mut Connection) -> &'a mut Outgoing {
+    if conn.out.is_bare() {
+        conn.out = reactor.spare_outs.borrow_mut().pop().unwrap_or_default();
+    }
+    &mut conn.out
+}
+
 fn mark_dirty(reactor: &Reactor, key: usize, conn: &mut Connection) {
     if !std::mem::replace(&mut conn.dirty, true) {
         reactor.dirty.borrow_mut().push(key32(key));
@@ -607,6 +617,11 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
         conn.is_sending = true;
         let socket = conn.fd.as_ref().expect("open until removed");
         reactor.ring.borrow_mut().send(user(Kind::Send, key), socket.as_fd(), &mut conn.out);
+        // Its memory is for whoever has something to say next (P-108).
+        let mut spare = reactor.spare_outs.borrow_mut();
+        if !conn.out.is_bare() && spare.len() < SPARE_OUTS {
+            spare.push(std::mem::take(&mut conn.out));
+        }
     }
     let drained = !conn.is_sending && conn.out.is_empty();
     if drained && (conn.fin_wanted || conn.orphan) && !conn.fin_sent {
@@ -724,14 +739,14 @@ impl Conn for UringConn {
     fn put(&mut self, bytes: &[u8]) {
         let mut conns = self.reactor.conns.borrow_mut();
         let conn = &mut conns[self.key];
-        conn.out.put(bytes);
+        outgoing(&self.reactor, conn).put(bytes);
         mark_dirty(&self.reactor, self.key, conn);
     }
 
     fn push(&mut self, slice: Slice) {
         let mut conns = self.reactor.conns.borrow_mut();
         let conn = &mut conns[self.key];
-        conn.out.push(slice);
+        outgoing(&self.reactor, conn).push(slice);
         mark_dirty(&self.reactor, self.key, conn);
     }
 

@@ -6,6 +6,7 @@ use super::remote::UringRemote;
 use super::timers::Timers;
 use crate::io::driver::IoCounts;
 use crate::sys::exec::Executor;
+use crate::sys::outgoing::Outgoing;
 use crate::sys::ring::{Done, Returned, Ring, Setup};
 use crate::wire::{Span, Tick};
 use slab::Slab;
@@ -91,6 +92,8 @@ pub(super) struct Reactor {
     pub leased: RefCell<Vec<u32>>,
     /// Emptied buffers of connections, for reuse.
     pub spare_carries: RefCell<Vec<Vec<u8>>>,
+    /// Emptied gather lists, for reuse.
+    pub spare_outs: RefCell<Vec<Outgoing>>,
     pub remote: UringRemote,
     counter: Rc<OwnedFd>,
     pub woken: RefCell<Option<Waker>>,
@@ -123,6 +126,7 @@ impl Reactor {
             dirty: RefCell::default(),
             leased: RefCell::default(),
             spare_carries: RefCell::default(),
+            spare_outs: RefCell::default(),
             remote,
             counter,
             woken: RefCell::default(),

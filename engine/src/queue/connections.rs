@@ -109,6 +109,7 @@ impl Queues {
         let link = self.links.remove(index as usize);
         let hop = &mut self.hops[link.hop as usize];
         hop.promised -= link.promised;
+        hop.errands -= u32::from(link.errand);
         let host = &mut hop.hosts[link.host as usize];
         host.load -= link.load;
         if link.phase == Phase::Ready {

@@ -50,6 +50,10 @@ pub(super) struct Hop {
     pub live: bool,
     pub suspended: bool,
     pub lanes: [List; 3],
+    /// Messages that some of its hosts cannot take, for others of them.
+    pub elsewhere: List,
+    /// Connections woken for one of those.
+    pub errands: u32,
     pub sharing: Sharing,
     pub deferred: u32,
     pub settling: u32,
@@ -90,6 +94,8 @@ impl Hop {
             live: true,
             suspended: false,
             lanes: [List::default(); 3],
+            elsewhere: List::default(),
+            errands: 0,
             sharing: Sharing::default(),
             deferred: 0,
             settling: 0,
@@ -159,7 +165,7 @@ impl Hop {
     }
 
     pub fn has_messages(&self) -> bool {
-        self.waiting() + self.deferred + self.settling + self.sending > 0
+        self.waiting() + self.elsewhere.count + self.deferred + self.settling + self.sending > 0
     }
 
     pub fn push_back(&mut self, entries: &mut Entries, index: u32) {

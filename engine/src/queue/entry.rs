@@ -46,6 +46,8 @@ pub(super) enum State {
     Sending,
     /// For the disk: some recipients were settled, and no further attempt may begin before that is durable (M-102).
     Settling,
+    /// For another host than those that cannot take it.
+    Elsewhere,
     /// For its own retry time.
     Deferred,
 }
@@ -90,7 +92,7 @@ pub(super) struct Entry {
     /// Neighbours in the list that the state implies; `next` also links free entries.
     pub prev: u32,
     pub next: u32,
-    /// Deferred: place in the timer heap. Sending: its note, or `NONE`.
+    /// Deferred: place in the timer heap. Else: its note, or `NONE`.
     pub place: u32,
     /// Sending: the connection that took it, or `NONE` for a lent one.
     pub link: u32,

@@ -100,7 +100,7 @@ impl Queues {
 }
 
 fn waits(entry: &Entry) -> bool {
-    matches!(entry.state, State::Waiting | State::Deferred)
+    matches!(entry.state, State::Waiting | State::Elsewhere | State::Deferred)
 }
 
 /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host.

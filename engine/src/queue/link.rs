@@ -53,6 +53,8 @@ pub(super) struct Link {
     pub load: u32,
     /// Transactions it was woken for and has not come to take.
     pub promised: u32,
+    /// It was woken for a message that other hosts cannot take.
+    pub errand: bool,
     /// Transactions taken in its life.
     pub taken: u32,
     /// Our entries under way on it.
@@ -77,6 +79,7 @@ impl Link {
             window: 1,
             load: 0,
             promised: 0,
+            errand: false,
             taken: 0,
             sending: List::default(),
             listed: Listed::Nowhere,

@@ -27,6 +27,7 @@
 mod concurrency;
 mod connections;
 mod destination;
+mod elsewhere;
 mod entry;
 mod expiry;
 mod health;
@@ -87,13 +88,15 @@ pub struct NewEntry<'a> {
     pub content: Option<u32>,
 }
 
-/// What an attempt leaves for later, by recipient.
-#[derive(Debug, Default)]
+/// What attempts leave for later.
+#[derive(Debug, Clone, Copy)]
 struct Note {
-    /// Deferred by their own 4yz: wait for the message's retry.
+    /// Recipients deferred by their own 4yz: they wait for the message's retry.
     put_off: u32,
-    /// For a further transaction at once.
+    /// Recipients for a further transaction at once.
     rest: u32,
+    /// Hosts that cannot take the message, by their places among those of its hop.
+    unfit: u32,
 }
 
 /// All queues of one shard.
@@ -145,6 +148,7 @@ impl Queues {
         ids: &mut Vec<HopId>,
     ) {
         ids.clear();
+        self.recall_elsewhere();
         self.hops.iter_mut().for_each(|hop| hop.pinned = false);
         for (key, hosts) in hops {
             let index = self.hop_for(key, now);
@@ -313,6 +317,7 @@ impl Queues {
                 self.retries.remove(&mut self.entries, index);
                 hop.deferred -= 1;
             }
+            State::Elsewhere => hop.elsewhere.remove(&mut self.entries, index),
             State::Sending | State::Settling | State::Free => return None,
         }
         Some(index)

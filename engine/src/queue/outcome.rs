@@ -32,6 +32,9 @@ pub enum Outcome {
     /// The connection ended, or said 421, after its envelope had begun and before its last octet: at once over another
     /// connection, but once only; then it waits (F-064, F-072).
     Interrupted,
+    /// This host cannot take it, as its extensions say, and another of its next hop may ([`Queues::has_other_host`]): nothing
+    /// was tried, and it goes there; when no such host can be reached, it waits for its own retry (M-091, M-175).
+    Elsewhere,
     /// Its content could not be read here: nothing was tried, nobody's health suffers, the message waits (F-028).
     Unreadable,
     /// The connection ended after its last octet and before the reply: perhaps delivered. Sent again as `Interrupted`;
@@ -85,6 +88,9 @@ impl Queues {
     /// When the message is not being sent.
     pub fn finish(&mut self, id: EntryId, outcome: Outcome, now: Tick) -> Fate {
         let index = self.sending(id);
+        if outcome == Outcome::Elsewhere {
+            self.note_unfit(index);
+        }
         self.land(index, outcome, now);
         let hop = self.entries[index].hop as usize;
         match outcome {
@@ -102,7 +108,7 @@ impl Queues {
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
             Outcome::Unreadable => self.hops[hop].totals.unreadable += 1,
-            Outcome::Deferred | Outcome::Interrupted => {}
+            Outcome::Deferred | Outcome::Interrupted | Outcome::Elsewhere => {}
         }
         if recipients::is_empty(self.entries[index].words(&self.wide)) {
             return self.go(index, now);
@@ -138,6 +144,9 @@ impl Queues {
 
     /// Decides between at once and later for what is left, and whether the disk comes first.
     fn stay(&mut self, index: u32, outcome: Outcome, now: Tick) -> Fate {
+        if outcome == Outcome::Elsewhere {
+            return self.go_elsewhere(index, now);
+        }
         let entry = &mut self.entries[index];
         let progress = entry.has(flag::PROGRESS);
         let at_once = match outcome {
@@ -146,7 +155,7 @@ impl Queues {
                 entry.set(flag::HURRIED);
                 true
             }
-            Outcome::Interrupted | Outcome::Unknown | Outcome::Unreadable => false,
+            Outcome::Interrupted | Outcome::Unknown | Outcome::Unreadable | Outcome::Elsewhere => false,
             Outcome::Delivered | Outcome::Failed | Outcome::Deferred => entry.has(flag::REST) && progress,
         };
         entry.clear(flag::PROGRESS);
@@ -169,7 +178,7 @@ impl Queues {
     }
 
     /// To the head of its lane, or to its own retry time, as `when` says.
-    fn put_back(&mut self, index: u32, now: Tick) {
+    pub(super) fn put_back(&mut self, index: u32, now: Tick) {
         let hop_index = self.entries[index].hop;
         let hop = &mut self.hops[hop_index as usize];
         if self.entries[index].when == Tick(0) {
@@ -227,25 +236,31 @@ impl Queues {
     }
 
     pub(super) fn note_recipient(&mut self, index: u32, recipient: usize, kind: u8) {
-        let entry = &mut self.entries[index];
-        entry.set(kind);
-        if entry.place == NONE {
-            let note = Note { put_off: self.wide.insert(&[]), rest: self.wide.insert(&[]) };
-            entry.place = u32::try_from(self.notes.insert(note)).expect("notes are named by 32 bits");
-        }
-        let note = &self.notes[entry.place as usize];
+        self.entries[index].set(kind);
+        let note = self.note(index);
         let set = if kind == flag::PUT_OFF { note.put_off } else { note.rest };
         self.wide.add(set, recipient);
     }
 
+    /// What attempts leave behind for a message; empty when they have left nothing so far.
+    pub(super) fn note(&mut self, index: u32) -> Note {
+        let entry = &mut self.entries[index];
+        if entry.place == NONE {
+            let mut empty = || self.wide.insert(&[]);
+            let note = Note { put_off: empty(), rest: empty(), unfit: empty() };
+            entry.place = u32::try_from(self.notes.insert(note)).expect("notes are named by 32 bits");
+        }
+        self.notes[entry.place as usize]
+    }
+
     /// Whoever was left for a further transaction is offered by the next attempt.
-    fn forget_rest(&mut self, index: u32) {
+    pub(super) fn forget_rest(&mut self, index: u32) {
         let entry = &mut self.entries[index];
         entry.clear(flag::REST);
         if let Some(note) = self.notes.get(entry.place as usize) {
             self.wide.words_mut(note.rest).fill(0);
         }
-        if !self.entries[index].has(flag::PUT_OFF) {
+        if !self.entries[index].has(flag::PUT_OFF) && self.unfit(index).is_none_or(recipients::is_empty) {
             self.drop_note(index);
         }
     }
@@ -259,6 +274,7 @@ impl Queues {
         let note = self.notes.remove(entry.place as usize);
         self.wide.remove(note.put_off);
         self.wide.remove(note.rest);
+        self.wide.remove(note.unfit);
         entry.place = NONE;
         entry.clear(flag::OF_ATTEMPT);
     }

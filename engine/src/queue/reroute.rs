@@ -149,7 +149,8 @@ impl Queues {
     /// The next message to be routed again, if it still waits for that.
     pub(super) fn next_stray(&mut self) -> Option<EntryId> {
         while let Some(id) = self.scheduler.strays.pop_front() {
-            let waits = |index: u32| matches!(self.entries[index].state, State::Waiting | State::Deferred);
+            let waits =
+                |index: u32| matches!(self.entries[index].state, State::Waiting | State::Elsewhere | State::Deferred);
             if self.entries.find(id).is_some_and(waits) {
                 return Some(id);
             }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! in Retry                                      nothing, until its timer
+//! a message that some hosts cannot take         wake or open a connection of another host
 //! a dead host is due and another is connected   probe it with one connection
 //! an equal host has none while others work      open one
 //! more waits than connections were woken for    wake an idle connection of the cheapest host,
@@ -306,12 +307,15 @@ impl Queues {
         let Some(index) = self.link(conn) else { return 0 };
         let link = &mut self.links[index as usize];
         let (hop_index, host) = (link.hop, link.host as usize);
-        self.hops[hop_index as usize].promised -= std::mem::take(&mut link.promised);
-        let room = Room { messages: self.fair_share(index, now).min(room.messages), ..room };
-        let count = self.take_some(hop_index, room, index, now, out);
+        let hop = &mut self.hops[hop_index as usize];
+        hop.promised -= std::mem::take(&mut link.promised);
+        hop.errands -= u32::from(std::mem::take(&mut link.errand));
+        let most = self.fair_share(index, now).min(room.messages);
+        let count = self.take_elsewhere(index, most, now, out);
+        let count = count + self.take_some(hop_index, Room { messages: most - count, ..room }, index, now, out);
         let hop = &mut self.hops[hop_index as usize];
         hop.hosts[host].on_taken(count, now);
-        if hop.queued() > 0 {
+        if hop.queued() + hop.elsewhere.count > 0 {
             self.scheduler.mark(hop_index, hop);
         }
         let link = &mut self.links[index as usize];
@@ -411,20 +415,25 @@ impl Queues {
             }
             let state = &mut self.hops[hop as usize];
             state.remove_waiting(&mut self.entries, index);
-            state.sending += 1;
-            let entry = &mut self.entries[index];
-            entry.state = State::Sending;
-            entry.when = now;
-            entry.link = link;
-            entry.attempts = entry.attempts.saturating_add(1);
-            if link != NONE {
-                self.links[link as usize].sending.push_back(&mut self.entries, index);
-            }
-            self.leave_rest(index);
-            out.push(self.taken(index));
+            self.begin(index, link, now, out);
             count += 1;
         }
         count
+    }
+
+    /// An attempt begins: the message has left whatever list it was in.
+    pub(super) fn begin(&mut self, index: u32, link: u32, now: Tick, out: &mut Vec<Taken>) {
+        let entry = &mut self.entries[index];
+        self.hops[entry.hop as usize].sending += 1;
+        entry.state = State::Sending;
+        entry.when = now;
+        entry.link = link;
+        entry.attempts = entry.attempts.saturating_add(1);
+        if link != NONE {
+            self.links[link as usize].sending.push_back(&mut self.entries, index);
+        }
+        self.leave_rest(index);
+        out.push(self.taken(index));
     }
 
     /// Recipients beyond what one transaction offers go in a further one (M-098).
@@ -469,6 +478,12 @@ impl Queues {
         if !state.live || state.in_retry() || state.suspended {
             return None;
         }
+        if state.elsewhere.count > 0
+            && let Some(action) = self.send_elsewhere(hop, now)
+        {
+            return Some(action);
+        }
+        let state = &self.hops[hop as usize];
         let idle = state.waiting() <= state.promised;
         let probed = state.host_to_probe(now);
         let other = if state.is_capped() {

@@ -30,7 +30,7 @@ pub struct HopStatus<'a> {
     pub status: Status,
     /// Messages waiting, by priority: high, normal, low.
     pub waiting: [u32; 3],
-    /// Messages waiting for their own retry, or for their outcome to be durable.
+    /// Messages waiting for their own retry, for a host that can take them, or for their outcome to be durable.
     pub deferred: u32,
     /// Messages under way.
     pub sending: u32,
@@ -140,7 +140,7 @@ impl Hop {
             key: &self.key,
             status,
             waiting: self.lanes.map(|lane| lane.count),
-            deferred: self.deferred + self.settling,
+            deferred: self.deferred + self.settling + self.elsewhere.count,
             sending: self.sending,
             connections,
             concurrency: self.limit.allowed(),

@@ -411,3 +411,28 @@ fn m_097_given_up_is_durable_counted_and_shown() {
     hub.stop();
     assert_eq!(pairs(&far.stop().expect("a ledger").ledger).len(), 1, "the first recipient alone");
 }
+
+/// The first of two hosts takes no 8-bit content. The cap of one connection makes the second shard lend what it keeps.
+#[test]
+fn m_091_m_175_what_one_host_cannot_take_goes_to_another_that_can() {
+    for (shards, cap) in [(1, 1), (1, 20), (2, 1), (2, 20)] {
+        let (plain, able) = (sink(&["ehlo:noext 8BITMIME"], true), sink(&[], true));
+        let told = impatient(vec![plain.listen[0], able.listen[0]]);
+        let told = Told {
+            shards,
+            more: vec![("delivery", waits("5s")), ("delivery", format!("connections_per_hop_max = {cap}"))],
+            ..told
+        };
+        let mut hub = Server::started(told);
+        for _ in 0..4 {
+            // Each connection may meet another shard.
+            send(&hub, MESSAGES, 2, "Subject: caf\u{e9}\r\n\r\nhello\r\n".as_bytes());
+        }
+        let wanted = usize::try_from(MESSAGES * 2 * 4).expect("few");
+        until("all of it", || (able.handle().ledger().0.len() >= wanted).then_some(()));
+        assert_eq!(hub.status()["dsn_owed"].as_u64(), Some(0), "{shards} shards, cap {cap}");
+        hub.stop();
+        assert!(pairs(&able.stop().expect("a ledger").ledger).values().all(|count| *count == 4));
+        assert!(plain.stop().expect("a ledger").ledger.is_empty());
+    }
+}

@@ -1,6 +1,7 @@
 //! The queues in a simulated world: hosts that work, refuse, hang, slow down and die, under a clock that jumps.
 
 mod caps;
+mod elsewhere;
 mod expiry;
 mod hosts;
 mod messages;

@@ -20,6 +20,8 @@ pub enum Mode {
     PushBack,
     /// Takes messages and never answers.
     Stall,
+    /// Takes no message, as its extensions say.
+    Unfit,
     /// Answers each message with 4yz.
     Defer,
     /// Takes one message, answers it, closes.
@@ -51,6 +53,8 @@ pub struct World {
     pub hops: Vec<HopId>,
     pub modes: BTreeMap<SocketAddr, Mode>,
     pub delivered: Vec<Delivery>,
+    /// Failed because no host takes them.
+    pub failed: Vec<u64>,
     /// Given up, and when.
     pub expired: Vec<(u64, Tick)>,
     /// Attempts by host.
@@ -90,6 +94,7 @@ impl World {
             hops: ids,
             modes: modes.map(|&number| (host(number), Mode::Up(Span::millis(1)))).collect(),
             delivered: Vec::new(),
+            failed: Vec::new(),
             expired: Vec::new(),
             connects: Vec::new(),
             attempts_peak: BTreeMap::new(),
@@ -243,6 +248,9 @@ impl World {
         let mut taken = Vec::new();
         self.queues.take(id, room, self.now, &mut taken);
         let Some(conn) = self.conns.get_mut(&id) else { panic!("only open connections are fed") };
+        if self.modes[&conn.host] == Mode::Unfit {
+            return taken.iter().for_each(|taken| self.turn_away(id, taken));
+        }
         let was_idle = conn.held.is_empty();
         conn.held.extend(taken);
         let mode = self.modes[&conn.host];
@@ -252,12 +260,22 @@ impl World {
         self.await_answer(id, mode);
     }
 
+    /// What the host of a connection cannot take goes to another, if there is one.
+    fn turn_away(&mut self, id: ConnId, taken: &Taken) {
+        if self.queues.has_other_host(id, Some(taken.id)) {
+            assert_eq!(self.queues.finish(taken.id, Outcome::Elsewhere, self.now), Fate::Waits);
+        } else {
+            self.queues.finish(taken.id, Outcome::Failed, self.now);
+            self.failed.push(taken.record);
+        }
+    }
+
     fn await_answer(&mut self, id: ConnId, mode: Mode) {
         match mode {
             Mode::Up(service) | Mode::OneEach(service) | Mode::UpTo(_, service) => {
                 self.after(service, Event::Answer(id))
             }
-            Mode::Stall | Mode::Mute(_) | Mode::Blackhole => {}
+            Mode::Unfit | Mode::Stall | Mode::Mute(_) | Mode::Blackhole => {}
             Mode::PushBack | Mode::Defer | Mode::Refuse => self.after(Span::micros(100), Event::Answer(id)),
         }
     }

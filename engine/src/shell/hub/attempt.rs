@@ -47,7 +47,9 @@ impl<D: Driver> Hub<D> {
             queue::Outcome::Delivered => self.settle_rest(attempt, Outcome::Delivered, Counter::Delivered),
             queue::Outcome::Failed => self.settle_rest(attempt, Outcome::Failed, Counter::DsnOwed),
             queue::Outcome::Unknown => self.tally.one(Counter::Unknown),
-            queue::Outcome::NotAttempted | queue::Outcome::Unreadable => self.tally.one(Counter::NotAttempted),
+            queue::Outcome::NotAttempted | queue::Outcome::Unreadable | queue::Outcome::Elsewhere => {
+                self.tally.one(Counter::NotAttempted)
+            }
             queue::Outcome::Deferred | queue::Outcome::Interrupted => self.tally.one(Counter::Deferred),
         }
         let fate = self.queues.borrow_mut().finish(attempt.entry, outcome, now);

@@ -260,9 +260,15 @@ impl<D: Driver> Line<D> {
             Ok(()) => drop(self.flights.insert(flight)),
             Err(why) => {
                 flight.split = true;
-                let outcome = if why.refusal().is_some() { Outcome::Failed } else { Outcome::NotAttempted };
-                tracing::info!(%why, "a message cannot be sent to this host");
+                let own = flight.loan.is_none().then_some(flight.entry);
+                let outcome = match why.refusal() {
+                    None => Outcome::NotAttempted,
+                    Some(_) if self.hub.queues.borrow().has_other_host(self.id, own) => Outcome::Elsewhere,
+                    Some(_) => Outcome::Failed,
+                };
+                tracing::info!(%why, ?outcome, "a message cannot be sent to this host");
                 self.finish(flight, outcome, now);
+                self.hub.run_actions();
             }
         }
     }

@@ -1,0 +1,174 @@
+//! Messages that a host of their next hop cannot take, as its extensions say (SIZE, 8BITMIME, BINARYMIME): they are offered
+//! to the others before anybody fails (M-091).
+//!
+//! Such a message leaves its lane and keeps in its note which hosts cannot take it. Connections of others take it first when
+//! they take anything; the first in the list is looked after: a connection is woken or opened for it, at the cap in place of
+//! an idle one. When no other host can be reached now, it waits for its own retry and is offered to all again. Every host
+//! is asked once in a round, so it is bounded by their number; it fails when all of them were asked.
+
+use super::Queues;
+use super::entry::{EntryId, NONE, State, flag};
+use super::health::{Host, Standing};
+use super::link::ConnId;
+use super::outcome::Fate;
+use super::recipients;
+use super::scheduler::{Action, Taken};
+use crate::wire::Tick;
+
+/// Messages that a connection looks through for one that its host may take.
+const LOOKED_AT_MAX: u32 = 32;
+
+/// What is to be done for a message that some hosts cannot take.
+enum Way {
+    Wake(u32),
+    Open(u32),
+    /// At the cap, in place of this connection.
+    Close(u32),
+    /// Somebody is on the way.
+    Wait,
+    /// Nobody can be asked now.
+    Later,
+}
+
+impl Queues {
+    /// Whether another host of this connection's next hop may take what its host cannot: one that was not asked in this
+    /// round. Of a message that another shard keeps (`None`) it is not known who was.
+    pub fn has_other_host(&self, conn: ConnId, message: Option<EntryId>) -> bool {
+        let Some(index) = self.link(conn) else { return false };
+        let link = &self.links[index as usize];
+        let asked =
+            message.and_then(|id| self.entries.find(id)).and_then(|entry| self.unfit(entry)).unwrap_or_default();
+        let mut others = (0_u32..).zip(&self.hops[link.hop as usize].hosts);
+        others.any(|(place, host)| place != link.host && !host.retired && !recipients::contains(asked, place as usize))
+    }
+
+    /// The hosts that cannot take a message, as far as it was found out.
+    pub(super) fn unfit(&self, index: u32) -> Option<&[u64]> {
+        let entry = &self.entries[index];
+        if matches!(entry.state, State::Deferred | State::Free) {
+            return None;
+        }
+        self.notes.get(entry.place as usize).map(|note| self.wide.words(note.unfit))
+    }
+
+    /// The host that is being offered a message cannot take it.
+    pub(super) fn note_unfit(&mut self, index: u32) {
+        let link = self.entries[index].link;
+        // A lent message: its owner does not know who was asked, and asks himself.
+        if link != NONE {
+            let host = self.links[link as usize].host as usize;
+            let unfit = self.note(index).unfit;
+            self.wide.add(unfit, host);
+        }
+    }
+
+    /// A message is for other hosts from now on. A shard that has no connections of its own cannot choose one: there it
+    /// waits for its own retry and is lent again.
+    pub(super) fn go_elsewhere(&mut self, index: u32, now: Tick) -> Fate {
+        self.entries[index].clear(flag::PROGRESS);
+        self.forget_rest(index);
+        let hop_index = self.entries[index].hop;
+        let hop = &mut self.hops[hop_index as usize];
+        if hop.cap == 0 {
+            self.try_later(index, now);
+            return Fate::Waits;
+        }
+        self.entries[index].state = State::Elsewhere;
+        hop.elsewhere.push_back(&mut self.entries, index);
+        self.note_stray(index);
+        self.mark(hop_index);
+        Fate::Waits
+    }
+
+    /// Looks after the first message that some hosts cannot take.
+    pub(super) fn send_elsewhere(&mut self, hop: u32, now: Tick) -> Option<Action> {
+        loop {
+            let index = self.hops[hop as usize].elsewhere.head;
+            if index == NONE {
+                return None;
+            }
+            match self.way_elsewhere(hop, index, now) {
+                Way::Wait => return None,
+                Way::Open(host) => return self.connect(hop, host, now),
+                Way::Close(link) => self.close(link),
+                Way::Later => {
+                    self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
+                    self.try_later(index, now);
+                }
+                Way::Wake(link) => {
+                    self.unlist(link);
+                    let woken = &mut self.links[link as usize];
+                    (woken.promised, woken.errand) = (1, true);
+                    let hop = &mut self.hops[hop as usize];
+                    hop.promised += 1;
+                    hop.errands += 1;
+                    return Some(Action::Feed { conn: self.conn(link) });
+                }
+            }
+        }
+    }
+
+    fn way_elsewhere(&self, hop: u32, index: u32, now: Tick) -> Way {
+        let state = &self.hops[hop as usize];
+        if state.errands > 0 {
+            return Way::Wait;
+        }
+        let unfit = self.unfit(index).unwrap_or_default();
+        let may = |place: usize| !recipients::contains(unfit, place);
+        let fit = || state.hosts.iter().enumerate().filter(|(place, host)| !host.retired && may(*place));
+        let admitted = |host: &Host| host.ready > 0 && state.admits(host, &self.options, now);
+        if let Some((_, host)) = fit().find(|(_, host)| admitted(host) && host.idle.head != NONE && host.room() > 0) {
+            return Way::Wake(host.idle.head);
+        }
+        if fit().any(|(_, host)| admitted(host) || host.connecting > 0) {
+            return Way::Wait;
+        }
+        let open = |host: &Host| host.ready == 0 && host.standing != Standing::Dead && host.connect_at <= now;
+        let Some((place, _)) = fit().find(|(_, host)| open(host)).filter(|_| state.cap > 0) else { return Way::Later };
+        if !state.is_capped() {
+            return Way::Open(u32::try_from(place).expect("hosts are few"));
+        }
+        // A connection that is busy is closed, or idle, before long.
+        state.idle_longest(&self.links).map_or(Way::Wait, Way::Close)
+    }
+
+    /// Whoever is not to be reached now is asked again with all others at the message's own retry.
+    fn try_later(&mut self, index: u32, now: Tick) {
+        self.drop_note(index);
+        let entry = &mut self.entries[index];
+        entry.when = Tick::NEVER;
+        self.hops[entry.hop as usize].totals.deferred += 1;
+        self.put_back(index, now);
+    }
+
+    /// Messages that others cannot take, for a connection whose host was not asked; how many.
+    pub(super) fn take_elsewhere(&mut self, link: u32, most: u32, now: Tick, out: &mut Vec<Taken>) -> u32 {
+        let (hop, host) = (self.links[link as usize].hop, self.links[link as usize].host as usize);
+        let (mut at, mut count) = (self.hops[hop as usize].elsewhere.head, 0);
+        for _ in 0..LOOKED_AT_MAX {
+            if at == NONE || count == most {
+                break;
+            }
+            let index = at;
+            at = self.entries[index].next;
+            if self.unfit(index).is_none_or(|unfit| !recipients::contains(unfit, host)) {
+                self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
+                self.begin(index, link, now, out);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Hosts may change: whoever waits for another one is offered to all of them again.
+    pub(super) fn recall_elsewhere(&mut self) {
+        for hop in 0..self.hops.len() {
+            while self.hops[hop].elsewhere.head != NONE {
+                let index = self.hops[hop].elsewhere.head;
+                self.hops[hop].elsewhere.remove(&mut self.entries, index);
+                self.drop_note(index);
+                self.hops[hop].push_back(&mut self.entries, index);
+            }
+        }
+    }
+}

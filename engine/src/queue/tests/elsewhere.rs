@@ -1,0 +1,79 @@
+//! Hosts of one next hop that differ in what they take.
+
+use super::super::*;
+use super::world::{Mode, World, host};
+use crate::wire::Span;
+
+fn world(cap: u32, hosts: &[u16]) -> World {
+    World::new(Options { connections_per_destination: cap, ..Options::rfc() }, &[hosts])
+}
+
+#[test]
+fn m_091_what_one_host_cannot_take_goes_to_another_at_once() {
+    for cap in [1, 2, 20] {
+        for (unfit, fit) in [(1, 2), (2, 1)] {
+            let mut world = world(cap, &[1, 2]);
+            world.set(unfit, Mode::Unfit);
+            world.send_for(0, Span::millis(20), Span::seconds(2));
+            world.run_for(Span::seconds(1));
+            world.assert_nothing_lost();
+            assert_eq!(world.delivered_by(fit), world.delivered.len(), "cap {cap}");
+            assert!(world.connections_peak <= cap as usize);
+            assert_eq!((world.queues.notes.len(), world.queues.wide.len()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn m_175_what_no_host_takes_fails_when_each_was_asked_once() {
+    for cap in [1, 20] {
+        let mut world = world(cap, &[1, 2, 3]);
+        (1..=3).for_each(|number| world.set(number, Mode::Unfit));
+        let sent: Vec<u64> = (0..5).map(|_| world.send(0)).collect();
+        world.run_for(Span::seconds(5));
+        world.failed.sort_unstable();
+        assert_eq!((world.failed.clone(), world.queues.messages()), (sent, 0), "cap {cap}");
+        assert!((1..=3).all(|number| world.connects_to(number) > 0), "everybody was asked");
+        assert_eq!((world.queues.notes.len(), world.queues.wide.len()), (0, 0));
+    }
+}
+
+#[test]
+fn m_091_a_host_that_cannot_be_reached_is_waited_for_before_a_message_fails() {
+    let mut world = world(20, &[1, 2]);
+    world.set(1, Mode::Unfit);
+    world.set(2, Mode::Refuse);
+    world.send(0);
+    world.run_for(Span::minutes(20));
+    assert!(world.failed.is_empty() && world.delivered.is_empty(), "it waits");
+    assert_eq!(world.queues.hop(world.hops[0]).deferred, 1);
+    world.set(2, Mode::Up(Span::millis(1)));
+    world.run_for(Span::hours(2));
+    world.assert_nothing_lost();
+    assert_eq!(world.delivered_by(2), 1);
+}
+
+#[test]
+fn hosts_that_change_are_asked_again_and_a_shard_without_connections_waits() {
+    let mut world = world(20, &[1, 2]);
+    world.set(1, Mode::Unfit);
+    world.set(2, Mode::Blackhole);
+    world.send(0);
+    world.run_for(Span::seconds(1));
+    let hop = world.hops[0];
+    assert_eq!((world.queues.hop(hop).deferred, world.queues.waiting(hop)), (1, 0), "the second is being tried");
+    let mut ids = Vec::new();
+    let hosts = [HostAddress::equal(host(3))];
+    world.modes.insert(host(3), Mode::Up(Span::millis(1)));
+    world.queues.install([(&super::world::key("hop0"), &hosts[..])], world.now, &mut ids);
+    assert_eq!(world.queues.waiting(hop), 1);
+    world.run_for(Span::minutes(1));
+    assert_eq!(world.delivered_by(3), 1);
+    // Lent, and turned away by a host of the borrower.
+    world.queues.limit(hop, 0);
+    world.send(0);
+    let mut lent = Vec::new();
+    assert_eq!(world.queues.lend(hop, 1, world.now, &mut lent), 1);
+    assert_eq!(world.queues.finish(lent[0].id, Outcome::Elsewhere, world.now), Fate::Waits);
+    assert_eq!(world.queues.hop(hop).deferred, 1, "for its own retry");
+}

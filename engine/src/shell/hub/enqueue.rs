@@ -28,7 +28,8 @@ pub(super) struct Caps {
 }
 
 impl Caps {
-    fn of(&self, key: &NextHopKey, manners: Manners) -> u32 {
+    /// How many this shard may have to this one.
+    pub fn of(&self, key: &NextHopKey, manners: Manners) -> u32 {
         let cap = manners.connections_max.unwrap_or(self.per_hop_max);
         let turn = key.domain.bytes().fold(0u32, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet.into()));
         let part = part_of(cap, turn, self.shard, self.shards);

@@ -10,6 +10,8 @@ use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome, RecipientOutcome};
 use crate::sys::lockfree::{HotRing, Receiver, Sender, SleepFlag, WAITERS_MAX, Wake, crossing};
 use crate::wire::NextHopKey;
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Messages that one shard lends at once, at most, to all destinations: what its returns have room for.
@@ -39,14 +41,32 @@ pub(super) struct Return {
     pub outcome: Outcome,
 }
 
+/// Rings that are told apart when a shard is woken to look into one; those beyond share a mark with others and are looked
+/// into with them.
+const MARKS: usize = 1024;
+
 /// Tickets of one destination.
-pub(super) type Ring = HotRing<Box<Ticket>>;
+#[derive(Debug, Clone)]
+pub(super) struct Ring {
+    tickets: HotRing<Box<Ticket>>,
+    /// Which mark stands for it.
+    pub mark: u32,
+}
+
+impl Deref for Ring {
+    type Target = HotRing<Box<Ticket>>;
+    fn deref(&self) -> &Self::Target {
+        &self.tickets
+    }
+}
 
 /// Where one shard is reached.
 struct Address {
     returns: Sender<Return>,
     inbox: Mutex<Option<Receiver<Return>>>,
     sleeper: SleepFlag,
+    /// A bit for each ring, by its mark, that it is to look into.
+    marks: [AtomicU64; MARKS / 64],
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -64,7 +84,8 @@ impl Exchange {
             let shards = (0..shards).map(|_| {
                 let sleeper = SleepFlag::new();
                 let (returns, inbox) = crossing(LENT_MAX as usize, &sleeper);
-                Address { returns, inbox: Mutex::new(Some(inbox)), sleeper, wake: OnceLock::new() }
+                let marks = [const { AtomicU64::new(0) }; MARKS / 64];
+                Address { returns, inbox: Mutex::new(Some(inbox)), sleeper, marks, wake: OnceLock::new() }
             });
             Arc::new(Self { rings: Mutex::default(), shards: shards.collect() })
         })
@@ -89,24 +110,82 @@ impl Exchange {
         if let Some(ring) = rings.get(key) {
             return ring.clone();
         }
-        let ring = Ring::new(LENT_PER_HOP_MAX as usize * self.shards.len());
+        let mark = u32::try_from(rings.len() % MARKS).expect("marks are few");
+        let ring = Ring { tickets: HotRing::new(LENT_PER_HOP_MAX as usize * self.shards.len()), mark };
         rings.insert(key.clone(), ring.clone());
         ring
     }
 
-    /// Wakes a shard to look into its rings.
-    pub(super) fn wake(&self, shard: usize) {
+    /// Wakes a shard to look into this ring.
+    pub(super) fn wake(&self, shard: usize, ring: &Ring) {
+        if let Some(address) = self.shards.get(shard) {
+            // Before it wakes: it looks for marks first, and then sleeps.
+            address.marks[ring.mark as usize / 64].fetch_or(1 << (ring.mark % 64), Ordering::Release);
+            self.wake_up(shard);
+        }
+    }
+
+    fn wake_up(&self, shard: usize) {
         if let Some(wake) = self.shards.get(shard).and_then(|address| address.wake.get()) {
             wake();
+        }
+    }
+
+    /// The marks of rings that a shard is to look into, each once. It costs the same however many rings there are.
+    pub(super) fn take_marks(&self, shard: usize, mut look: impl FnMut(u32)) {
+        for (at, word) in (0..).zip(&self.shards[shard].marks) {
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut marked = word.swap(0, Ordering::Acquire);
+            while marked != 0 {
+                look(at * 64 + marked.trailing_zeros());
+                marked &= marked - 1;
+            }
         }
     }
 
     /// Sends what became of a ticket to the shard that keeps the message.
     pub(super) fn give_back(&self, owner: usize, back: Return) {
         match self.shards[owner].returns.push(back) {
-            Ok(Wake::Needed) => self.wake(owner),
+            Ok(Wake::Needed) => self.wake_up(owner),
             Ok(Wake::NotNeeded) => {}
             Err(_) => unreachable!("a shard lends no more than its inbox has room for"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::DeliveryType;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn who_is_woken_looks_into_what_it_was_woken_for_however_many_rings_there_are() {
+        let exchange = Exchange::between(2).expect("two");
+        let key = |number: usize| NextHopKey {
+            delivery: DeliveryType::SmartHost,
+            domain: format!("hop{number}").into(),
+            connector: "".into(),
+        };
+        let rings: Vec<Ring> = (0..5000).map(|number| exchange.ring(&key(number))).collect();
+        let looked = |shard| {
+            let mut marks = BTreeSet::new();
+            exchange.take_marks(shard, |mark| assert!(marks.insert(mark), "each once"));
+            marks
+        };
+        assert_eq!(looked(1), BTreeSet::new());
+        for number in [0, 63, 64, 1023, 4999, 4999] {
+            exchange.wake(1, &rings[number]);
+        }
+        assert_eq!(looked(1), BTreeSet::from([0, 63, 64, 1023, 4999 % 1024]));
+        assert_eq!(
+            (looked(0), looked(1)),
+            (BTreeSet::new(), BTreeSet::new()),
+            "nothing is left, and nobody else is meant"
+        );
+        let shared = rings.iter().filter(|ring| ring.mark == 0).count();
+        assert_eq!(shared, 5, "those beyond share marks evenly");
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Share {
     inbox: Receiver<Return>,
     sleeper: SleepFlag,
     rings: RefCell<BTreeMap<HopId, Ring>>,
+    /// Which of them each mark stands for.
+    marked: RefCell<BTreeMap<u32, Vec<HopId>>>,
     /// Queues that have something to lend.
     due: RefCell<VecDeque<HopId>>,
     lend: Signal,
@@ -40,6 +42,7 @@ impl Share {
             inbox,
             sleeper,
             rings: RefCell::default(),
+            marked: RefCell::default(),
             due: RefCell::default(),
             lend: Signal::default(),
             borrowed: Cell::new(0),
@@ -63,9 +66,9 @@ impl Share {
         }
     }
 
-    fn wake(&self, shard: Option<usize>) {
+    fn wake(&self, shard: Option<usize>, ring: &Ring) {
         if let Some(shard) = shard {
-            self.exchange.wake(shard);
+            self.exchange.wake(shard, ring);
         }
     }
 }
@@ -113,7 +116,7 @@ impl<D: Driver> Hub<D> {
     async fn lend_from(self: &Rc<Self>, share: &Share, hop: HopId) {
         let Some(ring) = share.ring(hop) else { return };
         // Not to ourselves: this shard has enough to do.
-        share.wake(ring.no_longer_await(share.me));
+        share.wake(ring.no_longer_await(share.me), &ring);
         if self.draining.get() || !ring.may_offer(share.me) {
             return self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
         }
@@ -175,7 +178,7 @@ impl<D: Driver> Hub<D> {
             Ok(shard) => {
                 self.tally.one(Counter::Lent);
                 self.tally.one(Counter::CrossingsSent);
-                share.wake(shard);
+                share.wake(shard, ring);
             }
             Err(_) => {
                 self.tally.one(Counter::CrossingsFull);
@@ -206,7 +209,7 @@ impl<D: Driver> Hub<D> {
             return;
         }
         if ring.await_tickets(share.me) {
-            ring.lenders().for_each(|shard| share.exchange.wake(shard));
+            ring.lenders().for_each(|shard| share.exchange.wake(shard, &ring));
         } else {
             self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
         }
@@ -217,7 +220,7 @@ impl<D: Driver> Hub<D> {
         if let Some(share) = &self.share
             && let Some(ring) = share.ring(hop)
         {
-            share.wake(ring.no_longer_await(share.me));
+            share.wake(ring.no_longer_await(share.me), &ring);
         }
     }
 
@@ -264,7 +267,7 @@ impl<D: Driver> Hub<D> {
 
     /// Takes part in no ring's work any more, and gives back what waits there.
     fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
-        share.wake(ring.no_longer_await(share.me));
+        share.wake(ring.no_longer_await(share.me), ring);
         while let Some(ticket) = ring.pop() {
             let back = Return { entry: ticket.entry, answers: Vec::new(), outcome: Outcome::NotAttempted };
             self.hand_back(share, ticket.owner, back);
@@ -285,16 +288,24 @@ impl<D: Driver> Hub<D> {
         if self.draining.get() {
             self.leave_rings();
         } else {
-            let mut queues = self.queues.borrow_mut();
-            for (hop, ring) in share.rings.borrow().iter() {
-                if !queues.serves_others(*hop) {
-                    // Whoever woke this shard for a ticket meant somebody who can take it.
-                    share.wake(ring.no_longer_await(share.me));
+            let (rings, marked) = (share.rings.borrow(), share.marked.borrow());
+            share.exchange.take_marks(share.me, |mark| {
+                for hop in marked.get(&mark).into_iter().flatten() {
+                    self.look_into(share, *hop, &rings[hop]);
                 }
-                queues.saw_ring(*hop, share.view(ring));
-            }
+            });
         }
         self.run_actions();
+    }
+
+    /// Another shard has chosen this one for something in this ring.
+    fn look_into(&self, share: &Share, hop: HopId, ring: &Ring) {
+        let mut queues = self.queues.borrow_mut();
+        if !queues.serves_others(hop) {
+            // Whoever woke this shard for a ticket meant somebody who can take it.
+            share.wake(ring.no_longer_await(share.me), ring);
+        }
+        queues.saw_ring(hop, share.view(ring));
     }
 
     /// Whether nothing has been left here: who leaves something from now on wakes this shard.
@@ -314,7 +325,10 @@ impl<D: Driver> Hub<D> {
     /// Has the rings of these next hops, and leaves all others.
     pub(super) fn install_rings<'a>(self: &Rc<Self>, hops: impl Iterator<Item = (HopId, &'a NextHopKey)>) {
         let Some(share) = &self.share else { return };
-        let rings = hops.map(|(hop, key)| (hop, share.exchange.ring(key))).collect();
+        let rings: BTreeMap<HopId, Ring> = hops.map(|(hop, key)| (hop, share.exchange.ring(key))).collect();
+        let mut marked: BTreeMap<u32, Vec<HopId>> = BTreeMap::new();
+        rings.iter().for_each(|(hop, ring)| marked.entry(ring.mark).or_default().push(*hop));
+        share.marked.replace(marked);
         let before = share.rings.replace(rings);
         for (hop, ring) in before.iter().filter(|(hop, _)| !share.rings.borrow().contains_key(hop)) {
             self.clear(share, *hop, ring);

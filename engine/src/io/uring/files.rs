@@ -1,11 +1,13 @@
 //! Files and folders on the ring.
 
-use super::reactor::{Outcome, Reactor};
+use super::reactor::{Outcome, Reactor, clock};
+use super::timers::sleep_until;
 use crate::io::base::errno::retried;
 use crate::io::base::files as calls;
 use crate::io::driver::{Open, Stable};
 use crate::sys::ring::Returned;
-use crate::sys::slice::{Budget, CHUNK_CLASSES, Fill, Pool, Slice};
+use crate::sys::slice::{Budget, Fill, Pool, Slice};
+use crate::wire::Span;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,6 +24,10 @@ pub struct UringDir(pub(super) Rc<OwnedFd>);
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Octets of one step of zeroing: not much longer under way than a commit is.
+const ZERO_BYTES: usize = 1 << 20;
+/// The longest rest behind a step: where a sync takes long, a segment would not be ready in time.
+const REST_MAX: Span = Span::millis(1);
 
 fn name(name: &str) -> io::Result<CString> {
     if name.is_empty() || name == "." || name == ".." || name.contains('/') {
@@ -67,21 +73,27 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
 
 /// Reserved blocks alone read as zero but still change their state when they are first written, which a durable write then
 /// has to record: so real zeros are written, once (measured: 265 against 152 µs a sync).
+///
+/// Somebody may wait for a durable write meanwhile, and a device takes writes in turn and flushes all that it holds: so the
+/// zeros go in steps that are durable themselves, and while others commit, each step is followed by a short rest.
 pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
     retried(async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
-    let step = CHUNK_CLASSES[CHUNK_CLASSES.len() - 1];
-    let mut zeros = Pool::new(Budget::new(step)).fill(step).expect("a pool of one chunk");
-    zeros.pad_to(step);
+    let mut zeros = Pool::new(Budget::new(ZERO_BYTES)).fill(ZERO_BYTES).expect("a pool of one chunk");
     zeros.spare().fill(0);
     zeros.advance(zeros.room());
     let zeros = zeros.take();
     let mut at = 0;
     while at < bytes {
-        let now = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(step);
-        let (written, _) = write(reactor, file, vec![zeros.sub(0..now)], at, Stable::No).await;
+        let now = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZERO_BYTES);
+        let (began, ended) = (clock(), reactor.counts().stable_writes);
+        let (written, _) = write(reactor, file, vec![zeros.sub(0..now)], at, Stable::Yes).await;
         match written? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             written => at += written as u64,
+        }
+        let ours_alone = reactor.counts().stable_writes == ended + 1;
+        if !ours_alone {
+            sleep_until(reactor.clone(), clock() + clock().since(began).min(REST_MAX)).await;
         }
     }
     sync(reactor, &file.0).await

@@ -34,6 +34,8 @@ const HELD_BYTES_MAX: usize = 4 << 10;
 const SPARE_OUTS: usize = 64;
 /// How long a session waits before it looks for memory again.
 const STARVED_WAIT: Span = Span::millis(5);
+/// How long it goes on looking with a body half-way: all memory may be held by bodies that wait for each other.
+const STARVED_MAX: Span = Span::seconds(5);
 
 /// The reply when there is no memory for content (F-040).
 pub const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
@@ -187,6 +189,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         body: Body::in_chunks(chunk_bytes_max),
         undecided: 0,
         aimed: false,
+        starved: None,
         owed: Vec::new(),
         answered: false,
         spill: S::Spill::default(),
@@ -247,6 +250,8 @@ struct Talk<D: Driver, S: Service<D>> {
     undecided: usize,
     /// A chunk is with the connection.
     aimed: bool,
+    /// Since when there was no memory for what was received.
+    starved: Option<Tick>,
     /// How many verdicts each message is owed, where that is not one (LMTP).
     owed: Vec<(Slot, u32)>,
     /// Verdicts were put on the connection in this turn.
@@ -337,23 +342,35 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         self.take_place();
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
-            Next::Bytes(Flow::Go) | Next::Room => Event::More,
-            Next::Bytes(Flow::Close) => Event::Close,
-            Next::Broken(_) => self.broken(),
-            Next::Bytes(Flow::Starved) => {
-                driver.sleep(STARVED_WAIT).await;
-                if driver.now() >= self.session.deadline() {
-                    return self.session.on_timeout(driver.now(), &mut self.out);
-                }
-                self.inlet.note(bits::AGAIN);
+            Next::Bytes(Flow::Go) => {
+                self.starved = None;
                 Event::More
             }
+            Next::Room => Event::More,
+            Next::Bytes(Flow::Close) => Event::Close,
+            Next::Broken(_) => self.broken(),
+            Next::Bytes(Flow::Starved) => self.starve(driver).await,
             Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
             Next::Note(noted) => self.noted(noted, driver.now()),
             // Half-closed: what was accepted is still answered (F-147); what is incomplete never will be complete.
             Next::End => self.drain_answers(driver, conn).await,
             Next::Deadline => self.late(driver.now()),
         }
+    }
+
+    /// Reads nothing while there is no memory (F-040, the third step); a body that has waited for long is given up.
+    async fn starve(&mut self, driver: &D) -> Event {
+        let since = *self.starved.get_or_insert(driver.now());
+        driver.sleep(STARVED_WAIT).await;
+        if driver.now() >= self.session.deadline() {
+            return self.session.on_timeout(driver.now(), &mut self.out);
+        }
+        if driver.now().since(since) >= STARVED_MAX {
+            self.session.refuse_content(&NO_MEMORY);
+            self.drop_body();
+        }
+        self.inlet.note(bits::AGAIN);
+        Event::More
     }
 
     /// A delayed session takes a place in the tarpit, or is answered at once where there is none (S-022).

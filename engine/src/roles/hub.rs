@@ -15,7 +15,7 @@ const LITERAL: Refusal = Refusal::fixed(550, (5, 1, 2), "Address literals are no
 const NO_ROUTE: Refusal = Refusal::fixed(451, (4, 4, 4), "No route to this domain; try again later");
 
 /// New mail is refused when so many hundredths of the memory budget are in use (F-040).
-const REFUSE_PERCENT: u32 = 90;
+pub const REFUSE_PERCENT: u32 = 90;
 
 /// Judges what clients ask of a hub.
 #[derive(Debug)]

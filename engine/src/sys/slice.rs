@@ -33,12 +33,14 @@ pub struct Budget {
     limit_bytes: usize,
     held_bytes: AtomicUsize,
     leased_bytes: AtomicUsize,
+    denials: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit_bytes` octets.
     pub fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), leased_bytes: AtomicUsize::new(0) })
+        let [held_bytes, leased_bytes, denials] = [const { AtomicUsize::new(0) }; 3];
+        Arc::new(Self { limit_bytes, held_bytes, leased_bytes, denials })
     }
 
     /// The most that may be held.
@@ -54,6 +56,11 @@ impl Budget {
     /// Octets taken from the allocator: leased, or cached for reuse.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How often there was no chunk for somebody, so far: whoever asked waits, and reads nothing meanwhile.
+    pub fn denials(&self) -> usize {
+        self.denials.load(Ordering::Relaxed)
     }
 
     /// Leased octets in hundredths of the limit, rounded down (F-040 acts on it).
@@ -167,6 +174,7 @@ impl Pool {
         if !self.budget.try_hold(bytes) {
             self.trim();
             if !self.budget.try_hold(bytes) {
+                self.budget.denials.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
         }

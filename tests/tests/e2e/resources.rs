@@ -1,6 +1,8 @@
 //! A hub whose disk or memory is short: mail is put off, what was promised is kept, and it ends by itself (F-022, F-023,
 //! F-040, I-6).
 
+use engine::io::driver::UNREAD_BYTES;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use tests::ledger::{Ledger, content, sender};
 use tests::peers::free_address;
@@ -95,4 +97,76 @@ fn f_040_messages_in_memory_stay_within_its_budget() {
     sink.wait("what was acknowledged", |taken| ledger.is_all_there(taken));
     until("mail to be taken again", || (offer(hub.address(), &sender(0), &content(0)).0 == 250).then_some(()));
     hub.stop();
+}
+
+/// The furthest step that a hub took since it was last asked.
+fn step(hub: &Server) -> u64 {
+    hub.counter("memory_step")
+}
+
+/// Octets of a segment in these tests.
+const SEGMENT: u64 = 16 << 20;
+/// Beside content on a disk: the notes of an open segment and of the one before it, a quarter of a segment at most each; a
+/// segment's zeros; and for each connection what was received and is not read, in a buffer up to twice as large, and its session.
+const BESIDE_ON_DISK: u64 = BESIDE + SEGMENT / 2 + (1 << 20) + HOLDERS * (2 * UNREAD_BYTES as u64 + (16 << 10));
+/// Clients that begin a message and do not end it.
+const HOLDERS: u64 = 120;
+
+/// On disk: bodies leave memory and mail goes on being taken; where clients hold it all, new mail is refused and what they
+/// send is not read; it is all over when they go. The process never outgrows its budget.
+#[test]
+fn f_040_the_three_steps_are_taken_and_left_and_the_budget_holds() {
+    let next_hop = free_address();
+    let mut hub = Server::started(budgeted(Told::relaying_to(next_hop)));
+    let before = hub.process().resident_bytes();
+    let ledger = Ledger::default();
+    let mut steps = BTreeSet::new();
+    for id in 0..160 {
+        let id = id * 16 + 15;
+        assert_eq!(offer(hub.address(), &sender(id), &content(id)).0, 250, "bodies make room on their own");
+        ledger.note(id, |offered| offered.acked += 1);
+        steps.insert(step(&hub));
+    }
+    until("bodies to be dropped", || {
+        steps.insert(step(&hub));
+        steps.contains(&1).then_some(())
+    });
+    let mut held = Vec::new();
+    until("mail to be refused, and nothing more to be read", || {
+        // What waits for memory is given up after a while: then there is room for more to wait.
+        held = hold_memory(&hub, &mut steps);
+        let (code, text) = offer(hub.address(), &sender(0), &content(0));
+        assert!(code == 250 || (code == 452 && text.contains("4.3.1")), "I-9: {code} {text}");
+        (code == 452 && steps.contains(&3)).then_some(())
+    });
+    drop(held);
+    // Those that waited for memory see that their clients have gone.
+    until("mail to be taken again", || (offer(hub.address(), &sender(0), &content(0)).0 == 250).then_some(()));
+    until("the shortage to be over", || (step(&hub) == 0).then_some(()));
+    let grown = hub.process().peak_resident_bytes().saturating_sub(before);
+    println!("budget {BUDGET} octets, grown by {grown} from {before}");
+    assert!(grown <= BUDGET + BUDGET / 10 + BESIDE_ON_DISK, "I-6: {grown} octets more than at the start");
+    let sink = Sink::start_at(next_hop, Offers { chunking: true });
+    sink.wait("what was acknowledged", |taken| ledger.is_all_there(taken));
+    hub.stop();
+}
+
+/// Clients that send messages of 240 KB, twice what memory holds, and do not end them. None says how much is to come.
+fn hold_memory(hub: &Server, steps: &mut BTreeSet<u64>) -> Vec<Talk> {
+    let begin = |_| {
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        talk.envelope("a@a.test", &["b@b.test"]).ok()?;
+        (talk.say("DATA").expect("a reply").code == 354).then_some(talk)
+    };
+    let mut held: Vec<Talk> = (0..HOLDERS).filter_map(begin).collect();
+    let lines = b"0123456789012345678901234567890123456789\r\n".repeat(200);
+    for _ in 0..30 {
+        for talk in &mut held {
+            talk.stream().set_nonblocking(true).expect("an option");
+            // What the hub does not read stays with us.
+            let _ = talk.write(&lines);
+        }
+        steps.insert(step(hub));
+    }
+    held
 }

@@ -1,19 +1,18 @@
 //! The third step: recipients are routed, and one entry stands in the queue of each distinct next hop.
 
 use super::Hub;
+use super::short::DROP_PERCENT;
 use crate::io::driver::{Driver, Notify};
 use crate::queue::{Action, HopId, NewEntry, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
-use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, NextHopKey, Span, Tick};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// From so many hundredths of the memory budget on bodies in memory are dropped, and how many messages' at a time.
-const RELIEVE_PERCENT: u32 = 75;
+/// Bodies in memory are dropped of so many messages at a time.
 const RELIEVE_MESSAGES: usize = 256;
 
 /// How many connections this shard may have to one destination.
@@ -122,11 +121,7 @@ impl<D: Driver> Hub<D> {
     /// When memory is short, forgets content that is on disk, of messages that leave last; it is read again when their turn
     /// comes (F-040, first step).
     pub(super) fn relieve(&self) {
-        let percent = self.pool.budget().percent();
-        self.tally.set(
-            Counter::MemoryStep,
-            u64::from((percent >= 75) as u8 + (percent >= 90) as u8 + (percent >= 100) as u8),
-        );
+        self.short.look(self.pool.budget());
         if !self.is_short() || self.settings.server.durability == Durability::None {
             return;
         }
@@ -136,7 +131,7 @@ impl<D: Driver> Hub<D> {
 
     /// Whether memory for content is short.
     pub(super) fn is_short(&self) -> bool {
-        self.pool.budget().percent() >= RELIEVE_PERCENT
+        self.pool.budget().percent() >= DROP_PERCENT
     }
 
     /// Takes over new routes: queues keep their messages, hosts their health.

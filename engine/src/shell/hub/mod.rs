@@ -22,6 +22,7 @@ mod reroute;
 mod segments;
 mod settle;
 mod share;
+mod short;
 
 use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};
@@ -122,6 +123,8 @@ pub struct Hub<D: Driver> {
 
     unsettled: RefCell<VecDeque<Unsettled>>,
     unsynced: RefCell<Unsynced>,
+    /// How short memory was.
+    short: short::Short,
     /// Messages sent from memory since one was compared with what was received.
     sampled: Cell<u32>,
     /// Entries that wait for their outcomes to be durable.
@@ -190,6 +193,7 @@ impl<D: Driver> Hub<D> {
             links: RefCell::default(),
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
+            short: short::Short::default(),
             sampled: Cell::new(0),
             settling: RefCell::default(),
             settle_due: Cell::new(false),

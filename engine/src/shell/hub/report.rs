@@ -37,6 +37,7 @@ impl<D: Driver> Hub<D> {
         self.tally.set(Counter::Sending, sending);
         self.tally.set(Counter::QueuedBytes, queues.bytes());
         self.tally.set(Counter::ConnectionsOut, connections);
+        self.tally.set(Counter::MemoryStep, self.short.worst_since(self.pool.budget()));
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
         let (unsynced, peak) = self.unsynced_settles();
         self.tally.set(Counter::SettlesWaiting, unsynced);

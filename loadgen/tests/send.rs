@@ -303,7 +303,7 @@ fn a_closed_loop_does_not_notice() {
 }
 
 #[test]
-#[ignore = "two minutes: the proof at full size"]
+#[ignore = "two minutes: the proof at full size; tests/run runs it"]
 fn the_loop_is_open_two_seconds_of_sixty() {
     let (pause, length, after) = (Span::seconds(2), Span::seconds(60), Span::seconds(20));
     let open_loop = stand_still(DriverChoice::Auto, open(500, length), pause, after);

@@ -5,6 +5,7 @@
 pub mod chance;
 pub mod corpus;
 pub mod descriptors;
+mod drivers;
 pub mod ledger;
 pub mod peers;
 pub mod process;
@@ -20,4 +21,5 @@ pub mod source;
 pub mod talk;
 pub mod wait;
 
+pub use drivers::no_uring;
 pub use skip::skip;

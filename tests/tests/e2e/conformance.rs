@@ -75,6 +75,14 @@ fn scripts_hold_on_epoll_as_the_rfcs_ask() {
 }
 
 #[test]
+fn scripts_hold_on_tokio_uring_as_the_rfcs_ask() {
+    match tests::no_uring() {
+        Some(why) => tests::skip("scripts_hold_on_tokio_uring_as_the_rfcs_ask", &why),
+        None => scripts_hold("rfc", "tokio-uring"),
+    }
+}
+
+#[test]
 fn scripts_hold_on_the_driver_of_this_machine_as_the_rfcs_ask() {
     scripts_hold("rfc", "auto");
 }
@@ -105,6 +113,14 @@ fn lmtp_scripts_hold(driver: &'static str) {
 #[test]
 fn m_210_m_211_lmtp_scripts_hold_on_epoll() {
     lmtp_scripts_hold("epoll");
+}
+
+#[test]
+fn m_210_m_211_lmtp_scripts_hold_on_tokio_uring() {
+    match tests::no_uring() {
+        Some(why) => tests::skip("m_210_m_211_lmtp_scripts_hold_on_tokio_uring", &why),
+        None => lmtp_scripts_hold("tokio-uring"),
+    }
 }
 
 #[test]

@@ -38,20 +38,32 @@ fn carries_the_corpus(told: Told, offers: Offers) {
     hub.stop();
 }
 
+/// The corpus through a hub on a driver that this machine may refuse.
+fn carries_the_corpus_on(driver: &'static str, offers: Offers, test: &str) {
+    match tests::no_uring() {
+        Some(why) => tests::skip(test, &why),
+        None => carries_the_corpus(Told { driver, ..Told::default() }, offers),
+    }
+}
+
 #[test]
 fn i_4_from_data_and_bdat_to_bdat_on_uring() {
-    if let Some(why) = no_uring() {
-        return tests::skip("i_4_from_data_and_bdat_to_bdat_on_uring", &why);
-    }
-    carries_the_corpus(Told { driver: "uring", ..Told::default() }, Offers { chunking: true });
+    carries_the_corpus_on("uring", Offers { chunking: true }, "i_4_from_data_and_bdat_to_bdat_on_uring");
 }
 
 #[test]
 fn i_4_from_data_and_bdat_to_data_on_uring() {
-    if let Some(why) = no_uring() {
-        return tests::skip("i_4_from_data_and_bdat_to_data_on_uring", &why);
-    }
-    carries_the_corpus(Told { driver: "uring", ..Told::default() }, Offers { chunking: false });
+    carries_the_corpus_on("uring", Offers { chunking: false }, "i_4_from_data_and_bdat_to_data_on_uring");
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_bdat_on_tokio_uring() {
+    carries_the_corpus_on("tokio-uring", Offers { chunking: true }, "i_4_from_data_and_bdat_to_bdat_on_tokio_uring");
+}
+
+#[test]
+fn i_4_from_data_and_bdat_to_data_on_tokio_uring() {
+    carries_the_corpus_on("tokio-uring", Offers { chunking: false }, "i_4_from_data_and_bdat_to_data_on_tokio_uring");
 }
 
 #[test]
@@ -123,16 +135,6 @@ fn every_recipient_of_a_message_gets_it_once() {
     got.sort();
     wanted.sort();
     assert_eq!(got, wanted);
-}
-
-/// Why `uring` cannot run here.
-fn no_uring() -> Option<String> {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    match disabled.trim() {
-        "" => Some("this kernel has no io_uring, or one before 6.6 that does not say".to_owned()),
-        "0" => None,
-        other => Some(format!("kernel.io_uring_disabled is {other}")),
-    }
 }
 
 /// Clients on the list may end lines by LF alone; everybody else's message is refused at its end.

@@ -91,6 +91,52 @@ fn a_hub_hop_is_measured_accounted_and_reported() {
     assert_eq!(processes_naming(&out), Vec::<String>::new());
 }
 
+/// Runs `scenario` as shortly as it can be, and looks at what is kept of it: nothing lost, nothing altered, phase by phase.
+fn a_short_run_of(scenario: &str, phases: usize) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let done = run(&["run", scenario, "-r", "20/s", "-d", "1s", "-c", "4", "--out", out.to_str().expect("text")]);
+    // Not valid (3) in a build for debugging and on a busy machine; anything else but 0 is a failure.
+    let code = done.status.code();
+    assert!(matches!(code, Some(0 | 3)), "{scenario}: {code:?}\n{}", String::from_utf8_lossy(&done.stderr));
+    let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
+    assert_eq!(result["scenario"], scenario);
+    let done = result["phases"].as_array().expect("a list");
+    assert_eq!(done.len(), phases, "{scenario}: {done:?}");
+    for phase in done {
+        let pairs = &phase["pairs"];
+        assert!(pairs["intended"].as_u64() > Some(0), "{scenario}: {phase}");
+        for breach in ["lost", "content_differs", "refused_yet_delivered"] {
+            assert_eq!(pairs[breach], 0, "{scenario}: {breach}: {phase}");
+        }
+    }
+    let report = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    assert!(report.contains(scenario), "the report names {scenario}");
+    assert_eq!(processes_naming(&out), Vec::<String>::new());
+}
+
+#[test]
+fn every_other_scenario_runs_to_its_report_and_loses_nothing() {
+    let cores = std::thread::available_parallelism().expect("known").get();
+    // 1, 2, 4 … as far as there are cores.
+    let shards = cores.ilog2() as usize + 1;
+    // At once: they are rate-bound and mostly wait, the failovers for 20 s each.
+    std::thread::scope(|scope| {
+        for (scenario, phases) in [
+            ("accept-only", 1),
+            ("front-end", 1),
+            ("mailbox", 1),
+            ("shard-scaling", shards),
+            ("payload-sweep", 5),
+            ("restart", 1),
+            ("failover-next-hop", 1),
+            ("failover-hub", 1),
+        ] {
+            scope.spawn(move || a_short_run_of(scenario, phases));
+        }
+    });
+}
+
 #[test]
 fn the_pump_is_measured_in_each_of_its_forms() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tests::source::{Named, Source, read, rust_files};
+use tests::source::{Named, Source, read, root, rust_files};
 
 /// The modules of `engine`, in layer order, and what each may name of its own crate (itself always). A name with `::`
 /// permits that part only.
@@ -18,7 +18,6 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("store", &["wire", "sys::slice"]),
     ("io", &["wire", "sys"]),
     ("settings", &["wire", "io::launch::DriverChoice"]),
-    ("shard", &["wire", "sys::slice", "sys::lockfree", "io::driver"]),
     ("roles", &["wire", "sys::slice", "smtp", "mime", "spool", "queue", "route", "track", "store", "settings"]),
     (
         "shell",
@@ -35,7 +34,6 @@ const ENGINE: &[(&str, &[&str])] = &[
             "store",
             "io::driver",
             "io::launch",
-            "shard",
             "roles",
             "settings",
         ],
@@ -43,23 +41,20 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("control", &["wire", "route", "track", "settings"]),
     (
         "admin",
-        &[
-            "wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "shard", "roles", "shell", "control",
-            "settings",
-        ],
+        &["wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "roles", "shell", "control", "settings"],
     ),
     (
         "config",
         &[
-            "sys", "wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "io", "shard", "roles",
-            "shell", "control", "settings", "admin",
+            "sys", "wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "io", "roles", "shell",
+            "control", "settings", "admin",
         ],
     ),
 ];
 
 /// What the crates above may name of those below.
 const ABOVE: &[(&str, &str, &[&str])] = &[
-    ("loadgen", "engine", &["wire", "smtp", "shard", "io", "sim", "sys::slice", "sys::alloc", "app::exit"]),
+    ("loadgen", "engine", &["wire", "smtp", "io", "sys::slice", "sys::alloc", "app::exit"]),
     (
         "bench-harness",
         "engine",
@@ -216,6 +211,53 @@ fn the_core_owns_no_socket_file_clock_or_thread() {
         breaches.extend(impurities(&file, &read(&file)));
     }
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+/// What the tables and the drawing speak of is there: a name of nothing permits and forbids nothing.
+#[test]
+fn every_module_named_is_there() {
+    let mut missing = Vec::new();
+    let engine = ENGINE.iter().flat_map(|(name, allowed)| [*name].into_iter().chain(allowed.iter().copied()));
+    let above = ABOVE.iter().flat_map(|(_, to, allowed)| allowed.iter().map(move |name| (*to, *name)));
+    let named = engine.chain(CORE.iter().copied()).map(|name| ("engine", name)).chain(above);
+    missing.extend(named.filter(|(of, name)| !is_module(of, name)).map(|(of, name)| format!("{of}: {name}")));
+    let drawn = modules_drawn(&text_of(Path::new("ARCHITECTURE.md")));
+    assert!(drawn.len() > 10, "the table of modules was not found: {drawn:?}");
+    missing.extend(drawn.iter().filter(|name| !is_module("engine", name)).map(|name| format!("drawn: {name}")));
+    assert!(missing.is_empty(), "no such module: {missing:?}");
+    assert!(!is_module("engine", "attic") && !is_module("engine", "io::attic") && !is_module("engine", "app::attic"));
+    let undrawn: Vec<_> =
+        ENGINE.iter().map(|(name, _)| *name).filter(|name| !drawn.iter().any(|it| it == name)).collect();
+    assert!(undrawn.is_empty(), "ARCHITECTURE.md says nothing of {undrawn:?}");
+}
+
+/// Whether `name` is a module of `of`, or an item of one: what stands first is a file or folder of its own, and what
+/// follows is one, or is declared there.
+fn is_module(of: &str, name: &str) -> bool {
+    let source = format!("{of}/src");
+    let files: Vec<PathBuf> = rust_files(&source);
+    let (parent, last) = name.rsplit_once("::").unwrap_or(("", name));
+    let path = Path::new(&source).join(name.replace("::", "/"));
+    let is_own = |file: &PathBuf| *file == path.with_extension("rs") || file.starts_with(&path);
+    let inside = Path::new(&source).join(parent.replace("::", "/"));
+    let declares = |file: &PathBuf| {
+        (*file == inside.with_extension("rs") || *file == inside.join("mod.rs"))
+            && text_of(file).lines().any(|line| {
+                ["enum", "struct", "trait", "fn"].iter().any(|kind| line.starts_with(&format!("pub {kind} {last}")))
+            })
+    };
+    files.iter().any(is_own) || (!parent.is_empty() && files.iter().any(declares))
+}
+
+fn text_of(file: &Path) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The names in the first column of ARCHITECTURE.md's table of modules.
+fn modules_drawn(text: &str) -> Vec<String> {
+    let section = text.split("\n## ").find(|section| section.starts_with("Layers")).unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| row.split('|').next());
+    rows.flat_map(|cell| cell.split(',')).map(|name| name.trim().trim_matches('`').to_owned()).collect()
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod e2e {
     mod conformance;
     mod crowd;
     mod descriptors;
+    mod flood;
     mod frontend;
     mod hostile;
     mod mail;

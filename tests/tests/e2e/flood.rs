@@ -1,0 +1,57 @@
+//! One source that takes all the connections it can get: it is told so, and nobody else feels it (F-124).
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use tests::ledger::{content, sender};
+use tests::server::{Server, Told};
+use tests::sink::{Offers, Sink};
+use tests::talk::Talk;
+use tests::wait::until;
+
+/// What the listener allows one source.
+const ALLOWED: usize = 3;
+/// What the flood wants beyond that.
+const BEYOND: usize = 40;
+
+fn from(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 2, last).into()
+}
+
+/// One message from `source`, from the greeting to the farewell.
+fn is_served(hub: &Server, source: IpAddr, id: u64) {
+    let mut talk = Talk::connect_from(source, hub.address()).and_then(Talk::greeted).expect("a greeting");
+    assert_eq!(talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply").code, 250, "{source}");
+    assert_eq!(talk.say("QUIT").expect("a reply").code, 221);
+}
+
+#[test]
+fn f_124_a_flood_from_one_source_gets_421_and_others_are_served() {
+    for driver in ["auto", "epoll"] {
+        let sink = Sink::start(Offers { chunking: true });
+        let more = vec![("receive", format!("connections_per_source_max = {ALLOWED}"))];
+        let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(sink.address()) });
+        let open = || Talk::connect_from(from(1), hub.address()).expect("a connection");
+        let mut held: Vec<Talk> = (0..ALLOWED).map(|_| open().greeted().expect("a greeting")).collect();
+        for id in 0..BEYOND {
+            let mut refused = open();
+            let reply = refused.reply().expect("it is told why");
+            assert_eq!((reply.code, reply.lines[0].split(' ').next()), (421, Some("4.7.0")), "{driver}: {reply:?}");
+            let after = refused.reply().expect_err("nothing more is said").kind();
+            let closed = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset];
+            assert!(closed.contains(&after), "{driver}: and then the connection is closed: {after}");
+            // In the midst of it, others come and go.
+            if id % 10 == 0 {
+                is_served(&hub, from(2), id as u64);
+            }
+        }
+        until("every refusal counted", || (hub.counter("connections_refused") == BEYOND as u64).then_some(()));
+        // The flood's own three are served on, and when they leave, their places are there to be had again.
+        for talk in &mut held {
+            assert_eq!(talk.say("NOOP").expect("a reply").code, 250, "{driver}");
+        }
+        drop(held);
+        drop(until("a place for the source", || open().greeted().ok()));
+        assert_eq!(sink.wait_for(BEYOND / 10).len(), BEYOND / 10, "{driver}");
+        hub.stop();
+    }
+}

@@ -694,3 +694,6 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         Event::Close
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,13 @@ impl<D: Driver> Hub<D> {
         }
     }
 
+    /// As if the log had had no room for an outcome of this record.
+    #[cfg(test)]
+    pub(super) fn owe(&self, record: RecordId) {
+        let owed = Unsettled { record, recipient: 0, outcome: Outcome::Delivered, entries: Vec::new() };
+        self.unsettled.borrow_mut().push_back(owed);
+    }
+
     /// Whether outcomes can be written down now; no new delivery begins while not (F-024).
     pub(super) fn can_settle(&self) -> bool {
         self.unsettled.borrow().is_empty()

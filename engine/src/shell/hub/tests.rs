@@ -1,5 +1,7 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
+mod sharing;
+
 use super::quarantine::Quarantine;
 use super::*;
 use crate::io::driver::{Conn, Next};
@@ -46,6 +48,59 @@ struct World {
     stored: Rc<Tally>,
 }
 
+/// For measuring, with small segments.
+fn settings() -> Settings {
+    let mut settings = Settings::of(Profile::Bench);
+    settings.store = Store::Null;
+    settings.spool.segment_bytes = 1 << 20;
+    settings.spool.free_min = 0;
+    settings
+}
+
+/// A store that keeps nothing.
+fn sink(driver: &Epoll, settings: &Arc<Settings>, pool: &Pool, stored: &Rc<Tally>) -> SocketAddr {
+    let store = MailboxDelivery::open(driver.clone(), settings, pool.clone(), stored.clone()).expect("null opens");
+    serve_on(driver, &Rc::new(Rc::new(store)))
+}
+
+fn key(name: &str) -> NextHopKey {
+    NextHopKey { delivery: DeliveryType::SmartHost, domain: name.into(), connector: "".into() }
+}
+
+/// Everything goes to a next hop of this name.
+fn routes(name: &str, sink: SocketAddr) -> Arc<Snapshot> {
+    let table = RouteTable::smart_host(key(name), &[sink]).expect("a route");
+    Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() })
+}
+
+/// Sends so many messages in one go and waits until all are acknowledged.
+async fn send(driver: &Epoll, at: SocketAddr, count: usize) {
+    let mut conn = driver.connect(at, driver.now() + Span::seconds(20)).await.expect("it listens");
+    let one = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n";
+    conn.put(b"EHLO client.test\r\n");
+    let (mut heard, mut said) = (String::new(), false);
+    while heard.matches("Queued as").count() < count {
+        let by = driver.now() + Span::seconds(60);
+        match conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+            Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+            Next::Deadline => panic!("nothing more after {heard}"),
+            Next::Room => {}
+            other => panic!("{other:?} after {heard}"),
+        }
+        if heard.contains("\n250 ") && !std::mem::replace(&mut said, true) {
+            conn.put(one.repeat(count).as_bytes());
+        }
+    }
+}
+
+async fn wait_until(driver: &Epoll, what: &str, condition: impl Fn() -> bool) {
+    let by = driver.now() + Span::seconds(60);
+    while !condition() {
+        assert!(driver.now() < by, "{what}");
+        driver.sleep(Span::millis(2)).await;
+    }
+}
+
 impl World {
     fn start(driver: Epoll, folder: &Path) -> Self {
         let world = Self::open(driver, folder, (1, 1));
@@ -55,17 +110,10 @@ impl World {
 
     /// A hub that has not begun yet; its first record and its first file have these numbers.
     fn open(driver: Epoll, folder: &Path, next: (u64, u32)) -> Self {
-        let mut settings = Settings::of(Profile::Bench);
-        settings.store = Store::Null;
-        settings.spool.segment_bytes = 1 << 20;
-        settings.spool.free_min = 0;
-        let settings = Arc::new(settings);
+        let settings = Arc::new(settings());
         let pool = Pool::new(Budget::new(64 << 20));
         let (stored, counts) = (tally(), tally());
-        let store = MailboxDelivery::open(driver.clone(), &settings, pool.clone(), stored.clone()).expect("null opens");
-        let sink = serve_on(&driver, &Rc::new(Rc::new(store)));
-        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
-        let table = RouteTable::smart_host(key, &[sink]).expect("a route");
+        let sink = sink(&driver, &settings, &pool, &stored);
         let faults = Faults::none();
         let faulty = Faulty::new(driver.clone(), faults.clone());
         let parts = HubParts {
@@ -75,7 +123,7 @@ impl World {
             tally: counts.clone(),
             dir: Some(faulty.root(folder).expect("the folder opens")),
             direct: false,
-            routes: Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() }),
+            routes: routes("sink", sink),
             next,
             exchange: None,
         };
@@ -84,24 +132,8 @@ impl World {
         Self { driver, faults, hub, at, counts, stored }
     }
 
-    /// Sends so many messages in one go and waits until all are acknowledged.
     async fn send(&self, count: usize) {
-        let mut conn = self.driver.connect(self.at, self.driver.now() + Span::seconds(20)).await.expect("it listens");
-        let one = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n";
-        conn.put(b"EHLO client.test\r\n");
-        let (mut heard, mut said) = (String::new(), false);
-        while heard.matches("Queued as").count() < count {
-            let by = self.driver.now() + Span::seconds(60);
-            match conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
-                Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
-                Next::Deadline => panic!("nothing more after {heard}"),
-                Next::Room => {}
-                other => panic!("{other:?} after {heard}"),
-            }
-            if heard.contains("\n250 ") && !std::mem::replace(&mut said, true) {
-                conn.put(one.repeat(count).as_bytes());
-            }
-        }
+        send(&self.driver, self.at, count).await;
     }
 
     /// The record of the one message there is.
@@ -113,11 +145,7 @@ impl World {
     }
 
     async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
-        let by = self.driver.now() + Span::seconds(60);
-        while !condition() {
-            assert!(self.driver.now() < by, "{what}");
-            self.driver.sleep(Span::millis(2)).await;
-        }
+        wait_until(&self.driver, what, condition).await;
     }
 }
 

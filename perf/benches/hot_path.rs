@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine::smtp::Profile;
+use engine::smtp::client::{Body, BodyForm, ClientEvent, ClientOptions, ClientSession, Outbox, Transaction};
 use engine::smtp::server::{AcceptAll, Event, ServerOptions, ServerSession, Verdict};
 use engine::spool::{
     BATCH_BYTES_MAX, Content, Durability, Facts, FileId, Log, LogOptions, NewRecord, Numbers, Outcome, RecordKind,
@@ -51,6 +52,84 @@ fn transactions(criterion: &mut Criterion) {
         }
     }
     group.finish();
+}
+
+/// Commands that make no message: reading lines, verbs and arguments, and writing the answers.
+fn commands(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commands");
+    let path = b"MAIL FROM:<ann@a.test> SIZE=4096 BODY=8BITMIME\r\nRCPT TO:<bob@b.test>\r\nRSET\r\n";
+    // A pipelining client sends a segment of the network full; what must end a group (RFC 2920 §3.1) comes alone.
+    let group_of_17 = path.repeat(17);
+    for (name, octets, count) in
+        [("MAIL, RCPT, RSET", &group_of_17[..], 51), ("NOOP", b"NOOP\r\n", 1), ("EHLO", b"EHLO client.test\r\n", 1)]
+    {
+        let now = Tick(1);
+        let (mut session, mut out) = (session(now), Vec::new());
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                feed(&mut session, black_box(octets), now, &mut out);
+                out.clear();
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What a client session says goes nowhere.
+struct Nowhere;
+
+impl Outbox for Nowhere {
+    fn text(&mut self, octets: &[u8]) {
+        black_box(octets);
+    }
+
+    fn body(&mut self, _token: u32, _form: BodyForm) {}
+}
+
+/// The client's half of a message: offering it, and reading the four replies (to RSET, MAIL, RCPT, BDAT), which came in one piece.
+fn replies(criterion: &mut Criterion) {
+    let now = Tick(1);
+    let mut client = ClientSession::new(Arc::new(ClientOptions::new("bench.test")), now);
+    read(&mut client, b"220 hub.test\r\n250-hub.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n", now);
+    let encoded = envelope();
+    let body = perf::message(4 << 10);
+    let facts = engine::smtp::content_facts(&body);
+    let replies =
+        b"250 2.0.0 Reset\r\n250 2.1.0 Sender OK\r\n250 2.1.5 Recipient OK\r\n250 2.0.0 Queued as 123456789\r\n";
+    let mut group = criterion.benchmark_group("replies");
+    group.throughput(Throughput::Elements(4));
+    group.bench_function("of one message", |bencher| {
+        bencher.iter(|| {
+            let transaction = Transaction {
+                envelope: EnvelopeRef::parse(&encoded).expect("our own"),
+                recipients: None,
+                facts: &facts,
+                body: Body::Whole(body.len() as u64),
+                identity: None,
+            };
+            client.offer(1, &transaction, now, &mut Nowhere).expect("there is room");
+            assert_eq!(read(&mut client, black_box(replies), now), 1, "the message is done");
+        });
+    });
+    group.finish();
+}
+
+/// Shows `octets` to the session; how many messages were done by them.
+fn read(client: &mut ClientSession, mut octets: &[u8], now: Tick) -> usize {
+    let mut done = 0;
+    loop {
+        let (taken, event) = client.on_bytes(octets, now, &mut Nowhere);
+        octets = &octets[taken..];
+        match event {
+            ClientEvent::More => break,
+            ClientEvent::Done { .. } => done += 1,
+            ClientEvent::Ready | ClientEvent::Recipient { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(octets.is_empty(), "everything was read");
+    done
 }
 
 fn feed(session: &mut ServerSession, octets: &[u8], now: Tick, out: &mut Vec<u8>) {
@@ -156,5 +235,5 @@ fn hot_ring(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, transactions, envelopes, spool, hot_ring);
+criterion_group!(benches, transactions, commands, replies, envelopes, spool, hot_ring);
 criterion_main!(benches);

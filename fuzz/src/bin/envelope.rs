@@ -9,7 +9,10 @@ fuzz_target!(|octets: &[u8]| {
     let Ok(envelope) = EnvelopeRef::parse(octets) else { return };
     let mut count = 0;
     for recipient in envelope.recipients() {
-        assert!(!recipient.domain().contains(&b'\n') && !recipient.local().contains(&b'\n'), "a mailbox holds no line end");
+        assert!(
+            !recipient.domain().contains(&b'\n') && !recipient.local().contains(&b'\n'),
+            "a mailbox holds no line end"
+        );
         count += 1;
     }
     assert_eq!(count, envelope.recipient_count());

@@ -4,8 +4,8 @@
 #![no_main]
 
 use engine::spool::{
-    Content, Durability, Facts, FileId, LeadingDots, Log, LogOptions, NewRecord, Numbers, RecordKind, Secret, WriteResult,
-    Written, scan_image,
+    Content, Durability, Facts, FileId, LeadingDots, Log, LogOptions, NewRecord, Numbers, RecordKind, Secret,
+    WriteResult, Written, scan_image,
 };
 use engine::sys::slice::{Budget, Pool};
 use engine::wire::Wall;

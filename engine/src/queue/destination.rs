@@ -59,6 +59,8 @@ pub(super) struct Hop {
     pub settling: u32,
     pub sending: u32,
     pub hosts: Vec<Host>,
+    /// Since when it has had no host, while it has none.
+    pub hostless: Tick,
     /// Transactions that connections were woken for.
     pub promised: u32,
     /// Connections at most, whatever its answers show.
@@ -101,6 +103,7 @@ impl Hop {
             settling: 0,
             sending: 0,
             hosts: Vec::new(),
+            hostless: now,
             promised: 0,
             cap: options.connections_per_destination,
             shrinks: false,
@@ -185,6 +188,11 @@ impl Hop {
 
     pub fn remove_waiting(&mut self, entries: &mut Entries, index: u32) {
         self.lanes[entries[index].priority() as usize].remove(entries, index);
+    }
+
+    /// Nobody is left to connect to: its names are not known to the resolver, or no route leads there.
+    pub fn has_no_host(&self) -> bool {
+        self.hosts.iter().all(|host| host.retired)
     }
 
     /// The least delay of hosts that are connected and usable, in microseconds.

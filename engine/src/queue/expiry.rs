@@ -20,6 +20,10 @@ use std::collections::VecDeque;
 const TURN_MAX: Span = Span::minutes(1);
 const TURNS: u64 = 64;
 
+/// For so long a host is hoped for before a message fails whose next hop has none, or as long as a message may wait at all,
+/// if that is less: the resolver may be slow when a server starts, and a route that is missing takes somebody to reload.
+const HOST_WAIT_MAX: Span = Span::hours(1);
+
 const SECOND: u64 = Span::seconds(1).0;
 
 /// Who is looked at next, and who was found.
@@ -41,6 +45,13 @@ impl Expiry {
     pub fn second(&self, age: Span, now: Tick) -> u32 {
         let at = now + Span(self.after.0.saturating_sub(age.0));
         u32::try_from(at.0.div_ceil(SECOND)).unwrap_or(u32::MAX)
+    }
+
+    /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or
+    /// hope for one.
+    fn has_had_a_try(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
+        let is_beyond_hope = || hop.has_no_host() && now.since(hop.hostless) >= self.after.min(HOST_WAIT_MAX);
+        entry.attempts > 0 || hop.failures > 0 || is_beyond_hope()
     }
 
     /// How long it takes to look at everybody once.
@@ -66,11 +77,13 @@ impl Queues {
             return;
         }
         let second = u32::try_from(now.0 / SECOND).unwrap_or(u32::MAX);
-        let due = |entry: &Entry| entry.expires <= second && has_had_a_try(entry, &self.hops);
+        let mut found = std::mem::take(&mut self.expiry.due);
+        let tried = |entry: &Entry| self.expiry.has_had_a_try(entry, &self.hops[entry.hop as usize], now);
+        let due = |entry: &Entry| entry.expires <= second && tried(entry);
         let (first, page) = self.entries.page(self.expiry.page);
-        let found = (first..).zip(page).filter(|(_, entry)| waits(entry) && due(entry));
-        let found = found.map(|(index, _)| self.entries.id(index));
-        self.expiry.due.extend(found);
+        let of_page = (first..).zip(page).filter(|(_, entry)| waits(entry) && due(entry));
+        found.extend(of_page.map(|(index, _)| self.entries.id(index)));
+        self.expiry.due = found;
         let pages = self.entries.pages().max(1);
         self.expiry.page = (self.expiry.page + 1) % pages;
         self.expiry.at = now + Span(self.expiry.turn().0 / u64::from(pages));
@@ -101,10 +114,4 @@ impl Queues {
 
 fn waits(entry: &Entry) -> bool {
     matches!(entry.state, State::Waiting | State::Elsewhere | State::Deferred)
-}
-
-/// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host.
-fn has_had_a_try(entry: &Entry, hops: &[Hop]) -> bool {
-    let hop = &hops[entry.hop as usize];
-    entry.attempts > 0 || hop.failures > 0 || hop.hosts.iter().all(|host| host.retired)
 }

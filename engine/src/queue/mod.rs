@@ -153,7 +153,7 @@ impl Queues {
         for (key, hosts) in hops {
             let index = self.hop_for(key, now);
             self.hops[index as usize].pinned = true;
-            self.set_hosts(index, hosts);
+            self.set_hosts(index, hosts, now);
             self.mark(index);
             ids.push(HopId(index));
         }
@@ -185,8 +185,11 @@ impl Queues {
         index
     }
 
-    fn set_hosts(&mut self, index: u32, hosts: &[HostAddress]) {
+    fn set_hosts(&mut self, index: u32, hosts: &[HostAddress], now: Tick) {
         let hop = &mut self.hops[index as usize];
+        if hosts.is_empty() && !hop.has_no_host() {
+            hop.hostless = now;
+        }
         for host in &mut hop.hosts {
             host.retired = !hosts.iter().any(|at| at.address == host.at.address);
         }

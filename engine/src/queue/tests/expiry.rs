@@ -57,6 +57,42 @@ fn f_056_an_age_from_before_a_restart_counts_and_nobody_is_given_up_untried() {
             && is_in_time(at, began, Span::minutes(30))));
 }
 
+/// The server was down for long, and starts while its resolver is slow, or with a route missing.
+#[test]
+fn f_056_who_comes_aged_to_a_next_hop_without_hosts_is_not_given_up_before_hope_is() {
+    let ladder = Ladder::new(&[], Span::minutes(5));
+    for comes in [true, false] {
+        let options = Options { queue_ladder: ladder.clone(), message_ladder: ladder.clone(), ..Options::rfc() };
+        let mut world = World::new(options, &[&[], &[1]]);
+        let (began, unreachable) = (world.now, world.queues.unreachable(world.now));
+        world.hops.push(unreachable);
+        let unrouted = world.send_aged(2, Span::hours(1000));
+        let unresolved = world.send_aged(0, Span::hours(1000));
+        world.run_for(Span::minutes(59));
+        assert!(world.expired.is_empty(), "nobody was tried: {:?}", world.expired);
+        if comes {
+            let hosts = [[HostAddress::equal(host(2))], [HostAddress::equal(host(1))]];
+            let hops = [(&key("hop0"), &hosts[0][..]), (&key("hop1"), &hosts[1][..])];
+            world.modes.insert(host(2), Mode::Up(Span::millis(1)));
+            world.queues.install(hops, world.now, &mut Vec::new());
+        }
+        world.run_for(Span::minutes(5));
+        let mut given_up: Vec<u64> = world.expired.iter().map(|(record, _)| *record).collect();
+        given_up.sort_unstable();
+        let never = if comes { vec![unrouted] } else { vec![unrouted, unresolved] };
+        assert_eq!((given_up, world.delivered_by(2)), (never, usize::from(comes)));
+        assert!(world.expired.iter().all(|(_, at)| *at >= began + HOUR));
+        // The last host goes: hope begins anew.
+        world.queues.install([(&key("hop1"), &[][..])], world.now, &mut Vec::new());
+        world.send_aged(1, Span::hours(1000));
+        let before = world.expired.len();
+        world.run_for(Span::minutes(59));
+        assert_eq!(world.expired.len(), before);
+        world.run_for(Span::minutes(5));
+        assert_eq!(world.expired.len(), before + 1);
+    }
+}
+
 #[test]
 fn what_no_route_leads_to_is_given_up_too_and_keeps_its_age_when_it_is_routed_again() {
     let mut world = world(&[&[1]]);
@@ -100,7 +136,7 @@ fn a_message_that_the_caller_leaves_is_told_again() {
         NewEntry { record: 7, recipients: &[0b101], bytes: 1, age: HOUR, priority: Priority::Normal, content: Some(3) };
     let entry = queues.enqueue(ids[0], new, now);
     for turn in 1..=3 {
-        let now = Tick(0) + Span::minutes(turn);
+        let now = Tick(0) + HOUR + Span::minutes(turn);
         queues.on_timer(now);
         assert_eq!(queues.next_action(now), Some(Action::Expire { entry }), "turn {turn}");
     }

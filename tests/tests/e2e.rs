@@ -19,4 +19,5 @@ mod e2e {
     mod roles;
     mod shards;
     mod silence;
+    mod traced;
 }

@@ -202,6 +202,9 @@ pub async fn serve<D: Driver, S: Service<D>>(
     loop {
         if !talk.holds_replies() {
             conn.put(&talk.out);
+            talk.out.clear();
+        }
+        if talk.out.is_empty() {
             talk.lobby.keep_out(std::mem::take(&mut talk.out));
         }
         if event == Event::Close {
@@ -350,7 +353,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Bytes(Flow::Close) => Event::Close,
             Next::Broken(_) => self.broken(),
             Next::Bytes(Flow::Starved) => self.starve(driver).await,
-            Next::Filled(fill, added) => self.filled(conn, fill, added, driver.now()),
+            Next::Filled(fill, added) => {
+                self.starved = None;
+                self.filled(conn, fill, added, driver.now())
+            }
             Next::Note(noted) => self.noted(noted, driver.now()),
             // Half-closed: what was accepted is still answered (F-147); what is incomplete never will be complete.
             Next::End => self.drain_answers(driver, conn).await,

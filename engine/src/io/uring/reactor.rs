@@ -217,11 +217,14 @@ impl Reactor {
         for _ in 0..HANDOVERS_PER_TURN {
             self.exec.turn(|| self.aimed.get() >= AIMED_BYTES_MAX);
             if self.aimed.take() < AIMED_BYTES_MAX {
-                break;
+                return Ok(());
             }
             self.ring.borrow_mut().turn(0)?;
             self.reap();
         }
+        // Bodies that never pause come first, but keep nobody else waiting for longer than that.
+        self.exec.turn(|| false);
+        self.aimed.set(0);
         Ok(())
     }
 

@@ -160,7 +160,8 @@ impl Queues {
         count
     }
 
-    /// Hosts may change: whoever waits for another one is offered to all of them again.
+    /// Hosts may change: whoever waits for another one is offered to all of them again, and who is being sent may go to all
+    /// of them after that, since another may stand in the place of one that could not take him.
     pub(super) fn recall_elsewhere(&mut self) {
         for hop in 0..self.hops.len() {
             while self.hops[hop].elsewhere.head != NONE {
@@ -169,6 +170,9 @@ impl Queues {
                 self.drop_note(index);
                 self.hops[hop].push_back(&mut self.entries, index);
             }
+        }
+        for (_, note) in &self.notes {
+            self.wide.words_mut(note.unfit).fill(0);
         }
     }
 }

@@ -53,6 +53,26 @@ fn m_091_a_host_that_cannot_be_reached_is_waited_for_before_a_message_fails() {
     assert_eq!(world.delivered_by(2), 1);
 }
 
+/// The new host stands where one stood that could not take the message.
+#[test]
+fn m_091_a_new_host_in_the_place_of_an_unfit_one_is_asked() {
+    let mut world = world(20, &[1, 2]);
+    world.set(1, Mode::Unfit);
+    world.set(2, Mode::Stall);
+    world.send(0);
+    world.run_for(Span::minutes(1));
+    let status = world.queues.hop(world.hops[0]);
+    assert_eq!((status.sending, world.connects_to(1), world.connects_to(2)), (1, 1, 1), "the second has it");
+    world.modes.insert(host(3), Mode::Up(Span::millis(1)));
+    let hosts = [2, 3].map(|number| HostAddress::equal(host(number)));
+    world.queues.install([(&super::world::key("hop0"), &hosts[..])], world.now, &mut Vec::new());
+    assert_eq!(world.queues.hops[0].hosts[0].at.address, host(3));
+    world.turn_away_all(2);
+    world.run_for(Span::seconds(5));
+    assert_eq!((world.failed.len(), world.delivered_by(3)), (0, 1));
+    assert_eq!((world.queues.notes.len(), world.queues.wide.len()), (0, 0));
+}
+
 #[test]
 fn hosts_that_change_are_asked_again_and_a_shard_without_connections_waits() {
     let mut world = world(20, &[1, 2]);

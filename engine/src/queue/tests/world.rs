@@ -270,6 +270,16 @@ impl World {
         }
     }
 
+    /// A host that has taken messages without answering says now that it cannot take them.
+    pub fn turn_away_all(&mut self, number: u16) {
+        let at = host(number);
+        let conns: Vec<ConnId> = self.conns.iter().filter(|(_, conn)| conn.host == at).map(|(&id, _)| id).collect();
+        for id in conns {
+            let held = std::mem::take(&mut self.conns.get_mut(&id).expect("seen above").held);
+            held.iter().for_each(|taken| self.turn_away(id, taken));
+        }
+    }
+
     fn await_answer(&mut self, id: ConnId, mode: Mode) {
         match mode {
             Mode::Up(service) | Mode::OneEach(service) | Mode::UpTo(_, service) => {

@@ -284,10 +284,12 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
         }
         let hubs: Vec<SocketAddr> = front.hubs.borrow().iter().map(|(hub, _)| hub.address).collect();
         for hub in hubs {
-            let is_quiet = |trunk: &Trunk<D>| trunk.is_silent(now, SILENCE) || trunk.is_late(now, LATE);
-            let silent = front.trunks.borrow().iter().any(|trunk| trunk.is_to(hub) && is_quiet(trunk));
+            let any = |is: &dyn Fn(&Trunk<D>) -> bool| front.trunks.borrow().iter().any(|one| one.is_to(hub) && is(one));
+            let late = any(&|trunk| trunk.is_late(now, LATE));
+            // One connection that does not come says little of a hub that answers over others.
+            let silent = any(&|trunk| trunk.is_silent(now, SILENCE)) || late && !any(&|trunk| trunk.is_ready());
             front.hubs.borrow_mut().set_silent(hub, silent);
-            if silent {
+            if silent || late {
                 front.move_waiting(hub);
             }
         }

@@ -206,6 +206,11 @@ impl<D: Driver> Trunk<D> {
         self.under_way.get() > 0 && !self.alone.get() && now.since(self.heard_at.get()) >= wait
     }
 
+    /// Whether the hub has greeted.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
     /// Whether it has been on its way for `wait` and the hub has not greeted.
     pub(super) fn is_late(&self, now: Tick, wait: Span) -> bool {
         !self.ready.get() && now.since(self.begun_at) >= wait

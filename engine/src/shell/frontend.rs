@@ -284,7 +284,8 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
         }
         let hubs: Vec<SocketAddr> = front.hubs.borrow().iter().map(|(hub, _)| hub.address).collect();
         for hub in hubs {
-            let any = |is: &dyn Fn(&Trunk<D>) -> bool| front.trunks.borrow().iter().any(|one| one.is_to(hub) && is(one));
+            let any =
+                |is: &dyn Fn(&Trunk<D>) -> bool| front.trunks.borrow().iter().any(|one| one.is_to(hub) && is(one));
             let late = any(&|trunk| trunk.is_late(now, LATE));
             // One connection that does not come says little of a hub that answers over others.
             let silent = any(&|trunk| trunk.is_silent(now, SILENCE)) || late && !any(&|trunk| trunk.is_ready());

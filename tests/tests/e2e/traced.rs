@@ -59,7 +59,6 @@ fn p_106_a_shard_counts_the_system_calls_that_it_makes() {
         talk.send("a@a.test", &["b@b.test"], b"Subject: counted\r\n\r\ntext\r\n").expect("an open connection");
     }
     until("every message to be delivered", || (hub.counter("recipients_delivered") == MESSAGES).then_some(()));
-    let counted = hub.counter("syscalls") - before;
     tracer.signal(Signal::INT);
     tracer.wait(PATIENCE).expect("strace ends when it is told to");
     let calls = fs::read_to_string(&log).expect("what strace wrote");
@@ -68,8 +67,13 @@ fn p_106_a_shard_counts_the_system_calls_that_it_makes() {
             && !NOT_COUNTED.iter().any(|call| line.starts_with(call))
     };
     let seen = calls.lines().filter(is_counted).count() as u64;
-    assert!(counted > MESSAGES, "{counted}");
-    // What fell between the attaching and the first look, and between the last look and the end, is in one of them only.
-    assert!(seen.abs_diff(counted) <= counted / 50 + 20, "{seen} seen, {counted} counted");
+    assert!(seen > MESSAGES, "{seen}");
+    // A shard publishes its counts now and then, and makes some calls before the attaching and behind the end.
+    let about = seen / 50 + 100;
+    let counted = until("the shard to have counted what was seen", || {
+        let counted = hub.counter("syscalls") - before;
+        (counted + about >= seen).then_some(counted)
+    });
+    assert!(counted <= seen + about, "{seen} seen, {counted} counted");
     hub.stop();
 }

@@ -21,7 +21,6 @@ pub use exit::Exit;
 use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command, StatusFlags};
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The commit this was built from, where it is known.
@@ -111,13 +110,10 @@ fn man(name: Option<&str>) -> Exit {
     }
 }
 
-/// Writes a result. Who closed the pipe has read enough.
+/// Writes a result.
 fn print(text: &[u8]) -> Exit {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            exit::fail(Exit::Component, &format!("standard output: {error}"))
-        }
-        _ => Exit::Good,
+    match exit::print(text) {
+        Err(error) => exit::fail(Exit::Component, &error.to_string()),
+        Ok(()) => Exit::Good,
     }
 }

@@ -39,6 +39,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+// They panic where a stream cannot be written, a log on a full disk for one: `engine::app::exit::{tell, print}` do not.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 pub mod cli;
 mod clock;

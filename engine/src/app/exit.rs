@@ -1,6 +1,6 @@
 //! How every program of ours ends (SIGINT and SIGTERM apart): ringpost, ringload, ringbench.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// How a program ends.
@@ -42,9 +42,28 @@ impl From<Exit> for ExitCode {
 
 /// Says why in one line, and ends so.
 pub(super) fn fail(exit: Exit, line: &str) -> Exit {
-    // With standard error gone there is nobody to tell.
-    let _gone = writeln!(std::io::stderr(), "ringpost: {}", line.replace('\n', " "));
+    tell(&format!("ringpost: {}\n", line.replace('\n', " ")));
     exit
+}
+
+/// People's text, on standard error. Where it cannot be written (it is closed, or a file on a full disk) nobody is told, and
+/// nothing else is harmed: the standard macros would end the program by a panic.
+pub fn tell(text: &str) {
+    let _gone = io::stderr().write_all(text.as_bytes());
+}
+
+/// A result, on standard output. Who closed the pipe has read enough.
+///
+/// # Errors
+/// The system's; the text names standard output.
+pub fn print(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(io::Error::new(error.kind(), format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

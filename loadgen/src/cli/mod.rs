@@ -5,9 +5,9 @@ mod send;
 mod sink;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use engine::app::exit::Exit;
+use engine::app::exit::{self, Exit};
 use engine::io::launch::{DriverChoice, LaunchError};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,9 +75,9 @@ enum Failure {
     /// Something did not start, or died.
     #[error("{0}")]
     Component(String),
-    /// What was measured could not be written.
-    #[error("cannot write: {0}")]
-    Output(#[from] io::Error),
+    /// What was measured could not be written: where, and why.
+    #[error("cannot write {0}")]
+    Output(String),
 }
 
 impl Failure {
@@ -108,29 +108,40 @@ pub fn main() -> ExitCode {
         Command::Send(args) => send::run(*args),
         Command::Sink(args) => sink::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Ringload::command(), "ringload", &mut io::stdout());
-            Ok(Exit::Good)
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Ringload::command(), "ringload", &mut text);
+            print(&text).map(|()| Exit::Good)
         }
-        Command::Man { out } => man(out).map_err(Failure::Output),
+        Command::Man { out } => man(out),
     };
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "ringload: {failure}");
+            exit::tell(&format!("ringload: {failure}\n"));
             failure.exit().into()
         }
     }
 }
 
-fn man(out: Option<PathBuf>) -> io::Result<Exit> {
+fn man(out: Option<PathBuf>) -> Result<Exit, Failure> {
     match out {
         Some(folder) => {
-            std::fs::create_dir_all(&folder)?;
-            clap_mangen::generate_to(Ringload::command(), folder)?;
+            let made = std::fs::create_dir_all(&folder);
+            let written = made.and_then(|()| clap_mangen::generate_to(Ringload::command(), &folder));
+            written.map_err(|error| Failure::Output(format!("{}: {error}", folder.display())))?;
         }
-        None => clap_mangen::Man::new(Ringload::command()).render(&mut io::stdout())?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Ringload::command()).render(&mut page).map_err(Failure::component)?;
+            print(&page)?;
+        }
     }
     Ok(Exit::Good)
+}
+
+/// Writes a result on standard output.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    exit::print(text).map_err(|error| Failure::Output(error.to_string()))
 }
 
 /// Whether people see standard error: progress is drawn there, or told in plain lines.

@@ -1,7 +1,7 @@
 //! `ringload send`.
 
 use super::interrupt::on_interrupt;
-use super::{Failure, Threads, draws};
+use super::{Failure, Threads, draws, print};
 use crate::correlate::{Circumstances, Correlation, correlate};
 use crate::ledger::{self, Delivery};
 use crate::report::result::{Context, Document};
@@ -17,11 +17,10 @@ use crate::workload::corpus;
 use crate::workload::recipients::Template;
 use crate::workload::size::Sizes;
 use clap::Args;
-use engine::app::exit::Exit;
+use engine::app::exit::{self, Exit};
 use engine::wire::Span;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
-use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -151,7 +150,7 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     let before = sinks.counts()?;
     let sender = start(options).map_err(|error| of(&error))?;
     let handle = sender.handle();
-    on_interrupt(move || handle.stop())?;
+    on_interrupt(move || handle.stop()).map_err(Failure::component)?;
     let sent = watch(sender)?;
     let after = sinks.counts()?;
     let mut ledger = args.arrivals(&sent, &mut sinks)?;
@@ -237,20 +236,23 @@ impl SendArgs {
         Ok(Some(all))
     }
 
+    /// Prints, and keeps in the folder: what stands in the way of one does not stand in the way of the other.
     fn show(&self, sent: &Outcome, joined: Option<&Correlation>, document: &Document) -> Result<(), Failure> {
+        let printed = self.print(document);
+        let kept = self.out.as_ref().map(|out| folder::write(out, sent, joined, document, &run_toml(sent)));
+        printed.and(kept.transpose().map(drop).map_err(|error| Failure::Output(error.to_string())))
+    }
+
+    fn print(&self, document: &Document) -> Result<(), Failure> {
         let summary = text::summary(document);
         if self.json {
-            io::stderr().write_all(summary.as_bytes())?;
-            let mut out = io::stdout();
-            serde_json::to_writer(&mut out, document).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            io::stdout().write_all(summary.as_bytes())?;
+            exit::tell(&summary);
+            let mut json = serde_json::to_vec(document).map_err(Failure::component)?;
+            json.push(b'\n');
+            return print(&json);
         }
-        if let Some(out) = &self.out {
-            folder::write(out, sent, joined, document, &run_toml(sent)).map_err(Failure::component)?;
-        }
-        Ok(())
+        // Measured is measured: what has no place on one stream is shown on the other.
+        print(summary.as_bytes()).inspect_err(|_| exit::tell(&summary))
     }
 
     fn verdict(&self, document: &Document) -> Exit {
@@ -312,7 +314,7 @@ fn paint(sender: &SendHandle, total: Option<u64>, over: &mpsc::Receiver<()>) {
         bar.set_position(progress.due);
         bar.set_message(progress.open.to_string());
         if !drawn {
-            let _ = writeln!(io::stderr(), "{} sent, {} open", progress.due, progress.open);
+            exit::tell(&format!("{} sent, {} open\n", progress.due, progress.open));
         }
     }
     bar.finish_and_clear();

@@ -1,14 +1,13 @@
 //! `ringload sink`.
 
 use super::interrupt::on_interrupt;
-use super::{Failure, Threads};
+use super::{Failure, Threads, print};
 use crate::sink::admin::AdminAddress;
 use crate::sink::fault::Fault;
-use crate::sink::{SinkError, SinkOptions, start};
+use crate::sink::{Counts, SinkError, SinkOptions, start};
 use clap::Args;
-use engine::app::exit::Exit;
+use engine::app::exit::{self, Exit};
 use serde_json::json;
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -81,37 +80,43 @@ pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {
         "admin": sink.admin.as_ref().map(ToString::to_string),
         "driver": sink.driver,
     });
-    let mut out = io::stdout();
-    writeln!(out, "ready {ready}")?;
-    out.flush()?;
+    print(format!("ready {ready}\n").as_bytes())?;
     let handle = sink.handle();
-    on_interrupt(move || handle.stop())?;
-    let outcome = sink.join().map_err(|error| of(&error))?;
-    let counts = &outcome.counts;
-    if args.json {
-        writeln!(out, "{}", json!(counts))?;
-    } else {
-        writeln!(
-            out,
-            "{} messages for {} recipients in {} octets on {} connections; {} without a stamp, {} with other content, {} \
-             without a reply; {} faults struck",
-            counts.messages,
-            counts.recipients,
-            counts.bytes,
-            counts.connections,
-            counts.unstamped,
-            counts.content_differs,
-            counts.silent,
-            counts.faults_struck
-        )?;
+    on_interrupt(move || handle.stop()).map_err(Failure::component)?;
+    match sink.join() {
+        Ok(outcome) => show(&outcome.counts, args.json).map(|()| Exit::Good),
+        // What was counted is shown all the same.
+        Err(SinkError::Ledger { path, error, outcome }) => {
+            let unwritten = Failure::Output(format!("ledger {}: {error}", path.display()));
+            show(&outcome.counts, args.json).and(Err(unwritten))
+        }
+        Err(error) => Err(of(&error)),
     }
-    Ok(Exit::Good)
+}
+
+fn show(counts: &Counts, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return print(format!("{}\n", json!(counts)).as_bytes());
+    }
+    let text = format!(
+        "{} messages for {} recipients in {} octets on {} connections; {} without a stamp, {} with other content, {} \
+         without a reply; {} faults struck\n",
+        counts.messages,
+        counts.recipients,
+        counts.bytes,
+        counts.connections,
+        counts.unstamped,
+        counts.content_differs,
+        counts.silent,
+        counts.faults_struck
+    );
+    print(text.as_bytes()).inspect_err(|_| exit::tell(&text))
 }
 
 fn of(error: &SinkError) -> Failure {
     match error {
         SinkError::Launch(launch) => Failure::of_launch(launch),
-        SinkError::Shard(_) => Failure::Component(error.to_string()),
+        SinkError::Shard(_) | SinkError::Ledger { .. } => Failure::Component(error.to_string()),
         error => Failure::Usage(error.to_string()),
     }
 }

@@ -31,6 +31,7 @@ pub fn make(folder: &Path) -> Result<(), FolderError> {
 }
 
 /// Writes everything a run left behind into `folder`, which is made if it is not there. `run_toml` is how to run it again.
+/// A file that finds no room is not left in part, and keeps no other from being written.
 ///
 /// # Errors
 /// The first file that could not be written.
@@ -44,22 +45,22 @@ pub fn write(
     make(folder)?;
     let main = document.main();
     let records: Vec<MessageRecord> = sent.all_records().copied().collect();
-    file(folder, "result.json", |into| {
+    let mut written = file(folder, "result.json", |into| {
         serde_json::to_writer_pretty(&mut *into, document)?;
         writeln!(into)
-    })?;
-    file(folder, "run.toml", |into| into.write_all(run_toml.as_bytes()))?;
-    file(folder, "timeline.csv", |into| {
+    });
+    written = written.and(file(folder, "run.toml", |into| into.write_all(run_toml.as_bytes())));
+    written = written.and(file(folder, "timeline.csv", |into| {
         // A message is good within max(20 ms, 5 times the median response): without a fault there is no "before".
         let deadline = main.figures.response.at(0.99).unwrap_or(0).saturating_mul(5).max(20_000);
         let buckets = timeline::buckets(&records, timeline::BUCKET, Span::micros(deadline));
         timeline::write_csv(into, &buckets, timeline::BUCKET)
-    })?;
-    file(folder, "latency-response.hlog", |into| {
+    }));
+    written = written.and(file(folder, "latency-response.hlog", |into| {
         let intervals = timeline::intervals(&records, INTERVAL);
         let began = SystemTime::now() - sent_ago(sent);
         hlog::write(into, &intervals, Duration::from_nanos(INTERVAL.0), began, "response time in microseconds")
-    })?;
+    }));
     let distributions = [
         ("latency-response.hgrm", Some(&main.figures.response)),
         ("latency-service.hgrm", Some(&main.figures.service)),
@@ -67,10 +68,10 @@ pub fn write(
     ];
     for (name, times) in distributions {
         if let Some(times) = times.filter(|times: &&Times| times.count() > 0) {
-            file(folder, name, |into| times.write_hgrm(into))?;
+            written = written.and(file(folder, name, |into| times.write_hgrm(into)));
         }
     }
-    Ok(())
+    written
 }
 
 fn sent_ago(sent: &Outcome) -> Duration {
@@ -85,8 +86,9 @@ fn file(
     let path = folder.join(name);
     let written = File::create(&path).and_then(|file| {
         let mut into = BufWriter::new(file);
-        write(&mut into)?;
-        into.flush()
+        let written = write(&mut into).and_then(|()| into.flush());
+        // Half of it would be taken for all of it.
+        written.inspect_err(|_| drop(fs::remove_file(&path)))
     });
     written.map_err(|error| FolderError { path, error })
 }

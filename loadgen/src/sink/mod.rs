@@ -104,13 +104,15 @@ pub enum SinkError {
     /// A shard ended with an error.
     #[error("a shard of the sink failed: {0}")]
     Shard(io::Error),
-    /// The ledger could not be written.
+    /// The ledger could not be written; what stands in it, and what the sink did, is here.
     #[error("ledger {path}: {error}", path = .path.display())]
     Ledger {
         /// Where it was to stand.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+        /// What the sink came to.
+        outcome: Box<SinkOutcome>,
     },
 }
 
@@ -203,10 +205,11 @@ impl RunningSink {
         self.running.join().map_err(SinkError::Shard)?;
         let counts = self.handle.counts_published();
         let ledger = self.handle.shared.kept();
-        if let Some(path) = self.ledger {
-            write_ledger(&path, &ledger).map_err(|error| SinkError::Ledger { path, error })?;
+        let outcome = SinkOutcome { counts, ledger };
+        match self.ledger.map(|path| (write_ledger(&path, &outcome.ledger), path)) {
+            Some((Err(error), path)) => Err(SinkError::Ledger { path, error, outcome: Box::new(outcome) }),
+            _ => Ok(outcome),
         }
-        Ok(SinkOutcome { counts, ledger })
     }
 
     /// Stops it and waits for its end.

@@ -2,7 +2,7 @@
 
 use crate::cli::{Cli, Command, ComponentArgs};
 use crate::commands;
-use crate::exit::{Exit, UsageError, of_error};
+use crate::exit::{Exit, UsageError, of_error, print, tell};
 use crate::load;
 use crate::process::{Program, child};
 use crate::pump;
@@ -28,8 +28,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Targets(args) => commands::targets(&args),
         Command::Pump(args) => commands::pump(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ringbench", &mut std::io::stdout());
-            Ok(Exit::Good)
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ringbench", &mut text);
+            print(&text).map(|()| Exit::Good).map_err(Into::into)
         }
         Command::Man => print_manual(),
     };
@@ -40,7 +41,7 @@ fn finish(done: anyhow::Result<Exit>) -> ExitCode {
     match done {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("ringbench: {error:#}");
+            tell(&format!("ringbench: {error:#}\n"));
             of_error(&error).into()
         }
     }
@@ -49,7 +50,7 @@ fn finish(done: anyhow::Result<Exit>) -> ExitCode {
 fn run_component(component: ComponentArgs) -> ExitCode {
     let ComponentArgs { parent, cores, program, args } = component;
     if let Err(error) = child::settle(parent, &cores) {
-        eprintln!("ringbench: {error}");
+        tell(&format!("ringbench: {error}\n"));
         return Exit::Component.into();
     }
     let done = match child::program(&program) {
@@ -67,6 +68,8 @@ fn run_component(component: ComponentArgs) -> ExitCode {
 }
 
 fn print_manual() -> anyhow::Result<Exit> {
-    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    print(&page)?;
     Ok(Exit::Good)
 }

@@ -3,7 +3,7 @@
 use crate::asked;
 use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs, TargetsArgs};
 use crate::corpus;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, UsageError, print, tell};
 use crate::folder::ResultFolder;
 use crate::html::text::{duration_us, or_none, rate};
 use crate::interrupt::Interrupt;
@@ -11,13 +11,13 @@ use crate::plan::{Content, Engine, Plan};
 use crate::process::placement;
 use crate::progress::Progress;
 use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
-use crate::run::{self, Setting};
+use crate::run::{self, Ran, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
 use crate::targets::{self, Asked, Effort, TARGETS};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use loadgen::units::{Rate, UnitError, parse_bytes};
-use std::io::Write;
+use serde::Serialize;
 
 /// The seed of every run, unless a person gives another: so that two runs strike at the same moments.
 const SEED: u64 = 1;
@@ -77,16 +77,31 @@ fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Resul
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: SEED,
     };
-    let result = run::run(plan, &setting)?;
-    let report = folder.path().join("report.html");
-    let text = format!("{}\n  report            {}\n", summary::text(&result), report.display());
-    if out.json {
-        eprint!("{text}");
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&result)?)?;
-    } else {
-        write!(std::io::stdout(), "{text}")?;
+    let Ran { result, trouble } = run::run(plan, &setting);
+    if result.phases.is_empty() {
+        // Nothing was measured that could be shown.
+        return trouble.map_or_else(|| Ok(run::exit(&result)), Err);
     }
-    Ok(run::exit(&result))
+    let report = folder.path().join("report.html");
+    let mut text = summary::text(&result);
+    if trouble.is_none() {
+        text.push_str(&format!("\n  report            {}\n", report.display()));
+    }
+    show(&text, out.json.then_some(&result))?;
+    trouble.map_or_else(|| Ok(run::exit(&result)), Err)
+}
+
+/// Prints what was found: `text`, or, where JSON was asked for, that, and `text` beside it. Measured is measured: what finds no
+/// place on stdout is told on stderr.
+fn show(text: &str, json: Option<&impl Serialize>) -> anyhow::Result<()> {
+    match json {
+        Some(json) => {
+            tell(text);
+            print(format!("{}\n", serde_json::to_string_pretty(json)?).as_bytes())?;
+        }
+        None => print(text.as_bytes()).inspect_err(|_| tell(text))?,
+    }
+    Ok(())
 }
 
 fn engine(args: &EngineArgs) -> Engine {
@@ -108,16 +123,15 @@ fn wrong(error: UnitError) -> UsageError {
 /// # Errors
 /// Nobody reads what is printed.
 pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let mut out = std::io::stdout().lock();
-    if args.json {
+    let text = if args.json {
         let json = |s: &Scenario| serde_json::json!({ "name": s.name, "about": s.about, "seconds": length_s(s) });
         let all: Vec<_> = ALL.iter().map(json).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        serde_json::to_string_pretty(&all)? + "\n"
     } else {
-        for scenario in ALL {
-            writeln!(out, "{:<18} {:>4} s  {}", scenario.name, length_s(scenario), scenario.about)?;
-        }
-    }
+        let line = |s: &Scenario| format!("{:<18} {:>4} s  {}\n", s.name, length_s(s), s.about);
+        ALL.iter().map(line).collect()
+    };
+    print(text.as_bytes())?;
     Ok(Exit::Good)
 }
 
@@ -157,23 +171,25 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let asked = Asked { only, effort, peers: args.peers.as_deref() };
     let report = targets::measure(&asked, &folder, &Interrupt::watch(), &Progress::new());
-    folder.write_json("result.json", &report)?;
-    folder.write_json("targets.json", &report.targets)?;
-    folder.write("targets.md", targets::markdown(&report).as_bytes())?;
     let rows = &report.targets;
     let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
-    folder.write("targets.txt", table.as_bytes())?;
-    if args.out.json {
-        eprint!("{table}");
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(rows)?)?;
-    } else if args.markdown {
-        eprint!("{table}");
-        write!(std::io::stdout(), "{}", targets::markdown(&report))?;
+    let kept = keep_targets(&folder, &report, &table);
+    if args.markdown {
+        tell(&table);
+        print(targets::markdown(&report).as_bytes())?;
     } else {
-        write!(std::io::stdout(), "{table}")?;
+        show(&table, args.out.json.then_some(rows))?;
     }
+    kept?;
     let broken = rows.iter().any(|row| row.holds == Some(false));
     Ok(if broken { Exit::Failed } else { Exit::Good })
+}
+
+fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {
+    folder.write_json("result.json", report)?;
+    folder.write_json("targets.json", &report.targets)?;
+    folder.write("targets.md", targets::markdown(report).as_bytes())?;
+    folder.write("targets.txt", table.as_bytes())
 }
 
 /// `ringbench pump`.
@@ -198,14 +214,13 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
     };
     let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
     let figures = run_pump(&plan, folder.path(), &Interrupt::watch())?;
-    folder.write_json("pump.json", &figures)?;
-    let mut out = std::io::stdout().lock();
+    let kept = folder.write_json("pump.json", &figures);
     if args.out.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&figures)?)?;
+        print(format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())?;
     } else {
-        out.write_all(pump_in_words(&plan, &figures).as_bytes())?;
+        show(&pump_in_words(&plan, &figures), None::<&PumpFigures>)?;
     }
-    Ok(Exit::Good)
+    kept.map(|()| Exit::Good)
 }
 
 fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {

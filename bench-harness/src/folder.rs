@@ -1,6 +1,7 @@
 //! The result folder: made fresh or taken as given, with a place for what a run leaves behind only while it runs.
 
 use crate::exit::UsageError;
+use crate::process::words::{ENGINE_LOG, STDERR};
 use anyhow::Context;
 use serde::Serialize;
 use std::fs::File;
@@ -72,11 +73,12 @@ impl ResultFolder {
     }
 }
 
-/// What processes of an earlier run in the same folder wrote to stderr is not this run's.
+/// What processes of an earlier run in the same folder said is not this run's.
 fn forget_words(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)?.flatten() {
-        if entry.path().extension().is_some_and(|ending| ending == "stderr") {
-            std::fs::remove_file(entry.path())?;
+        let path = entry.path();
+        if path.extension().is_some_and(|ending| ending == STDERR) || entry.file_name() == ENGINE_LOG {
+            std::fs::remove_file(path)?;
         }
     }
     Ok(())
@@ -91,7 +93,9 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary folder");
         let wanted = root.path().join("a/b");
         std::fs::create_dir_all(&wanted).expect("made");
-        std::fs::write(wanted.join("hub.stderr"), "of another run").expect("written");
+        for words in ["hub.stderr", "engine.log"] {
+            std::fs::write(wanted.join(words), "of another run").expect("written");
+        }
         let folder = ResultFolder::make(Some(&wanted), "x").expect("made");
         std::fs::write(folder.scratch().join("spool"), b"x").expect("scratch");
         folder.write("timeline.csv", b"a,b\n").expect("written");

@@ -6,6 +6,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+// They panic where a stream cannot be written, a log on a full disk for one: `exit::{tell, print}` do not.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 pub mod app;
 pub mod asked;

@@ -1,5 +1,6 @@
 //! How far a run is: a bar with the time left on a terminal, plain lines elsewhere. People's text, on stderr.
 
+use crate::exit::tell;
 use crate::plan::{Phase, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -46,7 +47,7 @@ impl Progress {
                 }
                 bar.enable_steady_tick(Duration::from_millis(120));
             }
-            None => eprintln!("{}: about {seconds:.0} s", plan.scenario),
+            None => tell(&format!("{}: about {seconds:.0} s\n", plan.scenario)),
         }
     }
 
@@ -57,7 +58,7 @@ impl Progress {
                 bar.set_position((self.began.elapsed().as_secs_f64() * 10.0) as u64);
                 bar.set_message(what.to_owned());
             }
-            None => eprintln!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64()),
+            None => tell(&format!("{:6.1} s  {what}\n", self.began.elapsed().as_secs_f64())),
         }
     }
 
@@ -65,7 +66,7 @@ impl Progress {
     pub fn line(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.println(what),
-            None => eprintln!("{:6.1} s  {what}", self.began.elapsed().as_secs_f64()),
+            None => tell(&format!("{:6.1} s  {what}\n", self.began.elapsed().as_secs_f64())),
         }
     }
 

@@ -86,6 +86,10 @@ fn a_hub_hop_is_measured_accounted_and_reported() {
     {
         assert!(out.join(name).exists(), "{name}");
     }
+    let log = std::fs::read_to_string(out.join("engine.log")).expect("what the engine said");
+    let own = std::fs::read_to_string(out.join("hub.stderr")).expect("what the hub said");
+    assert!(own.lines().count() > 0, "a start is told");
+    assert_eq!(log.lines().collect::<Vec<_>>(), own.lines().map(|line| format!("hub: {line}")).collect::<Vec<_>>());
     let left: Vec<_> = std::fs::read_dir(&out).expect("kept").flatten().map(|entry| entry.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".running")), "spools are gone: {left:?}");
     assert_eq!(processes_naming(&out), Vec::<String>::new());

@@ -36,6 +36,16 @@ pub fn ringpost(build: Build) -> PathBuf {
     program("engine", "ringpost", build)
 }
 
+/// The program `ringload`.
+pub fn ringload() -> PathBuf {
+    program("loadgen", "ringload", Build::Plain)
+}
+
+/// The program `ringbench`.
+pub fn ringbench() -> PathBuf {
+    program("bench-harness", "ringbench", Build::Plain)
+}
+
 /// The program `name` of `package`. With `RINGPOST_PROGRAMS` it is taken from that folder, as `cargo run -p tests --bin
 /// programs` leaves it there; else cargo is asked each time, which costs little when nothing changed.
 ///

@@ -8,6 +8,7 @@ mod e2e {
     mod descriptors;
     mod flood;
     mod frontend;
+    mod full_disk;
     mod hostile;
     mod mail;
     mod mailbox;

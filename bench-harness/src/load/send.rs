@@ -4,6 +4,7 @@
 use super::{SendSpec, sent};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
+use crate::process::child::say;
 use anyhow::Context;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     let spec: SendSpec = serde_json::from_slice(&text).with_context(|| format!("reading {path}"))?;
     let interrupt = Interrupt::watch();
     let running = loadgen::send::start(spec.options()?)?;
-    println!("ready {}", serde_json::json!({ "started_ns": running.started.0, "driver": running.driver }));
+    say(&format!("ready {}", serde_json::json!({ "started_ns": running.started.0, "driver": running.driver })))?;
     let handle = running.handle();
     let never = Instant::now() + Duration::from_secs(24 * 3600);
     std::thread::Builder::new().name("stop".into()).spawn(move || {

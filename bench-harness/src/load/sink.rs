@@ -1,6 +1,7 @@
 //! `component sink -- --listen ADDR --name NAME [--no-chunking]`: a sink as a process of ours.
 
 use crate::exit::{Exit, UsageError};
+use crate::process::child::say;
 use clap::Parser;
 use loadgen::sink::admin::AdminAddress;
 use loadgen::sink::{SinkOptions, start};
@@ -32,7 +33,7 @@ pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     })?;
     let listen: Vec<String> = sink.listen.iter().map(SocketAddr::to_string).collect();
     let admin = sink.admin.as_ref().map(ToString::to_string);
-    println!("ready {}", serde_json::json!({ "listen": listen, "admin": admin, "driver": sink.driver }));
+    say(&format!("ready {}", serde_json::json!({ "listen": listen, "admin": admin, "driver": sink.driver })))?;
     sink.join()?;
     Ok(Exit::Good)
 }

@@ -4,6 +4,7 @@
 //! inherits them.
 
 use super::{Program, Spec};
+use crate::exit::print;
 use anyhow::Context;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -43,8 +44,16 @@ pub fn become_foreign(args: &[String]) -> anyhow::Result<std::convert::Infallibl
     if !libraries.is_empty() {
         command.env("LD_LIBRARY_PATH", libraries);
     }
-    println!("ready {{}}");
+    say("ready {}")?;
     Err(command.exec()).with_context(|| format!("starting {program}"))
+}
+
+/// A line for our parent, on stdout.
+///
+/// # Errors
+/// The system's.
+pub fn say(line: &str) -> io::Result<()> {
+    print(format!("{line}\n").as_bytes())
 }
 
 /// Makes this process die with its parent and stay on `cores` (all of them when empty).

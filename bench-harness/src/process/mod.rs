@@ -1,30 +1,29 @@
 //! Components as real processes: started, awaited until they say they are ready, stopped or killed, and always cleaned up.
 //!
 //! A component is this very program under a hidden subcommand (see [`child`]), so that one build makes everything. Its
-//! first line on stdout is `ready {json}`; what follows on stdout is kept, stderr goes to a file of the result folder.
+//! first line on stdout is `ready {json}`; what follows on stdout is kept, what it says on stderr too ([`words`]).
 //! No component outlives its owner: dropping a [`Component`] kills and reaps it, and the child asks the kernel for SIGKILL
 //! when its parent dies. Every wait has an end.
 
 pub mod child;
 pub mod placement;
+pub mod words;
 
 use crate::interrupt::Interrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+use words::Words;
 
 /// A component that does not say it is ready within this time has failed to start.
 pub const READY_WAIT: Duration = Duration::from_secs(15);
 /// Lines kept from a component's stdout after its readiness.
 const OUTPUT_LINES_MAX: usize = 100_000;
-/// Octets of stderr shown when a component fails.
-const TAIL_BYTES: u64 = 2_000;
 
 /// What a process is made of.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -130,7 +129,11 @@ pub enum ComponentError {
 }
 
 fn tail_of(tail: &str) -> String {
-    if tail.is_empty() { String::new() } else { format!("; its last words:\n{tail}") }
+    match tail.lines().count() {
+        0 => String::new(),
+        1 => format!("; its last words: {tail}"),
+        _ => format!("; its last words:\n{tail}"),
+    }
 }
 
 /// A running process of ours. Dropping it kills it.
@@ -141,11 +144,11 @@ pub struct Component {
     ended: Option<ExitStatus>,
     ready: serde_json::Value,
     lines: Receiver<String>,
-    stderr: PathBuf,
+    words: Words,
 }
 
 impl Component {
-    /// Starts `spec` and waits until it is ready. Its stderr is appended to `NAME.stderr` in `folder`.
+    /// Starts `spec` and waits until it is ready. `folder` keeps its words ([`Words`]).
     ///
     /// The calling thread must live as long as the component: the kernel takes its end for the parent's death.
     ///
@@ -166,27 +169,30 @@ impl Component {
         folder: &Path,
         wait: Duration,
     ) -> Result<Self, ComponentError> {
-        let stderr = folder.join(format!("{}.stderr", spec.name));
-        let log =
-            File::options().create(true).append(true).open(&stderr).map_err(|source| spawn_error(spec, source))?;
         // Its own process group: an interrupt from the terminal reaches us alone, and we stop the others in order.
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
             .map_err(|source| spawn_error(spec, source))?;
-        let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
-        let (sender, lines) = channel();
-        std::thread::Builder::new()
-            .name(format!("stdout of {}", spec.name))
-            .spawn(move || forward(stdout, &sender))
-            .map_err(|source| spawn_error(spec, source))?;
+        let heard = Self::listen(&mut child, spec, folder).map_err(|source| spawn_error(spec, source));
+        let (lines, words) = heard.inspect_err(|_| end(&mut child))?;
         let mut component =
-            Self { name: spec.name.clone(), child, ended: None, ready: serde_json::Value::Null, lines, stderr };
+            Self { name: spec.name.clone(), child, ended: None, ready: serde_json::Value::Null, lines, words };
         component.ready = component.await_ready(wait)?;
         Ok(component)
+    }
+
+    fn listen(child: &mut Child, spec: &Spec, folder: &Path) -> io::Result<(Receiver<String>, Words)> {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = stdout.zip(stderr).expect("both were asked to be pipes");
+        let words = Words::of(&spec.name, spec.program == Program::Engine, stderr, folder)?;
+        let (sender, lines) = channel();
+        let name = format!("stdout of {}", spec.name);
+        std::thread::Builder::new().name(name).spawn(move || forward(stdout, &sender))?;
+        Ok((lines, words))
     }
 
     fn await_ready(&mut self, wait: Duration) -> Result<serde_json::Value, ComponentError> {
@@ -322,15 +328,28 @@ impl Component {
         Some(ComponentError::Died { name: self.name.clone(), status, tail: self.tail() })
     }
 
-    fn tail(&self) -> String {
-        read_tail(&self.stderr).unwrap_or_default()
+    /// The last it said; all of it where it has ended.
+    fn tail(&mut self) -> String {
+        if self.ended().is_some() {
+            self.words.settle();
+        }
+        self.words.last()
     }
 }
 
 impl Drop for Component {
     fn drop(&mut self) {
         self.kill();
+        // What it said is kept when this is over.
+        self.words.settle();
     }
+}
+
+/// Ends a child that nobody will own.
+fn end(child: &mut Child) {
+    // Only fails for a process that has just ended.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn spawn_error(spec: &Spec, source: io::Error) -> ComponentError {
@@ -345,15 +364,6 @@ fn forward(stdout: ChildStdout, to: &Sender<String>) {
             return;
         }
     }
-}
-
-fn read_tail(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    Ok(String::from_utf8_lossy(&tail).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Mark, SourceReport};
 use crate::exit::{Exit, UsageError};
+use crate::process::child::say;
 use crate::result::Quantiles;
 use crate::stats::percentile;
 use anyhow::Context;
@@ -96,7 +97,7 @@ fn run_relay(relay: Relay) -> anyhow::Result<Exit> {
     let choice = Launch { driver: relay.driver, cores: vec![None; relay.shards] };
     let running = launch(&choice, Pump(Arc::new(options)))?;
     await_listener(relay.listen, &told)?;
-    println!("ready {}", serde_json::json!({ "listen": [relay.listen.to_string()], "driver": running.driver }));
+    say(&format!("ready {}", serde_json::json!({ "listen": [relay.listen.to_string()], "driver": running.driver })))?;
     // It ends by an error or by being killed: our harness decides when the run is over.
     match told.recv() {
         Ok(error) => Err(error.into()),
@@ -116,7 +117,7 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
     };
     let _sink = launch(&one, sink)?;
     await_listener(load.listen, &told)?;
-    println!("ready {}", serde_json::json!({ "listen": [load.listen.to_string()] }));
+    say(&format!("ready {}", serde_json::json!({ "listen": [load.listen.to_string()] })))?;
     await_listener(load.target, &told)?;
     let (answered, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
     let source = PumpSource {
@@ -138,7 +139,7 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
         if let Ok(error) = told.recv_timeout(left) {
             return Err(error.into());
         }
-        println!("{}", serde_json::to_string(&mark())?);
+        say(&serde_json::to_string(&mark())?)?;
     }
     stop.store(true, Ordering::Relaxed);
     running.join()?;
@@ -149,7 +150,7 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
     times.sort_unstable();
     let at = |p| percentile(&times, p).map(f64::from);
     let latency_us = Quantiles { p50: at(50.0), p90: at(90.0), p99: at(99.0), p999: at(99.9), max: at(100.0) };
-    println!("{}", serde_json::to_string(&SourceReport { latency_us })?);
+    say(&serde_json::to_string(&SourceReport { latency_us })?)?;
     Ok(Exit::Good)
 }
 

@@ -5,7 +5,7 @@ pub mod perform;
 
 use crate::exit::Exit;
 use crate::folder::ResultFolder;
-use crate::html::{PhaseView, Views, page};
+use crate::html::{Views, page};
 use crate::interrupt::Interrupt;
 use crate::observe::host;
 use crate::plan::{Pace, Part, Phase, Plan};
@@ -32,15 +32,21 @@ pub struct Setting<'a> {
     pub seed: u64,
 }
 
-/// Carries out `plan`.
-///
-/// # Errors
-/// A component fails that no fault killed, or the folder cannot be written.
-pub fn run(plan: &Plan, setting: &Setting<'_>) -> anyhow::Result<RunResult> {
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Ran {
+    /// All that was measured.
+    pub result: RunResult,
+    /// What ended it early, or kept a part of it from the folder.
+    pub trouble: Option<anyhow::Error>,
+}
+
+/// Carries out `plan`. A component that fails, though no fault killed it, ends it; a folder that has no room does not.
+pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     let started = jiff::Timestamp::now();
     setting.progress.begin(plan);
     let host = host::here(setting.folder.scratch());
-    let mut result = RunResult {
+    let result = RunResult {
         schema: result::SCHEMA,
         tool: "ringbench".into(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -52,68 +58,98 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> anyhow::Result<RunResult> {
         durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
         ..RunResult::default()
     };
-    let mut views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
-    let mut number = 0;
+    let views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
+    let mut running = Running { result, views, number: 0, unwritten: Ok(()) };
+    let mut done = Ok(());
     for part in &plan.parts {
-        if setting.interrupt.asked() {
+        if setting.interrupt.asked() || done.is_err() {
             break;
         }
-        run_part(part, plan.parts.len() > 1, setting, &mut number, &mut result, &mut views.phases)?;
+        done = running.part(part, plan.parts.len() > 1, setting);
     }
-    conclude(plan, &mut result, setting.interrupt.asked());
+    conclude(plan, &mut running.result, setting.interrupt.asked());
     setting.progress.end();
-    setting.folder.write_json("result.json", &result)?;
-    setting.folder.write("report.html", page(&result, &views).as_bytes())?;
-    setting.folder.write("run.toml", toml::to_string(plan)?.as_bytes())?;
-    Ok(result)
+    let Running { result, views, unwritten, .. } = running;
+    let kept = keep_whole(plan, &result, &views, setting.folder);
+    Ran { result, trouble: done.and(unwritten).and(kept).err() }
 }
 
-fn run_part(
-    part: &Part,
-    is_one_of_many: bool,
-    setting: &Setting<'_>,
-    number: &mut u32,
-    result: &mut RunResult,
-    views: &mut Vec<PhaseView>,
-) -> anyhow::Result<()> {
-    setting.progress.say("starting the processes");
-    let scratch = setting.folder.scratch().join(format!("part-{number}"));
-    let mut stage = Stage::start(part, setting.folder.path(), &scratch)?;
-    result.driver = stage.said("driver").join(", ");
-    result.commit = stage.said("commit").into_iter().next();
-    result.placement = stage.placement().describe();
-    result.processes.extend(stage.processes());
-    let mut probed = None;
-    for phase in &part.phases {
-        if setting.interrupt.asked() {
-            break;
+fn keep_whole(plan: &Plan, result: &RunResult, views: &Views, folder: &ResultFolder) -> anyhow::Result<()> {
+    folder
+        .write_json("result.json", result)
+        .and(folder.write("run.toml", toml::to_string(plan)?.as_bytes()))
+        .and(folder.write("report.html", page(result, views).as_bytes()))
+}
+
+/// A plan under way.
+struct Running {
+    result: RunResult,
+    views: Views,
+    number: u32,
+    /// The first file that could not be written.
+    unwritten: anyhow::Result<()>,
+}
+
+impl Running {
+    fn part(&mut self, part: &Part, is_one_of_many: bool, setting: &Setting<'_>) -> anyhow::Result<()> {
+        setting.progress.say("starting the processes");
+        let scratch = setting.folder.scratch().join(format!("part-{}", self.number));
+        let mut stage = Stage::start(part, setting.folder.path(), &scratch)?;
+        self.result.driver = stage.said("driver").join(", ");
+        self.result.commit = stage.said("commit").into_iter().next();
+        self.result.placement = stage.placement().describe();
+        self.result.processes.extend(stage.processes());
+        let mut probed = None;
+        for phase in &part.phases {
+            if setting.interrupt.asked() {
+                break;
+            }
+            let label = if is_one_of_many {
+                [&phase.name, result::PART_MARK, &part.label].concat()
+            } else {
+                phase.name.clone()
+            };
+            setting.progress.phase(&label, phase);
+            let mut measured = self.phase(&mut stage, part, phase, rate(phase, probed), setting)?;
+            if phase.pace == Pace::FlatOut {
+                probed = measured.phase.figures.rate.achieved_per_s;
+            }
+            measured.phase.name = label;
+            self.take(phase, measured, setting.folder);
         }
-        *number += 1;
+        stage.stop();
+        Ok(())
+    }
+
+    fn phase(
+        &mut self,
+        stage: &mut Stage,
+        part: &Part,
+        phase: &Phase,
+        rate_per_s: Option<f64>,
+        setting: &Setting<'_>,
+    ) -> anyhow::Result<Measured> {
+        self.number += 1;
         let around = Around {
             folder: setting.folder.path(),
             scratch: setting.folder.scratch(),
             interrupt: setting.interrupt,
-            number: *number,
+            number: self.number,
             seed: setting.seed,
         };
-        let label =
-            if is_one_of_many { [&phase.name, result::PART_MARK, &part.label].concat() } else { phase.name.clone() };
-        setting.progress.phase(&label, phase);
-        let mut measured = perform(&mut stage, part, phase, rate(phase, probed), &around)?;
-        if phase.pace == Pace::FlatOut {
-            probed = measured.phase.figures.rate.achieved_per_s;
-        }
-        measured.phase.name = label;
-        keep(phase, &measured, setting.folder)?;
-        if phase.is_main {
-            result.main = measured.phase.figures.clone();
-        }
-        result.failover.extend(measured.phase.failover.clone());
-        result.phases.push(measured.phase);
-        views.push(measured.view);
+        perform(stage, part, phase, rate_per_s, &around)
     }
-    stage.stop();
-    Ok(())
+
+    fn take(&mut self, phase: &Phase, measured: Measured, folder: &ResultFolder) {
+        let kept = keep(phase, &measured, folder);
+        self.unwritten = std::mem::replace(&mut self.unwritten, Ok(())).and(kept);
+        if phase.is_main {
+            self.result.main = measured.phase.figures.clone();
+        }
+        self.result.failover.extend(measured.phase.failover.clone());
+        self.result.phases.push(measured.phase);
+        self.views.phases.push(measured.view);
+    }
 }
 
 fn rate(phase: &Phase, probed: Option<f64>) -> Option<f64> {

@@ -3,11 +3,13 @@
 
 #![forbid(unsafe_code)]
 
-use tests::programs::{Build, folder, ringpost};
+use tests::programs::{Build, folder, ringbench, ringload, ringpost};
 
 fn main() {
     for build in [Build::Plain, Build::FailPoints] {
         ringpost(build);
     }
+    ringload();
+    ringbench();
     println!("{}", folder().display());
 }

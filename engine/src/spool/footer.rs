@@ -5,6 +5,7 @@ use super::batch::{self, Item, Items};
 use super::bytes::{Reader, Store, length};
 use super::ids::{Seed, SegmentNumber};
 use super::live::LiveSet;
+use super::notes::Notes;
 use super::record::RECORD_HEAD_BYTES;
 use super::segment::Segment;
 use super::{BLOCK, Durability};
@@ -132,7 +133,7 @@ pub(super) fn build(
     };
     let live = section(&mut |out| segment.live.encode(out));
     let pins = section(&mut |out| encode_pins(&segment.pins, out));
-    let foreign = section(&mut |out| copy_foreign(&segment.foreign, &exists, out));
+    let foreign = section(&mut |out| segment.foreign.iter().for_each(|items| copy_foreign(items, &exists, out)));
     let properties = section(&mut |out| copy_properties(&segment.properties, &segment.live, out));
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     let end = segment.segment_bytes.saturating_sub(BLOCK as u64);
@@ -195,11 +196,11 @@ fn copy_foreign(foreign: &[u8], exists: &impl Fn(SegmentNumber) -> bool, into: &
 }
 
 /// The entries of live records.
-pub(super) fn copy_properties(properties: &[u8], live: &LiveSet, into: &mut Vec<u8>) {
+pub(super) fn copy_properties(properties: &Notes, live: &LiveSet, into: &mut Vec<u8>) {
     if live.count() == 0 {
         return;
     }
-    for (place, entry) in entries(properties) {
+    for (place, entry) in properties.iter().flat_map(entries) {
         if live.left(place) > 0 {
             into.extend_from_slice(&length(entry.len()).to_le_bytes());
             into.extend_from_slice(entry);

@@ -58,8 +58,8 @@ impl Log {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         segment.state = if segment.state == State::Poisoned { State::Bad } else { State::Free };
         segment.live = Default::default();
-        let notes = segment.forget_notes();
-        self.keep_notes(notes);
+        let pieces = segment.forget_notes();
+        self.keep_pieces(pieces);
     }
 
     /// Says in the open batch what is live in each of these.

@@ -137,7 +137,7 @@ impl Recovery {
     fn apply_dependent(&mut self) {
         let mut cancelled = BTreeSet::new();
         for scanned in self.segments.values().filter(|scanned| !scanned.segment.cancels.is_empty()) {
-            for item in Items::new(&scanned.segment.foreign).flatten() {
+            for item in scanned.segment.foreign.iter().flat_map(Items::new).flatten() {
                 match item {
                     Item::Settle { settle, .. } if settle.outcome == Outcome::Cancelled => {
                         cancelled.insert(settle.id);
@@ -167,7 +167,7 @@ impl Recovery {
         for holder in numbers {
             let Some(scanned) = self.segments.get_mut(&holder) else { continue };
             let foreign = std::mem::take(&mut scanned.segment.foreign);
-            for item in Items::new(&foreign).flatten() {
+            for item in foreign.iter().flat_map(Items::new).flatten() {
                 match item {
                     Item::Settle { settle, .. } => {
                         if let Some(target) = self.segments.get_mut(&settle.id.number()) {
@@ -288,8 +288,7 @@ impl Log {
         if segment.state == State::Closing {
             self.chores.push_back(Chore::Footer(number));
         } else {
-            segment.properties = Vec::new();
-            segment.foreign = Vec::new();
+            drop(segment.forget_notes());
         }
         self.segments.insert(number, segment);
     }

@@ -4,6 +4,7 @@ use super::batch::{self, Outcome, Settle};
 use super::bytes::length;
 use super::ids::{FileId, Secret, Seed, SegmentNumber};
 use super::live::LiveSet;
+use super::notes::{Notes, Pieces};
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
 use super::{BLOCK, PROPERTY_ENVELOPE_BYTES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const OWN_BYTES: u64 = 2 * BLOCK as u64;
 /// Octets of an entry of its property section, beside envelope and extents.
 const ENTRY_BYTES: u64 = 4 + RECORD_HEAD_BYTES as u64;
-
-/// What a footer is made of, as octets: emptied, but for their memory.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    properties: Vec<u8>,
-    foreign: Vec<u8>,
-}
 
 /// Where a segment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +62,11 @@ pub(super) struct Segment {
     pub(super) cancels: BTreeSet<SegmentNumber>,
     last_ref: Option<SegmentNumber>,
     /// Those settles and marks, as items.
-    pub(super) foreign: Vec<u8>,
+    pub(super) foreign: Notes,
     /// What the footer will say of each record.
-    pub(super) properties: Vec<u8>,
+    pub(super) properties: Notes,
+    /// Memory for more of both, while it is open.
+    spare: Pieces,
     /// Octets of bitmaps that the footer may need.
     bitmap_bytes: u64,
     /// A batch under way says what is live in all that it refers to.
@@ -97,27 +93,30 @@ impl Segment {
             refs: BTreeSet::new(),
             cancels: BTreeSet::new(),
             last_ref: None,
-            foreign: Vec::new(),
-            properties: Vec::new(),
+            foreign: Notes::default(),
+            properties: Notes::default(),
+            spare: Pieces::default(),
             bitmap_bytes: 0,
             marking: false,
             kept: false,
         }
     }
 
-    /// Uses this memory for what its footer will say. Nothing was noted yet.
-    pub(super) fn reuse(&mut self, notes: Notes) {
-        if self.properties.is_empty() && self.foreign.is_empty() {
-            (self.properties, self.foreign) = (notes.properties, notes.foreign);
-        }
+    /// Uses this memory for what its footer will say.
+    pub(super) fn reuse(&mut self, spare: Pieces) {
+        self.spare = spare;
     }
 
-    /// The footer says it now, or nobody asks: what was noted is forgotten.
-    pub(super) fn forget_notes(&mut self) -> Notes {
-        let (mut properties, mut foreign) = (std::mem::take(&mut self.properties), std::mem::take(&mut self.foreign));
-        properties.clear();
-        foreign.clear();
-        Notes { properties, foreign }
+    /// Takes no more batches: the memory that was not needed.
+    pub(super) fn spare(&mut self) -> Pieces {
+        std::mem::take(&mut self.spare)
+    }
+
+    /// The footer says it now, or nobody asks: what was noted is forgotten. Its memory.
+    pub(super) fn forget_notes(&mut self) -> Pieces {
+        self.properties.clear(&mut self.spare);
+        self.foreign.clear(&mut self.spare);
+        self.spare()
     }
 
     /// Where batches must end: before the footer, if it were written now with so much more in it, and the copied head.
@@ -130,8 +129,8 @@ impl Segment {
     pub(super) fn footer_bytes_max(&self) -> u64 {
         // Live entries take 8 octets where a property entry takes 132 and more: one eighth more covers them. Pins take
         // no more than the extents that the property section lists.
-        let properties = self.properties.len() as u64;
-        let copied = properties.saturating_mul(2).saturating_add(self.foreign.len() as u64);
+        let properties = self.properties.bytes();
+        let copied = properties.saturating_mul(2).saturating_add(self.foreign.bytes());
         copied.saturating_add(self.bitmap_bytes).saturating_add(OWN_BYTES)
     }
 
@@ -139,10 +138,12 @@ impl Segment {
     pub(super) fn note_properties(&mut self, head: &[u8; RECORD_HEAD_BYTES], extents: &[u8], envelope: &[u8]) {
         let envelope = if envelope.len() <= PROPERTY_ENVELOPE_BYTES_MAX { envelope } else { &[] };
         let bytes = RECORD_HEAD_BYTES.saturating_add(extents.len()).saturating_add(envelope.len());
-        self.properties.extend_from_slice(&length(bytes).to_le_bytes());
-        self.properties.extend_from_slice(head);
-        self.properties.extend_from_slice(extents);
-        self.properties.extend_from_slice(envelope);
+        self.properties.add(&mut self.spare, bytes.saturating_add(4), |into| {
+            into.extend_from_slice(&length(bytes).to_le_bytes());
+            into.extend_from_slice(head);
+            into.extend_from_slice(extents);
+            into.extend_from_slice(envelope);
+        });
     }
 
     /// Octets that `note_properties` will add to the footer, at most.
@@ -162,7 +163,7 @@ impl Segment {
 
     /// Notes a settle that stands here and is about another segment.
     pub(super) fn note_settle(&mut self, settle: &Settle) {
-        batch::put_settle(&mut self.foreign, settle, None);
+        self.foreign.add(&mut self.spare, batch::ITEM_BYTES, |into| batch::put_settle(into, settle, None));
         let number = settle.id.number();
         if settle.outcome == Outcome::Cancelled {
             self.cancels.insert(number);
@@ -184,7 +185,8 @@ impl Segment {
 
     /// Notes a mark that stands here.
     pub(super) fn note_live(&mut self, number: SegmentNumber, live: &LiveSet) {
-        batch::put_live(&mut self.foreign, number, live);
+        let bytes = batch::ITEM_BYTES.saturating_add(live.encoded_bytes());
+        self.foreign.add(&mut self.spare, bytes, |into| batch::put_live(into, number, live));
         self.refs.insert(number);
     }
 

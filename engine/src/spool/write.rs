@@ -331,8 +331,8 @@ impl Log {
                 if let Some(segment) = self.segments.get_mut(&number) {
                     segment.state = State::Closed;
                     segment.live.shrink();
-                    let notes = segment.forget_notes();
-                    self.keep_notes(notes);
+                    let pieces = segment.forget_notes();
+                    self.keep_pieces(pieces);
                 }
                 self.forget_cancels(number);
                 self.reclaim(number);

@@ -64,7 +64,7 @@ counters! {
     CommitUs "commit_us" Counter: "Microseconds that batches took to become durable, in sum.";
     CommitErrors "commit_errors" Counter: "Batches that failed.";
     Cancels "cancels" Counter: "Records cancelled after a failed write.";
-    Settles "settles" Counter: "Outcomes written down.";
+    Settles "settles" Counter: "Outcomes that became durable.";
     SettlesWaiting "settles_waiting" Gauge: "Outcomes not yet durable: what window W1 can hold.";
     SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";

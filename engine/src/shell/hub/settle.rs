@@ -41,13 +41,15 @@ impl Unsynced {
         self.peak = self.peak.max(self.count);
     }
 
-    /// Everything up to this ticket is durable.
-    fn durable(&mut self, up_to: Ticket) {
+    /// Everything up to this ticket is durable; how many outcomes became it now.
+    fn durable(&mut self, up_to: Ticket) -> u64 {
+        let before = self.count;
         while let Some(&(ticket, count)) = self.batches.front().filter(|(ticket, _)| *ticket <= up_to) {
             debug_assert!(count > 0, "batch {ticket:?} was counted");
             self.count -= count;
             self.batches.pop_front();
         }
+        before - self.count
     }
 }
 
@@ -64,7 +66,6 @@ impl<D: Driver> Hub<D> {
         hook!("K13");
         #[cfg(feature = "fail-points")]
         crate::shell::hooks::outcome();
-        self.tally.one(Counter::Settles);
         match self.log.borrow_mut().settle(record, recipient, outcome) {
             Ok(ticket) => self.settled_in(ticket),
             Err(_) => {
@@ -80,6 +81,8 @@ impl<D: Driver> Hub<D> {
         self.last_settle.set(self.last_settle.get().max(ticket));
         if ticket > self.durable_up_to.get() {
             self.unsynced.borrow_mut().add(ticket);
+        } else {
+            self.tally.one(Counter::Settles);
         }
     }
 
@@ -141,7 +144,7 @@ impl<D: Driver> Hub<D> {
     }
 
     pub(super) fn settles_are_durable(&self, up_to: Ticket, now: Tick) {
-        self.unsynced.borrow_mut().durable(up_to);
+        self.tally.add(Counter::Settles, self.unsynced.borrow_mut().durable(up_to));
         loop {
             let due = self.settling.borrow().front().is_some_and(|(ticket, _)| *ticket <= up_to);
             let Some((_, entry)) = due.then(|| self.settling.borrow_mut().pop_front()).flatten() else { return };

@@ -13,7 +13,7 @@ fn m_091_what_one_host_cannot_take_goes_to_another_at_once() {
     for cap in [1, 2, 20] {
         for (unfit, fit) in [(1, 2), (2, 1)] {
             let mut world = world(cap, &[1, 2]);
-            world.set(unfit, Mode::Unfit);
+            world.unfit(&[unfit]);
             world.send_for(0, Span::millis(20), Span::seconds(2));
             world.run_for(Span::seconds(1));
             world.assert_nothing_lost();
@@ -28,7 +28,7 @@ fn m_091_what_one_host_cannot_take_goes_to_another_at_once() {
 fn m_175_what_no_host_takes_fails_when_each_was_asked_once() {
     for cap in [1, 20] {
         let mut world = world(cap, &[1, 2, 3]);
-        (1..=3).for_each(|number| world.set(number, Mode::Unfit));
+        world.unfit(&[1, 2, 3]);
         let sent: Vec<u64> = (0..5).map(|_| world.send(0)).collect();
         world.run_for(Span::seconds(5));
         world.failed.sort_unstable();
@@ -41,7 +41,7 @@ fn m_175_what_no_host_takes_fails_when_each_was_asked_once() {
 #[test]
 fn m_091_a_host_that_cannot_be_reached_is_waited_for_before_a_message_fails() {
     let mut world = world(20, &[1, 2]);
-    world.set(1, Mode::Unfit);
+    world.unfit(&[1]);
     world.set(2, Mode::Refuse);
     world.send(0);
     world.run_for(Span::minutes(20));
@@ -57,15 +57,13 @@ fn m_091_a_host_that_cannot_be_reached_is_waited_for_before_a_message_fails() {
 #[test]
 fn m_091_a_new_host_in_the_place_of_an_unfit_one_is_asked() {
     let mut world = world(20, &[1, 2]);
-    world.set(1, Mode::Unfit);
+    world.unfit(&[1]);
     world.set(2, Mode::Stall);
     world.send(0);
     world.run_for(Span::minutes(1));
     let status = world.queues.hop(world.hops[0]);
     assert_eq!((status.sending, world.connects_to(1), world.connects_to(2)), (1, 1, 1), "the second has it");
-    world.modes.insert(host(3), Mode::Up(Span::millis(1)));
-    let hosts = [2, 3].map(|number| HostAddress::equal(host(number)));
-    world.queues.install([(&super::world::key("hop0"), &hosts[..])], world.now, &mut Vec::new());
+    world.reinstall(&[2, 3]);
     assert_eq!(world.queues.hops[0].hosts[0].at.address, host(3));
     world.turn_away_all(2);
     world.run_for(Span::seconds(5));
@@ -76,16 +74,13 @@ fn m_091_a_new_host_in_the_place_of_an_unfit_one_is_asked() {
 #[test]
 fn hosts_that_change_are_asked_again_and_a_shard_without_connections_waits() {
     let mut world = world(20, &[1, 2]);
-    world.set(1, Mode::Unfit);
+    world.unfit(&[1]);
     world.set(2, Mode::Blackhole);
     world.send(0);
     world.run_for(Span::seconds(1));
     let hop = world.hops[0];
     assert_eq!((world.queues.hop(hop).deferred, world.queues.waiting(hop)), (1, 0), "the second is being tried");
-    let mut ids = Vec::new();
-    let hosts = [HostAddress::equal(host(3))];
-    world.modes.insert(host(3), Mode::Up(Span::millis(1)));
-    world.queues.install([(&super::world::key("hop0"), &hosts[..])], world.now, &mut ids);
+    world.reinstall(&[3]);
     assert_eq!(world.queues.waiting(hop), 1);
     world.run_for(Span::minutes(1));
     assert_eq!(world.delivered_by(3), 1);

@@ -111,6 +111,20 @@ impl World {
         self.modes.insert(host(number), mode);
     }
 
+    /// These hosts take no message from now on, as their extensions say.
+    pub fn unfit(&mut self, numbers: &[u16]) {
+        numbers.iter().for_each(|&number| self.set(number, Mode::Unfit));
+    }
+
+    /// A reload: the first next hop has these hosts from now on; those it had not are up.
+    pub fn reinstall(&mut self, hosts: &[u16]) {
+        for &number in hosts {
+            self.modes.entry(host(number)).or_insert(Mode::Up(Span::millis(1)));
+        }
+        let hosts: Vec<HostAddress> = hosts.iter().map(|&number| HostAddress::equal(host(number))).collect();
+        self.queues.install([(&key("hop0"), hosts.as_slice())], self.now, &mut Vec::new());
+    }
+
     /// The host dies: its connections break at once, with their messages unanswered, and it refuses new ones.
     pub fn kill(&mut self, number: u16) {
         self.set(number, Mode::Refuse);
@@ -247,13 +261,13 @@ impl World {
         let room = Room { messages: u32::MAX, bytes: u64::MAX };
         let mut taken = Vec::new();
         self.queues.take(id, room, self.now, &mut taken);
-        let Some(conn) = self.conns.get_mut(&id) else { panic!("only open connections are fed") };
-        if self.modes[&conn.host] == Mode::Unfit {
-            return taken.iter().for_each(|taken| self.turn_away(id, taken));
-        }
+        let conn = self.conns.get_mut(&id).expect("only open connections are fed");
         let was_idle = conn.held.is_empty();
-        conn.held.extend(taken);
         let mode = self.modes[&conn.host];
+        let (unfit, fit): (Vec<_>, Vec<_>) = taken.into_iter().partition(|_| mode == Mode::Unfit);
+        conn.held.extend(fit);
+        unfit.iter().for_each(|taken| self.turn_away(id, taken));
+        let conn = &self.conns[&id];
         if !was_idle || conn.held.is_empty() {
             return;
         }

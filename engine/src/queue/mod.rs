@@ -262,13 +262,14 @@ impl Queues {
     }
 
     /// When memory is short: forgets the content handles of up to `most` waiting messages, those that leave last first, and
-    /// hands each to `drop`. Looks at four times as many at most in each lane, so that it costs the same however many wait
+    /// hands each to `drop`. Looks at four times as many at most in each list, so that it costs the same however many wait
     /// without content. Returns how many.
     pub fn shed_content(&mut self, most: usize, mut drop: impl FnMut(u32)) -> usize {
         let mut shed = 0;
         for hop in self.hops.iter().filter(|hop| hop.live) {
-            for priority in Priority::ALL.iter().rev() {
-                let mut at = hop.lanes[*priority as usize].tail;
+            let lanes = Priority::ALL.iter().rev().map(|&priority| hop.lanes[priority as usize]);
+            for list in lanes.chain([hop.elsewhere]) {
+                let mut at = list.tail;
                 let mut seen = 0;
                 while at != NONE && shed < most && seen < most.saturating_mul(4) {
                     let entry = &mut self.entries[at];

@@ -92,3 +92,19 @@ fn hosts_that_change_are_asked_again_and_a_shard_without_connections_waits() {
     assert_eq!(world.queues.finish(lent[0].id, Outcome::Elsewhere, world.now), Fate::Waits);
     assert_eq!(world.queues.hop(hop).deferred, 1, "for its own retry");
 }
+
+#[test]
+fn f_040_what_waits_for_another_host_leaves_memory_when_that_is_short() {
+    let mut world = world(1, &[1, 2]);
+    world.unfit(&[1]);
+    world.set(2, Mode::Blackhole);
+    let new =
+        NewEntry { record: 1, recipients: &[1], bytes: 1, age: Span::ZERO, priority: Priority::Low, content: Some(7) };
+    let id = world.queues.enqueue(world.hops[0], new, world.now);
+    world.run_for(Span::seconds(1));
+    assert_eq!(world.queues.hop(world.hops[0]).deferred, 1, "the second is being tried");
+    let mut shed = Vec::new();
+    assert_eq!(world.queues.shed_content(10, |content| shed.push(content)), 1);
+    assert_eq!((shed, world.queues.find(id).and_then(|taken| taken.content)), (vec![7], None));
+    assert_eq!(world.queues.shed_content(10, |_| ()), 0, "once");
+}

@@ -2,9 +2,10 @@
 //! to the others before anybody fails (M-091).
 //!
 //! Such a message leaves its lane and keeps in its note which hosts cannot take it. Connections of others take it first when
-//! they take anything; the first in the list is looked after: a connection is woken or opened for it, at the cap in place of
-//! an idle one. When no other host can be reached now, it waits for its own retry and is offered to all again. Every host
-//! is asked once in a round, so it is bounded by their number; it fails when all of them were asked.
+//! they take anything; the first in the list are looked after: a connection is woken or opened for them, at the cap in place
+//! of an idle one. A slow host is better than none. When no other host can be
+//! reached now, the message waits for its own retry and is offered to all again. Every host is asked once in a round, so it
+//! is bounded by their number; it fails when all of them were asked.
 
 use super::Queues;
 use super::entry::{EntryId, NONE, State, flag};
@@ -15,7 +16,7 @@ use super::recipients;
 use super::scheduler::{Action, Taken};
 use crate::wire::Tick;
 
-/// Messages that a connection looks through for one that its host may take.
+/// Messages that a connection looks through for one that its host may take, and that are looked after at a time.
 const LOOKED_AT_MAX: u32 = 32;
 
 /// What is to be done for a message that some hosts cannot take.
@@ -80,56 +81,69 @@ impl Queues {
         Fate::Waits
     }
 
-    /// Looks after the first message that some hosts cannot take.
+    /// Looks after the first messages that some hosts cannot take: one thing to do for them, if any.
     pub(super) fn send_elsewhere(&mut self, hop: u32, now: Tick) -> Option<Action> {
-        loop {
-            let index = self.hops[hop as usize].elsewhere.head;
-            if index == NONE {
-                return None;
-            }
-            match self.way_elsewhere(hop, index, now) {
-                Way::Wait => return None,
+        let (mut at, mut looked_at) = (self.hops[hop as usize].elsewhere.head, 0);
+        while at != NONE && looked_at < LOOKED_AT_MAX && self.hops[hop as usize].errands == 0 {
+            let index = at;
+            let way = self.way_elsewhere(hop, index, now);
+            at = self.entries[index].next;
+            match way {
+                Way::Wait => looked_at += 1,
                 Way::Open(host) => return self.connect(hop, host, now),
-                Way::Close(link) => self.close(link),
+                Way::Close(link) => {
+                    self.close(link);
+                    at = index;
+                }
                 Way::Later => {
                     self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
                     self.try_later(index, now);
                 }
-                Way::Wake(link) => {
-                    self.unlist(link);
-                    let woken = &mut self.links[link as usize];
-                    (woken.promised, woken.errand) = (1, true);
-                    let hop = &mut self.hops[hop as usize];
-                    hop.promised += 1;
-                    hop.errands += 1;
-                    return Some(Action::Feed { conn: self.conn(link) });
-                }
+                Way::Wake(link) => return Some(self.send_on_errand(link)),
             }
         }
+        None
+    }
+
+    fn send_on_errand(&mut self, link: u32) -> Action {
+        self.unlist(link);
+        let woken = &mut self.links[link as usize];
+        (woken.promised, woken.errand) = (1, true);
+        let hop = &mut self.hops[woken.hop as usize];
+        hop.promised += 1;
+        hop.errands += 1;
+        Action::Feed { conn: self.conn(link) }
     }
 
     fn way_elsewhere(&self, hop: u32, index: u32, now: Tick) -> Way {
         let state = &self.hops[hop as usize];
-        if state.errands > 0 {
-            return Way::Wait;
-        }
         let unfit = self.unfit(index).unwrap_or_default();
         let may = |place: usize| !recipients::contains(unfit, place);
         let fit = || state.hosts.iter().enumerate().filter(|(place, host)| !host.retired && may(*place));
-        let admitted = |host: &Host| host.ready > 0 && state.admits(host, &self.options, now);
-        if let Some((_, host)) = fit().find(|(_, host)| admitted(host) && host.idle.head != NONE && host.room() > 0) {
+        let free = |host: &Host| host.idle.head != NONE && host.room() > 0;
+        let quick = |host: &Host| host.ready > 0 && state.admits(host, &self.options, now);
+        if let Some((_, host)) = fit().find(|(_, host)| quick(host) && free(host)) {
             return Way::Wake(host.idle.head);
         }
-        if fit().any(|(_, host)| admitted(host) || host.connecting > 0) {
+        if fit().any(|(_, host)| quick(host) || host.fresh > 0) {
             return Way::Wait;
         }
-        let open = |host: &Host| host.ready == 0 && host.standing != Standing::Dead && host.connect_at <= now;
-        let Some((place, _)) = fit().find(|(_, host)| open(host)).filter(|_| state.cap > 0) else { return Way::Later };
-        if !state.is_capped() {
-            return Way::Open(u32::try_from(place).expect("hosts are few"));
+        let good = |host: &Host| host.standing != Standing::Dead && host.connecting == 0 && host.connect_at <= now;
+        let open = |host: &Host| good(host) && (host.ready == 0 || host.doubted);
+        if let Some((place, _)) = fit().find(|(_, host)| open(host)).filter(|_| state.cap > 0) {
+            if !state.is_capped() {
+                return Way::Open(u32::try_from(place).expect("hosts are few"));
+            }
+            // A connection that is busy is closed, or idle, before long.
+            return state.idle_longest(&self.links).map_or(Way::Wait, Way::Close);
         }
-        // A connection that is busy is closed, or idle, before long.
-        state.idle_longest(&self.links).map_or(Way::Wait, Way::Close)
+        // Slower than those that cannot take it.
+        let slow = |host: &Host| host.ready > 0 && host.is_usable();
+        if let Some((_, host)) = fit().find(|(_, host)| slow(host) && free(host)) {
+            return Way::Wake(host.idle.head);
+        }
+        let any = fit().any(|(_, host)| slow(host) || host.connecting > 0);
+        if any { Way::Wait } else { Way::Later }
     }
 
     /// Whoever is not to be reached now is asked again with all others at the message's own retry.

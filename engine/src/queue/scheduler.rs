@@ -309,10 +309,14 @@ impl Queues {
         let (hop_index, host) = (link.hop, link.host as usize);
         let hop = &mut self.hops[hop_index as usize];
         hop.promised -= std::mem::take(&mut link.promised);
-        hop.errands -= u32::from(std::mem::take(&mut link.errand));
-        let most = self.fair_share(index, now).min(room.messages);
+        let errand = std::mem::take(&mut link.errand);
+        hop.errands -= u32::from(errand);
+        let share = self.fair_share(index, now).min(room.messages);
+        // Whoever was woken for what others cannot take may be slow.
+        let most = if errand { share.max(self.room_of(index).min(1)).min(room.messages) } else { share };
         let count = self.take_elsewhere(index, most, now, out);
-        let count = count + self.take_some(hop_index, Room { messages: most - count, ..room }, index, now, out);
+        let rest = Room { messages: share.saturating_sub(count), ..room };
+        let count = count + self.take_some(hop_index, rest, index, now, out);
         let hop = &mut self.hops[hop_index as usize];
         hop.hosts[host].on_taken(count, now);
         if hop.queued() + hop.elsewhere.count > 0 {
@@ -325,23 +329,29 @@ impl Queues {
         count as usize
     }
 
-    /// Messages that a connection may take now.
+    /// Messages that a connection should take now.
     fn fair_share(&mut self, index: u32, now: Tick) -> u32 {
         let link = &self.links[index as usize];
         let hop = &mut self.hops[link.hop as usize];
-        if link.phase != Phase::Ready || hop.suspended {
-            return 0;
-        }
         if !hop.admits(&hop.hosts[link.host as usize], &self.options, now) {
             hop.hosts[link.host as usize].window = 1;
             return 0;
         }
-        if hop.is_over_cap() {
+        let share = hop.queued().div_ceil(hop.ready().max(1)).max(hop.work_per_connection(&self.options));
+        share.min(self.room_of(index))
+    }
+
+    /// Messages that a connection could take now.
+    fn room_of(&self, index: u32) -> u32 {
+        let link = &self.links[index as usize];
+        let hop = &self.hops[link.hop as usize];
+        let host = &hop.hosts[link.host as usize];
+        let takes = link.phase == Phase::Ready && !hop.suspended && host.is_usable();
+        if !takes || hop.is_over_cap() {
             return 0;
         }
-        let share = hop.queued().div_ceil(hop.ready().max(1)).max(hop.work_per_connection(&self.options));
         let left = self.options.messages_per_connection.saturating_sub(link.taken);
-        share.min(link.room()).min(left).min(hop.hosts[link.host as usize].room())
+        link.room().min(left).min(host.room())
     }
 
     /// The next time at which [`Queues::on_timer`] must be called.

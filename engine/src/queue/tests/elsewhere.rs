@@ -93,6 +93,11 @@ fn hosts_that_change_are_asked_again_and_a_shard_without_connections_waits() {
     assert_eq!(world.queues.hop(hop).deferred, 1, "for its own retry");
 }
 
+/// When a message was delivered, and by whom.
+fn delivery(world: &World, record: u64) -> Option<(Tick, std::net::SocketAddr)> {
+    world.delivered.iter().find(|(of, ..)| *of == record).map(|(_, at, by)| (*at, *by))
+}
+
 #[test]
 fn f_040_what_waits_for_another_host_leaves_memory_when_that_is_short() {
     let mut world = world(1, &[1, 2]);
@@ -107,4 +112,39 @@ fn f_040_what_waits_for_another_host_leaves_memory_when_that_is_short() {
     assert_eq!(world.queues.shed_content(10, |content| shed.push(content)), 1);
     assert_eq!((shed, world.queues.find(id).and_then(|taken| taken.content)), (vec![7], None));
     assert_eq!(world.queues.shed_content(10, |_| ()), 0, "once");
+}
+
+#[test]
+fn m_091_what_one_host_cannot_take_goes_to_a_slow_one_rather_than_wait_for_its_retry() {
+    for also in [&[][..], &[4]] {
+        let hosts = [&[1, 2][..], also].concat();
+        let mut world = world(20, &hosts);
+        world.set(1, Mode::Small(Span::millis(1)));
+        world.set(2, Mode::Up(Span::seconds(3)));
+        // Dead, and no help.
+        also.iter().for_each(|&number| world.set(number, Mode::Refuse));
+        for _ in 0..50 {
+            world.send(0);
+        }
+        world.send_for(0, Span::millis(2), Span::seconds(20));
+        assert!(world.delivered_by(2) > 0, "the slow one is connected");
+        let (sent, record) = (world.now, world.send_large(0));
+        world.run_for(Span::seconds(20));
+        let (at, by) = delivery(&world, record).expect("delivered");
+        assert!(by == host(2) && at.since(sent) <= Span::seconds(10), "{}", at.since(sent));
+    }
+}
+
+#[test]
+fn m_091_one_that_waits_for_a_host_keeps_none_behind_it() {
+    let mut world = world(20, &[1, 2, 3]);
+    world.unfit(&[1]);
+    world.set(2, Mode::Blackhole);
+    world.set(3, Mode::Small(Span::millis(1)));
+    let first = world.send_large(0);
+    world.run_for(Span::seconds(1));
+    let second = world.send(0);
+    world.run_for(Span::seconds(1));
+    assert!(delivery(&world, first).is_none(), "the second host is being tried");
+    assert_eq!(delivery(&world, second).map(|(_, by)| by), Some(host(3)));
 }

@@ -28,6 +28,8 @@ pub enum Mode {
     OneEach(Span),
     /// Accepts so many connections and refuses more.
     UpTo(u32, Span),
+    /// Answers like `Up`, and takes no large message, as its extensions say.
+    Small(Span),
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct World {
     pub now: Tick,
     pub hops: Vec<HopId>,
     pub modes: BTreeMap<SocketAddr, Mode>,
+    /// Records of large messages.
+    pub large: BTreeSet<u64>,
     pub delivered: Vec<Delivery>,
     /// Failed because no host takes them.
     pub failed: Vec<u64>,
@@ -93,6 +97,7 @@ impl World {
             now,
             hops: ids,
             modes: modes.map(|&number| (host(number), Mode::Up(Span::millis(1)))).collect(),
+            large: BTreeSet::new(),
             delivered: Vec::new(),
             failed: Vec::new(),
             expired: Vec::new(),
@@ -140,17 +145,20 @@ impl World {
         self.send_aged(hop, Span::ZERO)
     }
 
+    /// One that is large, before all others.
+    pub fn send_large(&mut self, hop: usize) -> u64 {
+        self.large.insert(self.next_record + 1);
+        self.send_as(hop, Span::ZERO, Priority::High)
+    }
+
     /// One that was received so long ago, before a restart.
     pub fn send_aged(&mut self, hop: usize, age: Span) -> u64 {
+        self.send_as(hop, age, Priority::Normal)
+    }
+
+    fn send_as(&mut self, hop: usize, age: Span, priority: Priority) -> u64 {
         self.next_record += 1;
-        let new = NewEntry {
-            record: self.next_record,
-            recipients: &[1],
-            bytes: 4096,
-            age,
-            priority: Priority::Normal,
-            content: None,
-        };
+        let new = NewEntry { record: self.next_record, recipients: &[1], bytes: 4096, age, priority, content: None };
         self.queues.enqueue(self.hops[hop], new, self.now);
         self.act();
         self.next_record
@@ -264,7 +272,13 @@ impl World {
         let conn = self.conns.get_mut(&id).expect("only open connections are fed");
         let was_idle = conn.held.is_empty();
         let mode = self.modes[&conn.host];
-        let (unfit, fit): (Vec<_>, Vec<_>) = taken.into_iter().partition(|_| mode == Mode::Unfit);
+        let large = &self.large;
+        let unfit = |taken: &Taken| match mode {
+            Mode::Unfit => true,
+            Mode::Small(_) => large.contains(&taken.record),
+            _ => false,
+        };
+        let (unfit, fit): (Vec<_>, Vec<_>) = taken.into_iter().partition(unfit);
         conn.held.extend(fit);
         unfit.iter().for_each(|taken| self.turn_away(id, taken));
         let conn = &self.conns[&id];
@@ -296,7 +310,7 @@ impl World {
 
     fn await_answer(&mut self, id: ConnId, mode: Mode) {
         match mode {
-            Mode::Up(service) | Mode::OneEach(service) | Mode::UpTo(_, service) => {
+            Mode::Up(service) | Mode::OneEach(service) | Mode::UpTo(_, service) | Mode::Small(service) => {
                 self.after(service, Event::Answer(id))
             }
             Mode::Unfit | Mode::Stall | Mode::Mute(_) | Mode::Blackhole => {}

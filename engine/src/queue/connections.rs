@@ -40,6 +40,37 @@ impl Queues {
         true
     }
 
+    /// No more connections may be opened for a hop that has some, by its own cap or by that of all destinations.
+    pub(super) fn is_full(&self, hop: u32) -> bool {
+        let hop = &self.hops[hop as usize];
+        hop.is_capped() || (hop.ready() > 0 && self.links.len() >= self.options.connections_max as usize)
+    }
+
+    /// Makes room for a connection of a hop that is full, in place of one that is idle; when there is none, and
+    /// `busy_too`, one that is busy will make room. Whether there is some now.
+    pub(super) fn make_room(&mut self, hop_index: u32, busy_too: bool, now: Tick) -> bool {
+        let hop = &mut self.hops[hop_index as usize];
+        // Those beyond a lowered cap close by themselves.
+        if hop.shrinks || hop.leaving > 0 || hop.ready() == 0 {
+            return false;
+        }
+        if let Some(idle) = hop.idle_longest(&self.links) {
+            hop.makes_room = true;
+            self.close(idle);
+            return true;
+        }
+        // The one that was answered last is done first, as far as can be known.
+        let busy =
+            self.links.iter().filter(|(_, link)| busy_too && link.hop == hop_index && link.phase == Phase::Ready);
+        if let Some((index, _)) = busy.max_by_key(|(_, link)| link.answered) {
+            self.links[index].leaving = true;
+            hop.makes_room = true;
+            hop.leaving += 1;
+            self.relist(u32::try_from(index).expect("bounded by the cap"), now);
+        }
+        false
+    }
+
     /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
     pub(super) fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
         let hop = &mut self.hops[hop_index as usize];
@@ -61,7 +92,9 @@ impl Queues {
             serial: self.scheduler.serial,
         };
         self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
-        let wait = match hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
+        let others =
+            std::mem::take(&mut hop.makes_room) || hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable());
+        let wait = match others {
             true => self.options.connect_wait_alternative.min(self.options.connect_wait),
             false => self.options.connect_wait,
         };
@@ -110,6 +143,7 @@ impl Queues {
         let hop = &mut self.hops[link.hop as usize];
         hop.promised -= link.promised;
         hop.errands -= u32::from(link.errand);
+        hop.leaving -= u32::from(link.leaving);
         let host = &mut hop.hosts[link.host as usize];
         host.load -= link.load;
         if link.phase == Phase::Ready {
@@ -146,7 +180,8 @@ impl Queues {
         }
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
-        let spent = link.taken >= self.options.messages_per_connection || host.retired || hop.is_over_cap();
+        let used_up = link.taken >= self.options.messages_per_connection;
+        let spent = used_up || link.leaving || host.retired || hop.is_over_cap();
         let wanted = match link.load {
             0 if spent => return self.close(index),
             0 => Listed::Idle,

@@ -13,6 +13,9 @@ use crate::wire::{NextHopKey, Span, Tick};
 /// After we were short of something ourselves, a host is not tried again for so long.
 const SHORT_WAIT: Span = Span::millis(100);
 
+/// At the cap, whatever needs a connection of its own waits so long for one to become idle; then a busy one makes room.
+pub(super) const ROOM_WAIT: Span = Span::seconds(1);
+
 /// Names a next hop's queue in one shard. It stays valid while the next hop is installed or its queue holds anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HopId(pub(super) u32);
@@ -67,6 +70,10 @@ pub(super) struct Hop {
     pub cap: u32,
     /// It had more when the cap was set, and not yet less.
     pub shrinks: bool,
+    /// Connections that finish what they have and close, to make room for others.
+    pub leaving: u32,
+    /// A connection has made room, or will, for one that was not ordered yet.
+    pub makes_room: bool,
     pub limit: Concurrency,
     /// Counts starts over: a dead host is tried once in each.
     pub round: u32,
@@ -107,6 +114,8 @@ impl Hop {
             promised: 0,
             cap: options.connections_per_destination,
             shrinks: false,
+            leaving: 0,
+            makes_room: false,
             limit: Concurrency::new(options.connections_start, options.connections_per_destination),
             round: 1,
             failures: 0,

@@ -3,11 +3,12 @@
 //!
 //! Such a message leaves its lane and keeps in its note which hosts cannot take it. Connections of others take it first when
 //! they take anything; the first in the list are looked after: a connection is woken or opened for them, at the cap in place
-//! of an idle one. A slow host is better than none. When no other host can be
+//! of an idle one, and before long in place of a busy one. A slow host is better than none. When no other host can be
 //! reached now, the message waits for its own retry and is offered to all again. Every host is asked once in a round, so it
 //! is bounded by their number; it fails when all of them were asked.
 
 use super::Queues;
+use super::destination::ROOM_WAIT;
 use super::entry::{EntryId, NONE, State, flag};
 use super::health::{Host, Standing};
 use super::link::ConnId;
@@ -23,8 +24,8 @@ const LOOKED_AT_MAX: u32 = 32;
 enum Way {
     Wake(u32),
     Open(u32),
-    /// At the cap, in place of this connection.
-    Close(u32),
+    /// At the cap, in place of another connection.
+    MakeRoom,
     /// Somebody is on the way.
     Wait,
     /// Nobody can be asked now.
@@ -74,7 +75,8 @@ impl Queues {
             self.try_later(index, now);
             return Fate::Waits;
         }
-        self.entries[index].state = State::Elsewhere;
+        let entry = &mut self.entries[index];
+        (entry.state, entry.when) = (State::Elsewhere, now);
         hop.elsewhere.push_back(&mut self.entries, index);
         self.note_stray(index);
         self.mark(hop_index);
@@ -91,9 +93,12 @@ impl Queues {
             match way {
                 Way::Wait => looked_at += 1,
                 Way::Open(host) => return self.connect(hop, host, now),
-                Way::Close(link) => {
-                    self.close(link);
-                    at = index;
+                Way::MakeRoom => {
+                    looked_at += 1;
+                    let busy_too = now >= self.entries[index].when + ROOM_WAIT;
+                    if self.make_room(hop, busy_too, now) {
+                        at = index;
+                    }
                 }
                 Way::Later => {
                     self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
@@ -131,11 +136,10 @@ impl Queues {
         let good = |host: &Host| host.standing != Standing::Dead && host.connecting == 0 && host.connect_at <= now;
         let open = |host: &Host| good(host) && (host.ready == 0 || host.doubted);
         if let Some((place, _)) = fit().find(|(_, host)| open(host)).filter(|_| state.cap > 0) {
-            if !state.is_capped() {
-                return Way::Open(u32::try_from(place).expect("hosts are few"));
-            }
-            // A connection that is busy is closed, or idle, before long.
-            return state.idle_longest(&self.links).map_or(Way::Wait, Way::Close);
+            return match self.is_full(hop) {
+                true => Way::MakeRoom,
+                false => Way::Open(u32::try_from(place).expect("hosts are few")),
+            };
         }
         // Slower than those that cannot take it.
         let slow = |host: &Host| host.ready > 0 && host.is_usable();
@@ -144,6 +148,12 @@ impl Queues {
         }
         let any = fit().any(|(_, host)| slow(host) || host.connecting > 0);
         if any { Way::Wait } else { Way::Later }
+    }
+
+    /// When a busy connection makes room for the first of them, if none becomes idle before.
+    pub(super) fn next_errand(&self, hop: u32) -> Tick {
+        let head = self.hops[hop as usize].elsewhere.head;
+        if head == NONE { Tick::NEVER } else { self.entries[head].when + ROOM_WAIT }
     }
 
     /// Whoever is not to be reached now is asked again with all others at the message's own retry.

@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub promised: u32,
     /// It was woken for a message that other hosts cannot take.
     pub errand: bool,
+    /// It makes room: takes nothing more, and closes when it has nothing under way.
+    pub leaving: bool,
     /// Transactions taken in its life.
     pub taken: u32,
     /// Our entries under way on it.
@@ -80,6 +82,7 @@ impl Link {
             load: 0,
             promised: 0,
             errand: false,
+            leaving: false,
             taken: 0,
             sending: List::default(),
             listed: Listed::Nowhere,

@@ -346,7 +346,7 @@ impl Queues {
         let link = &self.links[index as usize];
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
-        let takes = link.phase == Phase::Ready && !hop.suspended && host.is_usable();
+        let takes = link.phase == Phase::Ready && !link.leaving && !hop.suspended && host.is_usable();
         if !takes || hop.is_over_cap() {
             return 0;
         }
@@ -580,7 +580,11 @@ impl Queues {
         if !hop.live {
             return;
         }
-        let at = hop.next_wait(&self.options, &self.links, now);
+        let mut at = hop.next_wait(&self.options, &self.links, now);
+        let errand = self.next_errand(index);
+        if errand > now {
+            at = at.min(errand);
+        }
         let hop = &mut self.hops[index as usize];
         if at < hop.timer {
             hop.timer = at;

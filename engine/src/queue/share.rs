@@ -113,7 +113,7 @@ impl Queues {
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
         let serves = link.phase == Phase::Ready && !hop.suspended && hop.queued() == 0 && hop.sharing.offered > 0;
-        if !serves || hop.is_over_cap() || !hop.admits(host, &self.options, now) {
+        if !serves || link.leaving || hop.is_over_cap() || !hop.admits(host, &self.options, now) {
             return None;
         }
         let left = self.options.messages_per_connection.saturating_sub(link.taken);

@@ -115,6 +115,31 @@ fn f_040_what_waits_for_another_host_leaves_memory_when_that_is_short() {
 }
 
 #[test]
+fn m_091_at_the_cap_what_one_host_cannot_take_has_its_turn_however_busy_it_is() {
+    for (cap, hosts) in [(1, &[1, 3][..]), (2, &[1, 2, 3])] {
+        let mut world = world(cap, hosts);
+        world.window = 1;
+        for &number in hosts {
+            world.set(number, Mode::Small(Span::millis(20)));
+        }
+        world.set(3, Mode::Up(Span::millis(20)));
+        world.send_for(0, Span::millis(8), Span::seconds(5));
+        assert_eq!(world.connects_to(3), 0, "the cap is used up by others");
+        for _ in 0..5 {
+            let (sent, record) = (world.now, world.send_large(0));
+            world.send_for(0, Span::millis(8), Span::seconds(5));
+            let (at, by) = delivery(&world, record).expect("delivered");
+            assert!(by == host(3) && at.since(sent) <= Span::seconds(4), "cap {cap}: {}", at.since(sent));
+        }
+        // Once for each of them at most a connection makes room.
+        assert!(world.connects.len() <= 15, "cap {cap}: {} connections", world.connects.len());
+        world.run_for(Span::minutes(5));
+        world.assert_nothing_lost();
+        assert!(world.connections_peak <= cap as usize);
+    }
+}
+
+#[test]
 fn m_091_what_one_host_cannot_take_goes_to_a_slow_one_rather_than_wait_for_its_retry() {
     for also in [&[][..], &[4]] {
         let hosts = [&[1, 2][..], also].concat();

@@ -106,6 +106,7 @@ impl Queues {
         host.tried = hop.round;
         if host.standing == Standing::Dead {
             host.connect_at = now + host.probe_wait(&self.options);
+            hop.probed = now;
         }
         Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
     }

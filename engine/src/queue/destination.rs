@@ -74,6 +74,8 @@ pub(super) struct Hop {
     pub leaving: u32,
     /// A connection has made room, or will, for one that was not ordered yet.
     pub makes_room: bool,
+    /// When a dead host was tried last.
+    pub probed: Tick,
     pub limit: Concurrency,
     /// Counts starts over: a dead host is tried once in each.
     pub round: u32,
@@ -116,6 +118,7 @@ impl Hop {
             shrinks: false,
             leaving: 0,
             makes_room: false,
+            probed: Tick(0),
             limit: Concurrency::new(options.connections_start, options.connections_per_destination),
             round: 1,
             failures: 0,
@@ -229,14 +232,24 @@ impl Hop {
 
 /// Choices among the hosts, and what failures lead to.
 impl Hop {
-    /// A dead host whose time has come, while another is connected (F-091).
+    /// A dead host whose time has come, while another is connected (F-091), or was and has made room for the probe.
     pub fn host_to_probe(&self, now: Tick) -> Option<u32> {
-        if !self.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
+        if !self.makes_room && !self.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
             return None;
         }
         let due = |host: &Host| host.standing == Standing::Dead && host.connecting == 0 && host.connect_at <= now;
         let index = self.hosts.iter().position(|host| !host.retired && due(host))?;
         Some(u32::try_from(index).expect("hosts are few"))
+    }
+
+    /// When a busy connection makes room for a probe of this host, at the cap: one probe after the other, so that most of
+    /// the time is for those that live.
+    pub fn probe_turn(&self, host: &Host, options: &Options) -> Tick {
+        host.connect_at.max(self.probed) + options.probe_wait
+    }
+
+    pub fn is_probing(&self) -> bool {
+        self.hosts.iter().any(|host| host.standing == Standing::Dead && host.connecting > 0)
     }
 
     /// A good host of the best preference without a connection, while others work side by side: equal hosts share the load
@@ -343,9 +356,11 @@ impl Hop {
         let used = !self.in_retry() && (self.waiting() > 0 || self.hosts.iter().any(|host| !host.is_unused()));
         let hosts = self.hosts.iter().filter(|host| used && !host.retired && host.connect_at > now);
         let host = hosts.map(|host| host.connect_at).min().unwrap_or(Tick::NEVER);
+        let dead = self.hosts.iter().filter(|host| used && !host.retired && host.standing == Standing::Dead);
+        let turn = dead.map(|host| self.probe_turn(host, options)).filter(|&turn| turn > now).min();
         let unused = !self.pinned && !self.has_messages();
         let end = if unused { (self.used + options.queue_idle_wait).max(now + Span::seconds(1)) } else { Tick::NEVER };
-        self.retry_at.min(idle).min(host).min(end)
+        self.retry_at.min(idle).min(host).min(turn.unwrap_or(Tick::NEVER)).min(end)
     }
 }
 

@@ -495,17 +495,10 @@ impl Queues {
         }
         let state = &self.hops[hop as usize];
         let idle = state.waiting() <= state.promised;
-        let probed = state.host_to_probe(now);
-        let other = if state.is_capped() {
-            // The cap holds for probes too: one of several connections makes room, while there is nothing to do.
-            let spare = probed.filter(|_| idle && state.ready() > 1 && !state.shrinks);
-            let spare = spare.and_then(|_| state.idle_longest(&self.links));
-            if let Some(spare) = spare {
-                self.close(spare);
-            }
-            spare.and(probed)
-        } else {
-            probed.or_else(|| state.host_to_spread_to(now))
+        let other = match state.host_to_probe(now) {
+            Some(host) => self.has_room_to_probe(hop, host, now).then_some(host),
+            None if state.is_capped() => None,
+            None => state.host_to_spread_to(now),
         };
         if let Some(action) = other.and_then(|host| self.connect(hop, host, now)) {
             return Some(action);
@@ -522,6 +515,18 @@ impl Queues {
             return Some(action);
         }
         self.feed(hop, Feed::Roomy, now)
+    }
+
+    /// The caps hold for probes too: one of several connections makes room while there is nothing to do, and any of them when
+    /// the probe has waited for long (F-091).
+    fn has_room_to_probe(&mut self, hop: u32, host: u32, now: Tick) -> bool {
+        if !self.is_full(hop) {
+            return true;
+        }
+        let state = &self.hops[hop as usize];
+        let its_turn = now >= state.probe_turn(&state.hosts[host as usize], &self.options);
+        let spare = state.waiting() <= state.promised && state.ready() > 1;
+        !state.is_probing() && (spare || its_turn) && self.make_room(hop, its_turn, now)
     }
 
     /// Wakes a connection of the cheapest host that has one of the kind asked for.

@@ -106,6 +106,10 @@ pub struct Figures {
     pub copied_bytes_per_message: PerProcess,
     /// In a build that counts them.
     pub allocations_per_message: PerProcess,
+    /// Writes that were durable when they ended; several messages share one.
+    pub stable_writes_per_message: PerProcess,
+    /// Octets written to files.
+    pub written_bytes_per_message: PerProcess,
     /// Most memory resident at once.
     pub peak_rss_bytes: PerProcess,
     /// Whether the figures may be used.

@@ -148,7 +148,16 @@ pub fn overview(out: &mut String, result: &RunResult) {
 }
 
 fn costs(out: &mut String, result: &RunResult) {
-    let heads = ["", "CPU/msg", "system calls/msg", "copied/msg", "allocations/msg", "peak memory"];
+    let heads = [
+        "",
+        "CPU/msg",
+        "system calls/msg",
+        "copied/msg",
+        "allocations/msg",
+        "durable writes/msg",
+        "written/msg",
+        "peak memory",
+    ];
     let mut table = Table::new("Cost of a message, and memory, by kind of process", &heads);
     for phase in &result.phases {
         for kind in phase.figures.cpu_us_per_message.keys() {
@@ -158,13 +167,15 @@ fn costs(out: &mut String, result: &RunResult) {
     table.end(out);
 }
 
-fn cost_cells(figures: &Figures, kind: &str) -> [String; 5] {
+fn cost_cells(figures: &Figures, kind: &str) -> [String; 7] {
     let of = |map: &crate::result::PerProcess| map.get(kind).copied().flatten();
     [
         or_none(of(&figures.cpu_us_per_message), duration_us),
         or_none(of(&figures.syscalls_per_message), significant),
         or_none(of(&figures.copied_bytes_per_message), bytes),
         or_none(of(&figures.allocations_per_message), significant),
+        or_none(of(&figures.stable_writes_per_message), significant),
+        or_none(of(&figures.written_bytes_per_message), bytes),
         or_none(of(&figures.peak_rss_bytes), bytes),
     ]
 }

@@ -1,10 +1,12 @@
 //! The host a run was made on, described for `result.json`: figures are never compared across hosts (perf/METHODOLOGY.md).
 
 use crate::stats::percentile;
+use engine::sys::slice::{Budget, Pool};
 use loadgen::report::schema::{Host, SyncTimes};
+use rustix::fs::OFlags;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ const BLOCKS: u64 = 200;
 /// For how long.
 const SYNC_TIME: Duration = Duration::from_millis(400);
 const BLOCK_BYTES: usize = 4096;
+/// Octets of the file that a load of writes goes round in.
+const LOAD_FILE_BYTES: usize = 64 << 20;
 
 /// Describes this machine; `folder` is where the spools will stand. Takes up to half a second.
 pub fn here(folder: &Path) -> Host {
@@ -70,6 +74,41 @@ pub fn sync_times(folder: &Path, length: Duration) -> io::Result<SyncTimes> {
     Ok(SyncTimes { p50: percentile(&taken, 50.0), p99: percentile(&taken, 99.0) })
 }
 
+/// What durable writes of `bytes` octets take that are due `per_s` times a second, one under way at a time, seen for
+/// `length`, each from the moment it was due: what a disk alone makes of a load of that size.
+///
+/// # Errors
+/// The system's; `InvalidInput` for a load of nothing.
+pub fn write_times(folder: &Path, bytes: usize, per_s: f64, length: Duration) -> io::Result<SyncTimes> {
+    let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+    if bytes == 0 || bytes > LOAD_FILE_BYTES || per_s.is_nan() || per_s <= 0.0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let name = tempfile::NamedTempFile::new_in(folder)?;
+    let mut fill = Pool::new(Budget::new(2 * bytes)).fill(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+    fill.spare().fill(0x5a);
+    fill.advance(bytes);
+    let block = fill.take();
+    let open = |flags: OFlags| File::options().write(true).custom_flags(flags.bits() as i32).open(name.path());
+    let file = open(OFlags::DIRECT | OFlags::DSYNC).or_else(|_| open(OFlags::DSYNC))?;
+    let places = (LOAD_FILE_BYTES / bytes) as u64;
+    for place in 0..places {
+        file.write_all_at(&block, place * bytes as u64)?;
+    }
+    let (began, mut taken) = (Instant::now(), Vec::new());
+    for index in 0.. {
+        let due = Duration::from_secs_f64(index as f64 / per_s);
+        if due >= length {
+            break;
+        }
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        file.write_all_at(&block, index % places * bytes as u64)?;
+        taken.push(began.elapsed().saturating_sub(due).as_nanos() as f64 / 1000.0);
+    }
+    taken.sort_unstable_by(f64::total_cmp);
+    Ok(SyncTimes { p50: percentile(&taken, 50.0), p99: percentile(&taken, 99.0) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +129,17 @@ mod tests {
         assert!(host.cores >= 1 && !host.kernel.is_empty());
         let (p50, p99) = (host.disk_sync_us.p50.expect("measured"), host.disk_sync_us.p99.expect("measured"));
         assert!(0.0 < p50 && p50 <= p99);
+    }
+
+    #[test]
+    fn writes_count_from_when_they_were_due() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a folder on a disk");
+        let length = Duration::from_millis(100);
+        assert!(
+            write_times(folder.path(), 0, 1.0, length).is_err() && write_times(folder.path(), 1, 0.0, length).is_err()
+        );
+        // More than any disk can do: none is left out, and the last of them waited for the others.
+        let late = write_times(folder.path(), 1 << 20, 1e5, Duration::from_millis(1)).expect("a disk");
+        assert!(late.p50.expect("measured") < late.p99.expect("measured"), "{late:?}");
     }
 }

@@ -44,6 +44,10 @@ pub struct Observed {
     pub copied_bytes: Vec<(String, f64)>,
     /// Allocations, by kind; empty unless the build counts them.
     pub allocations: Vec<(String, f64)>,
+    /// Durable writes, by kind.
+    pub stable_writes: Vec<(String, f64)>,
+    /// Octets written to files, by kind.
+    pub written_bytes: Vec<(String, f64)>,
     /// Peak memory, octets.
     pub rss_bytes: Vec<(String, u64)>,
     /// Busiest sink thread, 0 to 1.
@@ -139,6 +143,8 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
             syscalls_per_message: each(&given.observed.syscalls, messages, |n| n),
             copied_bytes_per_message: each(&given.observed.copied_bytes, messages, |n| n),
             allocations_per_message: each(&given.observed.allocations, messages, |n| n),
+            stable_writes_per_message: each(&given.observed.stable_writes, messages, |n| n),
+            written_bytes_per_message: each(&given.observed.written_bytes, messages, |n| n),
             peak_rss_bytes: given.observed.rss_bytes.iter().map(|(k, v)| (k.clone(), Some(*v as f64))).collect(),
             validity: judge(&evidence),
             limited_by: if evidence.saturation { limit(given, &evidence) } else { None },

@@ -296,6 +296,8 @@ fn observe(stage: &mut Stage, part: &Part, edges: &[Seen]) -> Observed {
     observed.copied_bytes = per_kind(stage, from, to, "ringpost_copied_bytes_total");
     observed.allocations = per_kind(stage, from, to, "ringpost_allocations_total");
     observed.allocations.retain(|(_, count)| *count > 0.0);
+    observed.stable_writes = per_kind(stage, from, to, "ringpost_stable_writes_total");
+    observed.written_bytes = per_kind(stage, from, to, "ringpost_written_bytes_total");
     observed.cpu_us = cpu.into_iter().map(|(kind, us)| (kind.to_owned(), us)).collect();
     observed.rss_bytes = rss.into_iter().map(|(kind, bytes)| (kind.to_owned(), bytes)).collect();
     observed

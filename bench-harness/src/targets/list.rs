@@ -94,6 +94,11 @@ pub const TARGETS: &[Target] = &[
         1.5,
         "×",
     ),
+    shown(
+        "T-ack-p99-load",
+        "the same / the disk alone under as many writes of the same size, each from when it was due, p99",
+        "×",
+    ),
     at_most("T-mem-idle", "P-108", "memory of an idle connection", 4096.0, 1024.0, "octets"),
     at_most("T-mem-queued", "P-109", "memory of a queued message whose content is on disk", 100.0, 72.0, "octets"),
     at_most(

@@ -99,7 +99,7 @@ impl<'a> Bench<'a> {
             step(&["T-hop-4k-256", "T-syscalls-256"], |b, _| b.hop_4k_256(), true),
             step(&["T-hop-100k-50", "T-copies-100k"], |b, _| b.hop_100k(), true),
             step(&["T-hop-data-4k-50"], |b, _| b.hop_data(), true),
-            step(&["T-ack-p99"], |b, _| b.acknowledgement(), true),
+            step(&["T-ack-p99", "T-ack-p99-load"], |b, _| b.acknowledgement(), true),
             step(
                 &["T-outage-next-hop", "T-outage-next-hop-p50", "T-lost-next-hop"],
                 |b, _| b.outage_of_next_hop(),

@@ -1,9 +1,10 @@
-//! Times at half load: acknowledgements beside the disk's own syncs, and outages when something is killed.
+//! Times at half load: acknowledgements beside the disk alone, and outages when something is killed.
 
 use super::Found;
 use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
-use crate::observe::host::sync_times;
+use crate::observe::host::{sync_times, write_times};
 use crate::plan::{Content, Fault, Pace, Phase};
+use crate::result::{Figures, PerProcess};
 use crate::stats::median;
 use anyhow::{Context, bail};
 use std::time::Duration;
@@ -22,41 +23,56 @@ impl Bench<'_> {
         probe
     }
 
-    /// The disk alone, the hub at half load, the disk alone, as often as the effort says; the median of valid ratios.
+    /// The disk alone, the hub at half load, the disk alone, as often as the effort says; the median of valid ratios. And
+    /// the disk alone once more, under writes of the size and number that the hub's were: what a load of that kind cannot
+    /// be without.
     pub(super) fn acknowledgement(&mut self) -> anyhow::Result<()> {
-        let id = "T-ack-p99";
-        let (mut ratios, mut told, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        let ids = ["T-ack-p99", "T-ack-p99-load"];
+        let (mut syncs, mut loads, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.effort.latency_runs {
-            self.tell(id, "disk and hub");
+            self.tell(ids[0], "disk and hub");
             let mut latency =
                 Phase::new("latency", "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), self.effort.latency_s);
             latency.warm_up_s = 0.5;
             let before = self.sync_p99()?;
             let latency = self.phases(&part(1, one_hub()), &[self.probe(), latency])?.remove(1);
             let sync = f64::midpoint(before, self.sync_p99()?);
+            let load = self.write_p99(&latency.figures)?;
             let p99 = latency.figures.latency_us.response.p99.context("nothing was acknowledged")?;
             self.runs.push(serde_json::json!({
-                "id": id, "what": "acknowledgement", "rate_per_s": latency.figures.rate.achieved_per_s,
-                "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "validity": latency.figures.validity,
+                "id": ids[0], "what": "acknowledgement", "rate_per_s": latency.figures.rate.achieved_per_s,
+                "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "write_p99_us": load,
+                "validity": latency.figures.validity,
             }));
             if latency.figures.validity.valid {
-                ratios.push(p99 / sync);
-                told.push((p99, sync));
+                syncs.push((p99, sync));
+                loads.push((p99, load));
             } else {
                 reasons.extend(latency.figures.validity.reasons);
             }
         }
-        let Some(value) = median(&ratios) else { bail!("NOT VALID: {}", reasons.join("; ")) };
-        let of = |of: fn(&(f64, f64)) -> f64| median(&told.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN);
-        let all = self.effort.latency_runs;
-        let note = format!(
-            "median of {} of {all} runs that were valid; {:.0} against {:.0} µs",
-            told.len(),
-            of(|t| t.0),
-            of(|t| t.1)
-        );
-        self.found(id, value, note);
+        for (id, told) in ids.into_iter().zip([syncs, loads]) {
+            let of = |of: fn(&(f64, f64)) -> f64| median(&told.iter().map(of).collect::<Vec<_>>());
+            let Some(value) = of(|(ours, disk)| ours / disk) else { bail!("NOT VALID: {}", reasons.join("; ")) };
+            let [ours, disk] = [of(|t| t.0), of(|t| t.1)].map(|us| us.unwrap_or(f64::NAN));
+            let (valid, all) = (told.len(), self.effort.latency_runs);
+            let note = format!("median of {valid} of {all} runs that were valid; {ours:.0} against {disk:.0} µs");
+            self.found(id, value, note);
+        }
         Ok(())
+    }
+
+    /// What the disk alone makes of as many durable writes of the same size, as long.
+    fn write_p99(&self, hub: &Figures) -> anyhow::Result<f64> {
+        let of = |each: &PerProcess| each.get("hub").copied().flatten().filter(|each| *each > 0.0);
+        let (Some(writes), Some(octets)) = (of(&hub.stable_writes_per_message), of(&hub.written_bytes_per_message))
+        else {
+            bail!("the hub wrote nothing durably");
+        };
+        let per_s = writes * hub.rate.achieved_per_s.context("nothing was acknowledged")?;
+        let length = Duration::from_secs_f64(self.effort.latency_s);
+        let times = write_times(self.folder.scratch(), (octets / writes) as usize, per_s, length)?;
+        times.p99.context("the disk's writes cannot be measured")
     }
 
     fn sync_p99(&self) -> anyhow::Result<f64> {

@@ -16,7 +16,7 @@ pub mod log;
 mod metrics;
 mod names;
 mod plane;
-mod routes;
+pub(crate) mod routes;
 pub mod socket;
 mod status;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// The routes of `settings`, with the addresses of each name that `addresses` knows.
-pub(super) fn snapshot(
+pub(crate) fn snapshot(
     settings: &Settings,
     addresses: impl Fn(&str, u16) -> Vec<SocketAddr>,
     generation: u64,

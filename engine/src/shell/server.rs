@@ -2,7 +2,7 @@
 
 use super::door::Door;
 use super::frontend::FrontEnd;
-use super::hub::{Exchange, Hub, HubParts, recover, takes_direct};
+use super::hub::{Exchange, Hub, HubParts, Left, read_spool, recover, takes_direct};
 use super::inlet::{Inlet, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
@@ -72,26 +72,34 @@ impl StartError {
 /// When the driver that was named is refused, there are no threads, or the spool is not one that may be written to.
 pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>) -> Result<Running, StartError> {
     let cores = settings.server.cores.clone();
-    let (adoptions, next, damage) = match spool_folder(settings) {
-        Some(path) => {
-            let left = recover(path, settings.server.driver, cores.len()).map_err(StartError::Spool)?;
-            (left.recovered.adoptions, (left.recovered.next_number, left.next_file), left.damage)
-        }
-        None => (Vec::new(), (1, 1), 0),
+    let left = spool_folder(settings).map(|path| recover(path, settings.server.driver, cores.len()));
+    let server = Server::new(settings, links, routes, left.transpose().map_err(StartError::Spool)?);
+    Ok(launch(&Launch { driver: settings.server.driver, cores }, server)?)
+}
+
+/// Does the same on drivers that are there already, one for each shard: what [`start`] does without its threads.
+///
+/// # Errors
+/// The spool is not one that may be written to.
+///
+/// # Panics
+/// Unless there are as many drivers as the settings name cores.
+pub async fn start_on<D: Driver>(
+    drivers: Vec<D>,
+    settings: &Arc<Settings>,
+    links: Links,
+    routes: Arc<ArcSwap<Snapshot>>,
+) -> Result<(), StartError> {
+    assert_eq!(drivers.len(), settings.server.cores.len(), "a driver for each shard");
+    let left = match (spool_folder(settings), drivers.first()) {
+        (Some(path), Some(driver)) => Some(read_spool(driver, path, drivers.len()).await.map_err(StartError::Spool)?),
+        _ => None,
     };
-    let shared = Shared {
-        settings: settings.clone(),
-        links,
-        routes,
-        budget: Budget::new(usize::try_from(settings.server.memory_budget).unwrap_or(usize::MAX)),
-        ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
-        doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
-        adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
-        next,
-        damage,
-        exchange: Exchange::between(cores.len()).filter(|_| settings.plays(Role::Hub)),
-    };
-    Ok(launch(&Launch { driver: settings.server.driver, cores }, Server(Arc::new(shared)))?)
+    let server = Server::new(settings, links, routes, left);
+    for (shard, driver) in drivers.into_iter().enumerate() {
+        driver.clone().spawn(server.clone().run(driver, shard));
+    }
+    Ok(())
 }
 
 /// The folder that messages are kept in, if this server keeps any.
@@ -123,6 +131,28 @@ struct Shared {
 /// The program of every shard.
 #[derive(Clone)]
 struct Server(Arc<Shared>);
+
+impl Server {
+    /// With what an earlier run left, where this server keeps anything.
+    fn new(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>, left: Option<Left>) -> Self {
+        let (adoptions, next, damage) = match left {
+            Some(left) => (left.recovered.adoptions, (left.recovered.next_number, left.next_file), left.damage),
+            None => (Vec::new(), (1, 1), 0),
+        };
+        Self(Arc::new(Shared {
+            settings: settings.clone(),
+            links,
+            routes,
+            budget: Budget::new(usize::try_from(settings.server.memory_budget).unwrap_or(usize::MAX)),
+            ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
+            doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
+            adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
+            next,
+            damage,
+            exchange: Exchange::between(settings.server.cores.len()).filter(|_| settings.plays(Role::Hub)),
+        }))
+    }
+}
 
 impl Program for Server {
     async fn run<D: Driver>(self, driver: D, shard: usize) {

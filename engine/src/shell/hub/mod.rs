@@ -43,7 +43,7 @@ use commit::Doubt;
 use enqueue::{Caps, Routing};
 pub use exchange::Exchange;
 use messages::Messages;
-pub use recover::{Left, recover};
+pub use recover::{Left, read_spool, recover};
 use segments::Segment;
 use settle::{Unsettled, Unsynced};
 use share::Share;

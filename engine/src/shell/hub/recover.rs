@@ -61,12 +61,16 @@ impl Program for Reader {
     async fn run<D: Driver>(self, driver: D, _shard: usize) {
         // Servers that run beside this one go first: reading a spool is a burst of hundreds of megabytes.
         give_way();
-        let recovered = read_all(&driver, &self.path, self.shards).await;
+        let recovered = read_spool(&driver, &self.path, self.shards).await;
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
     }
 }
 
-async fn read_all<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Left, Failure> {
+/// Does what [`recover`] does, on a driver that is there already.
+///
+/// # Errors
+/// As `recover`.
+pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Left, Failure> {
     let unreadable = |error: io::Error| Failure {
         usage: true,
         text: format!("cannot read the spool: {error}; mend the data folder, or name another"),

@@ -3,7 +3,7 @@
 //! Modules in layer order; an import only ever points up this list.
 //!
 //! ```text
-//!  bin, config ─► admin, control ─► shell ─► roles ─► {queue, route, track, store} ─► {spool, smtp, mime} ─► wire ─► sys
+//!  bin, config, sim ─► admin, control ─► shell ─► roles ─► {queue, route, track, store} ─► {spool, smtp, mime} ─► wire ─► sys
 //!                     shell: linear async code that joins machines and Driver      shard: one core's loop
 //!                     io: rings, files, sockets; given to a shard as a Driver
 //! ```
@@ -21,6 +21,7 @@ pub mod roles;
 pub mod route;
 pub mod settings;
 pub mod shell;
+pub mod sim;
 pub mod smtp;
 pub mod spool;
 pub mod store;

@@ -44,6 +44,27 @@ const ENGINE: &[(&str, &[&str])] = &[
         &["wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "roles", "shell", "control", "settings"],
     ),
     (
+        "sim",
+        &[
+            "wire",
+            "sys::slice",
+            "smtp",
+            "mime",
+            "spool",
+            "queue",
+            "route",
+            "track",
+            "store",
+            "io::driver",
+            "io::base::inbox",
+            "io::base::outbox",
+            "roles",
+            "settings",
+            "shell",
+            "control",
+        ],
+    ),
+    (
         "config",
         &[
             "sys", "wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "io", "roles", "shell",

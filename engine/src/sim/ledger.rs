@@ -1,0 +1,272 @@
+//! The ledger of a run: what was acknowledged, what arrived where, what died when, and whether that is as promised.
+
+use super::chance::Chance;
+use super::trace::{What, digest};
+use super::world::World;
+use crate::wire::Tick;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+/// What the sender of a message was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing yet: it is under way.
+    Open,
+    /// 250 to the last octet.
+    Acknowledged,
+    /// Refused, at any step.
+    Refused,
+    /// Nobody knows: the connection was lost before the answer.
+    Unknown,
+}
+
+/// A message came to a sink.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// When.
+    pub at: Tick,
+    /// The hub's task has taken our 250 to it.
+    pub heard: Rc<Cell<bool>>,
+}
+
+/// One message for one recipient.
+#[derive(Debug)]
+struct Pair {
+    recipient: String,
+    verdict: Verdict,
+    arrivals: Vec<Arrival>,
+    /// A sink refused it for good.
+    failed: bool,
+}
+
+impl Pair {
+    /// Whether we still owe it.
+    fn is_owed(&self) -> bool {
+        self.verdict == Verdict::Acknowledged && self.arrivals.is_empty() && !self.failed
+    }
+}
+
+#[derive(Debug)]
+struct Message {
+    content: Rc<[u8]>,
+    pairs: Vec<Pair>,
+}
+
+/// What was not as promised.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Breach {
+    /// Which promise (docs/ROWS.md).
+    pub row: &'static str,
+    /// What happened.
+    pub text: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.row, self.text)
+    }
+}
+
+/// How many of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Accounts {
+    /// Messages that senders began.
+    pub messages: usize,
+    /// (message, recipient) pairs that were answered with 250.
+    pub acknowledged: usize,
+    /// Pairs refused.
+    pub refused: usize,
+    /// Pairs of which the sender does not know.
+    pub unknown: usize,
+    /// Pairs that arrived at least once.
+    pub delivered: usize,
+    /// Pairs that a sink refused for good.
+    pub failed: usize,
+    /// Further arrivals of the same pair, each explained by W1 or W5.
+    pub duplicates: usize,
+}
+
+/// The ledger.
+pub struct Ledger {
+    world: Rc<World>,
+    messages: RefCell<Vec<Message>>,
+    owed: Cell<usize>,
+    deaths: RefCell<Vec<Tick>>,
+    breaches: RefCell<Vec<Breach>>,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(world: &Rc<World>) -> Rc<Self> {
+        Rc::new(Self {
+            world: world.clone(),
+            messages: RefCell::default(),
+            owed: Cell::new(0),
+            deaths: RefCell::default(),
+            breaches: RefCell::default(),
+        })
+    }
+
+    /// A new message for these recipients: its number and content.
+    pub fn intend(&self, chance: &Chance, recipients: Vec<String>, bytes: usize) -> (usize, Rc<[u8]>) {
+        let mut messages = self.messages.borrow_mut();
+        let number = messages.len();
+        let content: Rc<[u8]> = content(chance, number, bytes).into();
+        let pair = |recipient| Pair { recipient, verdict: Verdict::Open, arrivals: Vec::new(), failed: false };
+        messages.push(Message { content: content.clone(), pairs: recipients.into_iter().map(pair).collect() });
+        (number, content)
+    }
+
+    /// What the sender was told of the recipient at this place.
+    pub fn tell(&self, message: usize, recipient: usize, verdict: Verdict) {
+        self.note(&[1, message as u64, recipient as u64, verdict as u64]);
+        let mut messages = self.messages.borrow_mut();
+        let pair = &mut messages[message].pairs[recipient];
+        pair.verdict = verdict;
+        if pair.is_owed() {
+            self.owed.set(self.owed.get() + 1);
+        }
+    }
+
+    /// Content came to a sink for `recipient`; the number of the message, if it is one of ours and whole.
+    pub fn arrive(&self, recipient: &str, content: &[u8], arrival: Arrival) {
+        let Some(number) = number_of(content) else {
+            return self.breach("I-2", format!("what arrived for {recipient} is no message of ours"));
+        };
+        self.note(&[2, number as u64, digest(recipient.as_bytes()), digest(content)]);
+        let mut messages = self.messages.borrow_mut();
+        let Some(message) = messages.get_mut(number) else {
+            return self.breach("I-2", format!("message {number} arrived, which nobody sent"));
+        };
+        let is_whole =
+            content.ends_with(&message.content) && is_trace_fields(&content[..content.len() - message.content.len()]);
+        if !is_whole {
+            return self.breach("I-4", format!("message {number} arrived changed for {recipient}"));
+        }
+        match message.pairs.iter_mut().find(|pair| pair.recipient == recipient) {
+            Some(pair) => {
+                if pair.is_owed() {
+                    self.owed.set(self.owed.get() - 1);
+                }
+                pair.arrivals.push(arrival);
+            }
+            None => self.breach("I-2", format!("message {number} arrived for {recipient}, who was not named")),
+        }
+    }
+
+    /// A sink refused message `number` for `recipient`, for good.
+    pub fn fail(&self, recipient: &str, number: Option<usize>) {
+        let mut messages = self.messages.borrow_mut();
+        let message = number.and_then(|number| messages.get_mut(number));
+        let pair = message.and_then(|message| message.pairs.iter_mut().find(|pair| pair.recipient == recipient));
+        match pair {
+            Some(pair) => {
+                if pair.is_owed() {
+                    self.owed.set(self.owed.get() - 1);
+                }
+                pair.failed = true;
+            }
+            None => self.breach("I-2", format!("{recipient} was named in a message that nobody sent to him")),
+        }
+    }
+
+    /// A server's process or machine died.
+    pub fn death(&self) {
+        self.deaths.borrow_mut().push(self.world.now());
+    }
+
+    /// Something was not as promised.
+    pub fn breach(&self, row: &'static str, text: String) {
+        self.breaches.borrow_mut().push(Breach { row, text });
+    }
+
+    /// Whether everything acknowledged arrived or failed for good, and whether every sender knows.
+    pub fn is_settled(&self) -> bool {
+        self.owed.get() == 0
+    }
+
+    /// What was not as promised, over the whole run.
+    pub fn audit(&self) -> Vec<Breach> {
+        for (number, message) in self.messages.borrow().iter().enumerate() {
+            for pair in &message.pairs {
+                self.audit_pair(number, pair);
+            }
+        }
+        let mut breaches = self.breaches.take();
+        breaches.sort();
+        breaches.dedup();
+        breaches
+    }
+
+    fn audit_pair(&self, number: usize, pair: &Pair) {
+        let who = &pair.recipient;
+        if pair.is_owed() {
+            self.breach("I-1", format!("message {number} was acknowledged and never came to {who}"));
+        }
+        if pair.verdict == Verdict::Refused && !pair.arrivals.is_empty() {
+            self.breach("I-2", format!("message {number} was refused and came to {who}"));
+        }
+        for again in pair.arrivals.windows(2) {
+            let (first, next) = (&again[0], &again[1]);
+            let is_explained =
+                !first.heard.get() || self.deaths.borrow().iter().any(|death| (first.at..=next.at).contains(death));
+            if !is_explained {
+                let (at, then) = (first.at, next.at);
+                self.breach("I-3", format!("message {number} came to {who} at {at:?} and, unexplained, at {then:?}"));
+            }
+        }
+    }
+
+    /// How many of what.
+    pub fn accounts(&self) -> Accounts {
+        let messages = self.messages.borrow();
+        let mut accounts = Accounts { messages: messages.len(), ..Accounts::default() };
+        for pair in messages.iter().flat_map(|message| &message.pairs) {
+            match pair.verdict {
+                Verdict::Acknowledged => accounts.acknowledged += 1,
+                Verdict::Refused => accounts.refused += 1,
+                Verdict::Open | Verdict::Unknown => accounts.unknown += 1,
+            }
+            accounts.delivered += usize::from(!pair.arrivals.is_empty());
+            accounts.failed += usize::from(pair.failed);
+            accounts.duplicates += pair.arrivals.len().saturating_sub(1);
+        }
+        accounts
+    }
+
+    fn note(&self, facts: &[u64]) {
+        self.world.trace.add(self.world.now(), What::Ledger, facts);
+    }
+}
+
+/// The header field that names a message.
+const FIELD: &[u8] = b"X-Number: ";
+
+/// The number of the message that `content` is, if it says.
+fn number_of(content: &[u8]) -> Option<usize> {
+    let at = content.windows(FIELD.len()).take(4096).position(|window| window == FIELD)?;
+    let digits = content[at + FIELD.len()..].split(|&octet| octet == b'\r').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Content that is unlike any other's: lines of all lengths, some of which begin with a dot.
+fn content(chance: &Chance, number: usize, bytes: usize) -> Vec<u8> {
+    let mut content = format!("Subject: one of many\r\nX-Number: {number}\r\n\r\n").into_bytes();
+    while content.len() < bytes {
+        if chance.once_in(8) {
+            content.push(b'.');
+        }
+        let text = chance.any();
+        let length = chance.index(if chance.once_in(8) { 900 } else { 80 });
+        content.extend((0..length).map(|at| b'a' + (text >> (at % 60)) as u8 % 26));
+        content.extend_from_slice(b"\r\n");
+    }
+    content
+}
+
+/// Whether these are whole header fields that servers put in front, and nothing else.
+fn is_trace_fields(front: &[u8]) -> bool {
+    let begins = front.starts_with(b"Received: ") || front.starts_with(b"Return-Path: ");
+    front.is_empty() || (begins && front.ends_with(b"\r\n") && !front.windows(4).any(|four| four == b"\r\n\r\n"))
+}

@@ -1,0 +1,312 @@
+//! One run: a world drawn from its seed, mail through it while things go wrong, then peace, then the audit.
+
+use super::chance::Chance;
+use super::disk::Wear;
+use super::ledger::{Accounts, Breach, Ledger};
+use super::net::Weather;
+use super::sender::Sender;
+use super::server::{self, Server};
+use super::sink::{Sink, Vice};
+use super::trace::What;
+use super::world::World;
+use crate::wire::{Span, Tick};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// How long, after everything was healed, until all that is owed must have arrived.
+const PEACE_WAIT: Span = Span::minutes(30);
+/// How long it is watched afterwards for what comes twice.
+const QUIET_WAIT: Span = Span::seconds(30);
+
+/// What a run is drawn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Shards of each server, at most.
+    pub shards_max: usize,
+    /// Hubs; with more than one there is a front end.
+    pub hubs_max: usize,
+    /// Messages of each sender, at most.
+    pub messages_max: usize,
+    /// Kinds of faults that may happen.
+    pub faults: Faults,
+    /// How long things go wrong.
+    pub trouble: Span,
+}
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Processes die and are told to stop.
+    pub processes: bool,
+    /// Machines lose their power.
+    pub machines: bool,
+    /// Disks fail, stall and are full.
+    pub disks: bool,
+    /// The network delays, cuts and resets.
+    pub network: bool,
+    /// Sinks misbehave.
+    pub sinks: bool,
+}
+
+impl Faults {
+    /// All of them.
+    pub const ALL: Faults = Faults { processes: true, machines: true, disks: true, network: true, sinks: true };
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { shards_max: 3, hubs_max: 2, messages_max: 40, faults: Faults::ALL, trouble: Span::seconds(20) }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// The hash of everything that happened.
+    pub trace: u64,
+    /// Events in it.
+    pub events: u64,
+    /// Virtual milliseconds.
+    pub millis: u64,
+    /// Faults that were drawn.
+    pub faults: u64,
+    /// Times that a server was started.
+    pub starts: u32,
+    /// How many of what.
+    pub accounts: Accounts,
+    /// What was not as promised.
+    #[serde(serialize_with = "as_text")]
+    pub breaches: Vec<Breach>,
+}
+
+fn as_text<S: serde::Serializer>(breaches: &[Breach], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(breaches.iter().map(ToString::to_string))
+}
+
+/// Runs the world of this seed.
+pub fn run(seed: u64, plan: Plan) -> Report {
+    let world = World::new(seed);
+    let scenario = Scenario::build(&world, plan);
+    let began = world.now();
+    scenario.clone().trouble(began + plan.trouble);
+    let ledger = &scenario.ledger;
+    world.run(began + plan.trouble, || false);
+    scenario.heal();
+    let senders = &scenario.senders;
+    let is_done = world.run(world.now() + PEACE_WAIT, || senders.get() == 0 && ledger.is_settled());
+    if !is_done && senders.get() > 0 {
+        ledger.breach("I-8", format!("{} senders were not served in peace", senders.get()));
+    }
+    world.run(world.now() + QUIET_WAIT, || false);
+    let breaches = ledger.audit();
+    let report = Report {
+        seed,
+        trace: world.trace.hash(),
+        events: world.trace.events(),
+        millis: world.now().since(began).as_millis(),
+        faults: scenario.drawn.get(),
+        starts: scenario.servers.iter().map(|server| server.starts()).sum(),
+        accounts: ledger.accounts(),
+        breaches,
+    };
+    world.end();
+    report
+}
+
+struct Scenario {
+    world: Rc<World>,
+    ledger: Rc<Ledger>,
+    servers: Vec<Rc<Server>>,
+    vice: Rc<RefCell<Vice>>,
+    /// Senders that are not done.
+    senders: Rc<Cell<usize>>,
+    drawn: Cell<u64>,
+    plan: Plan,
+    chance: Chance,
+}
+
+fn at(machine: &super::machine::Machine, port: u16) -> SocketAddr {
+    SocketAddr::new(machine.address(), port)
+}
+
+impl Scenario {
+    fn build(world: &Rc<World>, plan: Plan) -> Rc<Self> {
+        let ledger = Ledger::new(world);
+        let chance = world.chance.branch();
+        let vice = Rc::new(RefCell::new(Vice::default()));
+        let hops = sinks(world, &ledger, &vice, &chance);
+        let hubs = 1 + chance.index(plan.hubs_max);
+        let shards = || 1 + chance.index(plan.shards_max);
+        let front = (hubs > 1).then(|| world.machine());
+        let speaks_for_others = front.as_ref().map(|machine| machine.address());
+        let mut servers = Vec::new();
+        let mut entries = Vec::new();
+        for _ in 0..hubs {
+            let machine = world.machine();
+            entries.push(at(&machine, 25));
+            let settings = server::hub(at(&machine, 25), shards(), &hops, speaks_for_others);
+            servers.push(Server::start(world, &ledger, &machine, settings));
+        }
+        if let Some(machine) = front {
+            let settings = server::front_end(at(&machine, 25), shards(), &entries);
+            servers.push(Server::start(world, &ledger, &machine, settings));
+            entries = vec![at(&machine, 25)];
+        }
+        let domains: Vec<String> = hops.iter().map(|(domain, _)| domain.clone()).collect();
+        let scenario = Rc::new(Self {
+            world: world.clone(),
+            ledger,
+            servers,
+            vice,
+            senders: Rc::default(),
+            drawn: Cell::new(0),
+            plan,
+            chance,
+        });
+        (0..1 + scenario.chance.index(4)).for_each(|_| scenario.sender(&entries, &domains));
+        scenario
+    }
+
+    fn sender(&self, entries: &[SocketAddr], domains: &[String]) {
+        let (_, mut drivers) = self.world.machine().start(&self.world, 1);
+        let sim = drivers.remove(0);
+        let sender = Sender {
+            sim: sim.clone(),
+            to: entries.to_vec(),
+            domains: domains.to_vec(),
+            messages: 1 + self.chance.index(self.plan.messages_max),
+            until: Tick::NEVER,
+            pause: Span(self.plan.trouble.0 / 8),
+            bytes_max: *self.chance.one_of(&[20_000, 100_000, 400_000]),
+            ledger: self.ledger.clone(),
+            chance: self.chance.branch(),
+        };
+        self.senders.set(self.senders.get() + 1);
+        let senders = self.senders.clone();
+        crate::io::driver::Driver::spawn(&sim, async move {
+            sender.run().await;
+            senders.set(senders.get() - 1);
+        });
+    }
+
+    /// Draws a fault now and then until `until`.
+    fn trouble(self: Rc<Self>, until: Tick) {
+        let next = self.chance.span(Span::millis(20)..Span(self.plan.trouble.0 / 6));
+        let scenario = self.clone();
+        self.world.after(next, move |world| {
+            if world.now() < until {
+                scenario.fault();
+                scenario.trouble(until);
+            }
+        });
+    }
+
+    fn fault(&self) {
+        let kinds = self.plan.faults;
+        let drawn = self.chance.below(9);
+        let server = self.chance.one_of(&self.servers);
+        self.world.trace.add(self.world.now(), What::Fault, &[drawn]);
+        self.drawn.set(self.drawn.get() + 1);
+        match drawn {
+            0 | 1 if kinds.processes => server.kill(),
+            2 if kinds.processes => server.stop(),
+            3 if kinds.machines => server.crash(self.chance.span(Span::millis(50)..Span::seconds(3))),
+            4 if kinds.disks => self.wear(server),
+            5 if kinds.network => self.cut(),
+            6 if kinds.network => self.weather(),
+            7 if kinds.network => self.world.net.reset_some(&self.world),
+            8 if kinds.sinks => self.tempt(),
+            _ => self.drawn.set(self.drawn.get() - 1),
+        }
+    }
+
+    /// Wears a disk out for a while.
+    fn wear(&self, server: &Server) {
+        let disk = server.machine.disk.clone();
+        let chance = &self.chance;
+        let now_and_then = |most: u64| if chance.once_in(2) { chance.within(2..most) } else { 0 };
+        *disk.wear.borrow_mut() = Wear {
+            stall_once_in: now_and_then(60),
+            short_once_in: now_and_then(20),
+            write_error_once_in: now_and_then(60),
+            sync_error_once_in: now_and_then(20),
+            read_error_once_in: now_and_then(60),
+            ..Wear::default()
+        };
+        if chance.once_in(4) {
+            disk.capacity.set(disk.used() + chance.below(3 << 20));
+        }
+        self.world.after(chance.span(Span::millis(50)..Span::seconds(4)), move |_| disk.heal());
+    }
+
+    /// Cuts the ways between a server and another machine, or one way only, for a while.
+    fn cut(&self) {
+        let machines = self.world.machines();
+        let (one, other) = (self.chance.one_of(&self.servers).machine.number(), self.chance.index(machines));
+        let both = self.chance.once_in(2);
+        self.world.net.cut(one, other, true);
+        self.world.net.cut(other, one, both);
+        self.world.after(self.chance.span(Span::millis(20)..Span::seconds(8)), move |world| {
+            world.net.cut(one, other, false);
+            world.net.cut(other, one, false);
+        });
+    }
+
+    fn weather(&self) {
+        let chance = &self.chance;
+        *self.world.net.weather.borrow_mut() = Weather {
+            delay_max: chance.span(Span::micros(100)..Span::millis(80)),
+            pause_once_in: if chance.once_in(2) { chance.within(10..200) } else { 0 },
+            reset_once_in: if chance.once_in(3) { chance.within(200..2000) } else { 0 },
+            ..Weather::default()
+        };
+    }
+
+    fn tempt(&self) {
+        let chance = &self.chance;
+        let now_and_then = || if chance.once_in(2) { chance.within(3..30) } else { 0 };
+        *self.vice.borrow_mut() = Vice {
+            greeting: now_and_then(),
+            defers: now_and_then(),
+            refuses: now_and_then(),
+            ends: now_and_then(),
+            late: now_and_then(),
+        };
+    }
+
+    /// Nothing goes wrong any more.
+    fn heal(&self) {
+        self.world.net.heal();
+        *self.vice.borrow_mut() = Vice::default();
+        self.servers.iter().for_each(|server| server.machine.disk.heal());
+    }
+}
+
+/// Sinks for some domains: each of one host or two.
+fn sinks(
+    world: &Rc<World>,
+    ledger: &Rc<Ledger>,
+    vice: &Rc<RefCell<Vice>>,
+    chance: &Chance,
+) -> Vec<(String, Vec<SocketAddr>)> {
+    let domains = 1 + chance.index(3);
+    let host = || {
+        let machine = world.machine();
+        let (_, mut drivers) = machine.start(world, 1);
+        let (sim, address) = (drivers.remove(0), at(&machine, 25));
+        let sink = Sink {
+            sim: sim.clone(),
+            at: address,
+            chunking: chance.once_in(2),
+            ledger: ledger.clone(),
+            vice: vice.clone(),
+            chance: chance.branch(),
+        };
+        crate::io::driver::Driver::spawn(&sim, sink.run());
+        address
+    };
+    (0..domains).map(|number| (format!("d{number}.test"), (0..1 + chance.index(2)).map(|_| host()).collect())).collect()
+}

@@ -1,0 +1,3 @@
+//! Worlds that prove what the simulation itself promises, and what servers promise in it.
+
+mod worlds;

@@ -51,6 +51,8 @@ pub(super) struct Batch {
     pub(super) pins: Vec<(u32, Box<[SegmentNumber]>)>,
     /// Records here that replace others.
     pub(super) moved: Vec<(RecordId, RecordId)>,
+    /// More than outcomes stand in it: it is to be written without waiting for more to come.
+    pub(super) is_urgent: bool,
 }
 
 impl Batch {
@@ -66,6 +68,7 @@ impl Batch {
         self.marks.clear();
         self.pins.clear();
         self.moved.clear();
+        self.is_urgent = false;
     }
 
     /// Nothing stands in it.
@@ -111,6 +114,7 @@ impl Batch {
     /// Packs `pieces` behind each other at a record's place; room was made by `ensure`.
     pub(super) fn pack<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Slice {
         let fill = self.fill.as_mut().expect("ensured");
+        self.is_urgent = true;
         let gap = (self.len.next_multiple_of(RECORD_ALIGN as u64) - self.len) as usize;
         fill.put(&[0; RECORD_ALIGN][..gap]);
         for piece in pieces {
@@ -133,6 +137,7 @@ impl Batch {
 
     /// Puts whole blocks in by reference.
     pub(super) fn push_own(&mut self, slices: &[Slice]) {
+        self.is_urgent = true;
         self.close_run();
         for slice in slices {
             self.len += slice.len() as u64;

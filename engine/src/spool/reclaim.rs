@@ -84,6 +84,7 @@ impl Log {
             let open = self.open.as_mut().expect("room was made in an open batch");
             batch::put_live(&mut open.table, number, &live);
             open.marks.push(number);
+            open.is_urgent = true;
             self.segments.get_mut(&here).expect("an open batch has its segment").note_live(number, &live);
         }
         Ok(())

@@ -112,7 +112,7 @@ const CHORES_MAX: usize = 4;
 impl Log {
     /// Something is to be written.
     pub fn pending(&self) -> bool {
-        self.has_batch() || !self.owed.is_empty() && self.current.or(self.spare).is_some() || self.due_chore().is_some()
+        self.has_batch() || self.can_flush_owed() || self.due_chore().is_some()
     }
 
     /// An order is with the shell.
@@ -120,9 +120,17 @@ impl Log {
         self.flight.is_some()
     }
 
-    /// Something is to be written that should not wait for more to come: finished batches, housekeeping that is due.
+    /// Something is to be written that should not wait for more to come: everything but outcomes that were put in since
+    /// the last write. To be asked after each write, and after [`Log::abandon`] and [`Log::removed`]: nobody else asks
+    /// for what stands in the open batch on the log's own account.
     pub fn is_urgent(&self) -> bool {
-        !self.ready.is_empty() || self.due_chore().is_some()
+        let open = self.open.as_ref().is_some_and(|open| open.is_urgent && !open.is_empty());
+        open || !self.ready.is_empty() || self.can_flush_owed() || self.due_chore().is_some()
+    }
+
+    /// Outcomes wait for a batch, and there is a segment to open one in.
+    fn can_flush_owed(&self) -> bool {
+        !self.owed.is_empty() && self.current.or(self.spare).is_some()
     }
 
     /// What the order that is with the shell carries.
@@ -286,8 +294,12 @@ impl Log {
     /// When no order is in flight.
     pub fn written(&mut self, mut parts: Vec<Slice>, result: WriteResult) -> Written {
         let mut flight = self.flight.take().expect("an order is in flight");
-        match result {
-            WriteResult::Octets(octets) if octets as u64 == flight.bytes => {}
+        let written = match result {
+            WriteResult::Octets(octets) if octets as u64 == flight.bytes => {
+                parts.clear();
+                self.spare_parts.push(parts);
+                self.done(flight.what)
+            }
             // Whole blocks count; a block written in part is written again with the same octets.
             WriteResult::Octets(octets) if octets >= BLOCK && (octets as u64) < flight.bytes => {
                 let done = octets - octets % BLOCK;
@@ -297,11 +309,16 @@ impl Log {
                 self.flight = Some(flight);
                 return Written::Rest(self.order(parts));
             }
-            _ => return Written::Failed(self.failed(flight)),
+            _ => Written::Failed(self.failed(flight)),
+        };
+        if self.reclaim_due {
+            self.reclaim_all();
         }
-        parts.clear();
-        self.spare_parts.push(parts);
-        match flight.what {
+        written
+    }
+
+    fn done(&mut self, what: What) -> Written {
+        match what {
             What::Batch(batch) => {
                 let ticket = Ticket(batch.ticket);
                 self.apply(batch);
@@ -357,9 +374,6 @@ impl Log {
             self.forget_refs(&batch.marks, Some(number));
         }
         self.keep_batch(batch);
-        if self.reclaim_due {
-            self.reclaim_all();
-        }
     }
 
     fn apply_settle(&mut self, settle: &Settle) {
@@ -455,6 +469,7 @@ impl Log {
         while let Some(settle) = self.owed.last().copied() {
             ticket = Some(self.put_settle(settle).ok()?);
             self.owed.pop();
+            self.open.iter_mut().for_each(|open| open.is_urgent = true);
         }
         ticket
     }

@@ -109,7 +109,15 @@ impl<D: Driver> Service<D> for Hub<D> {
     }
 
     fn abandon(&self, spill: Spill) {
+        if spill.extents.is_empty() {
+            return;
+        }
         self.log.borrow_mut().abandon(spill.extents);
+        // They may have been the last that was needed in their segments.
+        if self.log.borrow().is_urgent() {
+            self.commit.raise();
+        }
+        self.segments.raise();
     }
 
     fn message(&self, arrived: Arrived<'_, D, Spill>) {
@@ -231,7 +239,7 @@ impl<D: Driver> Hub<D> {
 
     fn give_up(&self, inlet: &Rc<Inlet<D>>, slot: Slot, kept: Kept, full: Full) {
         if let Kept::Spilled(spill) = kept {
-            self.log.borrow_mut().abandon(spill.extents);
+            self.abandon(*spill);
         }
         self.refuse(inlet, slot, full);
     }

@@ -41,11 +41,15 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
             }
             continue;
         };
-        perform(&hub, order).await;
+        let kind = perform(&hub, order).await;
         hub.retry_stalled();
         hub.retry_settles();
-        let more = hub.log.borrow().is_urgent() || (due && hub.log.borrow().pending());
-        if more || !hub.waiting.borrow().is_empty() {
+        let due = due && hub.log.borrow().pending();
+        if due && kind == Performed::Other {
+            // The outcomes that were due still wait.
+            hub.settle_due.set(true);
+        }
+        if due || hub.log.borrow().is_urgent() || !hub.waiting.borrow().is_empty() {
             hub.commit.raise();
         }
         hub.segments.raise();
@@ -63,7 +67,16 @@ pub(super) async fn settle_timer<D: Driver>(hub: Rc<Hub<D>>) {
     }
 }
 
-async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Performed {
+    /// A batch is durable.
+    Batch,
+    /// Housekeeping was done, or it failed.
+    Other,
+}
+
+async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> Performed {
     let mut order = order;
     loop {
         let began = hub.driver.now();
@@ -78,14 +91,16 @@ async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
                 hook!("K15", carries.settles > 0);
                 #[cfg(feature = "fail-points")]
                 crate::shell::hooks::outcomes_durable(carries.settles);
-                return hub.durable(ticket);
+                hub.durable(ticket);
+                return Performed::Batch;
             }
-            Written::Chore => return,
+            Written::Chore => return Performed::Other,
             Written::Rest(rest) => order = rest,
             Written::Failed(failure) => {
                 hub.tally.one(Counter::CommitErrors);
                 tracing::error!(file = failure.file.0, "a write to the spool failed; its segment is set aside");
-                return hub.failed(&failure);
+                hub.failed(&failure);
+                return Performed::Other;
             }
         }
     }

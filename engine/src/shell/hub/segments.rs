@@ -58,7 +58,9 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
                 tracing::error!(%error, "no room for a further segment of the spool");
                 hub.log.borrow_mut().no_file();
                 hub.retry_stalled();
-                hub.driver.sleep(NO_SPACE_WAIT).await;
+                let again = hub.driver.now() + NO_SPACE_WAIT;
+                while hub.driver.now() < again && hub.tidy().await {}
+                hub.driver.sleep_until(again).await;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
+mod bad_segment;
 mod sharing;
 
 use super::quarantine::Quarantine;

@@ -2,6 +2,7 @@
 
 use super::disk::*;
 use super::ledger::*;
+use crate::spool::segment::State;
 use crate::spool::*;
 
 /// A small generator, so that a seed is a story.
@@ -372,20 +373,22 @@ impl Day {
                 }
                 continue;
             };
-            self.world.supply();
-            let plan = self.world.log.fetch(id).expect("live");
-            let (_, _, body) = fetch(&self.world.log, &self.world.disk, id).expect("readable");
-            let file = &self.world.disk.files[&plan.first_read().file];
-            let start = plan.first_read().at as usize;
-            let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
-            match self.world.log.relocate(&record, Content::Octets(&[&body])) {
-                Ok(_) => {}
-                Err(_) => {
-                    self.write();
-                }
+            if !self.relocate_one(id) {
+                self.write();
             }
         }
         panic!("relocation does not end");
+    }
+
+    /// Moves one record; whether there was room for it.
+    fn relocate_one(&mut self, id: RecordId) -> bool {
+        self.world.supply();
+        let plan = self.world.log.fetch(id).expect("live");
+        let (_, _, body) = fetch(&self.world.log, &self.world.disk, id).expect("readable");
+        let file = &self.world.disk.files[&plan.first_read().file];
+        let start = plan.first_read().at as usize;
+        let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
+        self.world.log.relocate(&record, Content::Octets(&[&body])).is_ok()
     }
 }
 
@@ -407,4 +410,66 @@ fn f_027_a_poisoned_segment_is_emptied_and_its_file_given_up() {
     let found = recover(&day.world.disk, 1, Durability::Disk);
     assert!(found.unreadable.is_empty());
     day.ledger.judge(&found, usize::MAX, "without the bad file");
+}
+
+impl Day {
+    /// Nothing more happens. Writes go on as a shell has them go on: for who waits, for outcomes that are due, and else only
+    /// for as long as the log says that something is urgent.
+    fn quiet(&mut self) {
+        let (mut raised, mut due) = (true, true);
+        for _ in 0..10_000 {
+            let given = self.world.secrets;
+            self.world.supply();
+            raised |= self.world.secrets != given;
+            if let Some(file) = self.world.log.discard() {
+                self.world.disk.files.remove(&file);
+                self.world.log.removed(file);
+                raised = true;
+            } else if let Some(id) = self.world.log.relocation() {
+                self.relocate_one(id);
+                raised = true;
+            }
+            if !std::mem::take(&mut raised) {
+                return;
+            }
+            let durable = self.world.durable;
+            let began = self.world.flight.is_some();
+            let writes = began || self.world.start_write();
+            if writes {
+                self.finish();
+            }
+            // A batch takes all the outcomes that there were when it began.
+            due &= began || self.world.durable == durable;
+            let waits =
+                |entry: &Entry| entry.ticket > self.world.durable && !self.ledger.failed.contains_key(&entry.ticket);
+            raised = self.world.log.is_urgent()
+                || writes && (due && self.world.log.pending() || self.ledger.entries.values().any(waits));
+        }
+        panic!("it never becomes quiet");
+    }
+}
+
+#[test]
+fn f_027_no_bad_segment_waits_for_somebody_else_to_write() {
+    for seed in seeds(400) {
+        let mut day = Day::new(seed + 1000, Durability::Disk);
+        let turns = 20 + day.dice.roll(150);
+        day.live(turns);
+        let octets = day.dice.roll(40_000);
+        let good = day.dice.roll(4);
+        day.world.fates = vec![Fate::Good; good];
+        day.world.fates.push(Fate::Fails(octets));
+        let turns = day.dice.roll(30);
+        day.live(turns);
+        day.quiet();
+        let bad: Vec<_> = day
+            .world
+            .log
+            .segments
+            .values()
+            .filter(|segment| matches!(segment.state, State::Poisoned | State::Bad))
+            .collect();
+        assert!(bad.is_empty(), "seed {seed}: nobody gives them up: {bad:?}");
+        assert!(!day.world.log.pending(), "seed {seed}: something is left to be written");
+    }
 }

@@ -1,0 +1,100 @@
+//! A segment that a write failed in, in a hub that has nothing else to do.
+
+use super::*;
+
+/// What else is wrong while it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// Somebody took the file away.
+    FileGone,
+    /// There is no room for a further segment.
+    NoRoom,
+}
+
+/// Fills the first segment; all records there are, oldest first.
+async fn fill_first_segment(world: &World) -> Vec<spool::RecordId> {
+    // The one that is filled, the next one, and the one that is prepared when that is begun.
+    while world.hub.files.borrow().len() < 3 {
+        world.send(100).await;
+    }
+    let mut records = Vec::new();
+    world.hub.messages.borrow_mut().each(|message| records.push(message.record));
+    records.sort_unstable();
+    records
+}
+
+impl World {
+    /// Writes down an outcome, and waits until no write is due.
+    async fn settle(&self, record: spool::RecordId) {
+        self.hub.settle(record, 0, spool::Outcome::Delivered);
+        self.wait_until("everything is written", || self.is_quiet()).await;
+    }
+
+    /// Waits until the next segment is there, and no write is due.
+    async fn prepared(&self) {
+        let wants = || self.hub.log.borrow().wants();
+        self.wait_until("the next segment is prepared", || wants().is_none() && self.is_quiet()).await;
+    }
+
+    fn is_quiet(&self) -> bool {
+        let log = self.hub.log.borrow();
+        !self.hub.settle_due.get() && !log.pending() && !log.is_writing()
+    }
+}
+
+/// F-027: what stands in a bad segment, outcomes for records of others too, is written elsewhere, and its file leaves the
+/// spool, though nothing else is to be written.
+fn given_up(beside: Beside) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, &path);
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        let records = fill_first_segment(&world).await;
+        let [first, .., last] = records[..] else { panic!("{records:?}") };
+        assert_ne!(first.number(), last.number(), "they stand in two segments");
+        // Its outcome stands in the second segment, while others of the first are live.
+        world.settle(first).await;
+        let bad = world.hub.log.borrow().fetch(last).expect("live").first_read().file;
+        let name = segments::name(bad);
+        match beside {
+            Beside::Nothing => {}
+            Beside::FileGone => std::fs::remove_file(path.join(&name)).expect("ours"),
+            Beside::NoRoom => world.faults.inject(Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC))),
+        }
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
+        world.faults.inject(Rule::new(Op::Read, Fault::Held).nth(1));
+        world.settle(last).await;
+        assert_eq!(world.counts.read(Counter::CommitErrors), 1);
+        if beside != Beside::NoRoom {
+            // The last write that is not for the bad segment's sake.
+            world.prepared().await;
+        }
+        let reads = || world.faults.seen().iter().any(|seen| seen.op == Op::Read);
+        world.wait_until("a record of it is read", reads).await;
+        world.faults.release();
+        world.wait_until("it is given up", || !world.hub.files.borrow().contains_key(&bad)).await;
+        assert!(!path.join(&name).exists());
+        assert_eq!(path.join("quarantine").join(&name).exists(), beside != Beside::FileGone);
+        world.faults.heal();
+        let all = || world.stored.read(Counter::Stored) == records.len() as u64;
+        world.wait_until("everything is delivered", all).await;
+    })
+    .expect("runs");
+}
+
+#[test]
+fn f_027_a_bad_segment_is_given_up_though_nothing_else_is_to_be_written() {
+    given_up(Beside::Nothing);
+}
+
+#[test]
+fn f_027_a_bad_segment_whose_file_is_gone_is_given_up() {
+    given_up(Beside::FileGone);
+}
+
+#[test]
+fn f_027_a_bad_segment_is_given_up_while_there_is_no_room_for_another() {
+    given_up(Beside::NoRoom);
+}

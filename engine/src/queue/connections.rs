@@ -71,6 +71,18 @@ impl Queues {
         false
     }
 
+    /// The caps hold for probes too: one of several connections makes room while there is nothing to do, and any of them when
+    /// the probe has waited for long (F-091).
+    pub(super) fn has_room_to_probe(&mut self, hop: u32, host: u32, now: Tick) -> bool {
+        if !self.is_full(hop) {
+            return true;
+        }
+        let state = &self.hops[hop as usize];
+        let its_turn = now >= state.probe_turn(&state.hosts[host as usize], &self.options);
+        let spare = state.waiting() <= state.promised && state.ready() > 1;
+        !state.is_probing() && (spare || its_turn) && self.make_room(hop, its_turn, now)
+    }
+
     /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
     pub(super) fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
         let hop = &mut self.hops[hop_index as usize];

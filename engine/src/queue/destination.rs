@@ -55,6 +55,8 @@ pub(super) struct Hop {
     pub lanes: [List; 3],
     /// Messages that some of its hosts cannot take, for others of them.
     pub elsewhere: List,
+    /// Of those, messages of other shards.
+    pub guests: u32,
     /// Connections woken for one of those.
     pub errands: u32,
     pub sharing: Sharing,
@@ -106,6 +108,7 @@ impl Hop {
             suspended: false,
             lanes: [List::default(); 3],
             elsewhere: List::default(),
+            guests: 0,
             errands: 0,
             sharing: Sharing::default(),
             deferred: 0,

@@ -6,13 +6,17 @@
 //! of an idle one, and before long in place of a busy one. A slow host is better than none. When no other host can be
 //! reached now, the message waits for its own retry and is offered to all again. Every host is asked once in a round, so it
 //! is bounded by their number; it fails when all of them were asked.
+//!
+//! A message that another shard keeps is a *guest* meanwhile: an entry here that is taken like our own, so that whoever has
+//! no connections himself learns the same of the hosts. Its owner has it back when it was sent, when no host is left to ask,
+//! and when none can be reached now.
 
 use super::Queues;
 use super::destination::ROOM_WAIT;
-use super::entry::{EntryId, NONE, State, flag};
+use super::entry::{EntryId, NONE, OF_A_GUEST, State, flag};
 use super::health::{Host, Standing};
 use super::link::ConnId;
-use super::outcome::Fate;
+use super::outcome::{Fate, Outcome};
 use super::recipients;
 use super::scheduler::{Action, Taken};
 use crate::wire::Tick;
@@ -34,7 +38,7 @@ enum Way {
 
 impl Queues {
     /// Whether another host of this connection's next hop may take what its host cannot: one that was not asked in this
-    /// round. Of a message that another shard keeps (`None`) it is not known who was.
+    /// round. Of a message that another shard keeps, and that is no guest here (`None`), nobody was.
     pub fn has_other_host(&self, conn: ConnId, message: Option<EntryId>) -> bool {
         let Some(index) = self.link(conn) else { return false };
         let link = &self.links[index as usize];
@@ -56,12 +60,55 @@ impl Queues {
     /// The host that is being offered a message cannot take it.
     pub(super) fn note_unfit(&mut self, index: u32) {
         let link = self.entries[index].link;
-        // A lent message: its owner does not know who was asked, and asks himself.
+        // A lent message: who borrowed it has asked whom it could.
         if link != NONE {
             let host = self.links[link as usize].host as usize;
             let unfit = self.note(index).unfit;
             self.wide.add(unfit, host);
         }
+    }
+
+    /// A message of another shard, which the host of this connection cannot take, stays here for other hosts: it is taken
+    /// under this id, like one of our own, and ends like one, or by [`Action::GiveBack`]. Borrowed at `taken`.
+    ///
+    /// # Panics
+    /// When the connection is not known.
+    pub fn keep_guest(&mut self, conn: ConnId, taken: Tick, now: Tick) -> EntryId {
+        let link = self.link(conn).expect("borrowed messages are under way on connections");
+        let (hop, host) = (self.links[link as usize].hop, self.links[link as usize].host);
+        let index = self.entries.allocate();
+        let entry = &mut self.entries[index];
+        (entry.hop, entry.expires, entry.state) = (hop, OF_A_GUEST, State::Sending);
+        self.guests += 1;
+        let (id, unfit) = (self.entries.id(index), self.note(index).unfit);
+        self.wide.add(unfit, host as usize);
+        self.go_elsewhere(index, now);
+        self.unload(link, Outcome::Elsewhere, taken, now);
+        id
+    }
+
+    /// The guests of a hop that wait go back to their owners.
+    pub(super) fn part_with_guests(&mut self, hop: u32) {
+        let mut at = self.hops[hop as usize].elsewhere.head;
+        while self.hops[hop as usize].guests > 0 && at != NONE {
+            let index = at;
+            at = self.entries[index].next;
+            if self.entries[index].is_guest() {
+                self.leave_elsewhere(index);
+                self.part(index);
+            }
+        }
+    }
+
+    /// All guests that wait go back to their owners.
+    pub fn part_with_all_guests(&mut self) {
+        (0..self.hops.len()).for_each(|hop| self.part_with_guests(u32::try_from(hop).expect("named by 32 bits")));
+    }
+
+    fn part(&mut self, index: u32) {
+        self.scheduler.parting.push_back(self.entries.id(index));
+        let used = self.hops[self.entries[index].hop as usize].used;
+        self.release(index, used);
     }
 
     /// A message is for other hosts from now on. A shard that has no connections of its own cannot choose one: there it
@@ -71,16 +118,27 @@ impl Queues {
         self.forget_rest(index);
         let hop_index = self.entries[index].hop;
         let hop = &mut self.hops[hop_index as usize];
-        if hop.cap == 0 {
+        let guest = self.entries[index].is_guest();
+        if hop.cap == 0 || (guest && hop.is_orphaned()) {
             self.try_later(index, now);
             return Fate::Waits;
         }
         let entry = &mut self.entries[index];
         (entry.state, entry.when) = (State::Elsewhere, now);
         hop.elsewhere.push_back(&mut self.entries, index);
+        hop.guests += u32::from(guest);
         self.note_stray(index);
         self.mark(hop_index);
         Fate::Waits
+    }
+
+    /// Takes a message out of the list of those that wait for another host.
+    pub(super) fn leave_elsewhere(&mut self, index: u32) {
+        let entry = &self.entries[index];
+        let guest = entry.is_guest();
+        let hop = &mut self.hops[entry.hop as usize];
+        hop.guests -= u32::from(guest);
+        hop.elsewhere.remove(&mut self.entries, index);
     }
 
     /// Looks after the first messages that some hosts cannot take: one thing to do for them, if any.
@@ -101,7 +159,7 @@ impl Queues {
                     }
                 }
                 Way::Later => {
-                    self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
+                    self.leave_elsewhere(index);
                     self.try_later(index, now);
                 }
                 Way::Wake(link) => return Some(self.send_on_errand(link)),
@@ -158,6 +216,9 @@ impl Queues {
 
     /// Whoever is not to be reached now is asked again with all others at the message's own retry.
     fn try_later(&mut self, index: u32, now: Tick) {
+        if self.entries[index].is_guest() {
+            return self.part(index);
+        }
         self.drop_note(index);
         let entry = &mut self.entries[index];
         entry.when = Tick::NEVER;
@@ -176,7 +237,7 @@ impl Queues {
             let index = at;
             at = self.entries[index].next;
             if self.unfit(index).is_none_or(|unfit| !recipients::contains(unfit, host)) {
-                self.hops[hop as usize].elsewhere.remove(&mut self.entries, index);
+                self.leave_elsewhere(index);
                 self.begin(index, link, now, out);
                 count += 1;
             }
@@ -187,6 +248,7 @@ impl Queues {
     /// Hosts may change: whoever waits for another one is offered to all of them again, and who is being sent may go to all
     /// of them after that, since another may stand in the place of one that could not take him.
     pub(super) fn recall_elsewhere(&mut self) {
+        self.part_with_all_guests();
         for hop in 0..self.hops.len() {
             while self.hops[hop].elsewhere.head != NONE {
                 let index = self.hops[hop].elsewhere.head;

@@ -11,6 +11,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Entries that the slab grows by: one page is 64 KiB, so growth never copies what is queued.
 const PAGE_ENTRIES: u32 = 1024;
 
+/// [`Entry::expires`] of a message that another shard keeps, which knows its age.
+pub(super) const OF_A_GUEST: u32 = u32::MAX;
+
 /// Names an entry for as long as it exists; a stale one is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
@@ -128,6 +131,12 @@ impl Entry {
 
     pub fn priority(&self) -> Priority {
         Priority::ALL[usize::from(self.flags & 3).min(2)]
+    }
+
+    /// It stands for a message that another shard keeps, while that is here for another host than one that cannot take it.
+    /// It has no recipients: nothing is settled here.
+    pub fn is_guest(&self) -> bool {
+        self.expires == OF_A_GUEST
     }
 
     pub fn has(&self, bit: u8) -> bool {

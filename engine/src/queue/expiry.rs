@@ -12,7 +12,7 @@
 
 use super::Queues;
 use super::destination::Hop;
-use super::entry::{Entry, EntryId, NONE, State};
+use super::entry::{Entry, EntryId, NONE, OF_A_GUEST, State};
 use crate::wire::{Span, Tick};
 use std::collections::VecDeque;
 
@@ -44,7 +44,7 @@ impl Expiry {
     /// The second in which a message of this age is given up.
     pub fn second(&self, age: Span, now: Tick) -> u32 {
         let at = now + Span(self.after.0.saturating_sub(age.0));
-        u32::try_from(at.0.div_ceil(SECOND)).unwrap_or(u32::MAX)
+        u32::try_from(at.0.div_ceil(SECOND)).unwrap_or(u32::MAX).min(OF_A_GUEST - 1)
     }
 
     /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or

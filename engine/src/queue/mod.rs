@@ -113,6 +113,8 @@ pub struct Queues {
     retries: Heap,
     hop_timers: Heap,
     expiry: Expiry,
+    /// Entries that stand for messages of other shards.
+    guests: u32,
     scheduler: Scheduler,
 }
 
@@ -132,6 +134,7 @@ impl Queues {
             links: Links::new(),
             retries: Heap::default(),
             hop_timers: Heap::default(),
+            guests: 0,
             scheduler,
         }
     }
@@ -321,7 +324,7 @@ impl Queues {
                 self.retries.remove(&mut self.entries, index);
                 hop.deferred -= 1;
             }
-            State::Elsewhere => hop.elsewhere.remove(&mut self.entries, index),
+            State::Elsewhere => self.leave_elsewhere(index),
             State::Sending | State::Settling | State::Free => return None,
         }
         Some(index)
@@ -334,6 +337,7 @@ impl Queues {
             self.wide.remove(entry.wide_index());
         }
         let hop = entry.hop;
+        self.guests -= u32::from(entry.is_guest());
         self.hops[hop as usize].used = now;
         self.entries.release(index);
         self.mark(hop);

@@ -110,7 +110,9 @@ impl Queues {
             Outcome::Unreadable => self.hops[hop].totals.unreadable += 1,
             Outcome::Deferred | Outcome::Interrupted | Outcome::Elsewhere => {}
         }
-        if recipients::is_empty(self.entries[index].words(&self.wide)) {
+        let entry = &self.entries[index];
+        let stays_a_guest = entry.is_guest() && outcome == Outcome::Elsewhere;
+        if !stays_a_guest && recipients::is_empty(entry.words(&self.wide)) {
             return self.go(index, now);
         }
         self.stay(index, outcome, now)

@@ -141,7 +141,8 @@ impl Queues {
 
     /// A message waits again: if its queue was orphaned meanwhile, it is to be routed again.
     pub(super) fn note_stray(&mut self, index: u32) {
-        if self.hops[self.entries[index].hop as usize].is_orphaned() {
+        let entry = &self.entries[index];
+        if self.hops[entry.hop as usize].is_orphaned() && !entry.is_guest() {
             self.scheduler.strays.push_back(self.entries.id(index));
         }
     }

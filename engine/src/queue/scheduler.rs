@@ -65,6 +65,12 @@ pub enum Action {
         /// The message.
         entry: EntryId,
     },
+    /// A message of another shard waits here in vain for a host that may take it: give it back, as
+    /// [`Outcome::Elsewhere`]. The queue has forgotten it already.
+    GiveBack {
+        /// What [`Queues::keep_guest`] named it.
+        entry: EntryId,
+    },
     /// More waits than this shard's connections take: call [`Queues::lend`] when another shard waits for tickets, then
     /// [`Queues::has_lent`].
     Lend {
@@ -116,6 +122,8 @@ pub(super) struct Scheduler {
     pub(super) starved: VecDeque<u32>,
     /// Messages of queues that no route names, which were under way.
     pub(super) strays: VecDeque<EntryId>,
+    /// Guests to be given back.
+    pub(super) parting: VecDeque<EntryId>,
     /// Content that nobody needs in memory for a while.
     pub(super) shed: Vec<u32>,
     /// Connections to be closed.
@@ -167,6 +175,7 @@ impl Scheduler {
             marked: VecDeque::new(),
             starved: VecDeque::new(),
             strays: VecDeque::new(),
+            parting: VecDeque::new(),
             shed: Vec::new(),
             closing: VecDeque::new(),
             attempts: VecDeque::new(),
@@ -207,6 +216,9 @@ impl Queues {
         loop {
             if let Some(conn) = self.scheduler.closing.pop_front() {
                 return Some(Action::Close { conn });
+            }
+            if let Some(entry) = self.scheduler.parting.pop_front() {
+                return Some(Action::GiveBack { entry });
             }
             if let Some(content) = self.scheduler.shed.pop() {
                 return Some(Action::Shed { content });
@@ -269,7 +281,10 @@ impl Queues {
     /// last; `PushBack` halves the concurrency; a broken session makes the host doubted, and dead when the next one breaks
     /// too without an answer.
     pub fn closed(&mut self, conn: ConnId, cause: Option<Cause>, now: Tick) {
-        let Some(index) = self.link(conn) else { return };
+        let Some(index) = self.link(conn) else {
+            // The last report of what was under way made it one to be closed.
+            return self.scheduler.closing.retain(|closing| *closing != conn);
+        };
         while self.links[index as usize].sending.head != NONE {
             let id = self.entries.id(self.links[index as usize].sending.head);
             if self.finish(id, Outcome::Unknown, now) == Fate::AwaitsSettle {
@@ -404,7 +419,7 @@ impl Queues {
     pub(super) fn land(&mut self, index: u32, outcome: Outcome, now: Tick) {
         let entry = &self.entries[index];
         let (hop, link_index, taken) = (entry.hop, entry.link, entry.when);
-        self.hops[hop as usize].sending -= 1;
+        self.hops[hop as usize].sending -= u32::from(!entry.is_guest());
         if link_index != NONE {
             self.links[link_index as usize].sending.remove(&mut self.entries, index);
             self.unload(link_index, outcome, taken, now);
@@ -434,7 +449,7 @@ impl Queues {
     /// An attempt begins: the message has left whatever list it was in.
     pub(super) fn begin(&mut self, index: u32, link: u32, now: Tick, out: &mut Vec<Taken>) {
         let entry = &mut self.entries[index];
-        self.hops[entry.hop as usize].sending += 1;
+        self.hops[entry.hop as usize].sending += u32::from(!entry.is_guest());
         entry.state = State::Sending;
         entry.when = now;
         entry.link = link;
@@ -486,6 +501,7 @@ impl Queues {
     fn step(&mut self, hop: u32, now: Tick) -> Option<Action> {
         let state = &self.hops[hop as usize];
         if !state.live || state.in_retry() || state.suspended {
+            self.part_with_guests(hop);
             return None;
         }
         if state.elsewhere.count > 0
@@ -515,18 +531,6 @@ impl Queues {
             return Some(action);
         }
         self.feed(hop, Feed::Roomy, now)
-    }
-
-    /// The caps hold for probes too: one of several connections makes room while there is nothing to do, and any of them when
-    /// the probe has waited for long (F-091).
-    fn has_room_to_probe(&mut self, hop: u32, host: u32, now: Tick) -> bool {
-        if !self.is_full(hop) {
-            return true;
-        }
-        let state = &self.hops[hop as usize];
-        let its_turn = now >= state.probe_turn(&state.hosts[host as usize], &self.options);
-        let spare = state.waiting() <= state.promised && state.ready() > 1;
-        !state.is_probing() && (spare || its_turn) && self.make_room(hop, its_turn, now)
     }
 
     /// Wakes a connection of the cheapest host that has one of the kind asked for.

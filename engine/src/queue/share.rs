@@ -135,10 +135,6 @@ impl Queues {
     /// One borrowed ticket, taken at `taken`, ended so on this connection. Its owner is told elsewhere.
     pub fn returned(&mut self, conn: ConnId, outcome: Outcome, taken: Tick, now: Tick) {
         let Some(index) = self.link(conn) else { return };
-        if outcome == Outcome::Elsewhere {
-            // Who keeps it may have no connections of its own to ask other hosts by: the next one here is another's turn.
-            self.links[index as usize].taken = self.options.messages_per_connection;
-        }
         self.unload(index, outcome, taken, now);
     }
 

@@ -100,7 +100,7 @@ impl Queues {
 
     /// Messages queued, once per next hop, whatever they wait for.
     pub fn messages(&self) -> u32 {
-        self.entries.live()
+        self.entries.live() - self.guests
     }
 
     /// Octets of those messages.
@@ -140,7 +140,7 @@ impl Hop {
             key: &self.key,
             status,
             waiting: self.lanes.map(|lane| lane.count),
-            deferred: self.deferred + self.settling + self.elsewhere.count,
+            deferred: self.deferred + self.settling + self.elsewhere.count - self.guests,
             sending: self.sending,
             connections,
             concurrency: self.limit.allowed(),

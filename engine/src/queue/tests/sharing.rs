@@ -6,6 +6,7 @@ use crate::sys::lockfree::HotRing;
 use crate::wire::Span;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 /// A message to be sent: whose it is, its entry, its record.
 type Ticket = (usize, EntryId, u64);
@@ -15,6 +16,8 @@ type Ticket = (usize, EntryId, u64);
 struct Held {
     ticket: Ticket,
     borrowed: bool,
+    /// Borrowed, and what the borrower's queues name it.
+    guest: Option<EntryId>,
 }
 
 struct Shards {
@@ -23,6 +26,14 @@ struct Shards {
     ring: HotRing<Ticket>,
     /// What each open connection holds, and since when.
     conns: BTreeMap<(usize, ConnId), Vec<Held>>,
+    /// The host of each.
+    to: BTreeMap<(usize, ConnId), SocketAddr>,
+    /// Hosts that take nothing, as their extensions say, and hosts that are not there.
+    unfit: BTreeSet<SocketAddr>,
+    dead: BTreeSet<SocketAddr>,
+    guests: BTreeMap<(usize, EntryId), Ticket>,
+    /// Records that no host takes.
+    failed: Vec<u64>,
     woken: BTreeSet<usize>,
     /// Shards whose connections are refused.
     refused: BTreeSet<usize>,
@@ -37,11 +48,16 @@ struct Shards {
 impl Shards {
     /// Shards with these parts of the cap.
     fn new(parts: &[u32], window: u32) -> Self {
+        Self::to_hosts(parts, window, &[1])
+    }
+
+    fn to_hosts(parts: &[u32], window: u32, hosts: &[u16]) -> Self {
         let (now, mut ids) = (Tick(0) + Span::hours(1), Vec::new());
         let options = Options { lent_max: 100, idle_wait: Span::hours(9), ..Options::rfc() };
+        let hosts: Vec<HostAddress> = hosts.iter().map(|&number| HostAddress::equal(host(number))).collect();
         let queues = parts.iter().map(|part| {
             let mut queues = Queues::new(options.clone());
-            queues.install([(&key("hop"), &[HostAddress::equal(host(1))][..])], now, &mut ids);
+            queues.install([(&key("hop"), &hosts[..])], now, &mut ids);
             queues.limit(ids[0], *part);
             queues
         });
@@ -52,6 +68,11 @@ impl Shards {
             queues,
             ring,
             conns: BTreeMap::new(),
+            to: BTreeMap::new(),
+            unfit: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            guests: BTreeMap::new(),
+            failed: Vec::new(),
             woken: BTreeSet::new(),
             refused: BTreeSet::new(),
             window,
@@ -111,15 +132,22 @@ impl Shards {
     fn perform(&mut self, shard: usize, action: Action) {
         match action {
             Action::Expire { .. } => panic!("nobody waits for days"),
-            Action::Connect { conn, .. } if self.refused.contains(&shard) => {
+            Action::Connect { conn, host, .. }
+                if self.refused.contains(&shard) || self.dead.contains(&host.address) =>
+            {
                 self.queues[shard].closed(conn, Some(Cause::Refused), self.now);
             }
-            Action::Connect { conn, .. } => {
+            Action::Connect { conn, host, .. } => {
+                self.to.insert((shard, conn), host.address);
                 self.conns.insert((shard, conn), Vec::new());
                 self.queues[shard].connected(conn, self.window, self.now);
             }
             Action::Feed { conn } => self.take(shard, conn),
             Action::Close { conn } => assert_eq!(self.conns.remove(&(shard, conn)), Some(Vec::new())),
+            Action::GiveBack { entry } => {
+                let (owner, entry, _) = self.guests.remove(&(shard, entry)).expect("it is here");
+                self.queues[owner].finish(entry, Outcome::Elsewhere, self.now);
+            }
             Action::Lend { .. } => self.lend(shard),
             Action::Await { .. } => {
                 if self.ring.await_tickets(shard) {
@@ -156,22 +184,54 @@ impl Shards {
     fn take(&mut self, shard: usize, conn: ConnId) {
         let (mut taken, room) = (Vec::new(), Room { messages: self.window, bytes: u64::MAX });
         self.queues[shard].take(conn, room, self.now, &mut taken);
-        let own = taken.iter().map(|taken| Held { ticket: (shard, taken.id, taken.record), borrowed: false });
+        let own = taken.iter().map(|taken| match self.guests.remove(&(shard, taken.id)) {
+            Some(ticket) => Held { ticket, borrowed: true, guest: Some(taken.id) },
+            None => Held { ticket: (shard, taken.id, taken.record), borrowed: false, guest: None },
+        });
         let mut held: Vec<Held> = own.collect();
         if let Some((_, most)) = self.queues[shard].room_for_others(conn, self.now) {
             let tickets: Vec<Ticket> = std::iter::from_fn(|| self.ring.pop()).take(most as usize).collect();
             self.queues[shard].borrowed(conn, u32::try_from(tickets.len()).expect("few"), self.now);
             let view = self.view(shard);
             self.queues[shard].saw_ring(self.hop, view);
-            held.extend(tickets.into_iter().map(|ticket| Held { ticket, borrowed: true }));
+            held.extend(tickets.into_iter().map(|ticket| Held { ticket, borrowed: true, guest: None }));
+        }
+        if self.unfit.contains(&self.to[&(shard, conn)]) {
+            return held.into_iter().for_each(|held| self.turn_away((shard, conn), held));
         }
         self.conns.get_mut(&(shard, conn)).expect("open").extend(held);
     }
 
+    /// What the host of a connection cannot take.
+    fn turn_away(&mut self, (shard, conn): (usize, ConnId), held: Held) {
+        let known = held.guest.or((!held.borrowed).then_some(held.ticket.1));
+        if !self.queues[shard].has_other_host(conn, known) {
+            self.failed.push(held.ticket.2);
+            return self.end((shard, conn), held, Outcome::Failed);
+        }
+        match known {
+            Some(known) => drop(self.queues[shard].finish(known, Outcome::Elsewhere, self.now)),
+            None => {
+                let guest = self.queues[shard].keep_guest(conn, self.now, self.now);
+                self.guests.insert((shard, guest), held.ticket);
+                return;
+            }
+        }
+        if let Some(guest) = held.guest {
+            self.guests.insert((shard, guest), held.ticket);
+        }
+    }
+
     fn end(&mut self, (shard, conn): (usize, ConnId), held: Held, outcome: Outcome) {
         let (owner, entry, record) = held.ticket;
-        if held.borrowed {
-            self.queues[shard].returned(conn, outcome, self.now, self.now);
+        match held.guest {
+            Some(guest) => assert_eq!(
+                self.queues[shard].finish(guest, outcome, self.now),
+                Fate::Gone { content: None },
+                "its owner decides"
+            ),
+            None if held.borrowed => self.queues[shard].returned(conn, outcome, self.now, self.now),
+            None => {}
         }
         self.queues[owner].finish(entry, outcome, self.now);
         if outcome == Outcome::Delivered {
@@ -228,6 +288,7 @@ impl Shards {
         let once: BTreeSet<u64> = self.delivered.iter().map(|(record, _)| *record).collect();
         assert_eq!((self.delivered.len() as u64, once.len() as u64), (self.records, self.records));
         assert!(self.ring.is_empty() && self.queues.iter().all(|queues| queues.messages() == 0));
+        assert!(self.guests.is_empty() && self.queues.iter().all(|queues| queues.entries.live() == 0));
     }
 }
 
@@ -307,12 +368,89 @@ fn a_single_shard_says_nothing_to_others() {
     assert_eq!(queues.next_action(Tick(0)), None);
 }
 
+/// With one connection for three shards, and with one each for two of them.
+const PARTS: [[u32; 3]; 3] = [[0, 1, 0], [1, 0, 0], [0, 1, 1]];
+
+#[test]
+fn m_175_what_no_host_takes_fails_alike_on_shards_with_and_without_connections() {
+    for parts in PARTS {
+        let mut shards = Shards::to_hosts(&parts, 3, &[1, 2, 3]);
+        shards.unfit.extend([1, 2, 3].map(host));
+        (0..3).for_each(|shard| shards.send(shard, 20));
+        shards.settle();
+        shards.failed.sort_unstable();
+        assert_eq!(shards.failed, (1..=60).collect::<Vec<_>>(), "{parts:?}, each once, and at once");
+        assert!(shards.queues.iter().all(|queues| queues.messages() == 0 && queues.entries.live() == 0));
+        assert!(shards.queues.iter().all(|queues| (queues.notes.len(), queues.wide.len()) == (0, 0)));
+    }
+}
+
+#[test]
+fn m_091_what_is_lent_and_one_host_cannot_take_leaves_by_another() {
+    for parts in PARTS {
+        let mut shards = Shards::to_hosts(&parts, 3, &[1, 2, 3]);
+        shards.unfit.extend([1, 3].map(host));
+        (0..3).for_each(|shard| shards.send(shard, 20));
+        for _ in 0..5 {
+            shards.settle();
+            // Longer than a busy connection may keep another from its turn, and shorter than any retry.
+            shards.pass(Span::seconds(2));
+        }
+        shards.assert_each_once();
+        assert!(shards.failed.is_empty() && shards.queues.iter().all(|queues| queues.entries.live() == 0));
+    }
+}
+
+#[test]
+fn m_091_what_is_lent_waits_with_its_owner_for_a_host_that_cannot_be_reached() {
+    let mut shards = Shards::to_hosts(&[0, 1, 0], 3, &[1, 2]);
+    shards.unfit.insert(host(1));
+    shards.dead.insert(host(2));
+    shards.send(0, 20);
+    for _ in 0..10 {
+        shards.settle();
+        shards.pass(Span::minutes(5));
+    }
+    assert_eq!((shards.queues[0].messages(), shards.failed.len(), shards.delivered.len()), (20, 0, 0));
+    assert_eq!(shards.queues[0].hop(shards.hop).deferred, 20, "for their own retry");
+    assert!(shards.guests.is_empty() && shards.queues[1].entries.live() == 0, "none stays with the borrower");
+    shards.dead.clear();
+    for _ in 0..10 {
+        shards.pass(Span::minutes(30));
+        shards.settle();
+    }
+    shards.assert_each_once();
+}
+
+#[test]
+fn a_reload_sends_guests_home() {
+    let mut shards = Shards::to_hosts(&[0, 1], 3, &[1, 2]);
+    shards.unfit.insert(host(1));
+    shards.send(0, 3);
+    shards.settle();
+    // The second host is connected and holds what came from the first.
+    let hosts = [HostAddress::equal(host(1)), HostAddress::equal(host(2))];
+    let before = shards.delivered.len();
+    assert_eq!(before, 3);
+    let conn = *shards.conns.keys().next().expect("open");
+    shards.queues[1].borrowed(conn.1, 1, shards.now);
+    let guest = shards.queues[1].keep_guest(conn.1, shards.now, shards.now);
+    assert_eq!((shards.queues[1].messages(), shards.queues[1].hop(shards.hop).deferred), (0, 0), "its owner counts it");
+    let mut ids = Vec::new();
+    shards.queues[1].install([(&key("hop"), &hosts[..])], shards.now, &mut ids);
+    let actions: Vec<Action> = std::iter::from_fn(|| shards.queues[1].next_action(shards.now)).collect();
+    assert!(actions.contains(&Action::GiveBack { entry: guest }), "{actions:?}");
+    assert_eq!(shards.queues[1].entries.live(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Send(usize, u32),
     Answer(usize),
     Cut(usize),
     Heal(usize),
+    /// Whether the first host takes nothing from now on.
+    Unfit(bool),
     Pass(u64),
 }
 
@@ -322,6 +460,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         8 => (0usize..3).prop_map(Act::Answer),
         1 => (0usize..3).prop_map(Act::Cut),
         1 => (0usize..3).prop_map(Act::Heal),
+        1 => any::<bool>().prop_map(Act::Unfit),
         1 => (1u64..20_000).prop_map(Act::Pass),
     ];
     prop::collection::vec(act, 1..80)
@@ -335,13 +474,15 @@ proptest! {
         acts in acts(),
     ) {
         prop_assume!(parts.iter().sum::<u32>() > 0);
-        let mut shards = Shards::new(&parts, window);
+        let mut shards = Shards::to_hosts(&parts, window, &[1, 2]);
         for act in acts {
             match act {
                 Act::Send(shard, count) => shards.send(shard, count),
                 Act::Answer(shard) => drop(shards.answer(shard)),
                 Act::Cut(shard) => shards.cut(shard),
                 Act::Heal(shard) => drop(shards.refused.remove(&shard)),
+                Act::Unfit(true) => drop(shards.unfit.insert(host(1))),
+                Act::Unfit(false) => drop(shards.unfit.remove(&host(1))),
                 Act::Pass(ms) => shards.pass(Span::millis(ms)),
             }
         }

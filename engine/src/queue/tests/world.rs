@@ -237,6 +237,7 @@ impl World {
                     assert_eq!(self.queues.expire(entry, self.now), None);
                 }
                 Action::Shed { .. }
+                | Action::GiveBack { .. }
                 | Action::Lend { .. }
                 | Action::Await { .. }
                 | Action::Leave { .. }

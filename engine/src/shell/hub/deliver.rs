@@ -6,7 +6,7 @@ use super::attempt::Attempt;
 use super::exchange::Ticket;
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
-use super::share::Loan;
+use super::share::{Guest, Loan};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, HopId, Outcome, RecipientOutcome, Room, Taken};
@@ -91,14 +91,20 @@ struct Flight {
     offered: Option<Box<[u32]>>,
     /// Some recipients were answered on their own: the rest are settled one by one.
     split: bool,
-    /// Another shard keeps the message.
+    /// Another shard keeps the message; and what our queues name it, if a host of ours could not take it.
     loan: Option<Loan>,
+    guest: Option<EntryId>,
     /// All of it is with the connection.
     #[cfg(feature = "fail-points")]
     sent: std::cell::OnceCell<crate::shell::hooks::InFlight>,
 }
 
 impl Flight {
+    /// What our queues name the message, if they know it.
+    fn known(&self) -> Option<EntryId> {
+        self.guest.or(self.loan.is_none().then_some(self.entry))
+    }
+
     fn new(entry: EntryId, message: u32, offered: Option<Box<[u32]>>, loan: Option<Loan>) -> Self {
         Self {
             entry,
@@ -106,6 +112,7 @@ impl Flight {
             offered,
             split: false,
             loan,
+            guest: None,
             #[cfg(feature = "fail-points")]
             sent: Default::default(),
         }
@@ -192,6 +199,10 @@ impl<D: Driver> Line<D> {
         self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
         let mut rest = taken.drain(..);
         while let Some(next) = rest.next() {
+            if let Some(guest) = self.hub.take_guest(next.id) {
+                self.offer_guest(next.id, guest);
+                continue;
+            }
             match self.hub.whole(&next).await {
                 Ok(message) => self.offer_own(next.id, message),
                 Err(error) => {
@@ -242,6 +253,12 @@ impl<D: Driver> Line<D> {
         self.offer(Flight::new(entry, message, offered, None), self.hub.driver.now());
     }
 
+    fn offer_guest(&mut self, id: EntryId, guest: Guest) {
+        let Guest { entry, loan, message, offered } = guest;
+        let flight = Flight { guest: Some(id), ..Flight::new(entry, message, offered, Some(loan)) };
+        self.offer(flight, self.hub.driver.now());
+    }
+
     fn offer(&mut self, mut flight: Flight, now: Tick) {
         self.hub.tally.one(Counter::Attempts);
         let messages = self.hub.messages.borrow();
@@ -260,10 +277,10 @@ impl<D: Driver> Line<D> {
             Ok(()) => drop(self.flights.insert(flight)),
             Err(why) => {
                 flight.split = true;
-                let own = flight.loan.is_none().then_some(flight.entry);
+                let known = flight.known();
                 let outcome = match why.refusal() {
                     None => Outcome::NotAttempted,
-                    Some(_) if self.hub.queues.borrow().has_other_host(self.id, own) => Outcome::Elsewhere,
+                    Some(_) if self.hub.queues.borrow().has_other_host(self.id, known) => Outcome::Elsewhere,
                     Some(_) => Outcome::Failed,
                 };
                 tracing::info!(%why, ?outcome, "a message cannot be sent to this host");
@@ -349,15 +366,13 @@ impl<D: Driver> Line<D> {
             offered,
             split,
             loan,
+            guest,
             #[cfg(feature = "fail-points")]
                 sent: _sent,
         } = flight;
         match loan {
             None => self.hub.conclude(&Attempt { entry, message, whole: !split && offered.is_none() }, outcome, now),
-            Some(loan) => {
-                self.hub.messages.borrow_mut().release(message);
-                self.hub.give_back(self.id, (entry, loan), outcome, now);
-            }
+            Some(loan) => self.hub.borrowed_ended(self.id, guest, Guest { entry, loan, message, offered }, outcome),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Hub;
 use super::short::DROP_PERCENT;
 use crate::io::driver::{Driver, Notify};
-use crate::queue::{Action, HopId, NewEntry, Priority, Queues, part_of};
+use crate::queue::{Action, HopId, NewEntry, Outcome, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
@@ -162,6 +162,7 @@ impl<D: Driver> Hub<D> {
                 }
                 Some(Action::Feed { conn }) => self.note_link(conn, deliver::FEED),
                 Some(Action::Close { conn }) => self.note_link(conn, deliver::CLOSE),
+                Some(Action::GiveBack { entry }) => self.part_with(entry, Outcome::Elsewhere),
                 Some(Action::Shed { content }) => self.messages.borrow_mut().release(content),
                 Some(Action::Expire { entry }) => self.expire(entry, now),
                 Some(Action::Reroute { entry }) => self.reroute.one(entry),

@@ -87,7 +87,7 @@ impl<D: Driver> Hub<D> {
     }
 
     /// A message that was taken cannot be had: it goes back, and no host is blamed for it.
-    pub(super) fn not_to_be_had(&self, taken: &Taken, error: &LoadError) {
+    pub(super) fn not_to_be_had(self: &Rc<Self>, taken: &Taken, error: &LoadError) {
         if matches!(error, LoadError::Memory) {
             return self.put_back(taken);
         }
@@ -97,8 +97,9 @@ impl<D: Driver> Hub<D> {
     }
 
     /// A message that was taken is not sent now.
-    pub(super) fn put_back(&self, taken: &Taken) {
+    pub(super) fn put_back(self: &Rc<Self>, taken: &Taken) {
         self.queues.borrow_mut().finish(taken.id, Outcome::NotAttempted, self.driver.now());
+        self.part_with(taken.id, Outcome::NotAttempted);
     }
 
     async fn read_message(self: &Rc<Self>, taken: &Taken) -> Result<Message, LoadError> {

@@ -251,6 +251,7 @@ impl<D: Driver> Hub<D> {
     pub async fn drain(self: &Rc<Self>, by: Tick) {
         self.draining.set(true);
         self.leave_rings();
+        self.run_actions();
         self.commit.raise();
         let busy = || {
             !self.waiting.borrow().is_empty()

@@ -31,6 +31,8 @@ pub(super) struct Share {
     lend: Signal,
     /// Messages of others under way here.
     pub borrowed: Cell<u32>,
+    /// Of those, the ones that wait for another host than one that cannot take them, by what our queues name them.
+    guests: RefCell<BTreeMap<EntryId, Guest>>,
 }
 
 impl Share {
@@ -46,6 +48,7 @@ impl Share {
             due: RefCell::default(),
             lend: Signal::default(),
             borrowed: Cell::new(0),
+            guests: RefCell::default(),
         }
     }
 
@@ -79,6 +82,18 @@ pub(super) struct Loan {
     pub owner: usize,
     pub taken: Tick,
     pub answers: Vec<(u32, crate::queue::RecipientOutcome)>,
+}
+
+/// A message of another shard that a host of ours could not take.
+#[derive(Debug)]
+pub(super) struct Guest {
+    /// Its entry at the shard that keeps it.
+    pub entry: EntryId,
+    pub loan: Loan,
+    /// Its octets here.
+    pub message: u32,
+    /// The recipients offered, by their indexes in the record; `None`: all of them.
+    pub offered: Option<Box<[u32]>>,
 }
 
 /// Lends what queues have to lend, as long as the shard runs.
@@ -167,7 +182,7 @@ impl<D: Driver> Hub<D> {
         enough
     }
 
-    fn lend_one(&self, share: &Share, ring: &Ring, taken: &Taken, message: u32) {
+    fn lend_one(self: &Rc<Self>, share: &Share, ring: &Ring, taken: &Taken, message: u32) {
         let ticket = {
             let messages = self.messages.borrow();
             let message = messages.get(message);
@@ -243,16 +258,55 @@ impl<D: Driver> Hub<D> {
         self.tally.add(Counter::Borrowed, u64::from(count));
     }
 
-    /// A borrowed message's attempt has ended on this connection.
-    pub(super) fn give_back(
+    /// A borrowed message's attempt has ended on this connection; `known` is what our queues named it, if it was a guest.
+    /// When other hosts may take it, it stays for them.
+    pub(super) fn borrowed_ended(
         self: &Rc<Self>,
         conn: ConnId,
-        (entry, loan): (EntryId, Loan),
+        known: Option<EntryId>,
+        guest: Guest,
         outcome: Outcome,
-        now: Tick,
     ) {
         let Some(share) = &self.share else { return };
-        self.queues.borrow_mut().returned(conn, outcome, loan.taken, now);
+        let now = self.driver.now();
+        let mut queues = self.queues.borrow_mut();
+        let outcome = match outcome {
+            Outcome::Elsewhere if self.draining.get() => Outcome::NotAttempted,
+            outcome => outcome,
+        };
+        if outcome == Outcome::Elsewhere {
+            let id = known.unwrap_or_else(|| queues.keep_guest(conn, guest.loan.taken, now));
+            if known.is_some() {
+                queues.finish(id, outcome, now);
+            }
+            share.guests.borrow_mut().insert(id, guest);
+            return;
+        }
+        match known {
+            Some(id) => drop(queues.finish(id, outcome, now)),
+            None => queues.returned(conn, outcome, guest.loan.taken, now),
+        }
+        drop(queues);
+        self.send_home(share, guest, outcome);
+    }
+
+    /// A message that was taken, if it is a guest.
+    pub(super) fn take_guest(&self, taken: EntryId) -> Option<Guest> {
+        self.share.as_ref()?.guests.borrow_mut().remove(&taken)
+    }
+
+    /// No host may take a guest now, or its time here is over: its owner has it back.
+    pub(super) fn part_with(self: &Rc<Self>, id: EntryId, outcome: Outcome) {
+        if let Some(share) = &self.share
+            && let Some(guest) = self.take_guest(id)
+        {
+            self.send_home(share, guest, outcome);
+        }
+    }
+
+    fn send_home(self: &Rc<Self>, share: &Share, guest: Guest, outcome: Outcome) {
+        let Guest { entry, loan, message, .. } = guest;
+        self.messages.borrow_mut().release(message);
         share.borrowed.set(share.borrowed.get() - 1);
         self.hand_back(share, loan.owner, Return { entry, answers: loan.answers, outcome });
     }
@@ -316,6 +370,7 @@ impl<D: Driver> Hub<D> {
     /// Gives back everything that waits in rings, and takes nothing from them any more.
     pub(super) fn leave_rings(self: &Rc<Self>) {
         let Some(share) = &self.share else { return };
+        self.queues.borrow_mut().part_with_all_guests();
         let rings: Vec<_> = share.rings.borrow().iter().map(|(hop, ring)| (*hop, ring.clone())).collect();
         for (hop, ring) in &rings {
             self.clear(share, *hop, ring);

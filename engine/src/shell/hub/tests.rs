@@ -26,9 +26,14 @@ fn tally() -> Rc<Tally> {
 }
 
 fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>) -> SocketAddr {
+    serve_up_to(driver, service, 0)
+}
+
+/// Serves messages of so many octets at most; 0: of any number.
+fn serve_up_to<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, size_max: u64) -> SocketAddr {
     let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
     let at = driver.local(&listener).expect("bound");
-    let options = Arc::new(ServerOptions::new(crate::smtp::Profile::Bench, "hub.test"));
+    let options = Arc::new(ServerOptions { size_max, ..ServerOptions::new(crate::smtp::Profile::Bench, "hub.test") });
     let (driver, service) = (driver.clone(), service.clone());
     driver.clone().spawn(async move {
         while let Ok(conn) = driver.accept(&listener).await {
@@ -58,19 +63,20 @@ fn settings() -> Settings {
     settings
 }
 
-/// A store that keeps nothing.
-fn sink(driver: &Epoll, settings: &Arc<Settings>, pool: &Pool, stored: &Rc<Tally>) -> SocketAddr {
-    let store = MailboxDelivery::open(driver.clone(), settings, pool.clone(), stored.clone()).expect("null opens");
-    serve_on(driver, &Rc::new(Rc::new(store)))
+/// A store that keeps nothing, and takes messages of so many octets at most.
+fn sink(driver: &Epoll, settings: &Arc<Settings>, stored: &Rc<Tally>, size_max: u64) -> SocketAddr {
+    let pool = Pool::new(Budget::new(8 << 20));
+    let store = MailboxDelivery::open(driver.clone(), settings, pool, stored.clone()).expect("null opens");
+    serve_up_to(driver, &Rc::new(Rc::new(store)), size_max)
 }
 
 fn key(name: &str) -> NextHopKey {
     NextHopKey { delivery: DeliveryType::SmartHost, domain: name.into(), connector: "".into() }
 }
 
-/// Everything goes to a next hop of this name.
-fn routes(name: &str, sink: SocketAddr) -> Arc<Snapshot> {
-    let table = RouteTable::smart_host(key(name), &[sink]).expect("a route");
+/// Everything goes to a next hop of this name and these hosts.
+fn routes(name: &str, sinks: &[SocketAddr]) -> Arc<Snapshot> {
+    let table = RouteTable::smart_host(key(name), sinks).expect("a route");
     Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() })
 }
 
@@ -114,7 +120,7 @@ impl World {
         let settings = Arc::new(settings());
         let pool = Pool::new(Budget::new(64 << 20));
         let (stored, counts) = (tally(), tally());
-        let sink = sink(&driver, &settings, &pool, &stored);
+        let sink = sink(&driver, &settings, &stored, 0);
         let faults = Faults::none();
         let faulty = Faulty::new(driver.clone(), faults.clone());
         let parts = HubParts {
@@ -124,7 +130,7 @@ impl World {
             tally: counts.clone(),
             dir: Some(faulty.root(folder).expect("the folder opens")),
             direct: false,
-            routes: routes("sink", sink),
+            routes: routes("sink", &[sink]),
             next,
             exchange: None,
         };

@@ -213,6 +213,17 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
     assert!(matches!(run(many), Err(SendError::TooMany(..))));
 }
 
+/// A run in the middle of which the sink stood still.
+struct StoodStill {
+    sent: Outcome,
+    /// When it was told to, when every shard of it had, and the end that it recorded; on the clock that all of them share.
+    asked_ns: u64,
+    from_ns: u64,
+    until_ns: u64,
+    /// When it had each message, by number.
+    taken_ns: Vec<u64>,
+}
+
 /// The sink stands still for `pause` in the middle of a run. What follows from that is computed from when every shard of it
 /// had stopped and from the end that it recorded, so that a slow machine cannot fail it:
 ///
@@ -220,7 +231,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
 ///   down to nothing, evenly. So the slowest is about the pause; about `pause × rate` messages are slow; and as those are
 ///   the share `pause / length` of all, the 99th percentile of all is the pause less the 1 % of all that are slower.
 /// - closed loop: only messages already under way notice, one per connection; the rest is sent afterwards and looks fast.
-fn stand_still(driver: DriverChoice, pacing: Pacing, pause: Span, after: Span) -> Option<(Outcome, (u64, u64))> {
+fn stand_still(driver: DriverChoice, pacing: Pacing, pause: Span, after: Span) -> Option<StoodStill> {
     let sink = sink(driver, |_| {})?;
     let handle = sink.handle();
     let sender = start(send_options(&sink, driver, pacing)).unwrap_or_else(|error| panic!("{error}"));
@@ -228,53 +239,126 @@ fn stand_still(driver: DriverChoice, pacing: Pacing, pause: Span, after: Span) -
         std::thread::yield_now();
     }
     assert!(handle.pause(pause));
-    let stopped_ns = handle.counts_published().at_ns;
+    let from_ns = handle.counts_published().at_ns;
     let sent = sender.finish().unwrap_or_else(|error| panic!("{error}"));
     let outcome = sink.stop().expect("it ends well");
     let (asked_ns, until_ns) = outcome.counts.pauses_ns[0];
     assert_eq!(until_ns - asked_ns, pause.0);
+    let mut taken: Vec<(u64, u64)> = outcome.ledger.iter().map(|entry| (entry.seq, entry.at.0)).collect();
     let accounts = joined(&sent, outcome).accounts;
-    assert_eq!(accounts.delivered, accounts.intended);
-    Some((sent, (stopped_ns, until_ns)))
+    assert_eq!((accounts.delivered, accounts.duplicated.total()), (accounts.intended, 0));
+    taken.sort_unstable();
+    let taken_ns = taken.into_iter().map(|(_, at)| at).collect();
+    Some(StoodStill { sent, asked_ns, from_ns, until_ns, taken_ns })
 }
 
-/// Checks the open loop against the pause.
-fn assert_open(sent: &Outcome, (from, until): (u64, u64)) {
+/// The pause with what it kept busy on both sides: from the first message that was still open when it began, to the moment
+/// at which nothing was that had been due before. A quick machine adds milliseconds to the pause, a slow one what it takes.
+struct Busy {
+    from_ns: u64,
+    until_ns: u64,
+}
+
+impl StoodStill {
+    fn due_ns(&self, record: &MessageRecord) -> u64 {
+        self.sent.started.0 + record.intended_ns
+    }
+
+    fn answered_ns(&self, record: &MessageRecord) -> u64 {
+        self.sent.started.0 + record.answered().0
+    }
+
+    fn pause_us(&self) -> u64 {
+        self.until_ns.saturating_sub(self.from_ns) / 1000
+    }
+
+    /// Response times of everything that was due outside of `busy`.
+    fn elsewhere_us(&self, busy: &Busy) -> Vec<u64> {
+        let outside = |record: &&MessageRecord| !(busy.from_ns..busy.until_ns).contains(&self.due_ns(record));
+        self.sent.all_records().filter(outside).map(MessageRecord::response_us).collect()
+    }
+
+    fn busy(&self) -> Busy {
+        let mut all: Vec<(u64, u64)> =
+            self.sent.all_records().map(|record| (self.due_ns(record), self.answered_ns(record))).collect();
+        all.sort_unstable();
+        let until_ns =
+            all.iter().fold(self.until_ns, |end, &(due, answered)| if due < end { end.max(answered) } else { end });
+        // Backwards, latest answers first.
+        all.sort_unstable_by_key(|&(_, answered)| std::cmp::Reverse(answered));
+        let open = |from: u64, &(due, answered): &(u64, u64)| if answered >= from { from.min(due) } else { from };
+        Busy { from_ns: all.iter().fold(self.asked_ns, open), until_ns }
+    }
+}
+
+/// Checks the open loop against the pause: nothing is faster than it allows, and nothing slower than it explains.
+fn assert_open(stood: &StoodStill) {
+    let (sent, pause_us) = (&stood.sent, stood.pause_us());
     let figures = sent.figures(Part::ALL);
-    let pause_us = until.saturating_sub(from) / 1000;
-    let at = |record: &MessageRecord| sent.started.0 + record.intended_ns;
-    let held = || sent.all_records().filter(|record| (from..until).contains(&at(record)));
+    let per_s = sent.pacing.offered_per_s().expect("open");
+    let held = || sent.all_records().filter(|record| (stood.from_ns..stood.until_ns).contains(&stood.due_ns(record)));
     // Whatever was due in the pause was answered behind its end, and its response time says so.
-    let honest = |record: &&MessageRecord| at(record) + (record.response_us() + 1) * 1000 >= until;
-    let (due, expected) = (held().count(), pause_us as f64 / 1e6 * sent.pacing.offered_per_s().expect("open"));
+    let honest = |record: &&MessageRecord| stood.answered_ns(record) + 1000 >= stood.until_ns;
+    let (due, expected) = (held().count(), pause_us as f64 / 1e6 * per_s);
     assert_eq!(held().filter(honest).count(), due);
     assert!((due as f64 - expected).abs() <= 2.0, "{due} due in the pause, {expected} expected");
-    // The first of them waited for the whole of it. Histograms have three digits, and a gap of the schedule may be out.
+    assert_by_the_sinks_clock(stood);
+
+    // Slow is what took more than a tenth of the pause. A machine that stalls elsewhere has slow ones there as well.
+    let (slow_us, busy) = (pause_us / 10, stood.busy());
+    let elsewhere = stood.elsewhere_us(&busy);
+    let slow_elsewhere = elsewhere.iter().filter(|&&us| us > slow_us).count() as f64;
+    let busy_us = (busy.until_ns - busy.from_ns) / 1000;
+    // Histograms have three digits, and a gap of the schedule may be out.
     let gap_us = 2_000;
-    let at_least = |measured_us: u64, wanted_us: u64| measured_us + measured_us / 500 + gap_us >= wanted_us;
-    let max = figures.response.max().expect("measured");
-    assert!(at_least(max, pause_us), "slowest {max} µs, pause {pause_us} µs");
+    let is_about = |what: &str, measured_us: u64, least_us: u64, most_us: u64| {
+        let digits_us = measured_us / 500 + gap_us;
+        let holds = measured_us + digits_us >= least_us && measured_us <= most_us + digits_us;
+        assert!(holds, "{what} {measured_us} µs, {least_us} to {most_us} expected of a pause of {pause_us} µs");
+    };
+    // The first of them waited for the whole of it.
+    let slowest_us = busy_us.max(elsewhere.iter().copied().max().unwrap_or(0));
+    is_about("slowest", figures.response.max().expect("measured"), pause_us, slowest_us);
     // Nine tenths of them waited for more than a tenth of it.
-    let slow = figures.response.count_above(pause_us / 10);
-    assert!(slow as f64 >= expected * 0.9 - 3.0, "{slow} slow of {expected}");
+    let slow = figures.response.count_above(slow_us) as f64;
+    let most = busy_us.saturating_sub(slow_us) as f64 / 1e6 * per_s + slow_elsewhere;
+    let counted = expected * 0.9 - 3.0 <= slow && slow <= most + 3.0;
+    assert!(counted, "{slow} slow of {expected} due in the pause, at most {most}");
     // The slow ones come evenly from the pause downwards: 1 % of all are slower than p99.
-    let one_percent_us = (figures.intended as f64 * 0.01 / expected.max(1.0) * pause_us as f64) as u64;
-    let p99 = figures.response.at(0.99).expect("measured");
-    assert!(
-        at_least(p99, pause_us.saturating_sub(one_percent_us)),
-        "p99 {p99} µs, {pause_us} µs less {one_percent_us}"
-    );
+    let one_percent = figures.intended as f64 * 0.01;
+    let below_us = |span_us: u64, slower: f64| span_us.saturating_sub((slower / per_s * 1e6) as u64);
+    let most_us = below_us(busy_us, (one_percent - slow_elsewhere).max(0.0));
+    let most_us = if slow_elsewhere < one_percent { most_us } else { slowest_us };
+    is_about("p99", figures.response.at(0.99).expect("measured"), below_us(pause_us, one_percent), most_us);
+}
+
+/// The sink wrote down when it had each message that was due in the pause, by its own reading of the clock: none before the
+/// pause's end, none after its answer, and answers come soon behind it. A tenth of the pause is a hundred times what they take.
+fn assert_by_the_sinks_clock(stood: &StoodStill) {
+    let sent = stood.sent.sent();
+    let numbered = (0_u64..).zip(&stood.taken_ns);
+    let mut behind: Vec<u64> = Vec::new();
+    for (seq, &taken_ns) in numbered {
+        let record = sent.record(seq).expect("it was sent");
+        if (stood.from_ns..stood.until_ns).contains(&stood.due_ns(record)) {
+            assert!(taken_ns >= stood.until_ns, "message {seq} was read in the pause");
+            assert!(stood.answered_ns(record) + 1000 >= taken_ns, "message {seq} was answered before it was there");
+            behind.push(stood.answered_ns(record).saturating_sub(taken_ns));
+        }
+    }
+    behind.sort_unstable();
+    let median_ns = behind.get(behind.len() / 2).copied().expect("some were due in the pause");
+    assert!(median_ns < (stood.until_ns - stood.from_ns) / 10, "half of the answers took {median_ns} ns or more");
 }
 
 /// The closed loop does not see it: whatever instant of the pause is looked at, no more messages wait than there are
 /// connections, where the open loop has `rate × time since the pause began`.
-fn assert_closed(sent: &Outcome, (from, until): (u64, u64), connections: u64) {
+fn assert_closed(stood: &StoodStill, connections: u64) {
+    let (from, until) = (stood.from_ns, stood.until_ns);
     let waiting_at = |instant: u64| {
-        let waits = |record: &&MessageRecord| {
-            let at = sent.started.0 + record.intended_ns;
-            at < instant && at + (record.response_us() + 1) * 1000 > instant
-        };
-        sent.all_records().filter(waits).count() as u64
+        let waits =
+            |record: &&MessageRecord| stood.due_ns(record) < instant && stood.answered_ns(record) + 1000 > instant;
+        stood.sent.all_records().filter(waits).count() as u64
     };
     for percent in [50, 75, 95] {
         let instant = from + (until - from) * percent / 100;
@@ -288,8 +372,8 @@ fn the_loop_is_open_scaled_down() {
     // A sixth of the whole: pause / length is 1 / 30 as there, so p99 lies at 70 % of the pause as there.
     let (pause, length, after) = (Span::millis(333), Span::seconds(10), Span::seconds(3));
     for driver in DRIVERS {
-        if let Some((sent, recorded)) = stand_still(driver, open(500, length), pause, after) {
-            assert_open(&sent, recorded);
+        if let Some(stood) = stand_still(driver, open(500, length), pause, after) {
+            assert_open(&stood);
         }
     }
 }
@@ -298,8 +382,7 @@ fn the_loop_is_open_scaled_down() {
 fn a_closed_loop_does_not_notice() {
     let plan = Plan::constant(rate(500), Span::seconds(3));
     let paused = stand_still(DriverChoice::Auto, Pacing::ClosedAt(plan), Span::millis(300), Span::seconds(1));
-    let (sent, recorded) = paused.expect("there is always a driver");
-    assert_closed(&sent, recorded, 4);
+    assert_closed(&paused.expect("there is always a driver"), 4);
 }
 
 #[test]
@@ -307,13 +390,21 @@ fn a_closed_loop_does_not_notice() {
 fn the_loop_is_open_two_seconds_of_sixty() {
     let (pause, length, after) = (Span::seconds(2), Span::seconds(60), Span::seconds(20));
     let open_loop = stand_still(DriverChoice::Auto, open(500, length), pause, after);
-    let (sent, recorded) = open_loop.expect("there is always a driver");
-    assert_open(&sent, recorded);
-    let figures = sent.figures(Part::ALL);
-    let p99 = figures.response.at(0.99).expect("measured");
-    assert!((1_300_000..1_600_000).contains(&p99), "{p99}");
+    let stood = open_loop.expect("there is always a driver");
+    assert_open(&stood);
+    // What that is in figures, where the machine was at hand: it lost a tenth of the pause at most beside it, and never stalled.
+    let (busy, figures) = (stood.busy(), stood.sent.figures(Part::ALL));
+    let [max, p99] = [1.0, 0.99].map(|quantile| figures.response.at(quantile).expect("measured"));
+    let slow = figures.response.count_above(100_000);
+    let stalls = stood.elsewhere_us(&busy).into_iter().filter(|&us| us > 100_000).count();
+    let busy_ns = busy.until_ns - busy.from_ns;
+    println!("max {max} µs, p99 {p99} µs, {slow} over 100 ms, {stalls} of them elsewhere; busy for {busy_ns} ns");
+    if busy_ns < pause.0 / 10 * 11 && stalls == 0 {
+        assert!((1_990_000..2_205_000).contains(&max), "{max}");
+        assert!((945..1_055).contains(&slow), "{slow}");
+        assert!((1_390_000..1_610_000).contains(&p99), "{p99}");
+    }
     let plan = Plan::constant(rate(500), length);
     let closed = stand_still(DriverChoice::Auto, Pacing::ClosedAt(plan), pause, after);
-    let (sent, recorded) = closed.expect("there is always a driver");
-    assert_closed(&sent, recorded, 4);
+    assert_closed(&closed.expect("there is always a driver"), 4);
 }

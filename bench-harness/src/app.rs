@@ -61,6 +61,7 @@ fn run_component(component: ComponentArgs) -> ExitCode {
         Some(Program::Pump) => pump::component_main(&args),
         Some(Program::Sink) => load::sink::main(&args),
         Some(Program::Send) => load::send::main(&args),
+        Some(Program::Crowd) => load::crowd::main(&args),
         Some(Program::Foreign) => child::become_foreign(&args).map(|never| match never {}),
         None => Err(UsageError(format!("there is no component `{program}`")).into()),
     };

@@ -185,7 +185,7 @@ pub struct ComponentArgs {
     /// The cores it may run on.
     #[arg(long, value_delimiter = ',')]
     pub cores: Vec<usize>,
-    /// `engine`, `sink`, `send` or `pump`.
+    /// `engine`, `sink`, `send`, `pump` or `crowd`.
     pub program: String,
     /// Its own command line.
     #[arg(last = true)]

@@ -251,6 +251,16 @@ impl Stage {
         filled.map(|()| monotonic())
     }
 
+    /// Tells the sink `name` what to do.
+    ///
+    /// # Errors
+    /// No sink of that name runs, or it does not answer.
+    pub fn admin(&self, name: &str) -> anyhow::Result<AdminClient> {
+        let seat = self.seats.get(name).filter(|seat| seat.role.is_none());
+        let component = seat.and_then(|seat| seat.component.as_ref());
+        admin_of(component.with_context(|| format!("no sink {name} runs"))?)
+    }
+
     /// Lets the sinks refuse everything, or take mail again.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The load side of a run as processes of ours: sinks and senders, made of the load generator's library.
 
+pub mod crowd;
 pub mod send;
 pub mod sent;
 pub mod sink;

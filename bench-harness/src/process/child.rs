@@ -1,4 +1,4 @@
-//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|sink|send|pump|foreign -- ARGS…`.
+//! The hidden subcommand that a component runs under: `ringbench component [--cores 0,1] --parent PID engine|sink|send|pump|crowd|foreign -- ARGS…`.
 //!
 //! Before anything else the child ties its life to its parent's and takes its cores, so that every thread made later
 //! inherits them.
@@ -26,8 +26,8 @@ pub fn arguments(spec: &Spec) -> Vec<String> {
 
 /// The program that the hidden subcommand's word names.
 pub fn program(word: &str) -> Option<Program> {
-    let all = [Program::Engine, Program::Sink, Program::Send, Program::Pump, Program::Foreign];
-    all.into_iter().find(|program| program.name() == word)
+    use Program::{Crowd, Engine, Foreign, Pump, Send, Sink};
+    [Engine, Sink, Send, Pump, Crowd, Foreign].into_iter().find(|program| program.name() == word)
 }
 
 /// Becomes another program: `args` are the folders of its libraries (empty for the system's), its path, its arguments.

@@ -37,6 +37,8 @@ pub enum Program {
     Send,
     /// The byte pump and its load.
     Pump,
+    /// Clients that do nothing, or next to nothing.
+    Crowd,
     /// Somebody else's: its libraries, its path, its own command line.
     Foreign,
 }
@@ -49,6 +51,7 @@ impl Program {
             Self::Sink => "sink",
             Self::Send => "send",
             Self::Pump => "pump",
+            Self::Crowd => "crowd",
             Self::Foreign => "foreign",
         }
     }
@@ -60,6 +63,7 @@ impl Program {
             Self::Sink => "ringload sink",
             Self::Send => "ringload send",
             Self::Pump => "pump",
+            Self::Crowd => "crowd",
             Self::Foreign => "foreign",
         }
     }

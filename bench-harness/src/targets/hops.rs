@@ -19,11 +19,21 @@ pub(super) struct Hop {
     pub bytes: u64,
     pub by_data: bool,
     pub shards: usize,
+    /// Synced before its 250; else in memory alone, on both sides.
+    pub is_durable: bool,
 }
 
-const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1 };
+const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1, is_durable: true };
+/// Neither side has a disk: what is left of a hub is sessions and queues over the same shells as the pump's.
+const RELAY: Hop = Hop { is_durable: false, ..HOP };
 const LARGE: Hop = Hop { bytes: 100 << 10, ..HOP };
 const DATA: Hop = Hop { by_data: true, ..HOP };
+
+impl Hop {
+    pub(super) fn durability(self) -> &'static str {
+        if self.is_durable { "disk" } else { "none" }
+    }
+}
 
 /// Hops that nothing is promised of, shown beside those that are promised.
 pub(super) const BESIDE: [(&str, Hop); 6] = [
@@ -58,6 +68,11 @@ impl Bench<'_> {
 
     pub(super) fn hop_data(&mut self) -> anyhow::Result<()> {
         self.against_pump("T-hop-data-4k-50", DATA).map(drop)
+    }
+
+    /// A relay by BDAT on both sides, without a disk.
+    pub(super) fn relay(&mut self) -> anyhow::Result<()> {
+        self.against_pump("T-relay-4k-50", RELAY).map(drop)
     }
 
     /// A hop that nothing is promised of, in fewer pairs.
@@ -160,7 +175,7 @@ impl Bench<'_> {
             connections: hop.connections as usize,
             frame_bytes: hop.bytes as usize,
             seconds: self.effort.seconds,
-            durability: "disk".into(),
+            durability: hop.durability().into(),
             driver: "auto".into(),
             shards: hop.shards,
             answers: true,
@@ -178,6 +193,7 @@ impl Bench<'_> {
         phase.warm_up_s = self.effort.seconds * 0.2;
         phase.by_data = hop.by_data;
         let mut part = part(hop.shards, one_hub());
+        part.engine.durability = hop.durability().into();
         part.topology.sinks[0].chunking = !hop.by_data;
         self.tell(id, "hub");
         let done = self.phases(&part, &[phase])?.remove(0);

@@ -1,5 +1,6 @@
 //! The runs behind the targets: which there are, what they share, what is kept of each.
 
+use super::beside::{DEAD, IDLE, SILENT, SLOW};
 use super::hops::{self, Hop};
 use super::{Effort, Findings, Found};
 use crate::folder::ResultFolder;
@@ -110,6 +111,11 @@ impl<'a> Bench<'a> {
             step(&["T-mem-queued"], |b, _| b.queued_memory(), false),
             step(&["T-load-cpu", "T-sink-cpu", "T-load-cpu-1", "T-sink-cpu-1"], |b, _| b.foreign(), false),
             step(&["T-shards-2", "T-shards-rate"], |b, _| b.shards(), false),
+            step(&["T-relay-4k-50"], |b, _| b.relay(), false),
+            step(&["T-idle-p99"], |b, id| b.beside_a_crowd(id, IDLE), false),
+            step(&["T-slow-p99"], |b, id| b.beside_a_crowd(id, SLOW), false),
+            step(&["T-dead-p99", "T-dead-rate"], |b, _| b.beside_trouble(DEAD), false),
+            step(&["T-silent-p99", "T-silent-rate"], |b, _| b.beside_trouble(SILENT), false),
         ];
         steps.into_iter().chain(beside).collect()
     }
@@ -170,19 +176,25 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn keep(&mut self, kind: Kind, id: &str, hop: Hop, cpu_us: Option<f64>, rate_per_s: Option<f64>) {
-        let Hop { connections, bytes, by_data, shards } = hop;
+        let Hop { connections, bytes, by_data, shards, .. } = hop;
         self.runs.push(serde_json::json!({
             "id": id, "what": kind, "connections": connections, "bytes": bytes, "by_data": by_data, "shards": shards,
-            "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
+            "durability": hop.durability(), "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
         }));
+    }
+
+    /// The processes of `part`.
+    pub(super) fn stage(&mut self, part: &Part) -> anyhow::Result<Stage> {
+        let scratch = self.folder.scratch().join(format!("targets-{}", self.number));
+        let stage = Stage::start(part, self.folder.path(), &scratch)?;
+        self.driver = stage.said("driver").join(", ");
+        self.commit = stage.said("commit").into_iter().next();
+        Ok(stage)
     }
 
     /// Runs phases on one stage, each at its pace; flat-out ones give the rate to those behind them.
     pub(super) fn phases(&mut self, part: &Part, phases: &[Phase]) -> anyhow::Result<Vec<result::Phase>> {
-        let scratch = self.folder.scratch().join(format!("targets-{}", self.number));
-        let mut stage = Stage::start(part, self.folder.path(), &scratch)?;
-        self.driver = stage.said("driver").join(", ");
-        self.commit = stage.said("commit").into_iter().next();
+        let mut stage = self.stage(part)?;
         let mut found = Vec::new();
         let mut probed = 0.0;
         for phase in phases {

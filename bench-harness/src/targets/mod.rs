@@ -3,6 +3,7 @@
 //! Ratios are taken in one run, interleaved with the byte pump. What was not measured is `null` and says why; nothing here
 //! is compared with a figure of another machine.
 
+mod beside;
 mod foreign;
 mod hops;
 mod list;

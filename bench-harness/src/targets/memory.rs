@@ -15,7 +15,7 @@ const IDLE_CONNECTIONS: usize = 800;
 /// Connections that come and go before.
 const PASSING_CONNECTIONS: usize = 2048;
 /// Messages left in a queue each time: the first ones fill what may hold content, and what grows by doubling.
-const QUEUED_MESSAGES: f64 = 40_000.0;
+const QUEUED_MESSAGES: f64 = 200_000.0;
 /// How often, behind the first.
 const FILLS: usize = 4;
 /// Of each, so that the disk is not what takes the time.
@@ -24,7 +24,7 @@ const QUEUED_BYTES: u64 = 1024;
 /// anything counts.
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// So fast.
-const QUEUED_PER_S: f64 = 10_000.0;
+const QUEUED_PER_S: f64 = 20_000.0;
 /// How long a session may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 

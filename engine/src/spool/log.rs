@@ -164,6 +164,9 @@ pub struct Log {
     spare_pieces: Pieces,
 }
 
+/// Emptied batches and lists that are kept: one is open, one under way, and a few may wait to be written.
+const SPARES_MAX: usize = 16;
+
 /// Octets kept in hand for outcomes.
 const IN_HAND_BYTES: usize = 64 << 10;
 
@@ -562,9 +565,19 @@ impl Log {
     /// Keeps an emptied batch for its memory.
     pub(super) fn keep_batch(&mut self, mut batch: Batch) {
         batch.clear();
-        let mut parts = std::mem::take(&mut batch.parts);
+        // Its parts are with its write, if it had one.
+        let parts = std::mem::take(&mut batch.parts);
+        self.keep_parts(parts);
+        if self.spare_batches.len() < SPARES_MAX {
+            self.spare_batches.push(batch);
+        }
+    }
+
+    /// The same for what a write was made of.
+    pub(super) fn keep_parts(&mut self, mut parts: Vec<Slice>) {
         parts.clear();
-        self.spare_parts.push(parts);
-        self.spare_batches.push(batch);
+        if parts.capacity() > 0 && self.spare_parts.len() < SPARES_MAX {
+            self.spare_parts.push(parts);
+        }
     }
 }

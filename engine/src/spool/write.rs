@@ -296,8 +296,7 @@ impl Log {
         let mut flight = self.flight.take().expect("an order is in flight");
         let written = match result {
             WriteResult::Octets(octets) if octets as u64 == flight.bytes => {
-                parts.clear();
-                self.spare_parts.push(parts);
+                self.keep_parts(parts);
                 self.done(flight.what)
             }
             // Whole blocks count; a block written in part is written again with the same octets.

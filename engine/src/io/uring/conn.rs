@@ -15,6 +15,7 @@ use crate::sys::ring::{Done, Returned};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick};
 use socket2::{SockRef, Type};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -577,25 +578,26 @@ pub(super) fn on_timer(reactor: &Reactor, key: usize, at: Tick) {
 
 /// What every turn ends with: leases end, starved receives are armed again, what was queued is sent, orphans move on.
 pub(super) fn end_of_turn(reactor: &Rc<Reactor>) {
-    let mut leased = std::mem::take(&mut *reactor.leased.borrow_mut());
-    for key in leased.drain(..) {
+    each_once(&reactor.leased, |key| {
         let mut conns = reactor.conns.borrow_mut();
-        let Some(conn) = conns.get_mut(key as usize) else { continue };
+        let Some(conn) = conns.get_mut(key) else { return };
         conn.listed_leased = false;
         let copied = conn.carry_leases(&mut reactor.spare_carries.borrow_mut());
         reactor.count(|counts| counts.copied_bytes += copied as u64);
         if std::mem::take(&mut conn.starved) || conn.unread() > UNREAD_BYTES {
-            arm(reactor, key as usize, conn);
+            arm(reactor, key, conn);
         }
-    }
-    reactor.leased.borrow_mut().append(&mut leased);
-    let mut dirty = std::mem::take(&mut *reactor.dirty.borrow_mut());
-    for key in dirty.drain(..) {
-        settle(reactor, key as usize);
-    }
-    // Keeps the list's capacity; nothing was added meanwhile but by `settle` itself.
-    dirty.append(&mut reactor.dirty.borrow_mut());
-    *reactor.dirty.borrow_mut() = dirty;
+    });
+    each_once(&reactor.dirty, |key| settle(reactor, key));
+}
+
+/// Empties a list of connections, whose memory it keeps; what is added meanwhile stays for the next time.
+fn each_once(list: &RefCell<Vec<u32>>, mut tell: impl FnMut(usize)) {
+    let mut listed = std::mem::take(&mut *list.borrow_mut());
+    listed.drain(..).for_each(|key| tell(key as usize));
+    let mut list = list.borrow_mut();
+    listed.append(&mut list);
+    *list = listed;
 }
 
 /// Sends what a connection has queued, then FIN if wanted, and takes an orphan one step towards its end.

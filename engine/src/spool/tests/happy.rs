@@ -64,6 +64,19 @@ fn settled_segments_get_a_new_life_and_the_spool_stays_small() {
 }
 
 #[test]
+fn memory_for_batches_is_used_again_and_does_not_grow_with_their_number() {
+    let mut world = World::new(Durability::Disk);
+    for seed in 0..2000 {
+        let appended = world.append_patiently(&content(seed, 3000), 1);
+        world.write_one();
+        world.settle_patiently(appended.id, 0);
+    }
+    world.settle_down();
+    assert!((1..16).contains(&world.log.spare_batches.len()), "{} batches", world.log.spare_batches.len());
+    assert!((1..16).contains(&world.log.spare_parts.len()), "{} lists of parts", world.log.spare_parts.len());
+}
+
+#[test]
 fn a_message_that_stays_does_not_hold_the_segments_behind_it() {
     let mut world = World::new(Durability::Disk);
     let stays = world.append_patiently(&content(99, 3000), 1);

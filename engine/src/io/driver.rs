@@ -159,7 +159,7 @@ pub struct IoCounts {
     pub received_bytes: u64,
     /// Octets sent.
     pub sent_bytes: u64,
-    /// Completed file writes.
+    /// Completed file writes. What [`Driver::allocate`] writes to prepare a file is none.
     pub writes: u64,
     /// Of those, with `Stable::Yes`.
     pub stable_writes: u64,

@@ -25,7 +25,7 @@ crate::each!(files:
     s_008_only_files_with_one_name_are_opened
     f_050_a_dropped_write_still_owns_its_slices
     many_operations_at_once_all_complete
-    writes_are_counted
+    writes_are_counted_and_preparations_are_none
     f_053_a_write_to_a_file_opened_for_reading_is_an_error
 );
 
@@ -354,12 +354,13 @@ pub fn many_operations_at_once_all_complete<U: Under>() {
     });
 }
 
-pub fn writes_are_counted<U: Under>() {
+pub fn writes_are_counted_and_preparations_are_none<U: Under>() {
     U::run(async move |driver| {
         let (_folder, _path, root) = folder(&driver);
         let pool = pool();
         let file = driver.open(&root, "f", PLAIN).await.expect("created");
         let before = driver.counts();
+        driver.allocate(&file, 3 << 20).await.expect("there is room");
         write_all(&driver, &file, vec![slice(&pool, b"12345")], 0, Stable::No).await;
         write_all(&driver, &file, vec![slice(&pool, b"6789")], 5, Stable::Yes).await;
         let after = driver.counts();

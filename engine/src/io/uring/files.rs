@@ -8,6 +8,7 @@ use crate::io::driver::{Open, Stable};
 use crate::sys::ring::Returned;
 use crate::sys::slice::{Budget, Fill, Pool, Slice};
 use crate::wire::Span;
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -75,28 +76,69 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
 /// has to record: so real zeros are written, once (measured: 265 against 152 µs a sync).
 ///
 /// Somebody may wait for a durable write meanwhile, and a device takes writes in turn and flushes all that it holds: so the
-/// zeros go in steps that are durable themselves, and while others commit, each step is followed by a short rest.
+/// zeros go in steps that are durable themselves, and a step beside which a commit was under way is followed by a short
+/// rest.
 pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
     retried(async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
+    zero(reactor, file, bytes).await?;
+    sync(reactor, &file.0).await
+}
+
+/// Writes zeros; behind how many of its steps it rested.
+async fn zero(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<u64> {
     let mut zeros = Pool::new(Budget::new(ZERO_BYTES)).fill(ZERO_BYTES).expect("a pool of one chunk");
     zeros.spare().fill(0);
     zeros.advance(zeros.room());
     let zeros = zeros.take();
-    let mut at = 0;
+    let (mut at, mut rests) = (0, 0);
     while at < bytes {
         let now = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(ZERO_BYTES);
-        let (began, ended) = (clock(), reactor.counts().stable_writes);
-        let (written, _) = write(reactor, file, vec![zeros.sub(0..now)], at, Stable::Yes).await;
+        let (began, ended) = (clock(), reactor.commits.ended());
+        let (written, _) = write_parts(reactor, file, vec![zeros.sub(0..now)], at, Stable::Yes).await;
         match written? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             written => at += written as u64,
         }
-        let ours_alone = reactor.counts().stable_writes == ended + 1;
-        if !ours_alone {
+        if reactor.commits.any_since(ended) {
+            rests += 1;
             sleep_until(reactor.clone(), clock() + clock().since(began).min(REST_MAX)).await;
         }
     }
-    sync(reactor, &file.0).await
+    Ok(rests)
+}
+
+/// Durable writes that somebody waits for. Zeros for a new segment are none.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    under_way: Cell<u32>,
+    ended: Cell<u64>,
+}
+
+/// One of them, from its beginning until this is dropped.
+struct Commit<'a>(&'a Commits);
+
+impl Commits {
+    fn begin(&self) -> Commit<'_> {
+        self.under_way.set(self.under_way.get() + 1);
+        Commit(self)
+    }
+
+    /// How many have ended.
+    fn ended(&self) -> u64 {
+        self.ended.get()
+    }
+
+    /// Whether any was under way at any time since so many had ended.
+    fn any_since(&self, ended: u64) -> bool {
+        self.under_way.get() > 0 || self.ended.get() != ended
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+        self.0.ended.set(self.0.ended.get() + 1);
+    }
 }
 
 pub(super) async fn write(
@@ -106,11 +148,29 @@ pub(super) async fn write(
     at: u64,
     stable: Stable,
 ) -> (io::Result<usize>, Vec<Slice>) {
-    let stable = stable == Stable::Yes;
-    let mut parts = parts;
+    let commit = (stable == Stable::Yes).then(|| reactor.commits.begin());
+    let (written, parts) = write_parts(reactor, file, parts, at, stable).await;
+    drop(commit);
+    if let Ok(bytes) = written {
+        reactor.count(|counts| {
+            counts.writes += 1;
+            counts.stable_writes += u64::from(stable == Stable::Yes);
+            counts.written_bytes += bytes as u64;
+        });
+    }
+    (written, parts)
+}
+
+async fn write_parts(
+    reactor: &Rc<Reactor>,
+    file: &UringFile,
+    mut parts: Vec<Slice>,
+    at: u64,
+    stable: Stable,
+) -> (io::Result<usize>, Vec<Slice>) {
     let written = retried(async || {
         let given = std::mem::take(&mut parts);
-        let outcome = reactor.once(|ring, user| ring.write(user, &file.0, given, at, stable)).await;
+        let outcome = reactor.once(|ring, user| ring.write(user, &file.0, given, at, stable == Stable::Yes)).await;
         let written = outcome.count();
         if let Returned::Parts(back) = outcome.returned {
             parts = back;
@@ -118,13 +178,6 @@ pub(super) async fn write(
         written
     })
     .await;
-    if let Ok(bytes) = written {
-        reactor.count(|counts| {
-            counts.writes += 1;
-            counts.stable_writes += u64::from(stable);
-            counts.written_bytes += bytes as u64;
-        });
-    }
     (written, parts)
 }
 
@@ -169,5 +222,67 @@ pub(super) async fn remove(reactor: &Rc<Reactor>, at: &UringDir, called: &str) -
 impl Outcome {
     fn unit(self) -> io::Result<()> {
         self.count().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::uring::{Setup, run};
+
+    const STEPS: u64 = 4;
+    const BYTES: u64 = STEPS * ZERO_BYTES as u64;
+
+    /// Runs `test` on a reactor, with so many new files.
+    fn with_files<const N: usize>(test: impl AsyncFnOnce(Rc<Reactor>, [UringFile; N]) + 'static) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        let on_files = async move |reactor: Rc<Reactor>| {
+            let root = root(&path).expect("just made");
+            let mut files = Vec::new();
+            for index in 0..N {
+                let how = Open::Create { direct: false };
+                files.push(open(&reactor, &root, &format!("{index}"), how).await.expect("made"));
+            }
+            test(reactor, files.try_into().ok().expect("so many")).await;
+        };
+        run(Setup::default(), |driver| on_files(driver.0)).expect("runs");
+    }
+
+    #[test]
+    fn the_preparation_of_a_file_rests_behind_each_step_that_kept_a_commit_waiting() {
+        with_files(async |reactor, [file]| {
+            assert_eq!(zero(&reactor, &file, BYTES).await.expect("written"), 0, "nobody commits");
+            let commit = reactor.commits.begin();
+            assert_eq!(zero(&reactor, &file, BYTES).await.expect("written"), STEPS, "one is under way all the time");
+            drop(commit);
+            assert_eq!(zero(&reactor, &file, BYTES).await.expect("written"), 0, "it has ended");
+        });
+    }
+
+    #[test]
+    fn preparations_beside_each_other_are_no_commits() {
+        with_files(async |reactor, [one, another]| {
+            let beside = Rc::new(Cell::new(None));
+            let (theirs, on) = (beside.clone(), reactor.clone());
+            reactor.spawn(async move { theirs.set(Some(zero(&on, &another, BYTES).await.expect("written"))) });
+            assert_eq!(zero(&reactor, &one, BYTES).await.expect("written"), 0);
+            while beside.get().is_none() {
+                crate::sys::exec::yield_now().await;
+            }
+            assert_eq!(beside.get(), Some(0));
+        });
+    }
+
+    #[test]
+    fn a_commit_that_ended_between_two_looks_is_seen() {
+        let commits = Commits::default();
+        assert!(!commits.any_since(commits.ended()));
+        let commit = commits.begin();
+        let looked = commits.ended();
+        assert!(commits.any_since(looked), "it is under way");
+        drop(commit);
+        assert!(commits.any_since(looked), "it has ended since");
+        assert!(!commits.any_since(commits.ended()), "and is of no concern any more");
     }
 }

@@ -1,6 +1,7 @@
 //! One thread's loop, and what it keeps.
 
 use super::conn::{self, Connection};
+use super::files::Commits;
 use super::listener::{self, Listening};
 use super::remote::UringRemote;
 use super::timers::Timers;
@@ -102,6 +103,8 @@ pub(super) struct Reactor {
     /// The main task has ended: nothing is waited for any more.
     done: Cell<bool>,
     counts: Cell<IoCounts>,
+    /// Durable writes under way.
+    pub commits: Commits,
     /// Room in the chunks of the aimed receives begun since the last submission, octets.
     aimed: Cell<usize>,
 }
@@ -134,6 +137,7 @@ impl Reactor {
             generation: Cell::new(0),
             done: Cell::new(false),
             counts: Cell::default(),
+            commits: Commits::default(),
             aimed: Cell::default(),
         }))
     }

@@ -4,7 +4,10 @@ use crate::harness::*;
 use engine::io::driver::{Conn, Driver, Next, Notify};
 use engine::sys::slice::Fill;
 use engine::wire::Tick;
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
 
 crate::each!(aim:
     what_is_received_fills_the_chunk_and_the_rest_is_shown
@@ -18,6 +21,7 @@ crate::each!(aim:
     the_end_comes_while_aimed
     f_050_a_dropped_connection_gives_the_chunk_back_when_the_kernel_is_done
     any_mixture_of_aims_and_looks_keeps_the_stream
+    bodies_that_never_pause_keep_no_other_connection_waiting
 );
 
 /// The next event, which is to be a filled chunk.
@@ -304,4 +308,53 @@ async fn what_is_left<D: Driver>(driver: &D, conn: &mut D::Conn) -> Vec<u8> {
         Next::Deadline => Vec::new(),
         other => panic!("{other:?} after the end"),
     }
+}
+
+/// Sends `octets`, or as many as the system takes before anybody reads; how many.
+fn send_ahead(peer: &mut TcpStream, octets: &[u8]) -> usize {
+    peer.set_nonblocking(true).expect("valid");
+    let mut sent = 0;
+    while sent < octets.len() {
+        match peer.write(&octets[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sent
+}
+
+/// All their octets are there before the first is received, in pieces enough for hundreds of turns: who is not heard
+/// between them is heard when they have ended.
+pub fn bodies_that_never_pause_keep_no_other_connection_waiting<U: Under>() {
+    const BODIES: usize = 128;
+    const BODY_BYTES: usize = 256 << 10;
+    const PIECE_BYTES: usize = 4 << 10;
+    U::run(async move |driver| {
+        let pool = pool();
+        let (mut bodies, mut sent) = (Vec::new(), 0);
+        for _ in 0..BODIES {
+            let (conn, mut peer) = pair(&driver).await;
+            sent += send_ahead(&mut peer, &[0; BODY_BYTES]);
+            bodies.push((conn, peer));
+        }
+        let (mut other, mut caller) = pair(&driver).await;
+        caller.write_all(b"x").expect("sent");
+        let received = Rc::new(Cell::new(0));
+        for (mut conn, peer) in bodies {
+            let (driver, pool, received) = (driver.clone(), pool.clone(), received.clone());
+            driver.clone().spawn(async move {
+                let _stays_open = peer;
+                loop {
+                    conn.aim(fill(&pool, PIECE_BYTES));
+                    let (_, count) = filled(&driver, &mut conn).await;
+                    received.set(received.get() + count);
+                }
+            });
+        }
+        until_shown(&driver, &mut other, b"x").await;
+        let meanwhile = received.get();
+        assert!(meanwhile < sent / 2, "{meanwhile} of {sent} octets came first");
+        until(&driver, || received.get() == sent).await;
+    });
 }

@@ -111,8 +111,9 @@ impl LiveSet {
         let mut left = self.left.iter();
         self.places.retain(|_| left.next().is_some_and(|&left| left > 0));
         self.left.retain(|&left| left > 0);
-        self.places.shrink_to_fit();
-        self.left.shrink_to_fit();
+        // Copies: an allocator may leave a block that shrinks where it is, with twice the room it needs.
+        self.places = self.places.as_slice().into();
+        self.left = self.left.as_slice().into();
     }
 
     /// The live records: place and unsettled recipients.

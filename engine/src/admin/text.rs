@@ -111,6 +111,10 @@ fn queues(out: &mut String, status: &Status) -> std::fmt::Result {
 }
 
 fn queue_details(out: &mut String, queue: &QueueReport) -> std::fmt::Result {
+    if queue.incoming_per_s > 0.0 || queue.outgoing_per_s > 0.0 {
+        let (incoming, outgoing) = (queue.incoming_per_s, queue.outgoing_per_s);
+        writeln!(out, "  {incoming:.2}/s in, {outgoing:.2}/s out, velocity {:+.2}/s", queue.velocity_per_s)?;
+    }
     if let Some(error) = &queue.last_error {
         writeln!(out, "  last error: {}", plain(error))?;
     }

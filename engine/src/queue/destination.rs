@@ -6,6 +6,7 @@ use super::health::{BREAKS_MAX, Cause, Host, Standing};
 use super::lane::List;
 use super::link::{Link, Links};
 use super::options::Options;
+use super::pace::Pace;
 use super::share::Sharing;
 use super::timers::Timed;
 use crate::wire::{NextHopKey, Span, Tick};
@@ -25,6 +26,8 @@ pub struct HopId(pub(super) u32);
 pub struct Totals {
     /// Messages that entered.
     pub enqueued: u64,
+    /// Messages that left, whatever became of them.
+    pub left: u64,
     /// Delivered to the next hop.
     pub delivered: u64,
     /// Refused for good: a notice is owed.
@@ -95,6 +98,7 @@ pub(super) struct Hop {
     pub starved: bool,
     pub used: Tick,
     pub totals: Totals,
+    pub pace: Pace,
     pub last_cause: Option<Cause>,
 }
 
@@ -135,6 +139,7 @@ impl Hop {
             starved: false,
             used: now,
             totals: Totals::default(),
+            pace: Pace::default(),
             last_cause: None,
         }
     }

@@ -47,6 +47,11 @@ impl Expiry {
         u32::try_from(at.0.div_ceil(SECOND)).unwrap_or(u32::MAX).min(OF_A_GUEST - 1)
     }
 
+    /// How old a message is that is given up in this second, to the second.
+    pub fn age(&self, second: u32, now: Tick) -> Span {
+        (now + self.after).since(Tick(u64::from(second).saturating_mul(SECOND)))
+    }
+
     /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or
     /// hope for one.
     fn has_had_a_try(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {

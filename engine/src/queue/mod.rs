@@ -35,6 +35,7 @@ mod lane;
 mod link;
 mod options;
 mod outcome;
+mod pace;
 mod recipients;
 mod reroute;
 mod retry;
@@ -52,6 +53,7 @@ pub use health::Cause;
 pub use link::ConnId;
 pub use options::{Options, part_of};
 pub use outcome::{Fate, Outcome, RecipientOutcome};
+pub use pace::PaceStatus;
 pub use recipients::Members;
 pub use reroute::Orphans;
 pub use retry::Ladder;
@@ -65,6 +67,7 @@ use entry::{Entries, NONE, State, flag};
 use expiry::Expiry;
 use health::Host;
 use link::Links;
+use pace::Looks;
 use recipients::Wide;
 use scheduler::Scheduler;
 use slab::Slab;
@@ -113,6 +116,7 @@ pub struct Queues {
     retries: Heap,
     hop_timers: Heap,
     expiry: Expiry,
+    looks: Looks,
     /// Entries that stand for messages of other shards.
     guests: u32,
     scheduler: Scheduler,
@@ -134,6 +138,7 @@ impl Queues {
             links: Links::new(),
             retries: Heap::default(),
             hop_timers: Heap::default(),
+            looks: Looks::default(),
             guests: 0,
             scheduler,
         }
@@ -337,8 +342,11 @@ impl Queues {
             self.wide.remove(entry.wide_index());
         }
         let hop = entry.hop;
-        self.guests -= u32::from(entry.is_guest());
-        self.hops[hop as usize].used = now;
+        let guest = entry.is_guest();
+        self.guests -= u32::from(guest);
+        let state = &mut self.hops[hop as usize];
+        state.totals.left += u64::from(!guest);
+        state.used = now;
         self.entries.release(index);
         self.mark(hop);
     }

@@ -16,6 +16,9 @@ pub struct ShardReport {
 pub struct QueueReport {
     /// The next hop as configuration names it.
     pub next_hop: String,
+    /// This shard has no such queue to see: none ever, or not any more (`QueueMaxIdleTime`). It is left out where all say so.
+    #[serde(skip)]
+    pub unseen: bool,
     /// `SmartHostConnectorDelivery` and the like (docs/PROFILES.md).
     pub delivery_type: String,
     /// `Active`, `Connecting`, `Ready`, `Retry` or `Suspended`.
@@ -30,10 +33,22 @@ pub struct QueueReport {
     pub suspended: u64,
     /// Age of the oldest message, in milliseconds; `None` for an empty queue.
     pub oldest_ms: Option<u64>,
+    /// Messages a second that entered and that left, on the average of the last minute.
+    #[serde(default)]
+    pub incoming_per_s: f64,
+    /// See `incoming_per_s`.
+    #[serde(default)]
+    pub outgoing_per_s: f64,
+    /// Outgoing less incoming: below zero it grows.
+    #[serde(default)]
+    pub velocity_per_s: f64,
     /// The last failure of a connection or a message, in words without addresses of people.
     pub last_error: Option<String>,
     /// In Retry: milliseconds until the next try.
     pub next_retry_ms: Option<u64>,
+    /// Milliseconds since it was last tried from Retry.
+    #[serde(default)]
+    pub last_retry_ms: Option<u64>,
     /// Failures of all hosts in a row.
     pub retry_count: u64,
     /// Recipients delivered, put off, and failed for good.
@@ -213,7 +228,7 @@ pub struct Reload {
     pub error: Option<String>,
 }
 
-/// Adds up the queues of several shards by next hop, sorted by name.
+/// Adds up the queues of several shards by next hop, sorted by name; those that nobody sees are left out.
 pub fn merge(reports: &[ShardReport]) -> Vec<QueueReport> {
     let mut merged: BTreeMap<&str, QueueReport> = BTreeMap::new();
     for queue in reports.iter().flat_map(|report| &report.queues) {
@@ -224,12 +239,16 @@ pub fn merge(reports: &[ShardReport]) -> Vec<QueueReport> {
             }
         }
     }
-    merged.into_values().collect()
+    merged.into_values().filter(|queue| !queue.unseen).collect()
 }
 
 impl QueueReport {
     fn add(&mut self, other: &QueueReport) {
+        self.unseen &= other.unseen;
         self.status = self.status.max(other.status);
+        self.incoming_per_s += other.incoming_per_s;
+        self.outgoing_per_s += other.outgoing_per_s;
+        self.velocity_per_s += other.velocity_per_s;
         for (mine, theirs) in [
             (&mut self.waiting, other.waiting),
             (&mut self.sending, other.sending),
@@ -243,6 +262,7 @@ impl QueueReport {
         }
         self.oldest_ms = self.oldest_ms.max(other.oldest_ms);
         self.next_retry_ms = [self.next_retry_ms, other.next_retry_ms].into_iter().flatten().min();
+        self.last_retry_ms = [self.last_retry_ms, other.last_retry_ms].into_iter().flatten().min();
         self.retry_count = self.retry_count.max(other.retry_count);
         if self.last_error.is_none() {
             self.last_error.clone_from(&other.last_error);
@@ -286,12 +306,21 @@ mod tests {
         let one = QueueReport {
             oldest_ms: Some(5),
             next_retry_ms: None,
+            last_retry_ms: Some(70),
+            incoming_per_s: 2.0,
+            velocity_per_s: -2.0,
+            // Of a shard that only lends its connections.
+            unseen: true,
             hosts: vec![host(Health::Alive, 2)],
             ..queue("smart", 3, QueueStatus::Ready)
         };
         let two = QueueReport {
             oldest_ms: Some(9),
             next_retry_ms: Some(100),
+            last_retry_ms: Some(30),
+            incoming_per_s: 1.0,
+            outgoing_per_s: 0.5,
+            velocity_per_s: -0.5,
             last_error: Some("timed out".into()),
             hosts: vec![host(Health::Dead, 1), HostReport { address: "10.0.0.2:25".into(), ..HostReport::default() }],
             sending: 1,
@@ -299,13 +328,14 @@ mod tests {
         };
         let merged = merge(&[
             ShardReport { queues: vec![queue("b", 1, QueueStatus::Active), one] },
-            ShardReport { queues: vec![two] },
+            ShardReport { queues: vec![two, QueueReport { unseen: true, ..queue("idle", 0, QueueStatus::Ready) }] },
             ShardReport::default(),
         ]);
         assert_eq!(merged.iter().map(|queue| queue.next_hop.as_str()).collect::<Vec<_>>(), ["b", "smart"]);
         let smart = &merged[1];
         assert_eq!((smart.waiting, smart.messages(), smart.status), (7, 8, QueueStatus::Retry));
-        assert_eq!((smart.oldest_ms, smart.next_retry_ms), (Some(9), Some(100)));
+        assert_eq!((smart.oldest_ms, smart.next_retry_ms, smart.last_retry_ms), (Some(9), Some(100), Some(30)));
+        assert_eq!((smart.incoming_per_s, smart.outgoing_per_s, smart.velocity_per_s), (3.0, 0.5, -2.5));
         assert_eq!(smart.last_error.as_deref(), Some("timed out"));
         assert_eq!(smart.hosts.len(), 2);
         assert_eq!((smart.hosts[0].health, smart.hosts[0].connections), (Health::Dead, 3));

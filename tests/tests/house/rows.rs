@@ -15,7 +15,7 @@ fn row(text: &str) -> Option<String> {
     let kind = text.chars().next()?;
     let number = text.get(1..)?;
     let digits = match kind {
-        'M' | 'F' | 'S' => number.strip_prefix('-').filter(|digits| digits.len() == 3)?,
+        'M' | 'F' | 'S' | 'X' => number.strip_prefix('-').filter(|digits| digits.len() == 3)?,
         'I' => number.strip_prefix('-').filter(|digits| digits.len() <= 2)?,
         'K' => Some(number).filter(|digits| digits.len() <= 2)?,
         _ => return None,
@@ -31,7 +31,7 @@ fn of_name(name: &str) -> Vec<String> {
     while let (Some(kind), Some(number)) = (parts.next(), parts.next()) {
         let Ok(number) = number.parse::<u32>() else { break };
         match kind {
-            "m" | "f" | "s" => rows.push(format!("{}-{number:03}", kind.to_uppercase())),
+            "m" | "f" | "s" | "x" => rows.push(format!("{}-{number:03}", kind.to_uppercase())),
             "i" => rows.push(format!("I-{number}")),
             "k" => rows.push(format!("K{number}")),
             _ => break,

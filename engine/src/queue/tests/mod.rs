@@ -6,5 +6,6 @@ mod expiry;
 mod hosts;
 mod messages;
 mod naive;
+mod pace;
 mod sharing;
 mod world;

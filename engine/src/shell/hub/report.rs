@@ -5,7 +5,7 @@ use crate::io::driver::Driver;
 use crate::queue::{HopStatus, HostStatus, Status};
 use crate::track::counters::Counter;
 use crate::track::report::{Health, HostReport, QueueReport, QueueStatus, ShardReport};
-use crate::wire::{DeliveryType, Tick};
+use crate::wire::{DeliveryType, Span, Tick};
 
 impl<D: Driver> Hub<D> {
     /// How its queues stand.
@@ -13,8 +13,16 @@ impl<D: Driver> Hub<D> {
         let now = self.driver.now();
         let queues = self.queues.borrow();
         let report = queues.hops().map(|(id, status)| {
-            let hosts = queues.hosts(id).map(|host| host_report(&host)).collect();
-            QueueReport { hosts, ..queue_report(&status, now) }
+            let pace = queues.pace(id, now);
+            QueueReport {
+                hosts: queues.hosts(id).map(|host| host_report(&host)).collect(),
+                unseen: !queues.is_seen(id, now),
+                incoming_per_s: pace.incoming_per_s,
+                outgoing_per_s: pace.outgoing_per_s,
+                velocity_per_s: pace.outgoing_per_s - pace.incoming_per_s,
+                oldest_ms: pace.oldest.map(Span::as_millis),
+                ..queue_report(&status, now)
+            }
         });
         ShardReport { queues: report.collect() }
     }
@@ -26,6 +34,7 @@ impl<D: Driver> Hub<D> {
 
     /// Sets the gauges.
     pub fn publish(&self) {
+        self.queues.borrow_mut().look(self.driver.now());
         let queues = self.queues.borrow();
         let (mut sending, mut connections) = (0, 0);
         for (_, status) in queues.hops() {
@@ -67,6 +76,7 @@ fn queue_report(status: &HopStatus<'_>, now: Tick) -> QueueReport {
             _ => status.last_error.map(|cause| cause.to_string()),
         },
         next_retry_ms: status.next_retry.map(|at| at.since(now).as_millis()),
+        last_retry_ms: status.last_retry.map(|at| now.since(at).as_millis()),
         retry_count: u64::from(status.retry_count),
         delivered: status.totals.delivered,
         put_off: status.totals.deferred,

@@ -17,6 +17,7 @@ use crate::shell::serve::{Admission, Lobby, Service, serve};
 use crate::smtp::server::ServerOptions;
 use crate::sys::slice::Budget;
 use crate::track::counters::{Board, Counter};
+use crate::track::report::QueueStatus;
 use crate::wire::{DeliveryType, NextHopKey};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -281,4 +282,23 @@ fn p_009_mail_is_taken_before_what_was_left_is_queued() {
         assert_eq!(world.counts.read(Counter::Redelivered), LEFT as u64);
     })
     .expect("runs");
+}
+
+/// a queue in Retry says why, since when messages wait, and when it is tried again.
+#[test]
+fn x_206_a_queue_in_retry_shows_its_cause_and_its_times() {
+    holding(3, async |world| {
+        let queue = || {
+            world.hub.publish();
+            let mut queues = crate::track::report::merge(&[world.hub.report()]);
+            (queues.len() == 1).then(|| queues.remove(0))
+        };
+        let is_in_retry = || queue().is_some_and(|queue| queue.status == QueueStatus::Retry && queue.retry_count > 1);
+        world.wait_until("the queue to be in Retry", is_in_retry).await;
+        let queue = queue().expect("it has messages");
+        assert_eq!((queue.next_hop.as_str(), queue.messages()), ("sink", 3));
+        assert_eq!(queue.last_error.as_deref(), Some("connection refused"));
+        assert!(queue.next_retry_ms.is_some() && queue.last_retry_ms.is_some() && queue.oldest_ms.is_some());
+        assert!(queue.incoming_per_s >= 0.0 && queue.outgoing_per_s == 0.0 && queue.velocity_per_s <= 0.0);
+    });
 }

@@ -116,7 +116,8 @@ fn queue_details(out: &mut String, queue: &QueueReport) -> std::fmt::Result {
         writeln!(out, "  {incoming:.2}/s in, {outgoing:.2}/s out, velocity {:+.2}/s", queue.velocity_per_s)?;
     }
     if let Some(error) = &queue.last_error {
-        writeln!(out, "  last error: {}", plain(error))?;
+        let ago = queue.last_error_ms.map_or(String::new(), |ms| format!(" ({} ago)", span(ms)));
+        writeln!(out, "  last error{ago}: {}", plain(error))?;
     }
     for host in &queue.hosts {
         let health = match host.health {

@@ -9,6 +9,7 @@ use super::options::Options;
 use super::pace::Pace;
 use super::share::Sharing;
 use super::timers::Timed;
+use super::trouble::Trouble;
 use crate::wire::{NextHopKey, Span, Tick};
 
 /// After we were short of something ourselves, a host is not tried again for so long.
@@ -99,7 +100,7 @@ pub(super) struct Hop {
     pub used: Tick,
     pub totals: Totals,
     pub pace: Pace,
-    pub last_cause: Option<Cause>,
+    pub trouble: Trouble,
 }
 
 impl Hop {
@@ -140,7 +141,7 @@ impl Hop {
             used: now,
             totals: Totals::default(),
             pace: Pace::default(),
-            last_cause: None,
+            trouble: Trouble::default(),
         }
     }
 

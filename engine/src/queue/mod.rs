@@ -43,6 +43,7 @@ mod scheduler;
 mod share;
 mod status;
 mod timers;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,7 @@ pub use retry::Ladder;
 pub use scheduler::{Action, Room, Taken};
 pub use share::{LENT_PER_HOP_MAX, RingView};
 pub use status::{HopStatus, HostStatus, Status};
+pub use trouble::LastError;
 
 use crate::wire::{HostAddress, NextHopKey, Span, Tick};
 use destination::Hop;

@@ -294,7 +294,9 @@ impl Queues {
         let was_ready = self.links[index as usize].phase == Phase::Ready;
         let link = self.forget_link(index);
         let hop = &mut self.hops[link.hop as usize];
-        hop.last_cause = cause.or(hop.last_cause);
+        if let Some(cause) = cause {
+            hop.trouble.on_failure(conn, cause, now);
+        }
         hop.hosts[link.host as usize].last_cause = cause.or(hop.hosts[link.host as usize].last_cause);
         match cause {
             None => {}

@@ -3,6 +3,7 @@
 use super::Queues;
 use super::destination::{Hop, HopId, Totals};
 use super::health::{Cause, Standing};
+use super::trouble::LastError;
 use crate::wire::{DeliveryType, NextHopKey, Tick};
 use std::net::SocketAddr;
 
@@ -44,8 +45,8 @@ pub struct HopStatus<'a> {
     pub last_retry: Option<Tick>,
     /// Failures of all hosts in a row.
     pub retry_count: u16,
-    /// The last failure of a connection.
-    pub last_error: Option<Cause>,
+    /// The last failure of a connection, or what the next hop said last instead of yes.
+    pub last_error: Option<LastError<'a>>,
     /// Counts.
     pub totals: Totals,
 }
@@ -147,7 +148,7 @@ impl Hop {
             next_retry: self.in_retry().then_some(self.retry_at),
             last_retry: self.retried_at,
             retry_count: self.failures,
-            last_error: self.last_cause,
+            last_error: self.trouble.last(),
             totals: self.totals,
         }
     }

@@ -42,8 +42,11 @@ pub struct QueueReport {
     /// Outgoing less incoming: below zero it grows.
     #[serde(default)]
     pub velocity_per_s: f64,
-    /// The last failure of a connection or a message, in words without addresses of people.
+    /// The last failure of a connection, or what the next hop said last instead of yes, without addresses of people.
     pub last_error: Option<String>,
+    /// Milliseconds since then.
+    #[serde(default)]
+    pub last_error_ms: Option<u64>,
     /// In Retry: milliseconds until the next try.
     pub next_retry_ms: Option<u64>,
     /// Milliseconds since it was last tried from Retry.
@@ -264,8 +267,10 @@ impl QueueReport {
         self.next_retry_ms = [self.next_retry_ms, other.next_retry_ms].into_iter().flatten().min();
         self.last_retry_ms = [self.last_retry_ms, other.last_retry_ms].into_iter().flatten().min();
         self.retry_count = self.retry_count.max(other.retry_count);
-        if self.last_error.is_none() {
+        let age = |queue: &QueueReport| queue.last_error_ms.unwrap_or(u64::MAX);
+        if self.last_error.is_none() || (other.last_error.is_some() && age(other) < age(self)) {
             self.last_error.clone_from(&other.last_error);
+            self.last_error_ms = other.last_error_ms;
         }
         for host in &other.hosts {
             match self.hosts.iter_mut().find(|mine| mine.address == host.address) {
@@ -309,6 +314,8 @@ mod tests {
             last_retry_ms: Some(70),
             incoming_per_s: 2.0,
             velocity_per_s: -2.0,
+            last_error: Some("450 4.2.0 busy".into()),
+            last_error_ms: Some(9),
             // Of a shard that only lends its connections.
             unseen: true,
             hosts: vec![host(Health::Alive, 2)],
@@ -322,6 +329,7 @@ mod tests {
             outgoing_per_s: 0.5,
             velocity_per_s: -0.5,
             last_error: Some("timed out".into()),
+            last_error_ms: Some(8),
             hosts: vec![host(Health::Dead, 1), HostReport { address: "10.0.0.2:25".into(), ..HostReport::default() }],
             sending: 1,
             ..queue("smart", 4, QueueStatus::Retry)
@@ -336,7 +344,7 @@ mod tests {
         assert_eq!((smart.waiting, smart.messages(), smart.status), (7, 8, QueueStatus::Retry));
         assert_eq!((smart.oldest_ms, smart.next_retry_ms, smart.last_retry_ms), (Some(9), Some(100), Some(30)));
         assert_eq!((smart.incoming_per_s, smart.outgoing_per_s, smart.velocity_per_s), (3.0, 0.5, -2.5));
-        assert_eq!(smart.last_error.as_deref(), Some("timed out"));
+        assert_eq!((smart.last_error.as_deref(), smart.last_error_ms), (Some("timed out"), Some(8)), "the later one");
         assert_eq!(smart.hosts.len(), 2);
         assert_eq!((smart.hosts[0].health, smart.hosts[0].connections), (Health::Dead, 3));
     }

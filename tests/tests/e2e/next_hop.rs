@@ -387,6 +387,30 @@ fn i_9_what_no_route_leads_to_waits_for_one_over_restarts_and_never_fails() {
     }
 }
 
+/// What the far end says is what an operator reads, without whose address it was about.
+#[test]
+fn x_206_the_last_error_of_a_queue_is_what_the_next_hop_said() {
+    for (fault, said) in [
+        ("rcpt:reply 450 4.2.1 <r0@b.test> is busy", "450 4.2.1 <address> is busy"),
+        ("eod:reply 451 4.3.0 later", "451 4.3.0 later"),
+        ("banner:reply 554 5.7.1 go away", "greeted with 554: 554 5.7.1 go away"),
+        ("mail:reply 421 4.3.2 closing", "closed with 421: 421 4.3.2 closing"),
+    ] {
+        let far = sink(&[fault], true);
+        let mut hub = Server::started(waiting(vec![far.listen[0]], "30s"));
+        assert_eq!(hub.status()["queues"].as_array().map(Vec::len), Some(0), "made by its first message");
+        send(&hub, 1, 1, CONTENT);
+        let queue = until("an error", || {
+            let queue = hub.status()["queues"][0].clone();
+            queue["last_error"].is_string().then_some(queue)
+        });
+        assert_eq!(queue["last_error"].as_str(), Some(said), "{queue}");
+        assert!(queue["last_error_ms"].is_u64() && queue["oldest_ms"].is_u64(), "{queue}");
+        hub.stop();
+        drop(far.stop());
+    }
+}
+
 /// One of two recipients is put off all the time; a restart changes nothing, since what failed is on disk.
 #[test]
 fn m_097_given_up_is_durable_counted_and_shown() {

@@ -321,6 +321,9 @@ impl<D: Driver> Line<D> {
                     self.hub.queues.borrow_mut().connected(self.id, window, now);
                 }
                 ClientEvent::Recipient { token, index, class } => {
+                    if class != Class::Accepted {
+                        self.said_no(now);
+                    }
                     answer_recipient(&self.hub, &mut self.flights, token, index, class);
                 }
                 ClientEvent::Done { token, .. } if self.out.holds(token) => {
@@ -329,6 +332,11 @@ impl<D: Driver> Line<D> {
                     return (at, Flow::Down(Some(Cause::Protocol)));
                 }
                 ClientEvent::Done { token, class } => {
+                    // Where recipients were refused one by one, that says more than what follows from it.
+                    let split = self.flights.get(token as usize).is_some_and(|flight| flight.split);
+                    if class != Class::Accepted && !split {
+                        self.said_no(now);
+                    }
                     let outcome = match class {
                         Class::Accepted => Outcome::Delivered,
                         Class::Refused => Outcome::Failed,
@@ -337,9 +345,19 @@ impl<D: Driver> Line<D> {
                     self.done(token, outcome, now);
                 }
                 ClientEvent::NotAttempted { token } => self.done(token, Outcome::NotAttempted, now),
-                ClientEvent::Down(reason) => return (at, Flow::Down(cause_of(reason))),
+                ClientEvent::Down(reason) => {
+                    if matches!(reason, DownReason::Refused { .. } | DownReason::Closing) {
+                        self.said_no(now);
+                    }
+                    return (at, Flow::Down(cause_of(reason, self.session.reply().code())));
+                }
             }
         }
+    }
+
+    /// The host has just said no: an operator sees why.
+    fn said_no(&self, now: Tick) {
+        self.hub.queues.borrow_mut().said_no(self.id, self.session.reply(), now);
     }
 
     fn done(&mut self, token: u32, outcome: Outcome, now: Tick) {
@@ -352,7 +370,7 @@ impl<D: Driver> Line<D> {
         match self.session.on_timeout(self.hub.driver.now(), unsent) {
             ClientEvent::Down(reason) => {
                 self.hub.tally.one(Counter::TimeoutsOut);
-                Flow::Down(cause_of(reason))
+                Flow::Down(cause_of(reason, 0))
             }
             _ => Flow::Go,
         }
@@ -427,11 +445,11 @@ fn token_of(key: usize) -> u32 {
     u32::try_from(key).expect("few messages under way")
 }
 
-/// What a session's end says about the host; `None`: nothing.
-fn cause_of(reason: DownReason) -> Option<Cause> {
+/// What a session's end says about the host; `None`: nothing. `code` is that of the last reply.
+fn cause_of(reason: DownReason, code: u16) -> Option<Cause> {
     Some(match reason {
-        DownReason::Refused { at: Stage::Greeting, permanent } => Cause::Greeting(if permanent { 554 } else { 421 }),
-        DownReason::Refused { permanent, .. } => Cause::Hello(if permanent { 550 } else { 450 }),
+        DownReason::Refused { at: Stage::Greeting, .. } => Cause::Greeting(code),
+        DownReason::Refused { .. } => Cause::Hello(code),
         DownReason::Closing => Cause::PushBack,
         DownReason::Protocol(_) => Cause::Protocol,
         DownReason::TimedOut(_) => Cause::TimedOut,

@@ -73,8 +73,9 @@ fn queue_report(status: &HopStatus<'_>, now: Tick) -> QueueReport {
         deferred: u64::from(status.deferred),
         last_error: match status.key.delivery {
             DeliveryType::Unreachable => Some("no route leads to the recipients' domains".to_owned()),
-            _ => status.last_error.map(|cause| cause.to_string()),
+            _ => status.last_error.map(|error| error.to_string()),
         },
+        last_error_ms: status.last_error.map(|error| now.since(error.at).as_millis()),
         next_retry_ms: status.next_retry.map(|at| at.since(now).as_millis()),
         last_retry_ms: status.last_retry.map(|at| now.since(at).as_millis()),
         retry_count: u64::from(status.retry_count),

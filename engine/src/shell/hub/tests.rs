@@ -288,16 +288,18 @@ fn p_009_mail_is_taken_before_what_was_left_is_queued() {
 #[test]
 fn x_206_a_queue_in_retry_shows_its_cause_and_its_times() {
     holding(3, async |world| {
-        let queue = || {
+        let found = RefCell::new(None);
+        let is_in_retry = || {
             world.hub.publish();
-            let mut queues = crate::track::report::merge(&[world.hub.report()]);
-            (queues.len() == 1).then(|| queues.remove(0))
+            let queue = crate::track::report::merge(&[world.hub.report()]).pop();
+            *found.borrow_mut() = queue.filter(|queue| queue.status == QueueStatus::Retry && queue.retry_count > 1);
+            found.borrow().is_some()
         };
-        let is_in_retry = || queue().is_some_and(|queue| queue.status == QueueStatus::Retry && queue.retry_count > 1);
         world.wait_until("the queue to be in Retry", is_in_retry).await;
-        let queue = queue().expect("it has messages");
+        let queue = found.take().expect("it was seen");
         assert_eq!((queue.next_hop.as_str(), queue.messages()), ("sink", 3));
         assert_eq!(queue.last_error.as_deref(), Some("connection refused"));
+        assert!(queue.last_error_ms <= queue.oldest_ms.map(|ms| ms + 2000));
         assert!(queue.next_retry_ms.is_some() && queue.last_retry_ms.is_some() && queue.oldest_ms.is_some());
         assert!(queue.incoming_per_s >= 0.0 && queue.outgoing_per_s == 0.0 && queue.velocity_per_s <= 0.0);
     });

@@ -111,10 +111,13 @@ pub enum Pace {
     ShareOfProbe(f64),
 }
 
+/// The victim of a fault that does not happen: what is seen around it comes from the machine alone.
+pub const NOBODY: &str = "nobody";
+
 /// A process that is killed and started again.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Fault {
-    /// Whom.
+    /// Whom; or [`NOBODY`].
     pub victim: String,
     /// Seconds after the phase's first message.
     pub strike_s: f64,

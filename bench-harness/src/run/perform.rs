@@ -7,7 +7,7 @@ use crate::load::{DRAIN, SendSpec, sent};
 use crate::maildir;
 use crate::observe::process::{Usage, usage};
 use crate::observe::{monotonic, wall_ahead_ns};
-use crate::plan::{Part, Phase};
+use crate::plan::{NOBODY, Part, Phase};
 use crate::process::{Component, Program, Spec};
 use crate::stage::{Counts, Stage};
 use anyhow::Context;
@@ -195,15 +195,17 @@ fn play(
             Act::Strike(_) if interrupted => {}
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
-                let (struck, gone) = stage.kill(&victim)?;
+                let is_somebody = victim != NOBODY;
+                let (struck, gone) = if is_somebody { stage.kill(&victim)? } else { (monotonic(), monotonic()) };
                 let route = stage.route(&victim);
-                let is_behind = route.is_none() && !stage.is_entry(&victim);
+                let is_behind = is_somebody && route.is_none() && !stage.is_entry(&victim);
                 done.push(Done { victim, struck, gone, healed: None, route, is_behind });
             }
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {
                 if let Some(fault) = done.get_mut(index) {
-                    fault.healed = Some(stage.revive(&fault.victim)?);
+                    let is_somebody = fault.victim != NOBODY;
+                    fault.healed = Some(if is_somebody { stage.revive(&fault.victim)? } else { monotonic() });
                 }
             }
         }

@@ -121,6 +121,9 @@ pub const TARGETS: &[Target] = &[
     ),
     at_most("T-outage-hub-p50", "P-111", "the same, median", 100.0, 50.0, "ms"),
     at_most("T-lost-hub", "P-111", "messages lost then", 0.0, 0.0, "messages"),
+    shown("T-outage-none", "the same when nothing is killed: what disk and machine do by themselves, worst", "ms"),
+    shown("T-outage-none-p50", "the same, median", "ms"),
+    shown("T-lost-none", "messages lost then", "messages"),
     at_most(
         "T-load-cpu",
         "P-112",

@@ -107,6 +107,7 @@ impl<'a> Bench<'a> {
                 true,
             ),
             step(&["T-outage-hub", "T-outage-hub-p50", "T-lost-hub"], |b, _| b.outage_of_hub(), true),
+            step(&["T-outage-none", "T-outage-none-p50", "T-lost-none"], |b, _| b.outage_of_nobody(), false),
             step(&["T-mem-idle"], |b, _| b.idle_memory(), true),
             step(&["T-mem-queued"], |b, _| b.queued_memory(), false),
             step(&["T-load-cpu", "T-sink-cpu", "T-load-cpu-1", "T-sink-cpu-1"], |b, _| b.foreign(), false),

@@ -3,7 +3,7 @@
 use super::Found;
 use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
 use crate::observe::host::{sync_times, write_times};
-use crate::plan::{Content, Fault, Pace, Phase};
+use crate::plan::{Content, Fault, NOBODY, Pace, Phase};
 use crate::result::{Figures, PerProcess};
 use crate::stats::median;
 use anyhow::{Context, bail};
@@ -88,8 +88,17 @@ impl Bench<'_> {
         self.outage("hub", ["T-outage-hub", "T-outage-hub-p50", "T-lost-hub"])
     }
 
+    /// What an outage would be said to be where nothing is killed: pauses of disk and machine count like any other.
+    pub(super) fn outage_of_nobody(&mut self) -> anyhow::Result<()> {
+        self.outage(NOBODY, ["T-outage-none", "T-outage-none-p50", "T-lost-none"])
+    }
+
     fn outage(&mut self, kind: &'static str, [worst, middle, lost]: [&'static str; 3]) -> anyhow::Result<()> {
-        let (topology, victim) = if kind == "hub" { (two_hubs(), "hub-2") } else { (two_sinks(), "sink-b") };
+        let (topology, victim) = match kind {
+            "hub" => (two_hubs(), "hub-2"),
+            "next-hop" => (two_sinks(), "sink-b"),
+            _ => (two_hubs(), NOBODY),
+        };
         let warm_up_s = 0.5;
         let faults = self.effort.faults;
         let mut phase = Phase::new(kind, "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), 0.0);

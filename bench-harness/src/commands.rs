@@ -85,7 +85,7 @@ fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Resul
     let report = folder.path().join("report.html");
     let mut text = summary::text(&result);
     if trouble.is_none() {
-        text.push_str(&format!("\n  report            {}\n", report.display()));
+        text.push_str(&format!("\n  report            {} (for a browser; it needs no network)\n", report.display()));
     }
     show(&text, out.json.then_some(&result))?;
     trouble.map_or_else(|| Ok(run::exit(&result)), Err)

@@ -227,4 +227,67 @@ impl Topology {
     pub fn sink(&self, name: &str) -> Option<usize> {
         self.sinks.iter().position(|sink| sink.name == name)
     }
+
+    /// Where most of what `server` takes goes.
+    fn onward<'a>(&self, server: &'a Server) -> impl Iterator<Item = &'a str> + use<'a> {
+        let into_mailboxes = self.mailbox_every == 1 && !server.mailboxes.is_empty();
+        let names = if into_mailboxes { &server.mailboxes } else { &server.next };
+        names.iter().map(String::as_str)
+    }
+
+    /// The way of a message, for people: `load → front-end → hub-1 or hub-2 → sink`.
+    pub fn way(&self) -> String {
+        let mut steps = vec!["load".to_owned()];
+        let mut here = vec![self.entry.as_str()];
+        // No way is longer than all servers one behind the other, and a sink.
+        for _ in 0..=self.servers.len() {
+            if here.is_empty() {
+                break;
+            }
+            steps.push(here.join(" or "));
+            let mut next: Vec<&str> =
+                here.iter().filter_map(|name| self.server(name)).flat_map(|at| self.onward(at)).collect();
+            next.sort_unstable();
+            next.dedup();
+            here = next;
+        }
+        let mut way = steps.join(" → ");
+        if self.mailbox_every > 1 {
+            way.push_str(&format!("; one message in {} to mailbox delivery", self.mailbox_every));
+        }
+        way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Options, Scenario, quickstart};
+
+    #[test]
+    fn the_way_of_a_message_is_told() {
+        let engine = Engine {
+            durability: "disk".into(),
+            driver: "auto".into(),
+            shards: 1,
+            memory_budget: None,
+            segment_bytes: None,
+        };
+        let whole = quickstart(&engine, &Content::Bytes(4096), 1);
+        assert_eq!(
+            whole.parts[0].topology.way(),
+            "load → front-end → hub-1 or hub-2 → sink-a or sink-b; one message in 50 to mailbox delivery"
+        );
+        let options =
+            Options { content: None, connections: None, rate_per_s: None, seconds: None, engine, cores: 2, seed: 1 };
+        for (name, way) in [
+            ("hub-hop", "load → hub → sink"),
+            ("mailbox", "load → hub → mailbox"),
+            ("sink-only", "load → sink"),
+            ("failover-next-hop", "load → hub → sink-a or sink-b"),
+        ] {
+            let plan = Scenario::find(name).expect("a scenario").plan(&options);
+            assert_eq!(plan.parts[0].topology.way(), way);
+        }
+    }
 }

@@ -47,6 +47,8 @@ pub struct RunResult {
     pub processes: Vec<Process>,
     /// One line: which side had which cores.
     pub placement: String,
+    /// One line: by whom a message goes, from the load to its end.
+    pub way: String,
 }
 
 /// One part of a run.

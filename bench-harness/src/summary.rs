@@ -9,11 +9,19 @@ use std::fmt::Write;
 pub fn text(result: &RunResult) -> String {
     let mut out = String::new();
     verdict(&mut out, result);
+    if !result.way.is_empty() {
+        let _ = writeln!(out, "  {}", result.way);
+    }
     let _ = writeln!(out, "  {}", how(result));
     out.push('\n');
     throughput(&mut out, result);
     for phase in result.phases.iter().filter(|phase| !phase.saturating && phase.failover.is_none()) {
         latency(&mut out, &phase_title(phase), &phase.figures.latency_us);
+    }
+    if result.phases.iter().any(|phase| !phase.saturating && phase.figures.latency_us.response.p50.is_some()) {
+        out.push_str(
+            "    from when a message was due: response to its 250, delivery to the far end having all of it\n",
+        );
     }
     costs(&mut out, result);
     for phase in &result.phases {
@@ -105,14 +113,20 @@ fn costs(out: &mut String, result: &RunResult) {
 fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
     let worst = |spread: &crate::failover::Spread| or_none(spread.max, outage);
     let times = if failover.faults == 1 { String::new() } else { format!(", worst of {}", failover.faults) };
+    let nobody = match failover.hard_outage_ms.max {
+        Some(hard) if hard > 0.0 => format!("nobody in time for {}; ", outage(hard)),
+        _ => String::new(),
+    };
     let _ = write!(
         out,
-        "\n  {:<17} outage {}{times} (hard {}, longest silence {}), in steps of {}",
+        "\n  {:<17} outage {}{times}, seen in steps of {}: less than 99 % acknowledged within {}\n  {:<17} {nobody}longest time \
+         without any 250: {}",
         phase_title(phase),
         worst(&failover.outage_ms),
-        worst(&failover.hard_outage_ms),
-        or_none(failover.ack_gap_ms.max, duration_ms),
         duration_ms(failover.bucket_ms),
+        duration_ms(failover.deadline_ms),
+        "",
+        or_none(failover.ack_gap_ms.max, duration_ms),
     );
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
@@ -154,7 +168,7 @@ fn accounts(out: &mut String, result: &RunResult) {
     }
     let _ = write!(
         out,
-        "\n  messages          {} due, {} delivered, {} lost, {} extra copies",
+        "\n  messages          {} due in all phases, {} delivered, {} lost, {} delivered twice",
         count(intended),
         count(sum(|phase| phase.figures.pairs.delivered)),
         count(sum(|phase| phase.figures.pairs.lost)),
@@ -164,7 +178,7 @@ fn accounts(out: &mut String, result: &RunResult) {
         (sum(|phase| phase.figures.pairs.queued), "still queued"),
         (sum(|phase| phase.figures.pairs.rejected), "refused for good"),
         (sum(|phase| phase.figures.pairs.deferred), "refused for now"),
-        (sum(|phase| phase.figures.pairs.unknown), "with unknown end"),
+        (sum(|phase| phase.figures.pairs.unknown), "whose sender heard no verdict"),
         (sum(|phase| phase.figures.pairs.unexpected), "unexpected"),
     ];
     for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
@@ -215,12 +229,14 @@ mod tests {
             faults: 1,
             bucket_ms: 10.0,
             outage_ms: Spread { max: Some(30.0), ..Spread::default() },
+            hard_outage_ms: Spread { max: Some(10.0), ..Spread::default() },
             stranded: StrandedSum { messages: 214, last_delivered_ms: Some(180.0) },
             lost: Some(0),
             ..Summary::default()
         });
         let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
-        assert!(text.contains("hub killed        outage 30.0 ms (hard –"), "{text}");
+        assert!(text.contains("hub killed        outage 30.0 ms, seen in steps of 10.0 ms: less than 99 %"), "{text}");
+        assert!(text.contains("  nobody in time for 10.0 ms; longest time without any 250: –"), "{text}");
         assert!(text.contains("rested on it: 214; the last was delivered 180 ms after its return"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
     }
@@ -233,6 +249,6 @@ mod tests {
             Quantiles { p50: Some(846.0), p90: Some(1_200.0), p99: None, p999: None, max: Some(5e6) };
         let text = text(&RunResult { phases: vec![measured], ..RunResult::default() });
         assert!(text.contains("response           846 µs   1.20 ms         –         –    5.00 s"), "{text}");
-        assert!(!text.contains("delivery"));
+        assert!(!text.contains("\n    delivery "), "what was not measured has no line: {text}");
     }
 }

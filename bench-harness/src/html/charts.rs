@@ -41,6 +41,13 @@ pub struct Timeline {
     pub deadline_us: Option<u64>,
 }
 
+impl Timeline {
+    fn is_bad(&self, moment: &Moment) -> bool {
+        let Some(deadline) = self.deadline_us else { return false };
+        moment.accepted * 100 < moment.due * 99 || moment.response_p99_us.is_some_and(|p99| p99 > deadline)
+    }
+}
+
 /// Percentile curves: latency over "one in so many", both logarithmic.
 pub fn percentiles(curves: &[Curve], form: Form) -> String {
     let frame = Frame { left: 62.0, right: form.width() - 92.0, top: 14.0, bottom: 260.0 };
@@ -107,8 +114,7 @@ pub fn timeline(timeline: &Timeline, form: Form) -> String {
 }
 
 fn shade_bad(canvas: &mut Canvas, timeline: &Timeline, x: &Scale, upper: &Frame, lower: &Frame) {
-    let Some(deadline) = timeline.deadline_us else { return };
-    let is_bad = |m: &Moment| m.accepted * 100 < m.due * 99 || m.response_p99_us.is_some_and(|p99| p99 > deadline);
+    let is_bad = |m: &Moment| timeline.is_bad(m);
     for run in timeline.moments.chunk_by(|a, b| is_bad(a) == is_bad(b)).filter(|run| is_bad(&run[0])) {
         let from = run[0].at_us as f64;
         let length = run.len() as f64 * timeline.width_us as f64;
@@ -194,12 +200,12 @@ pub fn bars(values: &[(String, f64)], form: Form, format: impl Fn(f64) -> String
 pub fn in_words(timeline: &Timeline) -> String {
     let due: u64 = timeline.moments.iter().map(|m| m.due).sum();
     let accepted: u64 = timeline.moments.iter().map(|m| m.accepted).sum();
-    format!(
-        "{} messages due, {} accepted; buckets of {}.",
-        count(due),
-        count(accepted),
-        duration_us(timeline.width_us as f64)
-    )
+    let width = duration_us(timeline.width_us as f64);
+    let mut words = format!("{} messages due, {} accepted; buckets of {width}.", count(due), count(accepted));
+    if let Some(deadline_us) = timeline.deadline_us.filter(|_| timeline.moments.iter().any(|m| timeline.is_bad(m))) {
+        words.push_str(&format!(" Shaded: less than 99 % acknowledged within {}.", duration_us(deadline_us as f64)));
+    }
+    words
 }
 
 #[cfg(test)]
@@ -239,7 +245,10 @@ mod tests {
             assert!(svg.contains("hub-1 killed") && !svg.contains("outside"));
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
-        assert_eq!(in_words(&timeline), "2000 messages due, 1900 accepted; buckets of 100 ms.");
+        assert_eq!(
+            in_words(&timeline),
+            "2000 messages due, 1900 accepted; buckets of 100 ms. Shaded: less than 99 % acknowledged within 20.0 ms."
+        );
     }
 
     #[test]

@@ -147,8 +147,13 @@ fn cards(out: &mut String, result: &RunResult) {
         cards.push(Card::new(&of_part("Highest rate found"), figure, more));
     }
     let main = &result.main;
-    for (what, times) in [("Response time", &main.latency_us.response), ("Delivery time", &main.latency_us.delivery)] {
-        let more = format!("median; p99 {}, max {}", or_none(times.p99, duration_us), or_none(times.max, duration_us));
+    let at = main.rate.achieved_per_s.map_or_else(String::new, |achieved| format!("at {}/s, ", rate(achieved)));
+    for (what, times, span) in [
+        ("Response time", &main.latency_us.response, "due to 250"),
+        ("Delivery time", &main.latency_us.delivery, "due to the far end"),
+    ] {
+        let (p99, max) = (or_none(times.p99, duration_us), or_none(times.max, duration_us));
+        let more = format!("median {at}{span}; p99 {p99}, max {max}");
         cards.push(Card::new(&of_part(what), or_none(times.p50, duration_us), more));
     }
     if let Some((kind, Some(cpu))) = main.cpu_us_per_message.iter().find(|(kind, _)| *kind == "hub") {
@@ -214,11 +219,25 @@ fn facts(out: &mut String, result: &RunResult) {
     let durability =
         if promise.is_empty() { result.durability.clone() } else { format!("{} – {promise}", result.durability) };
     out.push_str("<dl class=\"facts\">");
-    let facts: [(&str, &str); 8] = [
+    let commit = match result.commit.as_deref() {
+        Some("direct") => "direct – past the page cache, one durable write a batch",
+        Some("buffered") => "buffered – through the page cache, then synced",
+        other => other.unwrap_or(NOT_MEASURED),
+    };
+    let driver = match result.driver.as_str() {
+        "uring" => "uring – our own reactor on io_uring",
+        other => other,
+    };
+    let profile = match result.profile.as_str() {
+        "bench" => "bench – as fast as it goes, without the delays for clients without manners",
+        other => other,
+    };
+    let facts: [(&str, &str); 9] = [
+        ("Way", &result.way),
         ("Durability", &durability),
-        ("Driver", &result.driver),
-        ("Commit", result.commit.as_deref().unwrap_or(NOT_MEASURED)),
-        ("Profile", &result.profile),
+        ("Driver", driver),
+        ("Commit", commit),
+        ("Profile", profile),
         ("Cores", &result.placement),
         ("Machine", &machine),
         ("Disk", &sync),
@@ -284,14 +303,19 @@ fn phase_in_words(phase: &Phase) -> String {
     }
     let pairs = &phase.figures.pairs;
     if pairs.intended > 0 {
-        let _ = write!(words, ". Of {} messages {} arrived", count(pairs.intended), count(pairs.delivered));
+        let _ = write!(
+            words,
+            ". Of {} messages, warm-up included, {} arrived",
+            count(pairs.intended),
+            count(pairs.delivered)
+        );
         let rest = [
             (pairs.lost, "lost"),
             (pairs.queued, "still queued"),
             (pairs.rejected, "refused for good"),
             (pairs.deferred, "refused for now"),
-            (pairs.unknown, "with unknown end"),
-            (pairs.duplicated.total(), "extra copies"),
+            (pairs.unknown, "whose sender heard no verdict"),
+            (pairs.duplicated.total(), "delivered twice"),
         ];
         for (number, what) in rest.into_iter().filter(|(number, _)| *number > 0) {
             let _ = write!(words, ", {} {what}", count(number));

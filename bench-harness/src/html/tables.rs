@@ -183,7 +183,8 @@ fn cost_cells(figures: &Figures, kind: &str) -> [String; 7] {
 /// Every single fault of one kind, and their summary where there are several: what senders felt, and how it passed.
 pub fn failover(out: &mut String, failover: &Summary) {
     let caption = format!(
-        "What each fault cost its senders. A message is good when it is acknowledged within {}; the figures are exact to {}",
+        "What each fault cost its senders. A message is good when it is acknowledged within {}. Outage: steps of {} in which less than \
+         99 % were good; hard: those with none; brownout: the others.",
         duration_ms(failover.deadline_ms),
         duration_ms(failover.bucket_ms)
     );
@@ -210,7 +211,9 @@ pub fn failover(out: &mut String, failover: &Summary) {
         "could go untold",
     ];
     let spreads = [&failover.detection_ms, &failover.recovery_ms, &failover.heal_ms];
-    faults(out, failover, ("How each fault passed", &heads), &spreads, |impact| {
+    let caption = "How each fault passed. Detection: until the first message took another way; recovery: until ten good seconds \
+                   began; stranded: messages that rested on the dead server, and when the last of them was delivered.";
+    faults(out, failover, (caption, &heads), &spreads, |impact| {
         vec![
             or_none(impact.detection_ms, duration_ms),
             or_none(impact.recovery_ms, duration_ms),
@@ -226,8 +229,7 @@ pub fn failover(out: &mut String, failover: &Summary) {
         out,
         "<p class=\"note\">{twice} delivered twice; {} could have been: delivered so near a fault that the outcome need not have \
          been on disk, or under way then. Of those under way when a server died, the sender may not be told that they were taken: \
-         {} could go untold. Debt is the response time beyond the usual median, summed over all messages. \
-         Recovery needs ten seconds without a bad bucket to be told. One fault proves little: percentiles are given from nine \
+         {} could go untold. Debt is the response time beyond the usual median, summed over all messages. One fault proves little: percentiles are given from nine \
          on.</p>",
         count(failover.duplicates_max),
         count(failover.unanswered_max)

@@ -55,6 +55,7 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
         host,
         scenario: plan.scenario.clone(),
         profile: "bench".into(),
+        way: plan.parts.first().map(|part| part.topology.way()).unwrap_or_default(),
         durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
         ..RunResult::default()
     };

@@ -18,6 +18,9 @@ const SHORT_WAIT: Span = Span::millis(100);
 /// At the cap, whatever needs a connection of its own waits so long for one to become idle; then a busy one makes room.
 pub(super) const ROOM_WAIT: Span = Span::seconds(1);
 
+/// One part in so many of its connections' time is what probes of hosts that swallow attempts take at most, at the cap.
+const PROBE_PART: u64 = 20;
+
 /// Names a next hop's queue in one shard. It stays valid while the next hop is installed or its queue holds anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HopId(pub(super) u32);
@@ -251,10 +254,13 @@ impl Hop {
         Some(u32::try_from(index).expect("hosts are few"))
     }
 
-    /// When a busy connection makes room for a probe of this host, at the cap: one probe after the other, so that most of
-    /// the time is for those that live.
+    /// When a busy connection makes room for a probe of this host, at the cap: one probe after the other. An attempt that
+    /// hangs takes the place of work for its whole time, so there all connections together give no more than a twentieth.
     pub fn probe_turn(&self, host: &Host, options: &Options) -> Tick {
-        host.connect_at.max(self.probed) + options.probe_wait
+        let hangs = host.last_cause == Some(Cause::TimedOut);
+        let attempts = Span(options.connect_wait_alternative.0.saturating_mul(PROBE_PART) / u64::from(self.cap.max(1)));
+        let patience = if hangs { options.probe_wait.max(attempts) } else { options.probe_wait };
+        host.connect_at.max(self.probed) + patience
     }
 
     pub fn is_probing(&self) -> bool {

@@ -190,6 +190,28 @@ fn f_091_a_probe_of_a_dead_host_has_its_turn_while_the_cap_is_used_up() {
 }
 
 #[test]
+fn f_061_f_091_probes_that_hang_take_little_of_a_busy_cap() {
+    for cap in [1, 2] {
+        let mut world = World::new(Options { connections_per_destination: cap, ..Options::bench() }, &[&[2, 1]]);
+        world.window = 1;
+        world.set(1, Mode::Up(Span::millis(20)));
+        world.set(2, Mode::Blackhole);
+        let each = Span::millis(20 / u64::from(cap + 1));
+        // It is found dead, and the other works.
+        world.send_for(0, each, Span::minutes(1));
+        let (from, before) = (world.delivered_by(1), world.connects_to(2));
+        world.send_for(0, each, Span::minutes(3));
+        let (by_one, could) = (world.delivered_by(1) - from, 3 * 60 * 50 * cap as usize);
+        assert!(by_one * 100 >= could * 94, "{by_one} of {could}, cap {cap}");
+        assert!(world.connects_to(2) > before, "it is looked for all the same");
+        world.set(2, Mode::Up(Span::millis(20)));
+        world.send_for(0, each, Span::seconds(25));
+        assert!(world.delivered_by(2) > 0, "and found, cap {cap}");
+        assert!(world.connections_peak <= cap as usize);
+    }
+}
+
+#[test]
 fn a_cap_lowered_by_a_reload_is_kept_soon_and_no_message_is_lost() {
     for lowered in [0, 1, 2] {
         let mut world = World::new(Options::rfc(), &[&[1, 2]]);

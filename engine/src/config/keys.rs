@@ -168,6 +168,7 @@ keys! { DELIVERY: Delivery {
     dot_wait => dot_wait: Wait(MILLISECOND, Span::hours(1)), "for the answer to the final dot or last chunk";
     quit_wait => quit_wait: Wait(MILLISECOND, Span::minutes(5)), "for 221";
     idle_wait => idle_wait: Wait(Span::ZERO, Span::hours(1)), "how long an idle connection is kept";
+    queue_idle_wait => queue_idle_wait: Wait(Span::seconds(5), Span::hours(1)), "how long an empty queue is shown";
     session_max => session_max: Wait(Span::seconds(1), DAY), "a session's length, looked at between transactions";
     retry => retry: Steps, "when a next hop is tried again whose hosts all failed";
     message_retry => message_retry: Wait(MILLISECOND, DAY), "when a message is tried again that was deferred by itself";

@@ -294,6 +294,8 @@ pub struct Delivery {
     pub quit_wait: Span,
     /// How long an idle connection is kept for the next message.
     pub idle_wait: Span,
+    /// How long an empty queue is shown (`QueueMaxIdleTime`).
+    pub queue_idle_wait: Span,
     /// A session's whole length, looked at between transactions only (M-069).
     pub session_max: Span,
     /// When a queue whose hosts all failed is tried again.

@@ -120,6 +120,7 @@ impl Delivery {
             dot_wait: minutes(10),
             quit_wait: Span::seconds(5),
             idle_wait: Span::seconds(30),
+            queue_idle_wait: Span::minutes(3),
             session_max: Span::hours(1),
             // M-096: two tries within the first hour, at least 30 minutes after the early ones, at most 3 hours.
             retry: Ladder { steps: vec![(2, minutes(15)), (4, minutes(30)), (4, minutes(60))], last: Span::hours(3) },

@@ -411,6 +411,22 @@ fn x_206_the_last_error_of_a_queue_is_what_the_next_hop_said() {
     }
 }
 
+#[test]
+fn an_empty_queue_is_gone_after_its_wait_and_its_counts_are_not() {
+    let far = sink(&[], true);
+    let mut hub = Server::started(impatient(vec![far.listen[0]]).with("delivery", "queue_idle_wait = \"5s\""));
+    let queues = || hub.status()["queues"].as_array().expect("queues").clone();
+    for delivered in [1, 2] {
+        send(&hub, 1, 1, CONTENT);
+        let is_delivered = || queues().first().filter(|queue| queue["delivered"] == delivered).cloned();
+        let queue = until("it to be delivered", is_delivered);
+        assert!(queue["oldest_ms"].is_null() && queue["outgoing_per_s"].is_f64(), "{queue}");
+        until("the queue to be gone", || queues().is_empty().then_some(()));
+    }
+    hub.stop();
+    drop(far.stop());
+}
+
 /// One of two recipients is put off all the time; a restart changes nothing, since what failed is on disk.
 #[test]
 fn m_097_given_up_is_durable_counted_and_shown() {

@@ -335,6 +335,7 @@ fn queue_options(settings: &Settings) -> queue::Options {
         expire_after: delivery.expire_after,
         connect_wait: delivery.connect_wait,
         idle_wait: delivery.idle_wait,
+        queue_idle_wait: delivery.queue_idle_wait,
         connections_max: delivery.connections_max,
         connections_per_destination: delivery.connections_per_hop_max,
         messages_per_connection: delivery.messages_per_connection_max,

@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, value_name = "N", env = "RINGSIM_MINUTES")]
     minutes: Option<u64>,
     /// Prints one JSON document instead of lines
-    #[arg(long)]
+    #[arg(long, env = "RINGSIM_JSON")]
     json: bool,
 }
 

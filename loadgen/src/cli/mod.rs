@@ -40,7 +40,7 @@ enum Command {
     /// Print the manual page, or write one per command into a folder
     Man {
         /// Write ringload.1, ringload-send.1 and so on here
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, env = "RINGLOAD_MAN_OUT", value_name = "DIR")]
         out: Option<PathBuf>,
     },
 }
@@ -160,9 +160,7 @@ mod tests {
 
     #[test]
     fn every_long_option_is_also_an_environment_variable() {
-        for command in
-            Ringload::command().get_subcommands().filter(|command| ["send", "sink"].contains(&command.get_name()))
-        {
+        for command in Ringload::command().get_subcommands() {
             for option in command.get_arguments().filter(|option| option.get_long().is_some_and(|long| long != "help"))
             {
                 let env = option.get_env().and_then(|env| env.to_str()).unwrap_or_default();

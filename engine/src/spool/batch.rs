@@ -11,6 +11,11 @@ pub(super) const BATCH_HEAD_BYTES: usize = 128;
 /// Octets of one item of the table; a live mark is followed by its payload.
 pub(super) const ITEM_BYTES: usize = 16;
 
+/// Octets of so many.
+pub(super) const fn item_bytes(items: usize) -> u64 {
+    (items as u64).saturating_mul(ITEM_BYTES as u64)
+}
+
 const MAGIC: &[u8; 4] = b"RPbt";
 const VERSION: u8 = 1;
 

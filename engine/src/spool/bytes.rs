@@ -44,12 +44,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A length of our own making, as a field of 32 bits.
+/// A length or a place of our own making, as a field of 32 bits.
 ///
 /// # Panics
 /// When it does not fit, our mistake: whatever has a length stands in a segment, and those are below 4 GiB.
-pub(super) fn length(octets: usize) -> u32 {
-    match u32::try_from(octets) {
+pub(super) fn length(octets: impl TryInto<u32>) -> u32 {
+    match octets.try_into() {
         Ok(octets) => octets,
         Err(_) => unreachable!("segments are below 4 GiB"),
     }

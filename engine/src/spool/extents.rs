@@ -1,9 +1,11 @@
 //! Bodies in blocks of their own: in one piece beside their record, or in extents written while they arrive.
 
 use super::batch;
+use super::bytes::length;
 use super::ids::{SegmentNumber, Ticket};
-use super::log::{Full, Log, Need};
+use super::log::{Full, Log};
 use super::record::{EXTENTS_MAX, Extent};
+use super::room::{Need, Room};
 use super::segment::{Segment, State};
 use super::{BLOCK, OWN_BYTES_MAX};
 use crate::sys::slice::Slice;
@@ -41,18 +43,15 @@ impl Log {
         if bytes > OWN_BYTES_MAX || into.list.len() >= EXTENTS_MAX {
             return Err(Full::TooLarge);
         }
-        self.make_room(&Need { own, table: batch::ITEM_BYTES as u64, message: true, ..Need::default() })?;
-        let open = self.open.as_mut().expect("room was made in an open batch");
-        let number = open.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
+        let need = Need { own, table: batch::ITEM_BYTES as u64, message: true, ..Need::default() };
+        let Room { open, segment } = self.make_room(&need)?;
         let crc = own_crc(segment, slices, bytes);
-        let block = u32::try_from(open.next_block() / BLOCK as u64).expect("segments are below 16 TiB");
-        let bytes32 = u32::try_from(bytes).map_err(|_| Full::TooLarge)?;
+        let (block, bytes32) = (length(open.next_block().div_ceil(BLOCK as u64)), length(bytes));
         open.push_own(slices);
         batch::put_extent(&mut open.table, block, bytes32, crc);
-        segment.extent_pins += 1;
-        into.list.push(Extent { number, block, bytes: bytes32, crc });
-        into.bytes += bytes;
+        segment.extent_pins = segment.extent_pins.saturating_add(1);
+        into.list.push(Extent { number: open.number, block, bytes: bytes32, crc });
+        into.bytes = into.bytes.saturating_add(bytes);
         Ok(Ticket(open.ticket))
     }
 
@@ -73,7 +72,7 @@ impl Log {
     /// A record must not become durable when an extent of it does not: they share a segment, and so its fate, or the
     /// extent is written already.
     pub(super) fn check_order(&self, extents: &Extents) -> Result<(), Full> {
-        let here = self.open.as_ref().and_then(|open| open.number);
+        let here = self.open.as_ref().map(|open| open.number);
         let mut elsewhere = extents.list.iter().map(|extent| extent.number).filter(|number| Some(*number) != here);
         let mut last = None;
         let waits = elsewhere.any(|number| last.replace(number) != Some(number) && self.has_batches(number));
@@ -101,9 +100,9 @@ fn own_crc(segment: &Segment, slices: &[Slice], bytes: u64) -> u32 {
     let mut left = bytes as usize;
     let mut crc = segment.seed.running();
     for slice in slices {
-        let count = left.min(slice.len());
-        crc.update(&slice[..count]);
-        left -= count;
+        let content = slice.get(..left).unwrap_or(slice);
+        crc.update(content);
+        left = left.saturating_sub(content.len());
     }
     crc.finish()
 }

@@ -1,14 +1,6 @@
 //! Reading one record back from disk: first its head with envelope and trace header, then its content, every octet
 //! checked before it may leave.
 
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
-
 use super::BLOCK;
 use super::ids::{FileId, RecordId, Running, Seed};
 use super::log::Log;

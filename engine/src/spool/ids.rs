@@ -24,6 +24,9 @@ impl SegmentNumber {
         if number == 0 || number >= NUMBER_LIMIT { None } else { Some(Self(number)) }
     }
 
+    /// The first of all.
+    pub(super) const FIRST: Self = Self(1);
+
     /// As a plain number.
     pub const fn get(self) -> u64 {
         self.0
@@ -46,6 +49,16 @@ impl RecordId {
         let place = offset.checked_div(RECORD_ALIGN as u64)?;
         let valid = offset.is_multiple_of(RECORD_ALIGN as u64) && place < 1 << PLACE_BITS;
         valid.then_some(Self(number.0 << PLACE_BITS | place))
+    }
+
+    /// The record that is put at `offset`.
+    ///
+    /// # Panics
+    /// When the offset is no record's place, our mistake: batches place records, and segments are below
+    /// [`SEGMENT_BYTES_LIMIT`].
+    pub(super) fn at(number: SegmentNumber, offset: u64) -> Self {
+        let Some(id) = Self::new(number, offset) else { unreachable!("a record stands at a multiple, in its segment") };
+        id
     }
 
     /// From what [`RecordId::raw`] gave; `None` when no segment has such a number.

@@ -12,9 +12,10 @@ use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
 use super::extents::{Extents, own_bytes};
 use super::ids::{FileId, Numbers, RecordId, Secret, SegmentNumber, Ticket};
 use super::notes::Pieces;
-use super::pack::{Added, Batch, Pending};
+use super::pack::Batch;
 use super::record::{Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordKind};
-use super::segment::{Segment, State};
+use super::room::Need;
+use super::segment::{Segment, Segments, State};
 use super::write::{Chore, Flight};
 use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::sys::slice::{Fill, Pool, Slice};
@@ -116,17 +117,6 @@ pub enum Want {
     Recycle(FileId),
 }
 
-/// What something needs of the open batch.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Need {
-    pub(super) packed: u64,
-    pub(super) own: u64,
-    pub(super) table: u64,
-    pub(super) footer: u64,
-    /// Settles may use the space that messages leave to them.
-    pub(super) message: bool,
-}
-
 /// One shard's log.
 #[derive(Debug)]
 pub struct Log {
@@ -136,7 +126,7 @@ pub struct Log {
     pub(super) closed: bool,
     /// Memory in hand, so that outcomes can be written when the budget is spent.
     pub(super) in_hand: Option<Fill>,
-    pub(super) segments: BTreeMap<SegmentNumber, Segment>,
+    pub(super) segments: Segments,
     pub(super) current: Option<SegmentNumber>,
     pub(super) spare: Option<SegmentNumber>,
     /// The shell said that it has no file.
@@ -170,15 +160,6 @@ const SPARES_MAX: usize = 16;
 /// Octets kept in hand for outcomes.
 const IN_HAND_BYTES: usize = 64 << 10;
 
-/// Part of the last segment that is left to settles when no further one is at hand: 1/16.
-const RESERVE_SHARE: u64 = 16;
-
-/// A batch's table takes no more octets.
-pub(super) const TABLE_BYTES_MAX: u64 = 512 << 10;
-
-/// A batch takes no more parts: Linux gathers 1024 in one write.
-const PARTS_MAX: usize = 512;
-
 impl Log {
     /// An empty log.
     ///
@@ -194,7 +175,7 @@ impl Log {
             pool,
             closed: false,
             in_hand,
-            segments: BTreeMap::new(),
+            segments: Segments::default(),
             current: None,
             spare: None,
             no_space: false,
@@ -273,10 +254,9 @@ impl Log {
             return true;
         }
         let Some(segment) = self.current.and_then(|number| self.segments.get(&number)) else { return false };
-        let end = self.open.as_ref().map_or(segment.next_at, |open| open.at + open.len).next_multiple_of(BLOCK as u64);
-        let reserve = segment.segment_bytes / RESERVE_SHARE;
+        let end = self.open.as_ref().map_or(segment.next_at, Batch::end).next_multiple_of(BLOCK as u64);
         // Its envelope, and a batch's head, table and padding; and a block for its entry in the footer.
-        let more = 5 * BLOCK as u64 + reserve;
+        let more = segment.reserve().saturating_add((BLOCK as u64).saturating_mul(5));
         end.saturating_add(octets).saturating_add(more) <= segment.batches_end(BLOCK as u64)
     }
 
@@ -306,20 +286,23 @@ impl Log {
         if let Content::Extents(extents) = new.content {
             self.check_extents(extents, new.facts.body_bytes)?;
         }
-        self.make_room(&Need {
+        let items = new.settles.len().saturating_add(settled.len()).saturating_add(1);
+        let need = Need {
             packed: head.packed_bytes(),
             own,
-            table: (batch::ITEM_BYTES * (1 + new.settles.len() + settled.len())) as u64,
-            footer: Segment::property_bytes(&head) + (batch::ITEM_BYTES * new.settles.len()) as u64,
+            table: batch::item_bytes(items),
+            footer: Segment::property_bytes(&head).saturating_add(batch::item_bytes(new.settles.len())),
             message: true,
-        })?;
+        };
         if let Content::Extents(extents) = new.content {
+            self.make_room(&need)?;
             self.check_order(extents)?;
         }
-        let appended = self.put_record(new, head);
+        let mut room = self.make_room(&need)?;
+        let appended = room.put_record(new, head);
         for &recipient in settled {
             let settle = Settle { id: appended.id, recipient, outcome: Outcome::Moved };
-            self.join_settle(settle, Some(appended.id.place()));
+            room.put_settle(settle, Some(appended.id.place()));
         }
         Ok(appended)
     }
@@ -338,9 +321,9 @@ impl Log {
         if !bounded || new.facts.body_bytes > content_max {
             return Err(Full::TooLarge);
         }
-        let first = SegmentNumber::new(1).expect("valid");
         Ok(RecordHead {
-            id: RecordId::at_place(first, 0),
+            // Its own is known when it is put in.
+            id: RecordId::at_place(SegmentNumber::FIRST, 0),
             was,
             kind: new.kind,
             recipients: new.recipients,
@@ -351,53 +334,6 @@ impl Log {
             placement,
             facts: *new.facts,
         })
-    }
-
-    /// Puts it in; room was made.
-    fn put_record(&mut self, new: &NewRecord<'_>, mut head: RecordHead) -> Appended {
-        let open = self.open.as_mut().expect("room was made in an open batch");
-        let number = open.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
-        head.id = RecordId::new(number, open.next_place()).expect("segments fit record ids");
-        let mut extents = Vec::new();
-        if let Content::Extents(body) = new.content {
-            super::record::encode_extents(&body.list, &mut extents);
-            let holders = body.list.iter().map(|extent| extent.number).collect();
-            open.pins.push((head.id.place(), holders));
-        }
-        let packed = head.packed_bytes();
-        if let Placement::Own { block } = &mut head.placement {
-            let end = open.next_place() + packed;
-            *block = u32::try_from(end.div_ceil(BLOCK as u64)).expect("segments are below 16 TiB");
-        }
-        let encoded = head.encode(segment.seed, [&extents, new.envelope, new.trace]);
-        let pieces: &[&[u8]] = if let Content::Octets(pieces) = new.content { pieces } else { &[] };
-        let copied: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let texts = [encoded.as_slice(), &extents, new.envelope, new.trace];
-        let whole = open.pack(texts.into_iter().chain(pieces.iter().copied()));
-        if let Content::Octets(_) = new.content {
-            assert_eq!(copied as u64, new.facts.body_bytes, "the facts are those of the content");
-        }
-        if let Content::Chunks(slices) = new.content {
-            open.push_own(slices);
-        }
-        open.records.push(Added { place: head.id.place(), recipients: new.recipients });
-        batch::put_record(&mut open.table, head.id.place(), u32::try_from(packed).expect("packed records are bounded"));
-        segment.note_properties(&encoded, &extents, new.envelope);
-        segment.note_recipients(new.recipients);
-        let ticket = Ticket(open.ticket);
-        for settle in new.settles {
-            self.join_settle(*settle, Some(head.id.place()));
-        }
-        let trace_end = whole.len() - copied;
-        let envelope_end = trace_end - new.trace.len();
-        Appended {
-            id: head.id,
-            ticket,
-            envelope: whole.sub(envelope_end - new.envelope.len()..envelope_end),
-            trace: whole.sub(envelope_end..trace_end),
-            content: matches!(new.content, Content::Octets(_)).then(|| whole.sub(trace_end..whole.len())),
-        }
     }
 
     /// Writes down what became of a recipient, or of all ([`ALL_RECIPIENTS`]). The ticket says when it is durable. A record
@@ -431,86 +367,30 @@ impl Log {
             return Ok(Ticket(0));
         }
         let bytes = batch::ITEM_BYTES as u64;
-        self.make_room(&Need { table: bytes, footer: bytes, ..Need::default() })?;
-        Ok(self.join_settle(settle, None))
+        let mut room = self.make_room(&Need { table: bytes, footer: bytes, ..Need::default() })?;
+        Ok(room.put_settle(settle, None))
     }
 
-    /// Puts a settle into the open batch, which has room.
-    fn join_settle(&mut self, settle: Settle, needs: Option<u32>) -> Ticket {
-        let open = self.open.as_mut().expect("room was made in an open batch");
-        batch::put_settle(&mut open.table, &settle, needs);
-        open.settles.push(Pending { settle, needs });
-        let number = open.number.expect("a batch belongs to a segment");
-        if settle.id.number() != number {
-            self.segments.get_mut(&number).expect("an open batch has its segment").note_settle(&settle);
-        }
-        Ticket(open.ticket)
-    }
-
-    /// Makes sure that the open batch can take `need`: opens one, closes a full one, goes on in the next segment.
-    pub(super) fn make_room(&mut self, need: &Need) -> Result<(), Full> {
-        // Close the batch, open the next, close the segment, open in the next: four steps at most.
-        for _ in 0..5 {
-            let Some(open) = self.open.as_ref() else {
-                self.open_batch()?;
-                continue;
-            };
-            let number = open.number.expect("a batch belongs to a segment");
-            let segment = self.segments.get(&number).expect("an open batch has its segment");
-            let end = open.at + open.bytes_with(need.packed, need.own, need.table);
-            let fits = end <= segment.batches_end(need.footer);
-            let footer = segment.footer_bytes_max() + need.footer <= segment.segment_bytes / 4;
-            let long = open.len + need.packed + need.own > self.options.batch_bytes_max
-                || open.table.len() as u64 + need.table > TABLE_BYTES_MAX
-                || open.parts.len() >= PARTS_MAX;
-            if fits && (footer || segment.ordinal == 0) && (open.is_empty() || !long) {
-                let reserve = segment.segment_bytes / RESERVE_SHARE;
-                if need.message && self.spare.is_none() && end + reserve > segment.batches_end(need.footer) {
-                    return Err(self.out_of_segments());
-                }
-                return self.ensure_memory(need);
-            }
-            if !open.is_empty() {
-                self.close_batch()?;
-            } else if open.at == BLOCK as u64 {
-                return Err(Full::TooLarge);
-            } else {
-                self.rotate()?;
-            }
-        }
-        Err(Full::TooLarge)
-    }
-
-    fn ensure_memory(&mut self, need: &Need) -> Result<(), Full> {
-        let packs = need.packed > 0 || need.own > 0;
-        let Some(open) = self.open.as_mut().filter(|_| packs) else { return Ok(()) };
-        // What is kept in hand is for outcomes.
-        open.ensure(&self.pool, &mut None, need.packed as usize)
-    }
-
-    fn out_of_segments(&self) -> Full {
+    pub(super) fn out_of_segments(&self) -> Full {
         if self.no_space { Full::Space } else { Full::Segment }
     }
 
-    fn open_batch(&mut self) -> Result<(), Full> {
+    pub(super) fn open_batch(&mut self) -> Result<(), Full> {
         let number = match self.current {
             Some(number) => number,
             None => self.next_segment()?,
         };
-        let segment = self.segments.get(&number).expect("the current segment is known");
-        let mut batch = self.spare_batches.pop().unwrap_or_default();
+        let at = self.segments.of(number).next_at;
+        let mut batch = Batch::new(number, at, self.next_ticket, self.spare_batches.pop());
         batch.parts = self.spare_parts.pop().unwrap_or_default();
-        batch.ticket = self.next_ticket;
-        batch.number = Some(number);
-        batch.at = segment.next_at;
-        self.next_ticket += 1;
+        self.next_ticket = self.next_ticket.saturating_add(1);
         self.open = Some(batch);
         Ok(())
     }
 
     fn next_segment(&mut self) -> Result<SegmentNumber, Full> {
         let number = self.spare.take().ok_or_else(|| self.out_of_segments())?;
-        let segment = self.segments.get_mut(&number).expect("the spare segment is known");
+        let segment = self.segments.of_mut(number);
         segment.state = State::Open;
         segment.reuse(std::mem::take(&mut self.spare_pieces));
         self.current = Some(number);
@@ -523,7 +403,7 @@ impl Log {
     }
 
     /// Goes on in the next segment; the open batch, if any, is empty.
-    fn rotate(&mut self) -> Result<(), Full> {
+    pub(super) fn rotate(&mut self) -> Result<(), Full> {
         if self.spare.is_none() {
             return Err(self.out_of_segments());
         }
@@ -541,7 +421,7 @@ impl Log {
     /// The current segment takes no more batches; its footer comes when its batches are written.
     pub(super) fn close_segment(&mut self) {
         let Some(number) = self.current.take() else { return };
-        let segment = self.segments.get_mut(&number).expect("the current segment is known");
+        let segment = self.segments.of_mut(number);
         segment.state = State::Closing;
         let pieces = segment.spare();
         self.keep_pieces(pieces);
@@ -551,10 +431,9 @@ impl Log {
     /// The open batch takes no more: it waits for its write.
     pub(super) fn close_batch(&mut self) -> Result<(), Full> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
-        let number = open.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("an open batch has its segment");
+        let segment = self.segments.of_mut(open.number);
         open.finish(&self.pool, &mut self.in_hand, segment.seed)?;
-        segment.next_at += open.len;
+        segment.next_at = open.end();
         self.ready.extend(self.open.take());
         if self.in_hand.is_none() {
             self.in_hand = self.pool.fill(IN_HAND_BYTES);

@@ -3,12 +3,10 @@
 
 use super::BLOCK;
 use super::batch::{BATCH_HEAD_BYTES, BatchHead, Settle};
+use super::bytes::length;
 use super::ids::{RECORD_ALIGN, RecordId, Seed, SegmentNumber, Ticket};
 use super::log::Full;
 use crate::sys::slice::{Fill, Pool, Slice};
-
-/// Chunks of a batch grow, so that a lone message does not pin much and a full batch has few parts.
-const CHUNK_BYTES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
 
 /// A record that becomes part of its segment when the batch is written.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +24,11 @@ pub(super) struct Pending {
 }
 
 /// One batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     pub(super) ticket: u64,
-    pub(super) number: Option<SegmentNumber>,
+    /// The segment that it belongs to.
+    pub(super) number: SegmentNumber,
     /// Where it will stand in its segment.
     pub(super) at: u64,
     /// Octets so far, the header included.
@@ -56,9 +55,33 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// An empty one, with the memory of the lists of a cleared one, if there is any.
+    pub(super) fn new(number: SegmentNumber, at: u64, ticket: u64, memory: Option<Self>) -> Self {
+        let memory = memory.unwrap_or_else(|| Self {
+            ticket,
+            number,
+            at,
+            len: 0,
+            header: None,
+            fill: None,
+            run: None,
+            parts: Vec::new(),
+            chunks: 0,
+            table: Vec::new(),
+            table_at: 0,
+            table_crc: 0,
+            records: Vec::new(),
+            settles: Vec::new(),
+            marks: Vec::new(),
+            pins: Vec::new(),
+            moved: Vec::new(),
+            is_urgent: false,
+        });
+        Self { ticket, number, at, ..memory }
+    }
+
     /// Makes it ready for reuse, keeping the memory of its lists.
     pub(super) fn clear(&mut self) {
-        self.number = None;
         (self.at, self.len, self.chunks, self.table_at) = (0, 0, 0, 0);
         (self.header, self.fill, self.run) = (None, None, None);
         self.parts.clear();
@@ -81,21 +104,33 @@ impl Batch {
         // Each of: what is there, one chunk switch, own blocks, one more switch before the table; all padded.
         let block = BLOCK as u64;
         let head = BATCH_HEAD_BYTES as u64;
-        let body = (self.len.max(head) + packed + 2 * RECORD_ALIGN as u64).next_multiple_of(block) + block;
-        body + own + (self.table.len() as u64 + table + 8).next_multiple_of(block) + block
+        let body = self.len.max(head).saturating_add(packed).saturating_add((RECORD_ALIGN as u64).saturating_mul(2));
+        let table = (self.table.len() as u64).saturating_add(table).saturating_add(8);
+        let whole = body.next_multiple_of(block).saturating_add(own).saturating_add(table.next_multiple_of(block));
+        whole.saturating_add(block).saturating_add(block)
+    }
+
+    /// Where it ends, so far.
+    pub(super) fn end(&self) -> u64 {
+        self.at.saturating_add(self.len)
     }
 
     /// Makes sure that `bytes` can be packed in one piece.
     pub(super) fn ensure(&mut self, pool: &Pool, spare: &mut Option<Fill>, bytes: usize) -> Result<(), Full> {
-        let bytes = bytes + RECORD_ALIGN;
+        let bytes = bytes.saturating_add(RECORD_ALIGN);
         if self.fill.as_ref().is_some_and(|fill| fill.room() >= bytes) {
             return Ok(());
         }
-        let bytes = if self.header.is_none() { bytes + BATCH_HEAD_BYTES } else { bytes };
-        let wanted = bytes.max(CHUNK_BYTES[self.chunks.min(CHUNK_BYTES.len() - 1)]);
+        let bytes = bytes.saturating_add(if self.header.is_none() { BATCH_HEAD_BYTES } else { 0 });
+        // Chunks of a batch grow, so that a lone message does not pin much and a full batch has few parts.
+        let wanted = bytes.max(match self.chunks {
+            0 => 16 << 10,
+            1 => 64 << 10,
+            _ => 256 << 10,
+        });
         let fill = pool.fill(wanted).or_else(|| pool.fill(bytes)).or_else(|| spare.take());
         let mut fill = fill.filter(|fill| fill.room() >= bytes).ok_or(Full::Memory)?;
-        self.chunks += 1;
+        self.chunks = self.chunks.saturating_add(1);
         if self.header.is_none() {
             self.header = Some(fill.reserve(BATCH_HEAD_BYTES));
             self.len = BATCH_HEAD_BYTES as u64;
@@ -108,21 +143,21 @@ impl Batch {
 
     /// Where the next packed record will start, from the segment's start.
     pub(super) fn next_place(&self) -> u64 {
-        self.at + self.len.next_multiple_of(RECORD_ALIGN as u64)
+        self.at.saturating_add(self.len.next_multiple_of(RECORD_ALIGN as u64))
     }
 
     /// Packs `pieces` behind each other at a record's place; room was made by `ensure`.
     pub(super) fn pack<'a>(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Slice {
-        let fill = self.fill.as_mut().expect("ensured");
+        let Some(fill) = self.fill.as_mut() else { unreachable!("room was made for what is packed") };
         self.is_urgent = true;
-        let gap = (self.len.next_multiple_of(RECORD_ALIGN as u64) - self.len) as usize;
-        fill.put(&[0; RECORD_ALIGN][..gap]);
+        // Chunk and batch are aligned alike: both go on at a whole block.
+        let gap = fill.pad_to(RECORD_ALIGN);
         for piece in pieces {
             let put = fill.put(piece);
             assert_eq!(put, piece.len(), "room was made for what is packed");
         }
         let packed = fill.take();
-        self.len += packed.len() as u64;
+        self.len = self.len.saturating_add(packed.len() as u64);
         self.run = Some(match self.run.take() {
             Some(run) => run.join(&packed),
             None => packed.clone(),
@@ -132,7 +167,7 @@ impl Batch {
 
     /// Where blocks of their own would stand now, from the segment's start. A chunk was ensured.
     pub(super) fn next_block(&self) -> u64 {
-        self.at + self.len.next_multiple_of(BLOCK as u64)
+        self.at.saturating_add(self.len.next_multiple_of(BLOCK as u64))
     }
 
     /// Puts whole blocks in by reference.
@@ -140,14 +175,14 @@ impl Batch {
         self.is_urgent = true;
         self.close_run();
         for slice in slices {
-            self.len += slice.len() as u64;
+            self.len = self.len.saturating_add(slice.len() as u64);
             self.parts.push(slice.clone());
         }
     }
 
     fn close_run(&mut self) {
         let Some(fill) = self.fill.as_mut() else { return };
-        self.len += fill.pad_to(BLOCK) as u64;
+        self.len = self.len.saturating_add(fill.pad_to(BLOCK) as u64);
         let pad = fill.take();
         match self.run.take() {
             Some(run) => self.parts.push(run.join(&pad)),
@@ -160,7 +195,7 @@ impl Batch {
     pub(super) fn finish(&mut self, pool: &Pool, spare: &mut Option<Fill>, seed: Seed) -> Result<(), Full> {
         self.ensure(pool, spare, self.table.len())?;
         self.table_crc = seed.crc(&[&self.table]);
-        self.table_at = self.next_place() - self.at;
+        self.table_at = self.len.next_multiple_of(RECORD_ALIGN as u64);
         let table = std::mem::take(&mut self.table);
         self.pack([table.as_slice()]);
         self.table = table;
@@ -173,7 +208,7 @@ impl Batch {
     /// Writes the header of a finished batch; its parts are complete then.
     pub(super) fn write_header(&mut self, seed: Seed, ordinal: u32, synced_upto: u64) {
         let head = BatchHead {
-            number: self.number.expect("a batch belongs to a segment"),
+            number: self.number,
             at: self.at,
             ticket: Ticket(self.ticket),
             ordinal,
@@ -182,12 +217,13 @@ impl Batch {
             bytes: self.len,
             synced_upto,
             table_at: self.table_at,
-            table_bytes: u32::try_from(self.table.len()).expect("tables are bounded"),
+            table_bytes: length(self.table.len()),
             table_crc: self.table_crc,
         };
-        let mut header = self.header.take().expect("a finished batch has its header's place");
+        let (Some(mut header), Some(first)) = (self.header.take(), self.parts.first_mut()) else {
+            unreachable!("a finished batch has its header's place, and a part")
+        };
         header.put(&head.encode(seed));
-        let first = self.parts.first_mut().expect("a finished batch has a part");
         *first = header.take().join(first);
     }
 }

@@ -7,8 +7,9 @@
 
 use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
 use super::ids::{FileId, RecordId, SegmentNumber};
-use super::log::{Appended, Content, Full, Log, Need, NewRecord};
+use super::log::{Appended, Content, Full, Log, NewRecord};
 use super::record::RecordRef;
+use super::room::{Need, Room};
 use super::segment::State;
 use super::write::Chore;
 
@@ -65,35 +66,37 @@ impl Log {
     /// Says in the open batch what is live in each of these.
     fn mark(&mut self, numbers: &[SegmentNumber]) -> Result<(), Full> {
         let cost = |number: &SegmentNumber| {
-            self.segments.get(number).map_or(0, |segment| segment.live.encoded_bytes() + batch::ITEM_BYTES)
+            self.segments
+                .get(number)
+                .map_or(0, |segment| segment.live.encoded_bytes().saturating_add(batch::ITEM_BYTES))
         };
         let bytes: usize = numbers.iter().map(cost).sum();
         let open = |number: &SegmentNumber| self.has_batches(*number) || self.current == Some(*number);
         if bytes > MARK_BYTES_MAX || numbers.iter().any(open) {
             return Err(Full::TooLarge);
         }
-        self.make_room(&Need { table: bytes as u64, footer: bytes as u64, ..Need::default() })?;
-        let here = self.open.as_ref().and_then(|open| open.number).expect("room was made in an open batch");
+        let need = Need { table: bytes as u64, footer: bytes as u64, ..Need::default() };
+        let here = self.make_room(&need)?.open.number;
         // A settle on its way in another segment would be forgotten with that segment although no mark contains it.
         if self.has_batches_outside(here) {
             return Err(Full::Segment);
         }
-        for &number in numbers {
-            let Some(marked) = self.segments.get(&number) else { continue };
-            let live = marked.live.clone();
-            let open = self.open.as_mut().expect("room was made in an open batch");
-            batch::put_live(&mut open.table, number, &live);
-            open.marks.push(number);
-            open.is_urgent = true;
-            self.segments.get_mut(&here).expect("an open batch has its segment").note_live(number, &live);
+        let live = |&number: &SegmentNumber| self.segments.get(&number).map(|marked| (number, marked.live.clone()));
+        let marks: Vec<_> = numbers.iter().filter_map(live).collect();
+        let Room { open, segment } = self.make_room(&need)?;
+        for (number, live) in &marks {
+            batch::put_live(&mut open.table, *number, live);
+            segment.note_live(*number, live);
         }
+        open.marks.extend_from_slice(numbers);
+        open.is_urgent = true;
         Ok(())
     }
 
     /// These segments are gone, or a durable mark in `except` says all there is to say about them: nobody else's settles
     /// of them are needed.
     pub(super) fn forget_refs(&mut self, numbers: &[SegmentNumber], except: Option<SegmentNumber>) {
-        for (&holder, segment) in &mut self.segments {
+        for (&holder, segment) in self.segments.iter_mut() {
             if Some(holder) != except {
                 numbers.iter().for_each(|&number| segment.drop_ref(number));
             }

@@ -1,13 +1,5 @@
 //! From segments that were read to logs that go on: settles first, wherever they stand, then every segment to one shard.
 
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
-
 use super::BLOCK;
 use super::Durability;
 use super::batch::{Item, Items, Outcome};

@@ -4,14 +4,6 @@
 //! front to back, every record checked with its content. Damage never ends the reading: it goes on at the next block that
 //! holds a batch header of this very life and place.
 
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
-
 use super::BLOCK;
 use super::batch::{ALL_RECIPIENTS, BatchHead, Item, Items, Settle};
 use super::footer::{self, Trailer};

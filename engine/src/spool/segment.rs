@@ -8,6 +8,7 @@ use super::notes::{Notes, Pieces};
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
 use super::{BLOCK, PROPERTY_ENVELOPE_BYTES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 
 /// Octets of a footer's trailer, and of what fills its last block.
 const OWN_BYTES: u64 = 2 * BLOCK as u64;
@@ -33,6 +34,44 @@ pub(super) enum State {
     Free,
     /// Nothing here is needed, and the file must not be used again.
     Bad,
+}
+
+/// Part of the last segment that is left to settles when no further one is at hand: 1/16.
+const RESERVE_SHARE: u64 = 16;
+
+/// A log's segments.
+#[derive(Debug, Default)]
+pub(super) struct Segments(BTreeMap<SegmentNumber, Segment>);
+
+impl Segments {
+    /// The one that something of ours is to be written to.
+    ///
+    /// # Panics
+    /// When it is not there, our mistake: a segment stays for as long as anything is to be written to it.
+    pub(super) fn of(&self, number: SegmentNumber) -> &Segment {
+        let Some(segment) = self.0.get(&number) else { unreachable!("segment {number} went under its writes") };
+        segment
+    }
+
+    /// The same, for changing.
+    pub(super) fn of_mut(&mut self, number: SegmentNumber) -> &mut Segment {
+        let Some(segment) = self.0.get_mut(&number) else { unreachable!("segment {number} went under its writes") };
+        segment
+    }
+}
+
+impl Deref for Segments {
+    type Target = BTreeMap<SegmentNumber, Segment>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Segments {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 /// A segment.
@@ -119,10 +158,20 @@ impl Segment {
         self.spare()
     }
 
+    /// Where the copy of the head stands.
+    pub(super) fn copy_at(&self) -> u64 {
+        self.segment_bytes.saturating_sub(BLOCK as u64)
+    }
+
+    /// What messages leave to settles in the last segment.
+    pub(super) fn reserve(&self) -> u64 {
+        self.segment_bytes / RESERVE_SHARE
+    }
+
     /// Where batches must end: before the footer, if it were written now with so much more in it, and the copied head.
     pub(super) fn batches_end(&self, footer_more: u64) -> u64 {
         let footer = self.footer_bytes_max().saturating_add(footer_more).next_multiple_of(BLOCK as u64);
-        self.segment_bytes.saturating_sub(BLOCK as u64).saturating_sub(footer)
+        self.copy_at().saturating_sub(footer)
     }
 
     /// Octets of the footer, at most.

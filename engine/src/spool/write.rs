@@ -157,7 +157,7 @@ impl Log {
 
     /// Whether batches of this segment are not written yet.
     pub(super) fn has_batches(&self, number: SegmentNumber) -> bool {
-        let of = |batch: &Batch| batch.number == Some(number);
+        let of = |batch: &Batch| batch.number == number;
         self.open.as_ref().is_some_and(|open| of(open) && !open.is_empty())
             || self.ready.iter().any(of)
             || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if of(batch)))
@@ -165,7 +165,7 @@ impl Log {
 
     /// Whether batches of any other segment are not written yet.
     pub(super) fn has_batches_outside(&self, number: SegmentNumber) -> bool {
-        let other = |batch: &Batch| batch.number != Some(number);
+        let other = |batch: &Batch| batch.number != number;
         self.ready.iter().any(other)
             || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if other(batch)))
     }
@@ -226,22 +226,22 @@ impl Log {
 
     fn issue_batch(&mut self, mut batch: Batch) -> Order {
         self.batches_between = self.batches_between.saturating_add(1);
-        let number = batch.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("a batch has its segment");
-        segment.ordinal += 1;
+        let segment = self.segments.of_mut(batch.number);
+        segment.ordinal = segment.ordinal.saturating_add(1);
         // One write is in flight at a time, so whatever stands below this batch is durable already, if anything is.
         let synced_upto = if self.options.durability == Durability::Disk { batch.at } else { 0 };
         batch.write_header(segment.seed, segment.ordinal, synced_upto);
         let (file, at, bytes) = (segment.file, batch.at, batch.len);
         let parts = std::mem::take(&mut batch.parts);
-        self.flight = Some(Flight { what: What::Batch(batch), file, at, bytes });
-        self.order(parts)
+        self.fly(Flight { what: What::Batch(batch), file, at, bytes }, parts)
     }
 
-    fn order(&self, parts: Vec<Slice>) -> Order {
-        let flight = self.flight.as_ref().expect("an order is in flight");
+    /// It is with the shell now.
+    fn fly(&mut self, flight: Flight, parts: Vec<Slice>) -> Order {
         let stable = self.options.durability == Durability::Disk;
-        Order { file: flight.file, at: flight.at, parts, bytes: flight.bytes, stable }
+        let order = Order { file: flight.file, at: flight.at, parts, bytes: flight.bytes, stable };
+        self.flight = Some(flight);
+        order
     }
 
     fn issue_chore(&mut self) -> Option<Order> {
@@ -250,7 +250,7 @@ impl Log {
         let (number, at, parts) = match chore {
             Chore::Head(number) => (number, 0, self.head_parts(number)?),
             Chore::HeadCopy(number) => {
-                let at = self.segments.get(&number)?.segment_bytes - BLOCK as u64;
+                let at = self.segments.get(&number)?.copy_at();
                 (number, at, self.head_parts(number)?)
             }
             Chore::Footer(number) => {
@@ -258,7 +258,7 @@ impl Log {
                 let segment = self.segments.get(&number)?;
                 let parts = footer::build(number, segment, exists, self.options.durability, &self.pool)?;
                 let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
-                let at = segment.segment_bytes - BLOCK as u64 - bytes;
+                let at = segment.copy_at().saturating_sub(bytes);
                 assert!(at >= segment.next_at, "room for the footer was left in segment {number}");
                 (number, at, parts)
             }
@@ -266,8 +266,7 @@ impl Log {
         self.chores.remove(index);
         let file = self.segments.get(&number)?.file;
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
-        self.flight = Some(Flight { what: What::Chore(chore), file, at, bytes });
-        Some(self.order(parts))
+        Some(self.fly(Flight { what: What::Chore(chore), file, at, bytes }, parts))
     }
 
     fn head_parts(&mut self, number: SegmentNumber) -> Option<Vec<Slice>> {
@@ -293,7 +292,7 @@ impl Log {
     /// # Panics
     /// When no order is in flight.
     pub fn written(&mut self, mut parts: Vec<Slice>, result: WriteResult) -> Written {
-        let mut flight = self.flight.take().expect("an order is in flight");
+        let Some(mut flight) = self.flight.take() else { unreachable!("no order is in flight") };
         let written = match result {
             WriteResult::Octets(octets) if octets as u64 == flight.bytes => {
                 self.keep_parts(parts);
@@ -301,12 +300,11 @@ impl Log {
             }
             // Whole blocks count; a block written in part is written again with the same octets.
             WriteResult::Octets(octets) if octets >= BLOCK && (octets as u64) < flight.bytes => {
-                let done = octets - octets % BLOCK;
+                let done = octets & !(BLOCK - 1);
                 drop_front(&mut parts, done);
-                flight.at += done as u64;
-                flight.bytes -= done as u64;
-                self.flight = Some(flight);
-                return Written::Rest(self.order(parts));
+                flight.at = flight.at.saturating_add(done as u64);
+                flight.bytes = flight.bytes.saturating_sub(done as u64);
+                return Written::Rest(self.fly(flight, parts));
             }
             _ => Written::Failed(self.failed(flight)),
         };
@@ -358,8 +356,8 @@ impl Log {
 
     /// What a durable batch makes true.
     fn apply(&mut self, batch: Batch) {
-        let number = batch.number.expect("a batch belongs to a segment");
-        let segment = self.segments.get_mut(&number).expect("a batch has its segment");
+        let number = batch.number;
+        let segment = self.segments.of_mut(number);
         for added in &batch.records {
             segment.live.push(added.place, added.recipients);
         }
@@ -398,7 +396,7 @@ impl Log {
         let mut failure = Failure { file: flight.file, in_doubt: None, cancelled_by: None, unwritten: None };
         match flight.what {
             What::Batch(batch) => {
-                let number = batch.number.expect("a batch belongs to a segment");
+                let number = batch.number;
                 failure.in_doubt = Some(Ticket(batch.ticket));
                 for added in &batch.records {
                     let id = RecordId::at_place(number, added.place);
@@ -429,10 +427,9 @@ impl Log {
         }
         self.chores.retain(|chore| *chore != Chore::Footer(number));
         let mut tickets: Option<RangeInclusive<u64>> = None;
-        let (mine, others) =
-            std::mem::take(&mut self.ready).into_iter().partition(|batch| batch.number == Some(number));
+        let (mine, others) = std::mem::take(&mut self.ready).into_iter().partition(|batch| batch.number == number);
         self.ready = others;
-        let open = self.open.take_if(|open| open.number == Some(number));
+        let open = self.open.take_if(|open| open.number == number);
         for batch in std::collections::VecDeque::into_iter(mine).chain(open) {
             let first = tickets.as_ref().map_or(batch.ticket, |range| *range.start());
             tickets = Some(first..=batch.ticket);
@@ -493,10 +490,12 @@ impl Log {
 
 /// Removes the first `count` octets, whole blocks.
 fn drop_front(parts: &mut Vec<Slice>, mut count: usize) {
-    let whole = parts.iter().take_while(|part| {
-        let fits = part.len() <= count;
-        count -= if fits { part.len() } else { 0 };
-        fits
+    let whole = parts.iter().take_while(|part| match count.checked_sub(part.len()) {
+        Some(left) => {
+            count = left;
+            true
+        }
+        None => false,
     });
     let whole = whole.count();
     parts.drain(..whole);

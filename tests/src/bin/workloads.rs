@@ -7,8 +7,13 @@
 
 use engine::smtp::Profile;
 use engine::smtp::server::{AcceptAll, Event, ServerOptions, ServerSession, Verdict};
+use engine::spool::{
+    BATCH_BYTES_MAX, Content, Durability, Facts, FileId, Log, LogOptions, NewRecord, Numbers, Outcome, RecordKind,
+    Secret, Want, WriteResult,
+};
+use engine::sys::lockfree::HotRing;
 use engine::sys::slice::{Budget, Pool};
-use engine::wire::{EnvelopeRef, Tick};
+use engine::wire::{EnvelopeRef, Tick, Wall};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -19,6 +24,8 @@ const WORKLOADS: &[Workload] = &[
     ("server-data", || serve(&by_data())),
     ("server-chunks", || serve(&by_chunks())),
     ("envelopes", envelopes),
+    ("spool-append", append_and_settle),
+    ("hot-ring", hot_ring),
 ];
 const MESSAGES: usize = 200;
 
@@ -132,6 +139,84 @@ fn envelopes() {
         let read = EnvelopeRef::parse(envelope.bytes()).expect("what was written");
         for recipient in read.recipients() {
             black_box(recipient.domain());
+        }
+    }
+}
+
+/// A log on segments that hold a quarter of what is appended, so that some are closed, freed and used again.
+fn append_and_settle() {
+    let options = LogOptions {
+        shard: 0,
+        durability: Durability::Disk,
+        segment_bytes: 1 << 20,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        numbers: Numbers::of_shard(1, 0, 1),
+    };
+    let mut log = Log::new(options, Pool::new(Budget::new(64 << 20)));
+    let content = content();
+    let facts = Facts { body_bytes: content.len() as u64, ends_with_crlf: true, ..Facts::default() };
+    let record = NewRecord {
+        kind: RecordKind::Message,
+        envelope: ENVELOPE,
+        recipients: 2,
+        trace: b"Received: from client.test by server.test\r\n",
+        facts: &facts,
+        priority: 1,
+        received: Wall(0),
+        content: Content::Octets(&[&content]),
+        settles: &[],
+    };
+    let mut files = 0;
+    for number in 0..4 * MESSAGES {
+        let appended = patiently(&mut log, &mut files, |log| log.append(&record));
+        for recipient in 0..2 {
+            patiently(&mut log, &mut files, |log| log.settle(appended.id, recipient, Outcome::Delivered));
+        }
+        if number % 16 == 15 {
+            write_all(&mut log, &mut files);
+        }
+    }
+    write_all(&mut log, &mut files);
+    assert!(files < 4, "segments are used again: {files} files");
+}
+
+/// What `act` comes to once the log has room for it.
+fn patiently<T>(log: &mut Log, files: &mut u32, mut act: impl FnMut(&mut Log) -> Result<T, engine::spool::Full>) -> T {
+    loop {
+        match act(log) {
+            Ok(done) => return done,
+            Err(engine::spool::Full::Segment) => write_all(log, files),
+            Err(full) => panic!("{full}"),
+        }
+    }
+}
+
+/// Brings what the log asks for, and takes its writes as done.
+fn write_all(log: &mut Log, files: &mut u32) {
+    loop {
+        match log.wants() {
+            Some(Want::File) => {
+                *files += 1;
+                log.give(FileId(*files), Secret([7; 16]));
+            }
+            Some(Want::Recycle(file)) => log.give(file, Secret([8; 16])),
+            None => {}
+        }
+        let Some(order) = log.seal() else { return };
+        let bytes = usize::try_from(order.bytes).expect("a batch fits");
+        black_box(log.written(order.parts, WriteResult::Octets(bytes)));
+    }
+}
+
+/// Tickets through a hot ring, as many at a time as a hub lends.
+fn hot_ring() {
+    let ring = HotRing::new(64);
+    for round in 0..MESSAGES {
+        for ticket in 0..48 {
+            ring.push(round * 48 + ticket).expect("there is room");
+        }
+        for ticket in 0..48 {
+            assert_eq!(ring.pop(), Some(round * 48 + ticket));
         }
     }
 }

@@ -136,7 +136,7 @@ fn f_123_i_6_ten_thousand_idle_connections_cost_little_and_harm_nobody() {
     if !may_open(IDLE, "f_123_i_6_ten_thousand_idle_connections_cost_little_and_harm_nobody") {
         return;
     }
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_123_i_6_ten_thousand_idle_connections_cost_little_and_harm_nobody") {
         let sink = Sink::start(Offers { chunking: true });
         let mut hub = Server::started(Told { driver, ..Told::relaying_to(sink.address()) });
         let before = memory_at_rest(&mut hub, 0..20);
@@ -168,7 +168,7 @@ fn f_123_i_6_ten_thousand_idle_connections_cost_little_and_harm_nobody() {
 #[test]
 fn f_125_i_7_who_connects_and_closes_leaves_nothing_behind() {
     const COUNT: usize = 2_000;
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_125_i_7_who_connects_and_closes_leaves_nothing_behind") {
         let sink = Sink::start(Offers { chunking: true });
         let mut hub = Server::started(Told { driver, ..Told::relaying_to(sink.address()) });
         // Connections to the next hop and files of the spool are there before the crowd is.

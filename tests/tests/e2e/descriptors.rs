@@ -25,7 +25,7 @@ fn deliver(hub: &Server, id: u64) {
 /// not spin, those inside are served, and when descriptors come back so does everything.
 #[test]
 fn f_038_out_of_descriptors_idle_connections_go_first_and_the_rest_is_told_421() {
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_038_out_of_descriptors_idle_connections_go_first_and_the_rest_is_told_421") {
         let sink = Sink::start(Offers { chunking: true });
         let more = vec![
             ("receive", "connections_per_source_max = 1000".to_owned()),

@@ -26,7 +26,7 @@ fn is_served(hub: &Server, source: IpAddr, id: u64) {
 
 #[test]
 fn f_124_a_flood_from_one_source_gets_421_and_others_are_served() {
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_124_a_flood_from_one_source_gets_421_and_others_are_served") {
         let sink = Sink::start(Offers { chunking: true });
         let more = vec![("receive", format!("connections_per_source_max = {ALLOWED}"))];
         let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(sink.address()) });

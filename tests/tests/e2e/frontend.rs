@@ -16,7 +16,7 @@ use tests::wait::until;
 
 /// The most octets of a message that a front end may hold (ARCHITECTURE.md, "Front end").
 const HELD_MAX: u64 = 64 << 10;
-/// What every wait is that a front end has for a hub.
+/// What every wait is that a front end has for a hub, where a test waits for its end.
 const HUB_WAIT: Duration = Duration::from_secs(1);
 
 /// A hub behind a front end on this machine.
@@ -33,15 +33,15 @@ struct House {
 }
 
 impl House {
-    fn of(hubs: usize) -> Self {
-        Self::with(hubs, |told| told, |told| told)
+    fn of(driver: &'static str, hubs: usize) -> Self {
+        Self::with(hubs, |told| Told { driver, ..told }, |told| Told { driver, ..told })
     }
 
     fn with(hubs: usize, hub: impl Fn(Told) -> Told, front: impl Fn(Told) -> Told) -> Self {
         let sink = Sink::start(Offers { chunking: true });
         let hubs: Vec<Server> = (0..hubs).map(|_| Server::started(hub(hub_told(&sink)))).collect();
         let addresses = hubs.iter().map(Server::address).collect();
-        let front = Server::started(front(Told::before(addresses).with("delivery", waits("1s"))));
+        let front = Server::started(front(Told::before(addresses).with("delivery", waits("30s"))));
         Self { front, hubs, sink }
     }
 
@@ -91,7 +91,7 @@ fn large(lines: usize) -> Vec<u8> {
 }
 
 fn carries_the_corpus(driver: &'static str) {
-    let mut house = House::with(2, |told| Told { driver, ..told }, |told| Told { driver, ..told });
+    let mut house = House::of(driver, 2);
     let mut talk = Talk::hello(house.front.address()).expect("a greeting");
     for (at, mail) in mails().iter().enumerate() {
         let from = format!("{}@a.test", mail.name);
@@ -116,49 +116,53 @@ fn carries_the_corpus(driver: &'static str) {
 }
 
 #[test]
-fn i_4_through_a_front_end_on_the_driver_of_this_machine() {
-    carries_the_corpus("auto");
-}
-
-#[test]
-fn i_4_through_a_front_end_on_epoll() {
-    carries_the_corpus("epoll");
+fn i_4_through_a_front_end_on_every_driver() {
+    for driver in tests::drivers("i_4_through_a_front_end_on_every_driver") {
+        carries_the_corpus(driver);
+    }
 }
 
 /// The hub relays for one client alone. It takes a trusted front end's word for who that is, and nobody else's.
 #[test]
 fn s_018_the_hub_judges_the_client_behind_a_trusted_front_end() {
-    let one: IpAddr = "127.0.0.9".parse().expect("an address");
-    let other: IpAddr = "127.0.0.8".parse().expect("an address");
-    let mut house = House::with(1, |told| told.with("access", "relay_from = [\"127.0.0.9\"]"), |told| told);
-    let send = |from: IpAddr| {
-        let talk = Talk::connect_from(from, house.front.address()).and_then(Talk::greeted);
-        talk.expect("a greeting").send(&sender(0), &["bob@b.test"], &content(0)).expect("a reply")
-    };
-    assert_eq!(send(one).code, 250);
-    let refused = send(other);
-    assert_eq!((refused.code, refused.lines[0].starts_with("5.7.1")), (550, true), "{refused:?}");
-    let taken = house.sink.wait_for(1);
-    let received = String::from_utf8_lossy(&taken[0].content).into_owned();
-    assert!(received.contains("from client.test ([127.0.0.9])"), "the client's own name and address: {received}");
+    for driver in tests::drivers("s_018_the_hub_judges_the_client_behind_a_trusted_front_end") {
+        let one: IpAddr = "127.0.0.9".parse().expect("an address");
+        let other: IpAddr = "127.0.0.8".parse().expect("an address");
+        let mut house = House::with(
+            1,
+            |told| Told { driver, ..told.with("access", "relay_from = [\"127.0.0.9\"]") },
+            |told| Told { driver, ..told },
+        );
+        let send = |from: IpAddr| {
+            let talk = Talk::connect_from(from, house.front.address()).and_then(Talk::greeted);
+            talk.expect("a greeting").send(&sender(0), &["bob@b.test"], &content(0)).expect("a reply")
+        };
+        assert_eq!(send(one).code, 250);
+        let refused = send(other);
+        assert_eq!((refused.code, refused.lines[0].starts_with("5.7.1")), (550, true), "{refused:?}");
+        let taken = house.sink.wait_for(1);
+        let received = String::from_utf8_lossy(&taken[0].content).into_owned();
+        assert!(received.contains("from client.test ([127.0.0.9])"), "the client's own name and address: {received}");
 
-    // The same words from a peer that is not listed are no words at all.
-    let mut stranger = Talk::connect_from(other, house.hubs[0].address()).and_then(Talk::greeted).expect("a greeting");
-    let claimed = stranger.say("MAIL FROM:<a@a.test> XADDR=127.0.0.9 XPROTO=ESMTP").expect("a reply");
-    assert_eq!(claimed.code, 555, "{claimed:?}");
-    // And a front end that is not listed is a client like any other: its own address counts.
-    house.hubs[0].stop();
-    house.hubs[0].tell(|told| {
-        told.more.retain(|(section, _)| *section != "access");
-        told.more.push(("access", "relay_from = [\"127.0.0.9\"]".to_owned()));
-    });
-    house.hubs[0].start();
-    let denied = until("the hub to be used again", || {
-        let mut talk = Talk::connect_from(one, house.front.address()).and_then(Talk::greeted).expect("a greeting");
-        talk.send(&sender(1), &["bob@b.test"], &content(1)).ok()
-    });
-    assert_eq!(denied.code, 550, "{denied:?}");
-    assert_eq!(house.sink.taken().len(), 1);
+        // The same words from a peer that is not listed are no words at all.
+        let mut stranger =
+            Talk::connect_from(other, house.hubs[0].address()).and_then(Talk::greeted).expect("a greeting");
+        let claimed = stranger.say("MAIL FROM:<a@a.test> XADDR=127.0.0.9 XPROTO=ESMTP").expect("a reply");
+        assert_eq!(claimed.code, 555, "{claimed:?}");
+        // And a front end that is not listed is a client like any other: its own address counts.
+        house.hubs[0].stop();
+        house.hubs[0].tell(|told| {
+            told.more.retain(|(section, _)| *section != "access");
+            told.more.push(("access", "relay_from = [\"127.0.0.9\"]".to_owned()));
+        });
+        house.hubs[0].start();
+        let denied = until("the hub to be used again", || {
+            let mut talk = Talk::connect_from(one, house.front.address()).and_then(Talk::greeted).expect("a greeting");
+            talk.send(&sender(1), &["bob@b.test"], &content(1)).ok().filter(|reply| reply.code != 451)
+        });
+        assert_eq!(denied.code, 550, "{denied:?}");
+        assert_eq!(house.sink.taken().len(), 1);
+    }
 }
 
 /// What it costs to send each of `ids`; every one is accepted.
@@ -176,67 +180,75 @@ fn times(house: &House, ids: std::ops::Range<u64>) -> Vec<Duration> {
 /// Messages go through the other, and of those that come once it is known dead none waits for it.
 #[test]
 fn f_100_a_dead_hub_of_two_costs_new_messages_nothing() {
-    for signal in [Signal::KILL, Signal::STOP] {
-        let mut house = House::of(2);
-        times(&house, 0..4);
-        house.hubs[0].process().signal(signal);
-        // At most one message finds out: what was on its way to the hub then is answered 4yz and no other is lost.
-        until("a message past the dead hub", || {
-            let mut talk = Talk::hello(house.front.address()).expect("a greeting");
-            match talk.send(&sender(4), &["bob@b.test"], &content(4)) {
-                Ok(reply) => {
-                    assert!([250, 451].contains(&reply.code), "{reply:?}");
-                    (reply.code == 250).then_some(())
+    for driver in tests::drivers("f_100_a_dead_hub_of_two_costs_new_messages_nothing") {
+        for signal in [Signal::KILL, Signal::STOP] {
+            let mut house = House::with(
+                2,
+                |told| Told { driver, ..told },
+                |told| Told { driver, more: vec![("delivery", waits("1s"))], ..told },
+            );
+            times(&house, 0..4);
+            house.hubs[0].process().signal(signal);
+            // At most one message finds out: what was on its way to the hub then is answered 4yz and no other is lost.
+            until("a message past the dead hub", || {
+                let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+                match talk.send(&sender(4), &["bob@b.test"], &content(4)) {
+                    Ok(reply) => {
+                        assert!([250, 451].contains(&reply.code), "{reply:?}");
+                        (reply.code == 250).then_some(())
+                    }
+                    // What the hub may have got is not spoken about (M-049).
+                    Err(end) => {
+                        assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
+                        None
+                    }
                 }
-                // What the hub may have got is not spoken about (M-049).
-                Err(end) => {
-                    assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
-                    None
-                }
-            }
-        });
-        let waited = times(&house, 5..45).into_iter().filter(|time| *time >= HUB_WAIT).count();
-        assert_eq!(waited, 0, "messages waited for a hub that is known dead ({signal:?})");
-        house.hubs[0].kill();
-        house.sink.wait("everything acknowledged by the living hub", |taken| {
-            (4..45).all(|id| taken.iter().any(|one| one.from == sender(id)))
-        });
+            });
+            let waited = times(&house, 5..45).into_iter().filter(|time| *time >= HUB_WAIT).count();
+            assert_eq!(waited, 0, "messages waited for a hub that is known dead ({signal:?})");
+            house.hubs[0].kill();
+            house.sink.wait("everything acknowledged by the living hub", |taken| {
+                (4..45).all(|id| taken.iter().any(|one| one.from == sender(id)))
+            });
+        }
     }
 }
 
 /// F-100, F-101: no hub at all is 451 4.4.0 to MAIL at once, and the first that returns is used without a restart.
 #[test]
 fn f_100_f_101_without_hubs_mail_is_put_off_and_returns_with_them() {
-    let mut house = House::of(2);
-    assert_eq!(house.send(0).code, 250);
-    until("its outcome on disk", || {
-        (house.hubs.iter().map(|hub| hub.counter("settles")).sum::<u64>() == 1).then_some(())
-    });
-    for hub in &mut house.hubs {
-        hub.kill();
+    for driver in tests::drivers("f_100_f_101_without_hubs_mail_is_put_off_and_returns_with_them") {
+        let mut house = House::of(driver, 2);
+        assert_eq!(house.send(0).code, 250);
+        until("its outcome on disk", || {
+            (house.hubs.iter().map(|hub| hub.counter("settles")).sum::<u64>() == 1).then_some(())
+        });
+        for hub in &mut house.hubs {
+            hub.kill();
+        }
+        let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+        until("the front end to know", || {
+            if let Err(refused) = talk.begin(&sender(1), &["bob@b.test"]) {
+                assert!(refused.to_string().contains("451"), "{refused}");
+                return Some(());
+            }
+            // It did not know yet: the message is refused at its end instead, or nothing is said, but never 250.
+            talk.write(b"x\r\n.\r\n").expect("a connection");
+            match talk.reply() {
+                Ok(reply) => assert_eq!(reply.code, 451, "{reply:?}"),
+                Err(_) => talk = Talk::hello(house.front.address()).expect("a greeting"),
+            }
+            None
+        });
+        let refused = talk.say("MAIL FROM:<a@a.test>").expect("a reply");
+        assert_eq!((refused.code, refused.lines[0].starts_with("4.4.0")), (451, true), "{refused:?}");
+        until("the status to say so", || (house.front.status()["roles"][0]["why"] == "no hub answers").then_some(()));
+        house.hubs[1].start();
+        house.send_until_accepted("mail to be taken again", 2);
+        until("the status to be well again", || (house.front.status()["healthy"] == true).then_some(()));
+        house.hubs[0].start();
+        house.ends_with(&[0, 2]);
     }
-    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
-    until("the front end to know", || {
-        if let Err(refused) = talk.begin(&sender(1), &["bob@b.test"]) {
-            assert!(refused.to_string().contains("451"), "{refused}");
-            return Some(());
-        }
-        // It did not know yet: the message is refused at its end instead, or nothing is said, but never 250.
-        talk.write(b"x\r\n.\r\n").expect("a connection");
-        match talk.reply() {
-            Ok(reply) => assert_eq!(reply.code, 451, "{reply:?}"),
-            Err(_) => talk = Talk::hello(house.front.address()).expect("a greeting"),
-        }
-        None
-    });
-    let refused = talk.say("MAIL FROM:<a@a.test>").expect("a reply");
-    assert_eq!((refused.code, refused.lines[0].starts_with("4.4.0")), (451, true), "{refused:?}");
-    until("the status to say so", || (house.front.status()["roles"][0]["why"] == "no hub answers").then_some(()));
-    house.hubs[1].start();
-    house.send_until_accepted("mail to be taken again", 2);
-    until("the status to be well again", || (house.front.status()["healthy"] == true).then_some(()));
-    house.hubs[0].start();
-    house.ends_with(&[0, 2]);
 }
 
 /// A client in the middle of a large body that its hub has begun to receive.
@@ -253,45 +265,49 @@ fn amid_a_large_body(house: &House, body: &[u8]) -> Talk {
 
 #[test]
 fn f_102_killed_in_mid_body_it_leaves_nothing_at_the_hub() {
-    let mut house = House::of(1);
-    let body = large(20_000);
-    let talk = amid_a_large_body(&house, &body);
-    house.front.kill();
-    drop(talk);
-    until("the hub to let go", || (house.hubs[0].counter("connections_in") == 0).then_some(()));
-    house.front.start();
-    assert_eq!(house.send(0).code, 250);
-    until("the one message at the hub", || (house.hubs[0].counter("messages_accepted") == 1).then_some(()));
-    // Nor is anything found by the hub's next life.
-    house.hubs[0].kill();
-    house.hubs[0].start();
-    house.send_until_accepted("the hub to be used again", 1);
-    house.ends_with(&[0, 1]);
+    for driver in tests::drivers("f_102_killed_in_mid_body_it_leaves_nothing_at_the_hub") {
+        let mut house = House::of(driver, 1);
+        let body = large(20_000);
+        let talk = amid_a_large_body(&house, &body);
+        house.front.kill();
+        drop(talk);
+        until("the hub to let go", || (house.hubs[0].counter("connections_in") == 0).then_some(()));
+        house.front.start();
+        assert_eq!(house.send(0).code, 250);
+        until("the one message at the hub", || (house.hubs[0].counter("messages_accepted") == 1).then_some(()));
+        // Nor is anything found by the hub's next life.
+        house.hubs[0].kill();
+        house.hubs[0].start();
+        house.send_until_accepted("the hub to be used again", 1);
+        house.ends_with(&[0, 1]);
+    }
 }
 
 #[test]
 fn f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other() {
-    let mut house = House::of(2);
-    let body = large(20_000);
-    let mut talk = amid_a_large_body(&house, &body);
-    let served = house.hubs.iter().position(|hub| hub.counter("connections_in") > 0).expect("one has it");
-    house.hubs[served].kill();
-    until("the front end to know", || (house.front.counter("connections_out") == 0).then_some(()));
-    talk.write(&body[body.len() / 2..]).expect("the client's session goes on");
-    talk.write(b".\r\n").expect("the client's session goes on");
-    let reply = talk.reply().expect("a reply");
-    assert_eq!((reply.code, reply.lines[0].starts_with("4.3.0")), (451, true), "{reply:?}");
-    // The same session, the same message: the sender tries again.
-    let repeated = talk.send("large@a.test", &["bob@b.test"], &body).expect("a reply");
-    assert_eq!(repeated.code, 250, "{repeated:?}");
-    house.hubs[served].start();
-    let taken = house.sink.wait_for(1);
-    assert!(trace_before(&body, &taken[0].content).is_some());
-    house.front.stop();
-    for hub in &mut house.hubs {
-        hub.stop();
+    for driver in tests::drivers("f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other") {
+        let mut house = House::of(driver, 2);
+        let body = large(20_000);
+        let mut talk = amid_a_large_body(&house, &body);
+        let served = house.hubs.iter().position(|hub| hub.counter("connections_in") > 0).expect("one has it");
+        house.hubs[served].kill();
+        until("the front end to know", || (house.front.counter("connections_out") == 0).then_some(()));
+        talk.write(&body[body.len() / 2..]).expect("the client's session goes on");
+        talk.write(b".\r\n").expect("the client's session goes on");
+        let reply = talk.reply().expect("a reply");
+        assert_eq!((reply.code, reply.lines[0].starts_with("4.3.0")), (451, true), "{reply:?}");
+        // The same session, the same message: the sender tries again.
+        let repeated = talk.send("large@a.test", &["bob@b.test"], &body).expect("a reply");
+        assert_eq!(repeated.code, 250, "{repeated:?}");
+        house.hubs[served].start();
+        let taken = house.sink.wait_for(1);
+        assert!(trace_before(&body, &taken[0].content).is_some());
+        house.front.stop();
+        for hub in &mut house.hubs {
+            hub.stop();
+        }
+        assert_eq!(house.sink.taken().len(), 1);
     }
-    assert_eq!(house.sink.taken().len(), 1);
 }
 
 /// The hub has all of a message, and its copy durable, when it dies before its 250: the front end neither says 250 nor
@@ -333,17 +349,11 @@ fn held(front: &Server) -> u64 {
     of("socket_in_bytes").saturating_sub(of("socket_out_bytes"))
 }
 
-/// A hub that stops reading makes the front end stop reading: at no time does it hold more of a message than it may.
+/// A hub that stops reading makes the front end stop reading: at no time does it hold more of a message than it may. On the driver of this
+/// machine: the bound is the front end's own, and how much of a write is under way unseen differs from driver to driver.
 #[test]
 fn f_100_at_most_64_kib_of_a_message_are_held() {
-    let mut house = House::with(
-        1,
-        |told| told,
-        |mut told| {
-            told.more = vec![("delivery", waits("60s"))];
-            told
-        },
-    );
+    let mut house = House::with(1, |told| told, |told| Told { more: vec![("delivery", waits("60s"))], ..told });
     // More than all the buffers of the kernel on its way.
     let body = large(480_000);
     let mut talk = amid_a_large_body(&house, &body[..2 << 20]);
@@ -374,46 +384,56 @@ fn f_100_at_most_64_kib_of_a_message_are_held() {
 /// One client stops in the middle of a small body and one of a large: the others share the hub connections all the same.
 #[test]
 fn i_5_slow_clients_hold_nobody_up() {
-    let house = House::of(1);
-    let body = large(20_000);
-    let mut slow = amid_a_large_body(&house, &body);
-    let mut slower = Talk::hello(house.front.address()).expect("a greeting");
-    slower.begin(&sender(100), &["bob@b.test"]).expect("an envelope");
-    let small = stuffed(&content(100));
-    slower.write(&small[..small.len() / 2]).expect("room");
-    times(&house, 0..30);
-    house.sink.wait_for(30);
-    slow.write(&body[body.len() / 2..]).expect("room");
-    slow.write(b".\r\n").expect("room");
-    assert_eq!(slow.reply().expect("a reply").code, 250);
-    drop(slower);
-    let taken = house.sink.wait_for(31);
-    assert!(!taken.iter().any(|one| one.from == sender(100)), "half a message is none");
+    for driver in tests::drivers("i_5_slow_clients_hold_nobody_up") {
+        let house = House::of(driver, 1);
+        let body = large(20_000);
+        let mut slow = amid_a_large_body(&house, &body);
+        let mut slower = Talk::hello(house.front.address()).expect("a greeting");
+        slower.begin(&sender(100), &["bob@b.test"]).expect("an envelope");
+        let small = stuffed(&content(100));
+        slower.write(&small[..small.len() / 2]).expect("room");
+        times(&house, 0..30);
+        house.sink.wait_for(30);
+        slow.write(&body[body.len() / 2..]).expect("room");
+        slow.write(b".\r\n").expect("room");
+        assert_eq!(slow.reply().expect("a reply").code, 250);
+        drop(slower);
+        let taken = house.sink.wait_for(31);
+        assert!(!taken.iter().any(|one| one.from == sender(100)), "half a message is none");
+    }
 }
 
 /// What a hub says at the end is what the client hears, word for word.
 #[test]
 fn the_hubs_reply_is_the_clients() {
-    let house = House::with(1, |told| told.with("receive", "size_max = \"64 KiB\""), |told| told);
-    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
-    for (lines, code) in [(1, 250), (2_000, 552), (20_000, 552), (1, 250)] {
-        let reply = talk.send("a@a.test", &["bob@b.test"], &large(lines)).expect("a reply");
-        assert_eq!(reply.code, code, "{lines} lines: {reply:?}");
+    for driver in tests::drivers("the_hubs_reply_is_the_clients") {
+        let house = House::with(
+            1,
+            |told| Told { driver, ..told.with("receive", "size_max = \"64 KiB\"") },
+            |told| Told { driver, ..told },
+        );
+        let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+        for (lines, code) in [(1, 250), (2_000, 552), (20_000, 552), (1, 250)] {
+            let reply = talk.send("a@a.test", &["bob@b.test"], &large(lines)).expect("a reply");
+            assert_eq!(reply.code, code, "{lines} lines: {reply:?}");
+        }
+        assert_eq!(house.sink.wait_for(2).len(), 2);
     }
-    assert_eq!(house.sink.wait_for(2).len(), 2);
 }
 
 /// A client that breaks off leaves nothing behind, at the front end or at the hub.
 #[test]
 fn f_147_a_client_that_goes_in_mid_body_leaves_nothing() {
-    let house = House::of(1);
-    let body = large(20_000);
-    drop(amid_a_large_body(&house, &body));
-    until("the front end to let go", || (house.front.counter("connections_in") == 0).then_some(()));
-    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
-    talk.begin("half@a.test", &["bob@b.test"]).expect("an envelope");
-    talk.write(b"Subject: half\r\n").expect("room");
-    drop(talk);
-    assert_eq!(house.send(0).code, 250);
-    house.ends_with(&[0]);
+    for driver in tests::drivers("f_147_a_client_that_goes_in_mid_body_leaves_nothing") {
+        let house = House::of(driver, 1);
+        let body = large(20_000);
+        drop(amid_a_large_body(&house, &body));
+        until("the front end to let go", || (house.front.counter("connections_in") == 0).then_some(()));
+        let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+        talk.begin("half@a.test", &["bob@b.test"]).expect("an envelope");
+        talk.write(b"Subject: half\r\n").expect("room");
+        drop(talk);
+        assert_eq!(house.send(0).code, 250);
+        house.ends_with(&[0]);
+    }
 }

@@ -96,26 +96,50 @@ fn f_130_nothing_smuggled_by_data_comes_out_of_front_end_and_hub() {
     chain.judge(accepted);
 }
 
+/// The reply to the last of two chunks that part at `cut`; to the only one where nothing is behind it.
+fn send_two_chunks(at: SocketAddr, content: &[u8], cut: usize) -> u16 {
+    let mut talk = Talk::hello(at).expect("a greeting");
+    talk.envelope("a@a.test", &["b@b.test"]).expect("an envelope like any other");
+    let (first, rest) = content.split_at(cut);
+    if !rest.is_empty() {
+        talk.write(&[format!("BDAT {}\r\n", first.len()).as_bytes(), first].concat()).expect("a connection");
+        match talk.reply().expect("a reply").code {
+            250 => {}
+            // What it holds already is refused at once.
+            code => return code,
+        }
+    }
+    let last = if rest.is_empty() { first } else { rest };
+    talk.write(&[format!("BDAT {} LAST\r\n", last.len()).as_bytes(), last].concat()).expect("a connection");
+    talk.reply().expect("a reply").code
+}
+
 #[test]
 fn f_131_nothing_smuggled_by_bdat_comes_out_by_data() {
     let chain = Chain::start();
-    let mut accepted = 0;
+    let (mut accepted, mut cleans) = (0, 0);
     // An end of data inside of a chunk is content, and leaves stuffed.
     for sequence in NOT_THE_END.into_iter().chain([&b"\r\n.\r\n"[..], b"\r\n..\r\n", b"\r\n"]) {
         let content = [b"Subject: outer\r\n\r\nfirst", sequence, SMUGGLED].concat();
-        let mut talk = Talk::hello(chain.front.address()).expect("a greeting");
-        let reply = talk.send_in_chunks("a@a.test", &["b@b.test"], &content, content.len()).expect("a reply");
         let clean = bare_ends(&content).is_empty();
-        assert_eq!(reply.code, if clean { 250 } else { 550 }, "{}: {reply:?}", sequence.escape_ascii());
-        accepted += usize::from(clean);
-        if clean {
-            let taken = chain.sink.wait_for(accepted);
-            let last = &taken[accepted - 1];
-            assert!(last.content.ends_with(&content), "{}", last.content.escape_ascii());
-            assert!(last.raw.ends_with(&[&stuffed(&content)[..], b".\r\n"].concat()), "{}", last.raw.escape_ascii());
+        cleans += usize::from(clean);
+        let begins = content.len() - SMUGGLED.len() - sequence.len();
+        // In one chunk, and in two that part before, inside of and behind the sequence.
+        for cut in (begins..=begins + sequence.len()).chain([content.len()]) {
+            let reply = send_two_chunks(chain.front.address(), &content, cut);
+            let sent = format!("{} cut at {cut}", sequence.escape_ascii());
+            assert_eq!(reply, if clean { 250 } else { 550 }, "{sent}");
+            if clean {
+                accepted += 1;
+                let taken = chain.sink.wait_for(accepted);
+                let last = &taken[accepted - 1];
+                assert!(last.content.ends_with(&content), "{sent}: {}", last.content.escape_ascii());
+                let raw = [&stuffed(&content)[..], b".\r\n"].concat();
+                assert!(last.raw.ends_with(&raw), "{sent}: {}", last.raw.escape_ascii());
+            }
         }
     }
-    assert_eq!(accepted, 5, "three with real line ends, and two with a NUL between them");
+    assert_eq!(cleans, 5, "three with real line ends, and two with a NUL between them");
     chain.judge(accepted);
 }
 
@@ -161,7 +185,7 @@ fn descriptors(hub: &mut Server) -> usize {
 #[test]
 fn f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_lines() {
     const COUNT: usize = 3_000;
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_lines") {
         let mut hub = Server::started(Told { driver, ..Told::relaying_to(free_address()) });
         let mut other = Talk::hello(hub.address()).expect("a greeting");
         let before = descriptors(&mut hub);

@@ -8,8 +8,6 @@ use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
 use tests::wait::until;
 
-const DRIVERS: [&str; 2] = ["auto", "epoll"];
-
 fn hub(driver: &'static str, receive: &str) -> Server {
     let more = vec![("receive", receive.to_owned())];
     Server::started(Told { driver, more, ..Told::relaying_to(free_address()) })
@@ -23,7 +21,7 @@ fn counted(hub: &Server, counter: &str, count: u64) {
 /// Octets before the greeting end the wait for it: they are counted, and refused where the listener says so.
 #[test]
 fn m_017_who_talks_before_the_greeting_is_seen() {
-    for driver in DRIVERS {
+    for driver in tests::drivers("m_017_who_talks_before_the_greeting_is_seen") {
         for (refuse, greeting, hello) in [(true, 554, 503), (false, 220, 250)] {
             let mut hub =
                 hub(driver, &format!("greeting_wait = \"1m\"\nrefuse_early_talkers = {refuse}\ntarpit_wait = \"0s\""));
@@ -42,7 +40,7 @@ fn m_017_who_talks_before_the_greeting_is_seen() {
 /// command that has only begun.
 #[test]
 fn m_110_replies_leave_when_nothing_more_is_there_to_read() {
-    for driver in DRIVERS {
+    for driver in tests::drivers("m_110_replies_leave_when_nothing_more_is_there_to_read") {
         let mut hub = hub(driver, "");
         let mut talk = Talk::hello(hub.address()).expect("a greeting");
         talk.write(&[&b"NOOP\r\n".repeat(50)[..], b"NOO"].concat()).expect("an open connection");
@@ -60,7 +58,7 @@ fn m_110_replies_leave_when_nothing_more_is_there_to_read() {
 
 #[test]
 fn m_017_who_waits_for_the_greeting_gets_it() {
-    for driver in DRIVERS {
+    for driver in tests::drivers("m_017_who_waits_for_the_greeting_gets_it") {
         let mut hub = hub(driver, "greeting_wait = \"50ms\"\nrefuse_early_talkers = true");
         let mut talk = Talk::hello(hub.address()).expect("a greeting and a hello");
         assert_eq!(talk.say("NOOP").expect("a reply").code, 250);
@@ -74,7 +72,7 @@ fn m_017_who_waits_for_the_greeting_gets_it() {
 #[test]
 fn s_021_s_022_a_delayed_answer_delays_nobody_else() {
     const WAIT: Duration = Duration::from_secs(2);
-    for driver in DRIVERS {
+    for driver in tests::drivers("s_021_s_022_a_delayed_answer_delays_nobody_else") {
         let mut hub = hub(driver, "tarpit_wait = \"2s\"");
         let mut talk = Talk::hello(hub.address()).expect("a greeting");
         let began = Instant::now();
@@ -98,7 +96,7 @@ fn s_021_s_022_a_delayed_answer_delays_nobody_else() {
 /// A client that says everything and closes its side hears all of it, delayed or not (F-147).
 #[test]
 fn f_147_s_021_who_has_closed_his_side_still_gets_delayed_answers() {
-    for driver in DRIVERS {
+    for driver in tests::drivers("f_147_s_021_who_has_closed_his_side_still_gets_delayed_answers") {
         let mut hub = hub(driver, "tarpit_wait = \"100ms\"");
         let mut talk = Talk::connect(hub.address()).expect("a connection");
         assert_eq!(talk.reply().expect("a greeting").code, 220);
@@ -113,7 +111,7 @@ fn f_147_s_021_who_has_closed_his_side_still_gets_delayed_answers() {
 /// A server that goes down waits for no delayed answer.
 #[test]
 fn f_010_s_021_a_drain_gives_delayed_answers_at_once() {
-    for driver in DRIVERS {
+    for driver in tests::drivers("f_010_s_021_a_drain_gives_delayed_answers_at_once") {
         let mut hub = hub(driver, "tarpit_wait = \"5m\"");
         let mut patient = Talk::hello(hub.address()).expect("a greeting");
         patient.write(b"XYZZY\r\n").expect("an open connection");

@@ -89,7 +89,7 @@ fn f_010_a_drain_under_load_ends_well_and_loses_nothing() {
 #[test]
 fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
     let wait = Duration::from_secs(6);
-    for driver in ["auto", "epoll"] {
+    for driver in tests::drivers("f_010_bodies_under_way_finish_or_are_told_before_the_deadline") {
         let sink = Sink::start(Offers { chunking: true });
         let more = vec![("server", format!("drain_wait = \"{}s\"", wait.as_secs()))];
         let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(sink.address()) });

@@ -138,7 +138,7 @@ pub fn judge_whole<'a>(parts: impl IntoIterator<Item = (&'a str, &'a Validity)>)
 }
 
 /// One process of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Process {
     /// `hub-1`.
@@ -149,6 +149,9 @@ pub struct Process {
     pub cores: Vec<usize>,
     /// Its command line.
     pub command: String,
+    /// User and system time of it alone for each acknowledged message of the main phase; `None` for a process of a part
+    /// that has no main phase.
+    pub cpu_us_per_message: Option<f64>,
 }
 
 #[cfg(test)]

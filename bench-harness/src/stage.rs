@@ -216,6 +216,7 @@ impl Stage {
             kind: seat.kind.to_owned(),
             cores: seat.spec.cores.clone(),
             command: seat.command.clone(),
+            cpu_us_per_message: None,
         };
         self.seats.values().map(describe).collect()
     }

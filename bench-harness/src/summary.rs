@@ -2,7 +2,7 @@
 
 use crate::failover::Summary;
 use crate::html::text::{count, duration_ms, duration_us, or_none, outage, rate};
-use crate::result::{Latency, Phase, RunResult};
+use crate::result::{Latency, Phase, Process, RunResult};
 use std::fmt::Write;
 
 /// What a person reads when a run is over. Plain text, no colour.
@@ -108,6 +108,11 @@ fn costs(out: &mut String, result: &RunResult) {
     if !costs.is_empty() {
         let _ = writeln!(out, "\n  CPU per message   {}", costs.join(" · "));
     }
+    let of_each = |p: &Process| Some(format!("{} {}", p.name, duration_us(p.cpu_us_per_message?)));
+    let each: Vec<String> = result.processes.iter().filter_map(of_each).collect();
+    if !each.is_empty() {
+        let _ = writeln!(out, "    each process    {}", each.join(" · "));
+    }
 }
 
 fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
@@ -128,14 +133,10 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
         "",
         or_none(failover.ack_gap_ms.max, duration_ms),
     );
+    let _ = write!(out, "\n  {:<17} rested on it: {}", "", count(failover.stranded.messages));
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
-        let _ = write!(
-            out,
-            "\n  {:<17} rested on it: {}; the last was delivered {last} after its return",
-            "",
-            count(failover.stranded.messages)
-        );
+        let _ = write!(out, "; the last was delivered {last} after its return");
     }
     let told = |number: Option<u64>| number.map_or_else(|| "an unknown number".to_owned(), count);
     let _ = writeln!(
@@ -239,6 +240,28 @@ mod tests {
         assert!(text.contains("  nobody in time for 10.0 ms; longest time without any 250: –"), "{text}");
         assert!(text.contains("rested on it: 214; the last was delivered 180 ms after its return"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
+    }
+
+    #[test]
+    fn a_failover_that_stranded_nothing_says_so() {
+        let mut killed = phase("next-hop-killed");
+        killed.failover = Some(Summary { faults: 1, ..Summary::default() });
+        let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
+        assert!(text.contains("rested on it: 0\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_message_costs_is_told_by_kind_and_of_each_process() {
+        let mut result = RunResult::default();
+        result.main.cpu_us_per_message.insert("hub".into(), Some(20.0));
+        for (name, us) in [("hub-1", Some(12.0)), ("hub-2", Some(8.0)), ("hub-3", None)] {
+            result.processes.push(Process { name: name.into(), cpu_us_per_message: us, ..Process::default() });
+        }
+        let text = text(&result);
+        assert!(
+            text.contains("CPU per message   hub 20.0 µs\n    each process    hub-1 12.0 µs · hub-2 8.00 µs\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -190,9 +190,10 @@ fn failover_card(failover: &Summary) -> Card {
     let worst = or_none(failover.outage_ms.max, outage);
     let times = if failover.faults == 1 { String::new() } else { format!("worst of {}, ", failover.faults) };
     let mut more = format!("{times}seen in steps of {}", duration_ms(failover.bucket_ms));
+    let _ = write!(more, "; rested on it: {}", count(failover.stranded.messages));
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
-        let _ = write!(more, "; {} stranded, delivered within {last} of its return", count(failover.stranded.messages));
+        let _ = write!(more, ", delivered within {last} of its return");
     }
     Card::new(&format!("Outage, {} killed", failover.kind.replace('-', " ")), worst, more)
 }
@@ -382,20 +383,22 @@ fn cost_section(out: &mut String, result: &RunResult) {
     let known = |map: &crate::result::PerProcess| -> Vec<(String, f64)> {
         map.iter().filter_map(|(name, value)| Some((name.clone(), (*value)?))).collect()
     };
-    let cpu = known(&result.main.cpu_us_per_message);
+    let of_each = |process: &crate::result::Process| Some((process.name.clone(), process.cpu_us_per_message?));
+    let each: Vec<(String, f64)> = result.processes.iter().filter_map(of_each).collect();
+    let cpu = if each.is_empty() { known(&result.main.cpu_us_per_message) } else { each };
     let phase = main_part(result).map_or_else(String::new, |part| format!(" ({part})"));
     if cpu.is_empty() {
         return;
     }
     let _ = write!(
         out,
-        "<section><h2>CPU per message</h2><p class=\"about\">User and system time of each kind of process, for each acknowledged message of the main phase{}. Time holds for this machine only; compare ratios.</p>",
+        "<section><h2>CPU per message</h2><p class=\"about\">User and system time of each process, for each acknowledged message of the main phase{}. Time holds for this machine only; compare ratios.</p>",
         escape(&phase)
     );
     figure(
         out,
         |form| charts::bars(&cpu, form, duration_us),
-        "Processes of one kind are added up: what a message costs, whichever of them it took.",
+        "A process that not every message passes costs less for each of all of them. By kind, and for each phase, see the tables.",
     );
     out.push_str("</section>");
 }

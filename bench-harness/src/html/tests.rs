@@ -168,6 +168,7 @@ fn sample() -> (RunResult, Views) {
             kind: "hub".into(),
             cores: vec![0],
             command: "ringpost run --role hub --listen 127.0.0.1:0 --next-hop 127.0.0.1:4001".into(),
+            cpu_us_per_message: Some(8.25),
         }],
         placement: "engine on core 0, load and sinks on core 1".into(),
         ..RunResult::default()

@@ -38,6 +38,8 @@ pub struct Done {
 pub struct Observed {
     /// User and system time, microseconds.
     pub cpu_us: Vec<(String, u64)>,
+    /// The same of each process, by its name.
+    pub cpu_us_of_each: Vec<(String, u64)>,
     /// System calls, by kind.
     pub syscalls: Vec<(String, f64)>,
     /// Octets of content copied, by kind.
@@ -86,6 +88,8 @@ pub struct Evidences<'a> {
 pub struct Measured {
     /// For `result.json`.
     pub phase: Phase,
+    /// User and system time of each process, by its name, for each acknowledged message.
+    pub cpu_us_of_each: PerProcess,
     /// For the report.
     pub view: PhaseView,
     /// For the histogram files.
@@ -155,6 +159,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
     let records: Vec<_> = outcome.all_records().copied().collect();
     Measured {
         phase,
+        cpu_us_of_each: each(&given.observed.cpu_us_of_each, messages, |us| us as f64),
         view,
         response: figures.response,
         service: figures.service,

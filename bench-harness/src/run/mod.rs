@@ -15,7 +15,8 @@ use crate::stage::Stage;
 use crate::timeline::{moments, write_csv};
 use loadgen::validity::Validity;
 use measure::Measured;
-use perform::{Around, perform};
+use perform::{Around, perform, sender_of};
+use std::path::Path;
 
 /// Everything a run needs besides its plan.
 #[derive(Debug)]
@@ -45,19 +46,12 @@ pub struct Ran {
 pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     let started = jiff::Timestamp::now();
     setting.progress.begin(plan);
-    let host = host::here(setting.folder.scratch());
     let result = RunResult {
-        schema: result::SCHEMA,
-        tool: "ringbench".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        git: engine::app::GIT.map(str::to_owned),
-        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        host,
         scenario: plan.scenario.clone(),
         profile: "bench".into(),
         way: plan.parts.first().map(|part| part.topology.way()).unwrap_or_default(),
         durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
-        ..RunResult::default()
+        ..begun(started, setting.folder.scratch())
     };
     let views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
     let mut running = Running { result, views, number: 0, unwritten: Ok(()) };
@@ -73,6 +67,19 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     let Running { result, views, unwritten, .. } = running;
     let kept = keep_whole(plan, &result, &views, setting.folder);
     Ran { result, trouble: done.and(unwritten).and(kept).err() }
+}
+
+/// A result of this program, this machine and the disk of `folder`, of which nothing is measured yet.
+pub fn begun(started: jiff::Timestamp, folder: &Path) -> RunResult {
+    RunResult {
+        schema: result::SCHEMA,
+        tool: "ringbench".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        git: engine::app::GIT.map(str::to_owned),
+        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        host: host::here(folder),
+        ..RunResult::default()
+    }
 }
 
 fn keep_whole(plan: &Plan, result: &RunResult, views: &Views, folder: &ResultFolder) -> anyhow::Result<()> {
@@ -99,7 +106,9 @@ impl Running {
         self.result.driver = stage.said("driver").join(", ");
         self.result.commit = stage.said("commit").into_iter().next();
         self.result.placement = stage.placement().describe();
+        let before = self.result.processes.len();
         self.result.processes.extend(stage.processes());
+        self.result.processes.push(sender_of(&stage));
         let mut probed = None;
         for phase in &part.phases {
             if setting.interrupt.asked() {
@@ -116,6 +125,11 @@ impl Running {
                 probed = measured.phase.figures.rate.achieved_per_s;
             }
             measured.phase.name = label;
+            if phase.is_main {
+                for process in &mut self.result.processes[before..] {
+                    process.cpu_us_per_message = measured.cpu_us_of_each.get(&process.name).copied().flatten();
+                }
+            }
             self.take(phase, measured, setting.folder);
         }
         stage.stop();

@@ -9,6 +9,7 @@ use crate::observe::process::{Usage, usage};
 use crate::observe::{monotonic, wall_ahead_ns};
 use crate::plan::{NOBODY, Part, Phase};
 use crate::process::{Component, Program, Spec};
+use crate::result::Process;
 use crate::stage::{Counts, Stage};
 use anyhow::Context;
 use engine::wire::{Span, Tick};
@@ -20,6 +21,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+/// The name of a phase's sender among the processes.
+const SENDER: &str = "load";
 /// Queues may take so long to empty after the load.
 const EMPTY_WAIT: Duration = Duration::from_secs(15);
 /// They are looked at so often.
@@ -131,7 +134,7 @@ pub(crate) fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) 
     let file = around.scratch.join(format!("send-{}.json", around.number));
     std::fs::write(&file, serde_json::to_vec(spec)?).with_context(|| format!("writing {}", file.display()))?;
     let spec = Spec {
-        name: "load".into(),
+        name: SENDER.into(),
         program: Program::Send,
         cores: stage.placement().load.clone(),
         args: vec![file.display().to_string()],
@@ -143,6 +146,17 @@ pub(crate) fn start_sender(stage: &Stage, spec: &SendSpec, around: &Around<'_>) 
 pub(crate) fn started_at(sender: &Component) -> anyhow::Result<Tick> {
     let started = sender.ready().get("started_ns").and_then(serde_json::Value::as_u64);
     started.map(Tick).context("the sender does not say when it starts")
+}
+
+/// The sender of each phase of a stage, among its processes.
+pub(crate) fn sender_of(stage: &Stage) -> Process {
+    Process {
+        name: SENDER.to_owned(),
+        kind: "loadgen".to_owned(),
+        cores: stage.placement().load.clone(),
+        command: format!("{}, once for each phase", Program::Send.title()),
+        cpu_us_per_message: None,
+    }
 }
 
 /// What was seen at one moment.
@@ -278,11 +292,15 @@ fn observe(stage: &mut Stage, part: &Part, edges: &[Seen]) -> Observed {
     for (name, now) in &to.usage {
         let Some(kind) = stage.kind(name) else { continue };
         let before = from.usage.get(name).copied().unwrap_or_default();
-        *cpu.entry(kind).or_default() += now.cpu_us_since(&before);
+        let used = now.cpu_us_since(&before);
+        observed.cpu_us_of_each.push((name.clone(), used));
+        *cpu.entry(kind).or_default() += used;
         let peak = rss.entry(kind).or_default();
         *peak = (*peak).max(now.rss_peak_bytes);
     }
-    cpu.insert("loadgen", to.load.cpu_us_since(&from.load));
+    let used = to.load.cpu_us_since(&from.load);
+    observed.cpu_us_of_each.push((SENDER.to_owned(), used));
+    cpu.insert("loadgen", used);
     rss.insert("loadgen", to.load.rss_peak_bytes);
     let window_us = to.at.since(from.at).as_micros().max(1) as f64;
     let share = |kinds: &[&str], cores: usize| {

@@ -85,7 +85,11 @@ fn measured(
 #[test]
 fn a_good_phase_is_valid_and_its_figures_leave_the_warm_up_out() {
     let outcome = outcome(4, |_, _| {});
-    let observed = Observed { cpu_us: vec![("hub".into(), 45_000)], ..Observed::default() };
+    let observed = Observed {
+        cpu_us: vec![("hub".into(), 45_000)],
+        cpu_us_of_each: vec![("hub-1".into(), 30_000), ("hub-2".into(), 15_000)],
+        ..Observed::default()
+    };
     let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |_| true), &[], &observed);
     let figures = &found.phase.figures;
     assert!(figures.validity.valid, "{:?}", figures.validity);
@@ -95,6 +99,8 @@ fn a_good_phase_is_valid_and_its_figures_leave_the_warm_up_out() {
     assert_eq!(figures.latency_us.delivery.p50, Some(2000.0));
     let cpu = figures.cpu_us_per_message["hub"].expect("measured");
     assert!((cpu - 15.0).abs() < 0.01, "45 ms over the 3000 messages acknowledged in the measured time: {cpu}");
+    let alone = found.cpu_us_of_each["hub-2"].expect("measured");
+    assert!((alone - 5.0).abs() < 0.01, "and of each process alone: {alone}");
     let steps: f64 = figures.step_us.iter().filter_map(|(_, us)| *us).sum();
     assert_eq!(steps, 980.0, "the steps add up to the service time");
     assert_eq!(found.view.curves.len(), 3);

@@ -11,6 +11,7 @@ use crate::plan::{Content, Engine, Plan};
 use crate::process::placement;
 use crate::progress::Progress;
 use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
+use crate::result::RunResult;
 use crate::run::{self, Ran, Setting};
 use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
@@ -213,14 +214,22 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
         one_per_write: args.one_per_write.then_some(args.next_hop_connections as usize),
     };
     let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
+    let started = jiff::Timestamp::now();
     let figures = run_pump(&plan, folder.path(), &Interrupt::watch())?;
-    let kept = folder.write_json("pump.json", &figures);
+    let result = crate::pump::result(&plan, &figures, started, folder.scratch());
+    let kept = keep_pump(&folder, &plan, &figures, &result);
     if args.out.json {
         print(format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())?;
     } else {
         show(&pump_in_words(&plan, &figures), None::<&PumpFigures>)?;
     }
-    kept.map(|()| Exit::Good)
+    kept.map(|()| run::exit(&result))
+}
+
+fn keep_pump(folder: &ResultFolder, plan: &PumpPlan, figures: &PumpFigures, result: &RunResult) -> anyhow::Result<()> {
+    folder.write_json("pump.json", figures)?;
+    folder.write_json("result.json", result)?;
+    folder.write("run.toml", toml::to_string(plan)?.as_bytes())
 }
 
 fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {

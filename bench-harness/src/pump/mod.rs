@@ -11,14 +11,17 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::observe::process::{Usage, usage};
 use crate::process::placement::Placement;
 use crate::process::{Component, ComponentError, Program, Spec};
+use crate::result::{Figures, Latency, Messages, Phase, Rate, RunResult};
+use crate::run::begun;
 use anyhow::Context;
+use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 /// What to pump.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PumpPlan {
     /// Connections of the source.
     pub connections: usize,
@@ -118,6 +121,46 @@ pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Res
         one_per_write: plan.one_per_write,
         frames,
     })
+}
+
+/// A pump's figures as `result.json` has those of every run: a frame stands for a message, the relay for the engine.
+///
+/// `started` is when it began, by the wall clock; `folder` where it ran.
+pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, folder: &Path) -> RunResult {
+    let mut reasons = Vec::new();
+    if found.frames == 0 {
+        reasons.push("no frame was acknowledged".to_owned());
+    }
+    if cfg!(debug_assertions) {
+        reasons.push(crate::DEBUG_BUILD.to_owned());
+    }
+    let cpu = [("pump", found.relay_cpu_us), ("loadgen", found.load_cpu_us)];
+    let figures = Figures {
+        rate: Rate { offered_per_s: None, achieved_per_s: Some(found.rate_per_s) },
+        messages: Messages { intended: found.frames, accepted: found.frames },
+        latency_us: Latency { response: found.latency_us.clone(), ..Latency::default() },
+        cpu_us_per_message: cpu.map(|(kind, us)| (kind.to_owned(), Some(us))).into(),
+        validity: Validity::from_reasons(reasons),
+        ..Figures::default()
+    };
+    let phase = Phase {
+        name: "pump".into(),
+        about: "Frames of octets, received, committed and sent on without mail.".into(),
+        seconds: plan.seconds,
+        size_bytes: Some(plan.frame_bytes as u64),
+        figures: figures.clone(),
+        ..Phase::default()
+    };
+    RunResult {
+        scenario: "pump".into(),
+        phases: vec![phase],
+        durability: found.durability.clone(),
+        main: figures,
+        driver: found.driver.clone(),
+        profile: "bench".into(),
+        placement: Placement::here(plan.shards).describe(),
+        ..begun(started, folder)
+    }
 }
 
 type UsageOfBoth = (Option<Usage>, Option<Usage>);

@@ -301,9 +301,12 @@ fn f_006_the_gauge_of_w1_is_what_a_kill_repeats() {
             assert_eq!(world.send_all(2_000).await.accepted, MESSAGES);
             world.faults.heal();
             world.faults.inject(Rule::new(Op::Write, Fault::Held));
-            world.wait_until("delivered", || world.counts.read(Counter::Settles) == MESSAGES as u64).await;
-            world.hub.publish();
-            assert_eq!(world.counts.read(Counter::SettlesWaiting), MESSAGES as u64, "all of them would come again");
+            let all_wait = || {
+                world.hub.publish();
+                world.counts.read(Counter::SettlesWaiting) == MESSAGES as u64
+            };
+            world.wait_until("delivered: all of them would come again", all_wait).await;
+            assert_eq!(world.counts.read(Counter::Settles), 0, "none is durable");
             assert_eq!(world.counts.read(Counter::Sending), 0, "W5 is empty");
             if reaches_the_disk {
                 world.faults.heal();
@@ -312,6 +315,7 @@ fn f_006_the_gauge_of_w1_is_what_a_kill_repeats() {
                     world.counts.read(Counter::SettlesWaiting) == 0
                 };
                 world.wait_until("all on disk", none).await;
+                assert_eq!(world.counts.read(Counter::Settles), MESSAGES as u64);
             }
             assert_eq!(world.counts.read(Counter::SettlesWaitingMax), MESSAGES as u64);
         });
@@ -483,9 +487,12 @@ fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once() {
     let folder = folder();
     story_in(&folder, Vec::new(), 2_000);
     let segment = rot(&folder);
-    // An earlier start died half-way through its copy.
-    std::fs::create_dir_all(folder.path().join("quarantine")).expect("ours");
-    std::fs::write(folder.path().join("quarantine/copy.tmp"), b"half").expect("ours");
+    assert_eq!(start_on(&folder).damage, 1);
+    // As if it had died half-way through its copy.
+    let [(name, copy)] = &quarantined(&folder)[..] else { panic!("{:?}", quarantined(&folder)) };
+    let quarantine = folder.path().join("quarantine");
+    std::fs::remove_file(quarantine.join(name)).expect("ours");
+    std::fs::write(quarantine.join(format!("{name}.tmp")), &copy[..copy.len() / 2]).expect("ours");
     let left = start_on(&folder);
     assert_eq!(left.damage, 1, "it is counted once");
     let [damage] = left.recovered.damage[..] else { panic!("{:?}", left.recovered.damage) };

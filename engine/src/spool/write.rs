@@ -421,6 +421,9 @@ impl Log {
     fn poison(&mut self, number: SegmentNumber) -> Option<RangeInclusive<u64>> {
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.state = State::Poisoned;
+            // It gets no footer.
+            let pieces = segment.forget_notes();
+            self.keep_pieces(pieces);
         }
         if self.current == Some(number) {
             self.current = None;

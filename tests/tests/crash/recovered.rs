@@ -135,6 +135,38 @@ fn f_014_f_016_rot_is_put_aside_by_name_said_once_and_counted() {
     assert_eq!(files(&hub, "quarantine").len(), 1, "nothing more was put aside");
 }
 
+/// F-016, P-006: a start reads of a closed segment its footer alone; what rots in it is met when it is to leave. It is put
+/// aside then, named once, however often it is tried, and its message stays.
+#[test]
+fn f_016_what_rotted_in_a_closed_segment_is_put_aside_when_it_is_read() {
+    const MESSAGES: u64 = 320;
+    let nowhere = Nowhere::hold();
+    let mut hub = hub(&nowhere);
+    hub.start();
+    assert_eq!(hand_over(&hub, 0..MESSAGES), vec![250; MESSAGES as usize]);
+    hub.stop();
+    assert!(files(&hub, "").iter().filter(|file| file.extension().is_some_and(|end| end == "segment")).count() > 1);
+    // A small one, which stands with its envelope, and a large one, which has blocks of its own.
+    let rotten = [2, 15].map(|id| rot(&hub, id));
+    let sink = Sink::start(Offers { chunking: true });
+    hub.tell(|told| told.relay_to(sink.address()));
+    hub.start();
+    until("the others to leave", || (hub.queued() == 2).then_some(()));
+    until("damage to be met again", || (hub.counter("messages_unreadable") > 4).then_some(()));
+    assert_eq!(hub.counter("spool_damage"), 2);
+    let said = hub.process().complaints();
+    let damage: Vec<&str> = said.lines().filter(|line| line.contains("damage in the spool")).collect();
+    assert_eq!(damage.len(), 2, "each is said once: {said}");
+    assert!(damage.iter().all(|line| line.contains("file") && line.contains("offset")), "it says where: {said}");
+    hub.stop();
+    let copies = files(&hub, "quarantine");
+    assert_eq!(copies.len(), 2, "{copies:?}");
+    let copies: Vec<Vec<u8>> = copies.iter().map(|path| fs::read(path).expect("a file of ours")).collect();
+    assert!(rotten.iter().all(|whole| copies.iter().any(|copy| find(copy, whole).is_some())), "the copies are whole");
+    let came = sink.count_by_sender();
+    assert_eq!((came.len() as u64, came.values().max()), (MESSAGES - 2, Some(&1)));
+}
+
 #[test]
 fn f_013_an_unclean_stop_in_mode_os_is_said_at_the_start() {
     let nowhere = Nowhere::hold();

@@ -2,10 +2,11 @@
 
 use super::Hub;
 use super::messages::{Message, from_record};
+use super::quarantine::{Aside, Quarantine};
 use crate::io::driver::{Driver, Open};
 use crate::queue::{Outcome, Taken};
 use crate::shell::body::Slices;
-use crate::spool::{Fetched, FileId, Read, RecordId, RecordRef, Stretch};
+use crate::spool::{Cause, Damage, Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, Span};
@@ -32,9 +33,9 @@ pub(super) enum LoadError {
     /// The disk's: tried again later, reported each time (F-028).
     #[error("cannot read the spool: {0}")]
     Read(#[from] io::Error),
-    /// What the disk gave back is not what was written: it never leaves (F-016).
+    /// What the disk gave back from there is not what was written: it never leaves (F-016).
     #[error("damaged on disk")]
-    Damaged,
+    Damaged(Read),
 }
 
 impl<D: Driver> Hub<D> {
@@ -54,10 +55,13 @@ impl<D: Driver> Hub<D> {
         }
         self.loading.set(self.loading.get() + 1);
         let read = match self.read_message(taken).await {
-            Err(LoadError::Read(_) | LoadError::Damaged) => self.read_message(taken).await,
+            Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_message(taken).await,
             read => read,
         };
         self.loading.set(self.loading.get() - 1);
+        if let (Err(LoadError::Damaged(place)), Some(record)) = (&read, RecordId::from_raw(taken.record)) {
+            self.set_aside(record, *place).await;
+        }
         let handle = self.messages.borrow_mut().insert(read?);
         // What stood for it before had no content: a large body that was written while it arrived.
         let before = self.queues.borrow_mut().set_content(taken.id, Some(handle));
@@ -92,7 +96,10 @@ impl<D: Driver> Hub<D> {
             return self.put_back(taken);
         }
         self.tally.one(Counter::Unreadable);
-        tracing::error!(cause = "spool", record = taken.record, %error, "a message stays where it is");
+        // Damage was named when it was set aside.
+        if !matches!(error, LoadError::Damaged(_)) {
+            tracing::error!(cause = "spool", record = taken.record, %error, "a message stays where it is");
+        }
         self.queues.borrow_mut().finish(taken.id, Outcome::Unreadable, self.driver.now());
     }
 
@@ -106,14 +113,15 @@ impl<D: Driver> Hub<D> {
         let id = RecordId::from_raw(taken.record).ok_or(LoadError::Gone)?;
         let head = self.read_head(id).await?;
         let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
-        let Ok(Fetched::Record(record)) = fetch.parse(&head) else { return Err(LoadError::Damaged) };
-        let stretches = self.log.borrow().content_of(&record).map_err(|_| LoadError::Damaged)?;
+        let damaged = LoadError::Damaged(fetch.first_read());
+        let Ok(Fetched::Record(record)) = fetch.parse(&head) else { return Err(damaged) };
+        let Ok(stretches) = self.log.borrow().content_of(&record) else { return Err(damaged) };
         let mut content = Slices::new();
         let mut room = self.room_for(&stretches)?;
         for stretch in &stretches {
             self.read_into(stretch, &mut room, &mut content).await?;
         }
-        let (envelope, trace) = self.keep_head(&record)?;
+        let (envelope, trace) = self.keep_head(&record)?.ok_or(damaged)?;
         Ok(Message {
             id: id.raw(),
             record: id,
@@ -133,22 +141,48 @@ impl<D: Driver> Hub<D> {
     /// The octets of a record's head with envelope and trace header. What the disk refuses is asked for once more (F-028).
     pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<Vec<u8>> {
         let read = async || match self.read_head(id).await {
-            Err(LoadError::Read(_) | LoadError::Damaged) => self.read_head(id).await,
+            Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_head(id).await,
             read => read,
         };
-        self.patiently(read).await
+        let read = self.patiently(read).await;
+        if let Err(LoadError::Damaged(place)) = &read {
+            self.set_aside(id, *place).await;
+        }
+        read.ok()
+    }
+
+    /// Copies a damaged place to the quarantine, and names and counts it, once. The message stays where it is: a disk may
+    /// give back tomorrow what it does not today.
+    pub(super) async fn set_aside(self: &Rc<Self>, record: RecordId, place: Read) {
+        let Some(dir) = &self.dir else { return };
+        if !self.aside.borrow_mut().insert((record, place.at)) {
+            return;
+        }
+        let number = Some(record.number());
+        let Read { file, at: offset, bytes } = place;
+        let damage = Damage { file, number, offset, bytes: bytes as u64, record: Some(record), cause: Cause::Rot };
+        match async { Quarantine::open(&self.driver, dir).await?.copy(&self.pool, &damage).await }.await {
+            Ok(Aside::Before) => return,
+            Ok(Aside::Now) => tracing::error!(cause = "spool", file = file.0, offset, bytes, %record,
+                "damage in the spool: put aside, never delivered; its message stays where it is"),
+            Err(error) => {
+                self.aside.borrow_mut().remove(&(record, place.at));
+                tracing::error!(cause = "spool", %error, file = file.0, offset, bytes, %record,
+                    "damage in the spool that cannot be put aside: it stays in place, never delivered");
+            }
+        }
+        self.tally.one(Counter::Damage);
     }
 
     /// Tries again while there is only no memory.
-    async fn patiently<T>(&self, read: impl AsyncFn() -> Result<T, LoadError>) -> Option<T> {
+    async fn patiently<T>(&self, read: impl AsyncFn() -> Result<T, LoadError>) -> Result<T, LoadError> {
         loop {
             match read().await {
-                Ok(done) => return Some(done),
                 Err(LoadError::Memory) => {
                     self.relieve();
                     self.driver.sleep(NO_MEMORY_WAIT).await;
                 }
-                Err(_) => return None,
+                done => return done,
             }
         }
     }
@@ -161,21 +195,20 @@ impl<D: Driver> Hub<D> {
             match fetch.parse(&octets) {
                 Ok(Fetched::Record(_)) => return Ok(octets),
                 Ok(Fetched::More(more)) => read = more,
-                Err(_) => return Err(LoadError::Damaged),
+                Err(_) => return Err(LoadError::Damaged(read)),
             }
         }
     }
 
-    fn keep_head(&self, record: &RecordRef<'_>) -> Result<(Slice, Slice), LoadError> {
+    /// The envelope and the trace header in memory of their own; `None` when the envelope makes no sense.
+    fn keep_head(&self, record: &RecordRef<'_>) -> Result<Option<(Slice, Slice)>, LoadError> {
         let mut fill = self.pool.fill(record.envelope.len() + record.trace.len()).ok_or(LoadError::Memory)?;
         if fill.put(record.envelope) < record.envelope.len() {
             return Err(LoadError::Memory);
         }
         let envelope = fill.take();
-        if fill.put(record.trace) < record.trace.len() || EnvelopeRef::parse(&envelope).is_err() {
-            return Err(LoadError::Damaged);
-        }
-        Ok((envelope, fill.take()))
+        fill.put(record.trace);
+        Ok(EnvelopeRef::parse(&envelope).is_ok().then(|| (envelope, fill.take())))
     }
 
     /// Memory for all of this, or none of it: readers that each hold a part of what they need would wait for each other,
@@ -217,7 +250,8 @@ impl<D: Driver> Hub<D> {
             skip = 0;
         }
         if !stretch.is_whole(read.iter().map(|piece| &**piece)) {
-            return Err(LoadError::Damaged);
+            let bytes = usize::try_from(stretch.read_bytes()).unwrap_or(usize::MAX);
+            return Err(LoadError::Damaged(Read { file: stretch.file, at: stretch.at, bytes }));
         }
         content.extend(read);
         Ok(())
@@ -248,7 +282,7 @@ impl<D: Driver> Hub<D> {
 
     /// The octets of a read that need to stand in one piece, whatever their number.
     pub(super) async fn read_whole(self: &Rc<Self>, read: Read) -> Option<Vec<u8>> {
-        self.patiently(async || self.read_octets(read).await).await
+        self.patiently(async || self.read_octets(read).await).await.ok()
     }
 
     async fn read_octets(self: &Rc<Self>, read: Read) -> Result<Vec<u8>, LoadError> {

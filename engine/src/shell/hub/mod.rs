@@ -34,7 +34,7 @@ use crate::roles::hub::HubPolicy;
 use crate::route::Snapshot;
 use crate::settings::{Durability, Profile, Settings};
 use crate::smtp::server::Slot;
-use crate::spool::{self, FileId, Log, LogOptions, Numbers, Ticket};
+use crate::spool::{self, FileId, Log, LogOptions, Numbers, RecordId, Ticket};
 use crate::sys::slice::Pool;
 use crate::track::counters::Tally;
 use crate::wire::{Span, Tick};
@@ -48,7 +48,7 @@ use segments::Segment;
 use settle::{Unsettled, Unsynced};
 use share::Share;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -123,6 +123,8 @@ pub struct Hub<D: Driver> {
 
     unsettled: RefCell<VecDeque<Unsettled>>,
     unsynced: RefCell<Unsynced>,
+    /// Damaged places that were put aside, by record and offset.
+    aside: RefCell<BTreeSet<(RecordId, u64)>>,
     /// How short memory was.
     short: short::Short,
     /// Messages sent from memory since one was compared with what was received.
@@ -193,6 +195,7 @@ impl<D: Driver> Hub<D> {
             links: RefCell::default(),
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
+            aside: RefCell::default(),
             short: short::Short::default(),
             sampled: Cell::new(0),
             settling: RefCell::default(),

@@ -14,8 +14,8 @@ use std::io;
 
 /// The folder's name.
 const FOLDER: &str = "quarantine";
-/// The copy being made; what a crash left of it is worth nothing.
-const UNFINISHED: &str = "copy.tmp";
+/// The end of the name of a copy that is being made; what a crash left of it is worth nothing.
+const UNFINISHED: &str = "tmp";
 
 /// The opened folder.
 pub(super) struct Quarantine<D: Driver> {
@@ -53,19 +53,21 @@ impl<D: Driver> Quarantine<D> {
         if self.names.contains(&name) {
             return Ok(Aside::Before);
         }
-        if self.names.remove(UNFINISHED) {
-            self.driver.remove(&self.dir, UNFINISHED).await?;
+        // Shards copy beside each other, each its own places.
+        let unfinished = format!("{name}.{UNFINISHED}");
+        if self.names.remove(&unfinished) {
+            self.driver.remove(&self.dir, &unfinished).await?;
         }
-        self.names.insert(UNFINISHED.to_owned());
-        let to = self.driver.open(&self.dir, UNFINISHED, Open::Create { direct: false }).await?;
+        self.names.insert(unfinished.clone());
+        let to = self.driver.open(&self.dir, &unfinished, Open::Create { direct: false }).await?;
         let from = self.driver.open(&self.spool, &segments::name(damage.file), Open::Read).await?;
         self.copy_octets(pool, (&from, damage.offset), &to, damage.bytes).await?;
         hook!("K18");
         self.driver.sync(&to).await?;
-        self.driver.rename(&self.dir, UNFINISHED, &self.dir, &name).await?;
+        self.driver.rename(&self.dir, &unfinished, &self.dir, &name).await?;
         hook!("K18");
         self.driver.sync_dir(&self.dir).await?;
-        self.names.remove(UNFINISHED);
+        self.names.remove(&unfinished);
         self.names.insert(name);
         Ok(Aside::Now)
     }

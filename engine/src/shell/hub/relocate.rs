@@ -42,13 +42,16 @@ impl<D: Driver> Hub<D> {
         let Some(id) = next else { return false };
         // What the disk refuses is asked for once more (F-028).
         let moved = match self.move_record(id).await {
-            Err(MoveError::Load(LoadError::Read(_) | LoadError::Damaged)) => self.move_record(id).await,
+            Err(MoveError::Load(LoadError::Read(_) | LoadError::Damaged(_))) => self.move_record(id).await,
             moved => moved,
         };
         match moved {
             Ok(()) => return true,
-            Err(MoveError::Load(error @ (LoadError::Read(_) | LoadError::Damaged))) => {
-                self.tally.one(Counter::Damage);
+            Err(MoveError::Load(error @ (LoadError::Read(_) | LoadError::Damaged(_)))) => {
+                match error {
+                    LoadError::Damaged(place) => self.set_aside(id, place).await,
+                    _ => self.tally.one(Counter::Damage),
+                }
                 tracing::error!(cause = "spool", record = %id, %error, "a record of a bad segment stays where it is");
                 self.log.borrow_mut().leave(id);
                 return true;
@@ -92,8 +95,9 @@ impl<D: Driver> Hub<D> {
     async fn move_record(self: &Rc<Self>, id: RecordId) -> Result<(), MoveError> {
         let octets = self.read_head(id).await?;
         let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
-        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { return Err(LoadError::Damaged.into()) };
-        let stretches = self.log.borrow().content_of(&record).map_err(|_| LoadError::Damaged)?;
+        let damaged = LoadError::Damaged(fetch.first_read());
+        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { return Err(damaged.into()) };
+        let Ok(stretches) = self.log.borrow().content_of(&record) else { return Err(damaged.into()) };
         self.relocate(&record, &stretches).await?;
         self.commit.raise();
         Ok(())

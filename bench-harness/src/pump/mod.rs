@@ -138,7 +138,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
     let figures = Figures {
         rate: Rate { offered_per_s: None, achieved_per_s: Some(found.rate_per_s) },
         messages: Messages { intended: found.frames, accepted: found.frames },
-        latency_us: Latency { response: found.latency_us.clone(), ..Latency::default() },
+        latency_us: Latency { response: found.latency_us, ..Latency::default() },
         cpu_us_per_message: cpu.map(|(kind, us)| (kind.to_owned(), Some(us))).into(),
         validity: Validity::from_reasons(reasons),
         ..Figures::default()

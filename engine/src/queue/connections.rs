@@ -170,8 +170,8 @@ impl Queues {
     pub(super) fn close(&mut self, index: u32) {
         let conn = self.conn(index);
         let link = self.forget_link(index);
-        self.scheduler.closing.push_back(conn);
         self.mark(link.hop);
+        self.scheduler.closing.push_back((conn, link));
     }
 
     pub(super) fn unlist(&mut self, index: u32) {

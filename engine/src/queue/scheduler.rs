@@ -18,7 +18,7 @@
 use super::destination::{Hop, HopId};
 use super::entry::{EntryId, NONE, State};
 use super::health::{Cause, Host, Standing};
-use super::link::{ConnId, Phase};
+use super::link::{ConnId, Link, Phase};
 use super::options::Options;
 use super::outcome::{Fate, Outcome};
 use super::{Queues, flag};
@@ -126,8 +126,8 @@ pub(super) struct Scheduler {
     pub(super) parting: VecDeque<EntryId>,
     /// Content that nobody needs in memory for a while.
     pub(super) shed: Vec<u32>,
-    /// Connections to be closed.
-    pub(super) closing: VecDeque<ConnId>,
+    /// Connections to be closed, as they were: one may say how it ended before it is told.
+    pub(super) closing: VecDeque<(ConnId, Link)>,
     /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
     pub(super) attempts: VecDeque<(Tick, ConnId)>,
     /// Attempts on hosts not known to live.
@@ -214,7 +214,7 @@ impl Queues {
     /// What to do next. Call it after every report until it answers `None`.
     pub fn next_action(&mut self, now: Tick) -> Option<Action> {
         loop {
-            if let Some(conn) = self.scheduler.closing.pop_front() {
+            if let Some((conn, _)) = self.scheduler.closing.pop_front() {
                 return Some(Action::Close { conn });
             }
             if let Some(entry) = self.scheduler.parting.pop_front() {
@@ -281,18 +281,23 @@ impl Queues {
     /// last; `PushBack` halves the concurrency; a broken session makes the host doubted, and dead when the next one breaks
     /// too without an answer.
     pub fn closed(&mut self, conn: ConnId, cause: Option<Cause>, now: Tick) {
-        let Some(index) = self.link(conn) else {
-            // The last report of what was under way made it one to be closed.
-            return self.scheduler.closing.retain(|closing| *closing != conn);
-        };
-        while self.links[index as usize].sending.head != NONE {
+        while let Some(index) = self.link(conn)
+            && self.links[index as usize].sending.head != NONE
+        {
             let id = self.entries.id(self.links[index as usize].sending.head);
             if self.finish(id, Outcome::Unknown, now) == Fate::AwaitsSettle {
                 self.settle_is_overdue(id, now);
             }
         }
-        let was_ready = self.links[index as usize].phase == Phase::Ready;
-        let link = self.forget_link(index);
+        let link = match self.link(conn) {
+            Some(index) => self.forget_link(index),
+            // The last report of what was under way made it one to be closed.
+            None => match self.scheduler.closing.iter().position(|(closing, _)| *closing == conn) {
+                Some(at) => self.scheduler.closing.remove(at).expect("found above").1,
+                None => return,
+            },
+        };
+        let was_ready = link.phase == Phase::Ready;
         let hop = &mut self.hops[link.hop as usize];
         if let Some(cause) = cause {
             hop.trouble.on_failure(conn, cause, now);

@@ -7,5 +7,6 @@ mod hosts;
 mod messages;
 mod naive;
 mod pace;
+mod room;
 mod sharing;
 mod world;

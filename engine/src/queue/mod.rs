@@ -8,6 +8,7 @@
 //!               ▲  ▲                    │ ├─ Deferred ──► Deferred ─(its own retry time)─┐
 //!               │  │                    │ └─ some settled ─► Settling ─(settle durable)──┤
 //!               │  └── NotAttempted, first break: at the head again ◄────────────────────┘
+//!               └─ Elsewhere: taken next by a connection of a host that was not asked; Deferred when none can be reached
 //! ```
 //! The shell's side of the contract:
 //! - After anything was told, call [`Queues::next_action`] until it answers `None`, and do what it says: open a connection,
@@ -16,6 +17,9 @@
 //!   [`Queues::recipient`] that were answered on their own. When [`Fate::AwaitsSettle`] comes back, call
 //!   [`Queues::settle_is_durable`] once the outcomes are on disk (M-102).
 //! - A connection that ends reports its unfinished messages first, then [`Queues::closed`], with no `next_action` between.
+//! - A message borrowed from another shard ends by [`Queues::returned`]. When the host could not take it and
+//!   [`Queues::has_other_host`], the shell calls [`Queues::keep_guest`] instead and keeps what it borrowed under that id: the
+//!   guest is taken and finished like one of our own, or [`Action::GiveBack`] says that its owner is to have it back.
 //! - Call [`Queues::on_timer`] when [`Queues::next_timer`] has come. Every wait hangs on it (I-8).
 //!
 //! Bounds: 64 octets a message and next hop, and 4 while it waits for its own retry; at most two attempts at once on a

@@ -13,6 +13,7 @@ use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, SessionCounts, Slot, Verdict};
 use crate::smtp::{Dialect, Profile};
 use crate::sys::slice::{Pool, Slice};
+use crate::sys::spare::Spare;
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
 use smallvec::SmallVec;
@@ -145,7 +146,7 @@ pub struct Lobby {
     /// The date, for greetings.
     pub date: LocalDate,
     /// Emptied buffers of replies: a session that waits for its client holds none (P-108).
-    spare_outs: RefCell<Vec<Vec<u8>>>,
+    spare_outs: RefCell<Spare<Vec<u8>, SPARE_OUTS>>,
 }
 
 impl Lobby {
@@ -156,15 +157,14 @@ impl Lobby {
 
     /// A buffer for replies.
     fn lend_out(&self) -> Vec<u8> {
-        self.spare_outs.borrow_mut().pop().unwrap_or_default()
+        self.spare_outs.borrow_mut().take()
     }
 
     /// Takes a buffer for replies back.
     fn keep_out(&self, mut out: Vec<u8>) {
-        let mut spare = self.spare_outs.borrow_mut();
-        if (1..=2 * HELD_BYTES_MAX).contains(&out.capacity()) && spare.len() < SPARE_OUTS {
+        if (1..=2 * HELD_BYTES_MAX).contains(&out.capacity()) {
             out.clear();
-            spare.push(out);
+            self.spare_outs.borrow_mut().keep(out);
         }
     }
 }

@@ -19,6 +19,7 @@ use super::segment::{Segment, Segments, State};
 use super::write::{Chore, Flight};
 use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::sys::slice::{Fill, Pool, Slice};
+use crate::sys::spare::Spare;
 use crate::wire::Wall;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -148,8 +149,8 @@ pub struct Log {
     /// Records of poisoned segments that cannot be read: they stay where they are.
     pub(super) left: BTreeSet<RecordId>,
     /// Emptied batches and lists, for their memory.
-    pub(super) spare_batches: Vec<Batch>,
-    pub(super) spare_parts: Vec<Vec<Slice>>,
+    pub(super) spare_batches: Spare<Batch, SPARES_MAX>,
+    pub(super) spare_parts: Spare<Vec<Slice>, SPARES_MAX>,
     /// Memory for what the next segment's footer will say.
     spare_pieces: Pieces,
 }
@@ -189,8 +190,8 @@ impl Log {
             reclaim_due: false,
             moved: BTreeMap::new(),
             left: BTreeSet::new(),
-            spare_batches: Vec::new(),
-            spare_parts: Vec::new(),
+            spare_batches: Spare::default(),
+            spare_parts: Spare::default(),
             spare_pieces: Pieces::default(),
         }
     }
@@ -382,7 +383,7 @@ impl Log {
         };
         let at = self.segments.of(number).next_at;
         let mut batch = Batch::new(number, at, self.next_ticket, self.spare_batches.pop());
-        batch.parts = self.spare_parts.pop().unwrap_or_default();
+        batch.parts = self.spare_parts.take();
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.open = Some(batch);
         Ok(())
@@ -447,16 +448,14 @@ impl Log {
         // Its parts are with its write, if it had one.
         let parts = std::mem::take(&mut batch.parts);
         self.keep_parts(parts);
-        if self.spare_batches.len() < SPARES_MAX {
-            self.spare_batches.push(batch);
-        }
+        self.spare_batches.keep(batch);
     }
 
     /// The same for what a write was made of.
     pub(super) fn keep_parts(&mut self, mut parts: Vec<Slice>) {
         parts.clear();
-        if parts.capacity() > 0 && self.spare_parts.len() < SPARES_MAX {
-            self.spare_parts.push(parts);
+        if parts.capacity() > 0 {
+            self.spare_parts.keep(parts);
         }
     }
 }

@@ -282,7 +282,7 @@ impl Log {
         };
         let mut fill = self.pool.fill(BLOCK).or_else(|| self.in_hand.take())?;
         fill.put(&head.encode());
-        let mut parts = self.spare_parts.pop().unwrap_or_default();
+        let mut parts = self.spare_parts.take();
         parts.push(fill.take());
         Some(parts)
     }

@@ -1,5 +1,5 @@
-//! Every `unsafe` of the engine, behind safe types. The core uses `slice` and the lock-free queues only; `ring` and `calls`
-//! belong to `io`.
+//! Every `unsafe` of the engine, behind safe types. The core uses `slice`, `spare` and the lock-free queues only; `ring` and
+//! `calls` belong to `io`.
 
 #![allow(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
@@ -16,4 +16,5 @@ pub mod receive_buffers;
 pub mod refuse;
 pub mod ring;
 pub mod slice;
+pub mod spare;
 pub mod watch;

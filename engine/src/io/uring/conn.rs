@@ -13,6 +13,7 @@ use crate::sys::outgoing::Outgoing;
 use crate::sys::receive_buffers::Lease;
 use crate::sys::ring::{Done, Returned};
 use crate::sys::slice::{Fill, Slice};
+use crate::sys::spare::Spare;
 use crate::wire::{Span, Tick};
 use socket2::{SockRef, Type};
 use std::cell::RefCell;
@@ -33,9 +34,9 @@ const SINGLE_RECEIVES: u8 = 32;
 /// Octets of such a receive: commands, and the beginning of a body.
 const SINGLE_BYTES: u32 = 2 << 10;
 /// Emptied carries kept for reuse.
-const SPARE_CARRIES: usize = 256;
+pub(super) const SPARE_CARRIES: usize = 256;
 /// Emptied gather lists kept for reuse.
-const SPARE_OUTS: usize = 256;
+pub(super) const SPARE_OUTS: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Receive {
@@ -164,7 +165,7 @@ impl Connection {
     }
 
     /// Moves what stands in shared buffers to the carry. Returns the octets copied.
-    fn carry_leases(&mut self, spare: &mut Vec<Vec<u8>>) -> usize {
+    fn carry_leases(&mut self, spare: &mut Spare<Vec<u8>, SPARE_CARRIES>) -> usize {
         let mut copied = 0;
         // What was consumed of the carry makes room first: else it would grow with the stream.
         if self.carry_from > 0 && !self.unread.is_empty() {
@@ -172,7 +173,7 @@ impl Connection {
             self.carry_from = 0;
         }
         if self.carry.capacity() == 0 && !self.unread.is_empty() {
-            self.carry = spare.pop().unwrap_or_default();
+            self.carry = spare.take();
         }
         while let Some(lease) = self.unread.pop_front() {
             self.carry.extend_from_slice(&lease);
@@ -183,7 +184,7 @@ impl Connection {
     }
 
     /// Drops `consumed` octets of the carry; an empty carry is put aside for others.
-    fn consume_carry(&mut self, consumed: usize, spare: &mut Vec<Vec<u8>>) {
+    fn consume_carry(&mut self, consumed: usize, spare: &mut Spare<Vec<u8>, SPARE_CARRIES>) {
         self.carry_from += u32::try_from(consumed).expect("bounded by UNREAD_BYTES");
         if self.carried() > 0 {
             return;
@@ -191,8 +192,8 @@ impl Connection {
         self.carry_from = 0;
         let mut carry = std::mem::take(&mut self.carry);
         carry.clear();
-        if carry.capacity() <= 2 * UNREAD_BYTES && spare.len() < SPARE_CARRIES {
-            spare.push(carry);
+        if carry.capacity() <= 2 * UNREAD_BYTES {
+            spare.keep(carry);
         }
     }
 
@@ -366,7 +367,7 @@ impl Shown {
             Shown::Lease(lease) => {
                 if consumed < lease.len() {
                     // What is left comes before whatever arrived behind it.
-                    let mut carry = spare.pop().unwrap_or_default();
+                    let mut carry = spare.take();
                     carry.extend_from_slice(&lease[consumed..]);
                     reactor.count(|counts| counts.copied_bytes += (lease.len() - consumed) as u64);
                     conn.carry = carry;
@@ -401,7 +402,7 @@ fn fill_from_unread(reactor: &Reactor, conn: &mut Connection) {
         conn.unread_bytes -= u32::try_from(lease.len()).expect("a buffer's length");
         copied += put;
         if put < lease.len() {
-            conn.carry = spare.pop().unwrap_or_default();
+            conn.carry = spare.take();
             conn.carry.extend_from_slice(&lease[put..]);
         }
     }
@@ -545,7 +546,7 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
 /// What a connection is about to send; a list that was emptied before serves again.
 fn outgoing<'a>(reactor: &Reactor, conn: &'a mut Connection) -> &'a mut Outgoing {
     if conn.out.is_bare() {
-        conn.out = reactor.spare_outs.borrow_mut().pop().unwrap_or_default();
+        conn.out = reactor.spare_outs.borrow_mut().take();
     }
     &mut conn.out
 }
@@ -620,9 +621,8 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
         let socket = conn.fd.as_ref().expect("open until removed");
         reactor.ring.borrow_mut().send(user(Kind::Send, key), socket.as_fd(), &mut conn.out);
         // Its memory is for whoever has something to say next (P-108).
-        let mut spare = reactor.spare_outs.borrow_mut();
-        if !conn.out.is_bare() && spare.len() < SPARE_OUTS {
-            spare.push(std::mem::take(&mut conn.out));
+        if !conn.out.is_bare() {
+            reactor.spare_outs.borrow_mut().keep(std::mem::take(&mut conn.out));
         }
     }
     let drained = !conn.is_sending && conn.out.is_empty();
@@ -729,7 +729,7 @@ impl Conn for UringConn {
         }
         let mut conns = self.reactor.conns.borrow_mut();
         let conn = &mut conns[self.key];
-        let mut carry = self.reactor.spare_carries.borrow_mut().pop().unwrap_or_default();
+        let mut carry = self.reactor.spare_carries.borrow_mut().take();
         carry.extend_from_slice(bytes);
         carry.extend_from_slice(&conn.carry[conn.carry_from as usize..]);
         conn.carry = carry;

@@ -1,6 +1,6 @@
 //! One thread's loop, and what it keeps.
 
-use super::conn::{self, Connection};
+use super::conn::{self, Connection, SPARE_CARRIES, SPARE_OUTS};
 use super::files::Commits;
 use super::listener::{self, Listening};
 use super::remote::UringRemote;
@@ -9,6 +9,7 @@ use crate::io::driver::IoCounts;
 use crate::sys::exec::Executor;
 use crate::sys::outgoing::Outgoing;
 use crate::sys::ring::{Done, Returned, Ring, Setup};
+use crate::sys::spare::Spare;
 use crate::wire::{Span, Tick};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -92,9 +93,9 @@ pub(super) struct Reactor {
     /// Connections whose shared buffers must be given back at the end of the turn.
     pub leased: RefCell<Vec<u32>>,
     /// Emptied buffers of connections, for reuse.
-    pub spare_carries: RefCell<Vec<Vec<u8>>>,
+    pub spare_carries: RefCell<Spare<Vec<u8>, SPARE_CARRIES>>,
     /// Emptied gather lists, for reuse.
-    pub spare_outs: RefCell<Vec<Outgoing>>,
+    pub spare_outs: RefCell<Spare<Outgoing, SPARE_OUTS>>,
     pub remote: UringRemote,
     counter: Rc<OwnedFd>,
     pub woken: RefCell<Option<Waker>>,

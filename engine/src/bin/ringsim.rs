@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use engine::app::exit::Exit;
-use engine::sim::scenario::{Plan, Report, run};
+use engine::sim::scenario::{Plan, Report, run, run_with_story};
 use std::io::Write;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -26,6 +26,12 @@ struct Arguments {
     /// Goes on from the first seed for so long
     #[arg(long, value_name = "N", env = "RINGSIM_MINUTES")]
     minutes: Option<u64>,
+    /// Plants a bug, to see it found (a build with the feature `bugs`)
+    #[arg(long, value_name = "NAME", env = "RINGSIM_BUG")]
+    bug: Option<String>,
+    /// Names the bugs that can be planted
+    #[arg(long)]
+    list_bugs: bool,
     /// Prints one JSON document instead of lines
     #[arg(long, env = "RINGSIM_JSON")]
     json: bool,
@@ -38,6 +44,17 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.list_bugs {
+        list_bugs();
+        return Exit::Good.into();
+    }
+    let plan = match plan(arguments.bug.as_deref()) {
+        Ok(plan) => plan,
+        Err(problem) => {
+            eprintln!("ringsim: --bug: {problem}");
+            return Exit::Usage.into();
+        }
+    };
     let began = Instant::now();
     let until = arguments.minutes.map(|minutes| began + Duration::from_secs(60 * minutes));
     let seeds = match (&arguments.seeds, arguments.seed) {
@@ -52,7 +69,10 @@ fn main() -> ExitCode {
         if until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
-        let report = run(seed, Plan::default());
+        let report = match arguments.seed {
+            Some(_) => told(seed, plan),
+            None => run(seed, plan),
+        };
         broken += u64::from(!report.breaches.is_empty());
         if arguments.json {
             reports.push(report);
@@ -66,6 +86,40 @@ fn main() -> ExitCode {
         let _gone = writeln!(std::io::stdout(), "{document}");
     }
     if broken == 0 { Exit::Good.into() } else { Exit::Failed.into() }
+}
+
+#[cfg(feature = "bugs")]
+fn plan(bug: Option<&str>) -> Result<Plan, String> {
+    use engine::sys::planted::Bug;
+    let known = |name: &str| Bug::ALL.iter().copied().find(|bug| bug.name() == name);
+    let named = |name: &str| known(name).ok_or_else(|| format!("{name} is none of them; see --list-bugs"));
+    Ok(Plan { bug: bug.map(named).transpose()?, ..Plan::default() })
+}
+
+#[cfg(not(feature = "bugs"))]
+fn plan(bug: Option<&str>) -> Result<Plan, String> {
+    match bug {
+        None => Ok(Plan::default()),
+        Some(_) => Err("this build has none; build with --features bugs".to_owned()),
+    }
+}
+
+fn list_bugs() {
+    #[cfg(feature = "bugs")]
+    for bug in engine::sys::planted::Bug::ALL {
+        println!("{:<18} {}", bug.name(), bug.what());
+    }
+    #[cfg(not(feature = "bugs"))]
+    eprintln!("this build has none; build with --features bugs");
+}
+
+/// Runs a seed and tells its story on standard error.
+fn told(seed: u64, plan: Plan) -> Report {
+    let (report, story) = run_with_story(seed, plan);
+    let mut err = std::io::stderr().lock();
+    // Nobody reading is no failure of ours.
+    let _gone = story.iter().try_for_each(|line| writeln!(err, "{line}"));
+    report
 }
 
 /// A line for a seed; with `story`, what happened in figures.

@@ -17,6 +17,11 @@ pub struct Signal {
 impl Signal {
     /// Wakes the task that waits, now or when it comes to wait.
     pub fn raise(&self) {
+        #[cfg(any(test, feature = "bugs"))]
+        if crate::planted!(LostWakeUp) && crate::sys::planted::is_lost() {
+            self.raised.set(true);
+            return;
+        }
         if !self.raised.replace(true)
             && let Some(waker) = self.waker.borrow_mut().take()
         {

@@ -72,9 +72,10 @@ pub(super) struct End {
     pub travelling: Cell<bool>,
     pub last_arrival: Cell<Tick>,
     outbox: RefCell<Outbox>,
-    /// Octets sent in all, and those of them that the other side's task has not taken.
+    /// Octets sent in all, those of them that the other side holds or will, and those that its task has taken.
     sent: Cell<u64>,
     untaken: Cell<usize>,
+    shown: Cell<u64>,
     received: RefCell<Vec<u8>>,
     fin_received: Cell<bool>,
     broken: Cell<Option<io::ErrorKind>>,
@@ -120,6 +121,7 @@ impl End {
             outbox: RefCell::default(),
             sent: Cell::default(),
             untaken: Cell::default(),
+            shown: Cell::default(),
             received: RefCell::default(),
             fin_received: Cell::default(),
             broken: Cell::default(),
@@ -200,7 +202,7 @@ impl End {
         match segment {
             Segment::Octets(_) if self.closed.get() => self.reset(world),
             // Whoever lingers reads and forgets.
-            Segment::Octets(octets) if self.user_gone.get() => self.taken(world, octets.len()),
+            Segment::Octets(octets) if self.user_gone.get() => self.free(world, octets.len()),
             Segment::Octets(octets) => {
                 self.received.borrow_mut().extend_from_slice(&octets);
                 self.signal.wake();
@@ -216,8 +218,8 @@ impl End {
         }
     }
 
-    /// Our task took so many octets: the other side may send more.
-    fn taken(&self, world: &Rc<World>, octets: usize) {
+    /// Room for so many octets came free: the other side may send more.
+    fn free(&self, world: &Rc<World>, octets: usize) {
         if octets > 0
             && let Some(other) = world.net.end_of(self.other)
         {
@@ -276,7 +278,7 @@ impl End {
     fn let_go(self: &Rc<Self>, world: &Rc<World>) {
         self.user_gone.set(true);
         let unread = self.received.take().len();
-        self.taken(world, unread);
+        self.free(world, unread);
         if self.broken.get().is_some() {
             return self.close(world);
         }
@@ -342,7 +344,7 @@ impl SimConn {
 
     /// Of those, what the peer's task has certainly been shown.
     pub fn heard(&self) -> u64 {
-        self.end.sent.get() - self.end.untaken.get() as u64
+        self.end.shown.get()
     }
 
     /// The order of events of [`Next`], as it stands in the contract.
@@ -428,7 +430,10 @@ impl SimConn {
             }
             count
         };
-        self.end.taken(&self.sim.world, count);
+        if let Some(other) = self.sim.world.net.end_of(self.end.other) {
+            other.shown.set(other.shown.get() + count as u64);
+        }
+        self.end.free(&self.sim.world, count);
         self.sim.shard.count(|counts| counts.received_bytes += count as u64);
         count
     }

@@ -143,7 +143,8 @@ impl Inode {
     pub fn fail(&self, number: u64, chance: &Chance, sector: u64) {
         let Some(piece) = self.flying.borrow_mut().remove(&number) else { return };
         self.settle_below(&piece);
-        for (at, bytes) in piece.sectors(sector).filter(|_| chance.once_in(2)) {
+        let written_of_two = chance.below(3);
+        for (at, bytes) in piece.sectors(sector).filter(|_| chance.below(2) < written_of_two) {
             self.cache.borrow_mut().write(at, bytes);
             self.stable.borrow_mut().write(at, bytes);
         }

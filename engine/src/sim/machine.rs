@@ -23,13 +23,22 @@ pub struct Machine {
     pub disk: Rc<Disk>,
 }
 
+/// How a process is to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doom {
+    /// Killed.
+    Kill,
+    /// With its machine, whose power comes back after this time.
+    Crash(Span),
+}
+
 /// A process on a machine.
 pub struct Process {
     pub(super) machine: Rc<Machine>,
     pub(super) threads: RefCell<Vec<usize>>,
     alive: Cell<bool>,
-    /// It dies after so many further polls of its tasks.
-    doom: Cell<Option<u64>>,
+    /// It dies after so many further polls of its tasks, and how.
+    doom: Cell<Option<(u64, Doom)>>,
 }
 
 impl Machine {
@@ -76,7 +85,7 @@ impl Machine {
             alive: Cell::new(true),
             doom: Cell::new(None),
         });
-        world.trace.add(world.now(), What::Life, &[self.number as u64, 1]);
+        self.lives(world, 1, "a process starts");
         self.processes.borrow_mut().push(process.clone());
         let drivers = (0..threads).map(|_| Sim::new(world.clone(), world.thread(&process))).collect();
         (process, drivers)
@@ -85,10 +94,15 @@ impl Machine {
     /// Kills a process: its tasks are gone, its connections are closed by the kernel, what it has written stays.
     pub fn kill(&self, world: &Rc<World>, process: &Rc<Process>) {
         if process.alive.replace(false) {
-            world.trace.add(world.now(), What::Life, &[self.number as u64, 2]);
+            self.lives(world, 2, "a process is killed");
             self.bury(world, process);
             world.net.process_died(world, process);
         }
+    }
+
+    fn lives(&self, world: &World, step: u64, what: &str) {
+        world.trace.add(world.now(), What::Life, &[self.number as u64, step]);
+        world.tell(|| format!("machine {}: {what}", self.number));
     }
 
     fn bury(&self, world: &Rc<World>, process: &Rc<Process>) {
@@ -103,7 +117,7 @@ impl Machine {
         if !self.up.replace(false) {
             return;
         }
-        world.trace.add(world.now(), What::Life, &[self.number as u64, 3]);
+        self.lives(world, 3, "the power fails");
         let processes = self.processes.borrow().clone();
         for process in processes {
             process.alive.set(false);
@@ -111,6 +125,13 @@ impl Machine {
         }
         world.net.machine_died(self.number);
         self.disk.crash();
+    }
+
+    /// The power fails, and comes back after `span`.
+    pub fn crash_for(self: &Rc<Self>, world: &Rc<World>, span: Span) {
+        self.crash(world);
+        let machine = self.clone();
+        world.after(span, move |world| machine.boot(world));
     }
 
     /// The world ends: nobody closes anything any more.
@@ -121,7 +142,7 @@ impl Machine {
     /// The power is back.
     pub fn boot(&self, world: &World) {
         self.up.set(true);
-        world.trace.add(world.now(), What::Life, &[self.number as u64, 4]);
+        self.lives(world, 4, "the power is back");
     }
 
     /// How long its disk, or its way to itself, takes at least.
@@ -135,19 +156,22 @@ impl Process {
     }
 
     /// It dies after so many further polls of its tasks: between any two steps of its code that wait.
-    pub fn doom(&self, polls: u64) {
-        self.doom.set(Some(polls));
+    pub fn doom(&self, polls: u64, how: Doom) {
+        self.doom.set(Some((polls, how)));
     }
 
-    /// Counts a poll; whether it was the last.
-    pub(super) fn is_doomed_after_a_poll(&self) -> bool {
-        match self.doom.get() {
-            Some(0) => true,
-            Some(polls) => {
-                self.doom.set(Some(polls - 1));
-                false
-            }
-            None => false,
+    /// The end comes.
+    pub(super) fn meet(self: &Rc<Self>, world: &Rc<World>, how: Doom) {
+        match how {
+            Doom::Kill => self.machine.kill(world, self),
+            Doom::Crash(span) => self.machine.crash_for(world, span),
         }
+    }
+
+    /// Counts a poll; how it dies, if that was the last.
+    pub(super) fn polled(&self) -> Option<Doom> {
+        let (polls, how) = self.doom.get()?;
+        self.doom.set(polls.checked_sub(1).map(|polls| (polls, how)));
+        (polls == 0).then_some(how)
     }
 }

@@ -3,6 +3,7 @@
 use super::chance::Chance;
 use super::disk::Wear;
 use super::ledger::{Accounts, Breach, Ledger};
+use super::machine::Doom;
 use super::net::Weather;
 use super::sender::Sender;
 use super::server::{self, Server};
@@ -17,7 +18,7 @@ use std::rc::Rc;
 /// How long, after everything was healed, until all that is owed must have arrived.
 const PEACE_WAIT: Span = Span::minutes(30);
 /// How long it is watched afterwards for what comes twice.
-const QUIET_WAIT: Span = Span::seconds(30);
+const QUIET_WAIT: Span = Span::seconds(60);
 
 /// What a run is drawn from.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,9 @@ pub struct Plan {
     pub faults: Faults,
     /// How long things go wrong.
     pub trouble: Span,
+    /// A bug planted in every server.
+    #[cfg(any(test, feature = "bugs"))]
+    pub bug: Option<crate::sys::planted::Bug>,
 }
 
 /// Kinds of faults.
@@ -56,7 +60,15 @@ impl Faults {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { shards_max: 3, hubs_max: 2, messages_max: 40, faults: Faults::ALL, trouble: Span::seconds(20) }
+        Self {
+            shards_max: 3,
+            hubs_max: 2,
+            messages_max: 60,
+            faults: Faults::ALL,
+            trouble: Span::seconds(10),
+            #[cfg(any(test, feature = "bugs"))]
+            bug: None,
+        }
     }
 }
 
@@ -88,8 +100,20 @@ fn as_text<S: serde::Serializer>(breaches: &[Breach], serializer: S) -> Result<S
 
 /// Runs the world of this seed.
 pub fn run(seed: u64, plan: Plan) -> Report {
-    let world = World::new(seed);
-    let scenario = Scenario::build(&world, plan);
+    run_in(&World::new(seed, false), seed, plan)
+}
+
+/// The same, with its story.
+pub fn run_with_story(seed: u64, plan: Plan) -> (Report, Vec<String>) {
+    let world = World::new(seed, true);
+    let report = run_in(&world, seed, plan);
+    (report, world.story())
+}
+
+fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
+    #[cfg(any(test, feature = "bugs"))]
+    let _planted = crate::sys::planted::plant(plan.bug);
+    let scenario = Scenario::build(world, plan);
     let began = world.now();
     scenario.clone().trouble(began + plan.trouble);
     let ledger = &scenario.ledger;
@@ -100,6 +124,9 @@ pub fn run(seed: u64, plan: Plan) -> Report {
     if !is_done && senders.get() > 0 {
         ledger.breach("I-8", format!("{} senders were not served in peace", senders.get()));
     }
+    world.run(world.now() + QUIET_WAIT, || false);
+    // What was settled a minute ago does not come to life by a start.
+    scenario.servers.iter().for_each(|server| server.crash(Span::seconds(1)));
     world.run(world.now() + QUIET_WAIT, || false);
     let breaches = ledger.audit();
     let report = Report {
@@ -179,7 +206,7 @@ impl Scenario {
             domains: domains.to_vec(),
             messages: 1 + self.chance.index(self.plan.messages_max),
             until: Tick::NEVER,
-            pause: Span(self.plan.trouble.0 / 8),
+            pause: Span(self.plan.trouble.0 / self.chance.one_of(&[8, 40, 200])),
             bytes_max: *self.chance.one_of(&[20_000, 100_000, 400_000]),
             ledger: self.ledger.clone(),
             chance: self.chance.branch(),
@@ -194,7 +221,7 @@ impl Scenario {
 
     /// Draws a fault now and then until `until`.
     fn trouble(self: Rc<Self>, until: Tick) {
-        let next = self.chance.span(Span::millis(20)..Span(self.plan.trouble.0 / 6));
+        let next = self.chance.span(Span::millis(20)..Span(self.plan.trouble.0 / 8));
         let scenario = self.clone();
         self.world.after(next, move |world| {
             if world.now() < until {
@@ -206,21 +233,36 @@ impl Scenario {
 
     fn fault(&self) {
         let kinds = self.plan.faults;
-        let drawn = self.chance.below(9);
+        let drawn = self.chance.below(11);
         let server = self.chance.one_of(&self.servers);
         self.world.trace.add(self.world.now(), What::Fault, &[drawn]);
+        self.world.tell(|| format!("fault {drawn} at machine {}", server.machine.number()));
         self.drawn.set(self.drawn.get() + 1);
         match drawn {
-            0 | 1 if kinds.processes => server.kill(),
+            0 | 1 if kinds.processes => server.doom(Doom::Kill),
             2 if kinds.processes => server.stop(),
-            3 if kinds.machines => server.crash(self.chance.span(Span::millis(50)..Span::seconds(3))),
-            4 if kinds.disks => self.wear(server),
-            5 if kinds.network => self.cut(),
-            6 if kinds.network => self.weather(),
-            7 if kinds.network => self.world.net.reset_some(&self.world),
-            8 if kinds.sinks => self.tempt(),
+            3 if kinds.machines => server.crash(self.darkness()),
+            4 if kinds.machines => server.doom(Doom::Crash(self.darkness())),
+            5 if kinds.disks => self.wear(server),
+            6 if kinds.network => self.cut(),
+            7 if kinds.network => self.weather(),
+            8 if kinds.network => self.world.net.reset_some(&self.world),
+            9 if kinds.sinks => self.tempt(),
+            10 if kinds.sinks => self.leave(),
             _ => self.drawn.set(self.drawn.get() - 1),
         }
+    }
+
+    fn darkness(&self) -> Span {
+        self.chance.span(Span::millis(50)..Span::seconds(3))
+    }
+
+    /// No sink takes anything for a while: what was accepted has to wait.
+    fn leave(&self) {
+        self.vice.borrow_mut().greeting = 1;
+        let vice = self.vice.clone();
+        self.world
+            .after(self.chance.span(Span::millis(100)..Span::seconds(4)), move |_| vice.borrow_mut().greeting = 0);
     }
 
     /// Wears a disk out for a while.
@@ -279,6 +321,7 @@ impl Scenario {
 
     /// Nothing goes wrong any more.
     fn heal(&self) {
+        self.world.tell(|| "peace".to_owned());
         self.world.net.heal();
         *self.vice.borrow_mut() = Vice::default();
         self.servers.iter().for_each(|server| server.machine.disk.heal());

@@ -60,7 +60,8 @@ impl Sender {
             if let Ok(conn) = self.sim.connect(to, self.sim.now() + Span::seconds(5)).await {
                 let talk = Talk::new(self.sim.clone(), conn, ANSWER_WAIT);
                 // However the session ended, the ledger knows what became of its messages.
-                let _ended = self.session(talk).await;
+                let ended = self.session(talk).await;
+                self.sim.world.tell(|| format!("a session with {to} ends, {ended:?}"));
             }
             let pause = self.chance.span(Span::micros(10)..self.pause);
             self.sim.sleep(pause).await;
@@ -79,6 +80,7 @@ impl Sender {
         let pipelined = self.chance.below(4) > 0;
         let ahead = if bdat && pipelined { 1 + self.chance.index(8) } else { 1 };
         let manner = Manner { bdat, pipelined, ahead };
+        self.sim.world.tell(|| format!("a session: {manner:?}"));
         let most = 1 + self.chance.index(12);
         for _ in 0..most {
             if self.messages == 0 || self.sim.now() >= self.until {
@@ -142,6 +144,8 @@ impl Sender {
 
     /// Envelope and content, without waiting for anything.
     fn queue_whole(&self, talk: &mut Talk, sending: &mut Sending) {
+        // What came of a refused chunk is undefined until RSET (RFC 3030 section 2).
+        talk.say(b"RSET\r\n");
         self.envelope(sending).iter().for_each(|line| talk.say(line));
         self.queue_chunks(talk, sending);
     }
@@ -168,6 +172,9 @@ impl Sender {
             lines.iter().for_each(|line| talk.say(line));
             talk.say(b"DATA\r\n");
         }
+        if manner.pipelined && manner.bdat {
+            self.answer(talk, &[]).await?;
+        }
         let mut taken = Vec::new();
         // Behind a refusal the rest is out of sequence.
         let mut refused = false;
@@ -185,12 +192,12 @@ impl Sender {
         let code = match (manner.bdat, any || manner.pipelined) {
             (true, true) => self.finish_chunks(talk, sending, manner).await?,
             (false, true) => self.finish_data(talk, sending, manner).await?,
-            (_, false) => {
-                talk.say(b"RSET\r\n");
-                talk.reply().await?;
-                0
-            }
+            (_, false) => 0,
         };
+        if code != 250 && !(manner.pipelined && manner.bdat) {
+            talk.say(b"RSET\r\n");
+            self.answer(talk, &[]).await?;
+        }
         for (recipient, taken) in taken.into_iter().enumerate() {
             let verdict = if taken && code == 250 { Verdict::Acknowledged } else { Verdict::Refused };
             self.ledger.tell(sending.number, recipient, verdict);

@@ -1,7 +1,7 @@
 //! A whole server of ours on a simulated machine, and the supervisor that starts it again.
 
 use super::ledger::Ledger;
-use super::machine::{Machine, Process};
+use super::machine::{Doom, Machine, Process};
 use super::world::World;
 use crate::control::routes::snapshot;
 use crate::settings::{Durability, Host, Listener, NextHop, Profile, Protocol, Receive, Role, Settings};
@@ -134,21 +134,18 @@ impl Server {
         }
     }
 
-    /// Kills the process between two steps of its code, soon or at once.
-    pub fn kill(&self) {
+    /// Its process dies between two steps of its code, soon or at once.
+    pub fn doom(&self, how: Doom) {
         let process = self.process.borrow().clone();
         if let Some(process) = process {
-            self.ledger.death();
-            process.doom(self.world.chance.below(400));
+            process.doom(self.world.chance.below(400), how);
         }
     }
 
     /// The power of its machine fails; after `span` it is back.
     pub fn crash(&self, span: Span) {
         self.ledger.death();
-        self.machine.crash(&self.world);
-        let machine = self.machine.clone();
-        self.world.after(span, move |world| machine.boot(world));
+        self.machine.crash_for(&self.world, span);
     }
 
     /// Asks it to stop, as a service manager does; it must end in time (I-12).

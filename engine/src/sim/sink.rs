@@ -73,8 +73,12 @@ impl Sink {
             recipients: Vec::new(),
             content: Vec::new(),
         };
-        let _ended = session.run().await;
+        let ended = session.run().await;
         session.hear();
+        let unheard = session.unheard.len();
+        self.sim.world.tell(|| {
+            format!("sink {}: session of {} ends, {ended:?}, {unheard} unheard", self.at, session.talk.conn.peer())
+        });
     }
 }
 
@@ -210,13 +214,21 @@ impl Session<'_> {
     /// Takes it, with a 250 or without.
     fn take(&mut self, with_reply: bool) {
         let heard = Rc::new(Cell::new(false));
+        self.sink
+            .sim
+            .world
+            .tell(|| format!("sink {}: takes from {}, answers {with_reply}", self.sink.at, self.talk.conn.peer()));
         let arrival = Arrival { at: self.sink.sim.now(), heard: heard.clone() };
         for recipient in &self.recipients {
             self.sink.ledger.arrive(recipient, &self.content, arrival.clone());
         }
         if with_reply {
+            let before = self.talk.conn.said();
             self.begin("250 2.0.0 taken\r\n");
-            self.unheard.push((self.talk.conn.said(), heard));
+            // On a broken connection it is not even sent.
+            if self.talk.conn.said() > before {
+                self.unheard.push((self.talk.conn.said(), heard));
+            }
         }
     }
 

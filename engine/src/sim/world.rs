@@ -18,6 +18,8 @@ use std::task::Waker;
 
 /// The wall clock at the start of every world: 2026-01-01, in microseconds.
 pub const WALL_AT_START: i64 = 1_767_225_600_000_000;
+/// When every world begins: not 0, so that instants before it can be spoken of.
+const START: Tick = Tick(1_000_000_000_000);
 /// Polls of one turn, so that a task that wakes itself for ever does not keep the world from going on.
 const POLLS_PER_TURN: u64 = 8192;
 /// Turns at one instant before somebody is said to spin.
@@ -91,14 +93,15 @@ pub struct World {
     pub trace: Trace,
     /// Connections and the ways between machines.
     pub(super) net: Net,
+    /// What happened, for people; `None` when nobody asked.
+    story: Option<RefCell<Vec<String>>>,
 }
 
 impl World {
-    /// The world of this seed: nothing in it yet.
-    pub fn new(seed: u64) -> Rc<Self> {
+    /// The world of this seed: nothing in it yet. With `story` it can be told what happened.
+    pub fn new(seed: u64, story: bool) -> Rc<Self> {
         Rc::new(Self {
-            // Not 0: instants before the start can be spoken of.
-            now: Cell::new(Tick(1_000_000_000_000)),
+            now: Cell::new(START),
             planned: Cell::new(0),
             events: RefCell::default(),
             awake: Awake::default(),
@@ -107,12 +110,26 @@ impl World {
             chance: Chance::new(seed),
             trace: Trace::new(),
             net: Net::default(),
+            story: story.then(RefCell::default),
         })
     }
 
     /// Now.
     pub fn now(&self) -> Tick {
         self.now.get()
+    }
+
+    /// Something for the story.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if let Some(story) = &self.story {
+            let micros = self.now().since(START).as_micros();
+            story.borrow_mut().push(format!("{:>5}.{:06} {}", micros / 1_000_000, micros % 1_000_000, what()));
+        }
+    }
+
+    /// The story so far, line by line.
+    pub fn story(&self) -> Vec<String> {
+        self.story.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
     /// Adds a machine, with an empty disk.
@@ -232,9 +249,9 @@ impl World {
         let mut polls = 0;
         while polls < POLLS_PER_TURN && shard.tasks.run_one() {
             polls += 1;
-            if shard.process.is_doomed_after_a_poll() {
+            if let Some(how) = shard.process.polled() {
                 self.trace.add(self.now(), What::Turn, &[number as u64, polls]);
-                shard.process.machine.kill(self, &shard.process);
+                shard.process.meet(self, how);
                 return true;
             }
         }

@@ -10,6 +10,7 @@ use super::record::{RecordError, RecordHead, RecordRef};
 use super::scan::{Damage, Read, Scanned, ScannedSegment};
 use super::segment::{Segment, State};
 use super::write::Chore;
+use crate::planted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Gathers what was read of each file.
@@ -155,6 +156,9 @@ impl Recovery {
     }
 
     fn apply_foreign(&mut self) {
+        if planted!(LateSettles) {
+            return;
+        }
         let numbers: Vec<_> = self.segments.keys().copied().collect();
         for holder in numbers {
             let Some(scanned) = self.segments.get_mut(&holder) else { continue };

@@ -10,6 +10,8 @@ pub mod exec;
 pub mod lockfree;
 pub mod outgoing;
 pub mod owned;
+#[cfg(any(test, feature = "bugs"))]
+pub mod planted;
 pub mod process;
 pub mod receive_buffers;
 #[cfg(test)]
@@ -18,3 +20,15 @@ pub mod ring;
 pub mod slice;
 pub mod spare;
 pub mod watch;
+
+/// Whether the bug of this name is planted: never in a build without the feature `bugs`.
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(any(test, feature = "bugs"))]
+        let is_planted = $crate::sys::planted::is($crate::sys::planted::Bug::$bug);
+        #[cfg(not(any(test, feature = "bugs")))]
+        let is_planted = false;
+        is_planted
+    }};
+}

@@ -49,6 +49,7 @@ const ENGINE: &[(&str, &[&str])] = &[
         &[
             "wire",
             "sys::slice",
+            "sys::planted",
             "smtp",
             "mime",
             "spool",

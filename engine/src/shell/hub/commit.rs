@@ -3,6 +3,7 @@
 use super::{Hub, Waiting};
 use crate::hook;
 use crate::io::driver::{Driver, Stable};
+use crate::planted;
 use crate::shell::inlet::Answer;
 use crate::spool::{FileId, Order, Ticket, WriteResult, Written};
 use crate::sys::slice::Slice;
@@ -105,13 +106,17 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
     let carries = hub.log.borrow().in_flight();
     #[cfg(feature = "fail-points")]
     super::dying::in_write(hub, &file, carries, super::dying::Torn { at, parts: &parts, stable }).await;
-    let (written, parts) = hub.driver.write(&file, parts, at, if stable { Stable::Yes } else { Stable::No }).await;
+    let stable = if stable && !planted!(Early250) { Stable::Yes } else { Stable::No };
+    let (written, parts) = hub.driver.write(&file, parts, at, stable).await;
     #[cfg(feature = "fail-points")]
     if (carries.messages || carries.settles > 0) && crate::shell::hooks::fails() {
         return (parts, WriteResult::Failed);
     }
     match written {
         Ok(octets) => (parts, WriteResult::Octets(octets)),
+        Err(_) if planted!(TrustedSync) && hub.driver.sync(&file).await.is_ok() => {
+            (parts, WriteResult::Octets(usize::try_from(bytes).unwrap_or(usize::MAX)))
+        }
         Err(error) => {
             tracing::error!(%error, file = id.0, at, "cannot write to the spool");
             (parts, WriteResult::Failed)
@@ -134,7 +139,8 @@ impl<D: Driver> Hub<D> {
         self.tally.one(Counter::Commits);
         self.durable_up_to.set(ticket);
         loop {
-            let Some(waiting) = self.pop_waiting(ticket) else { break };
+            let last = if planted!(WrongBatch) { Ticket(ticket.0 + 1) } else { ticket };
+            let Some(waiting) = self.pop_waiting(last) else { break };
             self.accepted(&waiting, now);
         }
         self.settles_are_durable(ticket, now);

@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::hook;
 use crate::io::driver::{Driver, Open};
+use crate::planted;
 use crate::settings::Durability;
 use crate::spool::{FileId, Secret, Want};
 use crate::wire::Span;
@@ -90,5 +91,8 @@ async fn create<D: Driver>(hub: &Rc<Hub<D>>) -> io::Result<FileId> {
 
 async fn prepare<D: Driver>(hub: &Rc<Hub<D>>, dir: &D::Dir, file: &D::File, bytes: u64) -> io::Result<()> {
     hub.driver.allocate(file, bytes).await?;
+    if planted!(ForgottenFolder) {
+        return Ok(());
+    }
     hub.driver.sync_dir(dir).await
 }

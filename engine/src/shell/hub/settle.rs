@@ -4,6 +4,7 @@ use super::Hub;
 use super::deliver::FEED;
 use crate::hook;
 use crate::io::driver::{Driver, Notify};
+use crate::planted;
 use crate::queue::EntryId;
 use crate::spool::{Outcome, RecordId, Ticket};
 use crate::track::counters::Counter;
@@ -66,6 +67,9 @@ impl<D: Driver> Hub<D> {
         hook!("K13");
         #[cfg(feature = "fail-points")]
         crate::shell::hooks::outcome();
+        if planted!(DoubleSettle) {
+            let _full = self.log.borrow_mut().settle(record, recipient ^ 1, outcome);
+        }
         match self.log.borrow_mut().settle(record, recipient, outcome) {
             Ok(ticket) => self.settled_in(ticket),
             Err(_) => {

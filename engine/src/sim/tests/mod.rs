@@ -1,3 +1,4 @@
 //! Worlds that prove what the simulation itself promises, and what servers promise in it.
 
+mod bugs;
 mod worlds;

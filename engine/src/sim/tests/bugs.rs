@@ -29,8 +29,3 @@ fn an_outcome_written_down_twice_is_found() {
 fn outcomes_read_too_late_at_recovery_are_found() {
     is_found(Bug::LateSettles, 20);
 }
-
-#[test]
-fn the_end_of_a_batch_taken_for_that_of_the_next_is_found() {
-    is_found(Bug::WrongBatch, 120);
-}

@@ -51,9 +51,10 @@ impl Queues {
     pub(super) fn make_room(&mut self, hop_index: u32, busy_too: bool, now: Tick) -> bool {
         let hop = &mut self.hops[hop_index as usize];
         // Those beyond a lowered cap close by themselves.
-        if hop.shrinks || hop.leaving > 0 || hop.ready() == 0 {
+        if hop.shrinks || hop.leaving > 0 || hop.ready() == 0 || !self.keeps_room(hop_index) {
             return false;
         }
+        let hop = &mut self.hops[hop_index as usize];
         if let Some(idle) = hop.idle_longest(&self.links) {
             hop.makes_room = true;
             self.close(idle);
@@ -69,6 +70,13 @@ impl Queues {
             self.relist(u32::try_from(index).expect("bounded by the cap"), now);
         }
         false
+    }
+
+    /// Whether a connection that this hop gives up makes room for one of its own: nobody else waits for the place, and an
+    /// unknown host may be tried.
+    fn keeps_room(&self, hop: u32) -> bool {
+        let may_try = self.scheduler.unproven < self.options.connections_max.div_ceil(2);
+        may_try && self.scheduler.starved.iter().all(|&starved| starved == hop)
     }
 
     /// The caps hold for probes too: one of several connections makes room while there is nothing to do, and any of them when
@@ -104,8 +112,8 @@ impl Queues {
             serial: self.scheduler.serial,
         };
         self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
-        let others =
-            std::mem::take(&mut hop.makes_room) || hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable());
+        let others = (std::mem::take(&mut hop.makes_room) && unproven)
+            || hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable());
         let wait = match others {
             true => self.options.connect_wait_alternative.min(self.options.connect_wait),
             false => self.options.connect_wait,

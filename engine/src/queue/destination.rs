@@ -250,7 +250,9 @@ impl Hop {
             return None;
         }
         let due = |host: &Host| host.standing == Standing::Dead && host.connecting == 0 && host.connect_at <= now;
-        let index = self.hosts.iter().position(|host| !host.retired && due(host))?;
+        // The one that has waited longest, so that each has its turn.
+        let all = self.hosts.iter().enumerate().filter(|(_, host)| !host.retired && due(host));
+        let (index, _) = all.min_by_key(|(_, host)| host.connect_at)?;
         Some(u32::try_from(index).expect("hosts are few"))
     }
 

@@ -208,10 +208,21 @@ impl Queues {
         if any { Way::Wait } else { Way::Later }
     }
 
-    /// When a busy connection makes room for the first of them, if none becomes idle before.
-    pub(super) fn next_errand(&self, hop: u32) -> Tick {
-        let head = self.hops[hop as usize].elsewhere.head;
-        if head == NONE { Tick::NEVER } else { self.entries[head].when + ROOM_WAIT }
+    /// When a busy connection makes room for the next of them, if none becomes idle before: those that have waited for so
+    /// long already, and have no way yet, are looked at whenever anything changes.
+    pub(super) fn next_errand(&self, hop: u32, now: Tick) -> Tick {
+        let mut at = self.hops[hop as usize].elsewhere.head;
+        for _ in 0..LOOKED_AT_MAX {
+            if at == NONE {
+                break;
+            }
+            let entry = &self.entries[at];
+            if entry.when + ROOM_WAIT > now {
+                return entry.when + ROOM_WAIT;
+            }
+            at = entry.next;
+        }
+        Tick::NEVER
     }
 
     /// Whoever is not to be reached now is asked again with all others at the message's own retry.

@@ -596,11 +596,7 @@ impl Queues {
         if !hop.live {
             return;
         }
-        let mut at = hop.next_wait(&self.options, &self.links, now);
-        let errand = self.next_errand(index);
-        if errand > now {
-            at = at.min(errand);
-        }
+        let at = hop.next_wait(&self.options, &self.links, now).min(self.next_errand(index, now));
         let hop = &mut self.hops[index as usize];
         if at < hop.timer {
             hop.timer = at;

@@ -80,7 +80,7 @@ fn keep(kept: &mut String, reply: &Reply) {
     if let Some(status) = reply.enhanced() {
         let _never = write!(kept, " {status}");
     }
-    for word in reply.text().split_ascii_whitespace() {
+    for word in words(reply.text()) {
         let word = if word.contains('@') { "<address>" } else { word };
         if kept.len() + 1 + word.len() > REPLY_BYTES_MAX {
             break;
@@ -88,6 +88,21 @@ fn keep(kept: &mut String, reply: &Reply) {
         kept.push(' ');
         kept.push_str(word);
     }
+}
+
+/// The words of a text; a path and a quoted string are one word, whatever stands in them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let (mut in_path, mut in_quotes) = (false, false);
+    let words = text.split(move |letter: char| {
+        match letter {
+            '"' => in_quotes = !in_quotes,
+            '<' if !in_quotes => in_path = true,
+            '>' if !in_quotes => in_path = false,
+            _ => {}
+        }
+        letter.is_ascii_whitespace() && !in_path && !in_quotes
+    });
+    words.filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -114,6 +129,8 @@ mod tests {
         assert_eq!(said(&trouble), None);
         trouble.on_reply(conn(0), &reply(450, "<bob@b.test>:  mailbox is busy"), Tick(5));
         assert_eq!(said(&trouble).as_deref(), Some("450 4.2.1 <address> mailbox is busy"));
+        trouble.on_reply(conn(0), &reply(450, "no <\"ann smith\"@b.test> or \"bob jones\"@b.test, <x>"), Tick(5));
+        assert_eq!(said(&trouble).as_deref(), Some("450 4.2.1 no <address> or <address> <x>"));
         trouble.on_failure(conn(0), Cause::Broken, Tick(6));
         assert_eq!(said(&trouble).as_deref(), Some("connection broken"), "what was said before is no part of it");
         trouble.on_reply(conn(1), &reply(554, "go away"), Tick(7));

@@ -25,3 +25,63 @@ fn m_091_why_a_connection_ended_counts_when_its_last_report_had_closed_it() {
         assert_eq!(world.queues.next_action(world.now), None, "it is closed, and told once");
     }
 }
+
+/// The connections of a queue to its one living host are not given up for a probe of its dead one, while others wait for any
+/// place that becomes free.
+#[test]
+fn f_091_a_place_that_others_wait_for_is_not_given_up_for_a_probe() {
+    let options = Options { connections_max: 4, ..Options::rfc() };
+    let mut world = World::new(options, &[&[2, 1], &[3], &[4], &[5], &[6]]);
+    world.window = 1;
+    (3..=6).for_each(|number| world.set(number, Mode::Up(Span::seconds(1))));
+    world.set(1, Mode::Up(Span::millis(20)));
+    world.set(2, Mode::Refuse);
+    world.send_for(0, Span::millis(4), Span::seconds(5));
+    assert_eq!(world.queues.hop(world.hops[0]).connections, (4, 0), "it has them all");
+    let before = world.connects_to(1);
+    for _ in 0..100 {
+        for hop in 1..=4 {
+            world.send(hop);
+        }
+        world.send_for(0, Span::millis(4), Span::seconds(1));
+    }
+    assert_eq!(world.connects_to(1), before, "none was given up");
+    assert!(world.connections_peak <= 4);
+}
+
+#[test]
+fn f_091_nothing_is_given_up_for_a_probe_that_may_not_be_ordered() {
+    let hops: Vec<Vec<u16>> = std::iter::once(vec![2, 1]).chain((3..200).map(|number| vec![number])).collect();
+    let hops: Vec<&[u16]> = hops.iter().map(Vec::as_slice).collect();
+    let options = Options { connections_max: 8, connections_per_destination: 2, ..Options::rfc() };
+    let mut world = World::new(options, &hops);
+    world.window = 1;
+    world.set(1, Mode::Up(Span::millis(20)));
+    world.set(2, Mode::Refuse);
+    world.send_for(0, Span::millis(8), Span::seconds(5));
+    // From now on half of all connections hang, and more want to.
+    for hop in 1..hops.len() {
+        world.set(hops[hop][0], Mode::Blackhole);
+        world.send(hop);
+    }
+    let before = (world.connects_to(1), world.connects_to(2));
+    world.send_for(0, Span::millis(8), Span::minutes(5));
+    let (working, probes) = (world.connects_to(1) - before.0, world.connects_to(2) - before.1);
+    assert!(working <= probes + 1, "{working} connections opened again for {probes} probes");
+    assert!(world.connections_peak <= 8);
+}
+
+#[test]
+fn f_091_at_the_cap_every_dead_host_is_looked_for_in_turn() {
+    let options = Options { connections_per_destination: 1, ..Options::bench() };
+    let mut world = World::new(options, &[&[2, 3, 4, 5, 6, 7, 1]]);
+    world.window = 1;
+    (2..=7).for_each(|number| world.set(number, Mode::Refuse));
+    world.set(1, Mode::Up(Span::millis(20)));
+    world.send_for(0, Span::millis(10), Span::minutes(1));
+    let before: Vec<usize> = (2..=7).map(|number| world.connects_to(number)).collect();
+    world.send_for(0, Span::millis(10), Span::minutes(1));
+    let tries: Vec<usize> = (2..=7).map(|number| world.connects_to(number) - before[number as usize - 2]).collect();
+    let (least, most) = (tries.iter().min(), tries.iter().max());
+    assert!(least > Some(&1) && most <= least.map(|least| least + 2).as_ref(), "{tries:?}");
+}

@@ -127,6 +127,10 @@ impl<D: Driver> Hub<D> {
         }
         let (mut messages, mut queues) = (self.messages.borrow_mut(), self.queues.borrow_mut());
         while self.is_short() && queues.shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle)) > 0 {}
+        if self.is_short() {
+            // What other shards lent stands in memory here, where its owner cannot let go of it.
+            queues.part_with_all_guests();
+        }
     }
 
     /// Whether memory for content is short.

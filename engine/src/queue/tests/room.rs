@@ -60,8 +60,8 @@ fn f_091_nothing_is_given_up_for_a_probe_that_may_not_be_ordered() {
     world.set(2, Mode::Refuse);
     world.send_for(0, Span::millis(8), Span::seconds(5));
     // From now on half of all connections hang, and more want to.
-    for hop in 1..hops.len() {
-        world.set(hops[hop][0], Mode::Blackhole);
+    for (hop, hosts) in hops.iter().enumerate().skip(1) {
+        world.set(hosts[0], Mode::Blackhole);
         world.send(hop);
     }
     let before = (world.connects_to(1), world.connects_to(2));

@@ -19,10 +19,12 @@ use super::link::ConnId;
 use super::outcome::{Fate, Outcome};
 use super::recipients;
 use super::scheduler::{Action, Taken};
-use crate::wire::Tick;
+use crate::wire::{Span, Tick};
 
 /// Messages that a connection looks through for one that its host may take, and that are looked after at a time.
 const LOOKED_AT_MAX: u32 = 32;
+/// How long a guest waits for a host that is busy: all that time it takes the place of another that its owner could lend.
+const GUEST_WAIT: Span = Span::seconds(5);
 
 /// What is to be done for a message that some hosts cannot take.
 enum Way {
@@ -147,8 +149,14 @@ impl Queues {
         while at != NONE && looked_at < LOOKED_AT_MAX && self.hops[hop as usize].errands == 0 {
             let index = at;
             let way = self.way_elsewhere(hop, index, now);
-            at = self.entries[index].next;
+            let entry = &self.entries[index];
+            at = entry.next;
+            let too_long = entry.is_guest() && now >= entry.when + GUEST_WAIT;
             match way {
+                Way::Wait | Way::MakeRoom if too_long => {
+                    self.leave_elsewhere(index);
+                    self.part(index);
+                }
                 Way::Wait => looked_at += 1,
                 Way::Open(host) => return self.connect(hop, host, now),
                 Way::MakeRoom => {
@@ -208,21 +216,24 @@ impl Queues {
         if any { Way::Wait } else { Way::Later }
     }
 
-    /// When a busy connection makes room for the next of them, if none becomes idle before: those that have waited for so
-    /// long already, and have no way yet, are looked at whenever anything changes.
+    /// When a busy connection makes room for the next of them, if none becomes idle before, or a guest has waited for too
+    /// long: who has waited for longer, and has no way yet, is looked at whenever anything changes.
     pub(super) fn next_errand(&self, hop: u32, now: Tick) -> Tick {
-        let mut at = self.hops[hop as usize].elsewhere.head;
+        let (mut at, mut soonest) = (self.hops[hop as usize].elsewhere.head, Tick::NEVER);
         for _ in 0..LOOKED_AT_MAX {
             if at == NONE {
                 break;
             }
             let entry = &self.entries[at];
             if entry.when + ROOM_WAIT > now {
-                return entry.when + ROOM_WAIT;
+                return soonest.min(entry.when + ROOM_WAIT);
+            }
+            if entry.is_guest() && entry.when + GUEST_WAIT > now {
+                soonest = soonest.min(entry.when + GUEST_WAIT);
             }
             at = entry.next;
         }
-        Tick::NEVER
+        soonest
     }
 
     /// Whoever is not to be reached now is asked again with all others at the message's own retry.

@@ -443,6 +443,28 @@ fn a_reload_sends_guests_home() {
     assert_eq!(shards.queues[1].entries.live(), 0);
 }
 
+#[test]
+fn m_091_a_guest_goes_home_when_the_host_that_may_take_it_is_busy_for_too_long() {
+    let mut shards = Shards::to_hosts(&[0, 2], 3, &[1, 2]);
+    // Both connections have what they can take, and nobody answers.
+    shards.send(0, 20);
+    let [(_, unfit), (_, _busy)] = *shards.conns.keys().copied().collect::<Vec<_>>() else {
+        panic!("{:?}", shards.conns)
+    };
+    let (queues, began) = (&mut shards.queues[1], shards.now);
+    let guest = queues.keep_guest(unfit, began, began);
+    let home = loop {
+        if std::iter::from_fn(|| queues.next_action(shards.now)).any(|act| act == Action::GiveBack { entry: guest }) {
+            break shards.now.since(began);
+        }
+        assert!(queues.next_timer() < began + Span::minutes(1), "it waits on");
+        shards.now = shards.now.max(queues.next_timer());
+        queues.on_timer(shards.now);
+    };
+    assert!((Span::seconds(5)..Span::seconds(8)).contains(&home), "{home:?}");
+    assert_eq!(queues.entries.live(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Send(usize, u32),

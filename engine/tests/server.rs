@@ -297,16 +297,22 @@ fn f_177_a_bad_file_at_sighup_changes_nothing_and_names_its_place() {
     assert!(error.contains("r.toml:13:10: next_hop.far.hosts: \"127.0.0.1:0\" is not a host"), "{error}");
     place.write("[next_hop.near]\nhosts = [\"127.0.0.1:10\"]\n[routes]\n\"*\" = \"near\"\n", "127.0.0.1:0", "");
     server.signal(Signal::HUP);
-    loop {
+    let wait_for = |is: &dyn Fn(&Value) -> bool| loop {
         let status = status(&socket);
-        let names: Vec<&str> =
-            status["queues"].as_array().unwrap().iter().filter_map(|queue| queue["next_hop"].as_str()).collect();
-        if names.contains(&"near") {
-            assert_eq!(status["reload"]["done"], 1);
+        if is(&status) {
             break;
         }
         assert!(Instant::now() < until, "{status}");
-    }
+    };
+    wait_for(&|status| status["reload"]["done"] == 1);
+    let mut client = TcpStream::connect(server.ready["listen"][0].as_str().unwrap()).unwrap();
+    let mut replies = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+    assert!(replies.next().is_some_and(|greeting| greeting.starts_with("220 ")));
+    client.write_all(b"EHLO client.test\r\n").unwrap();
+    assert!(replies.by_ref().take_while(|line| line.starts_with("250")).any(|line| line.starts_with("250 ")));
+    client.write_all(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 7 LAST\r\nhello\r\n").unwrap();
+    assert!(replies.take(3).all(|line| line.starts_with("250 ")), "by the new routes");
+    wait_for(&|status| status["queues"][0]["next_hop"] == "near");
     assert_eq!(server.end(Signal::TERM), Some(0));
 }
 

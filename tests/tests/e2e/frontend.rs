@@ -251,6 +251,44 @@ fn f_100_f_101_without_hubs_mail_is_put_off_and_returns_with_them() {
     }
 }
 
+/// Small messages of many clients share connections to hubs: few are made, however many clients there are.
+#[test]
+fn small_messages_of_many_clients_share_few_hub_connections() {
+    const CLIENTS: u64 = 48;
+    const EACH: u64 = 4;
+    // One in sixteen ids has a large message (`tests::ledger`): those of a client are beside it.
+    let ids = |client: u64| (0..EACH).map(move |nth| client * 16 + nth);
+    for driver in tests::drivers("small_messages_of_many_clients_share_few_hub_connections") {
+        let house = House::of(driver, 2);
+        let front = house.front.address();
+        let accept = |client: u64| {
+            let mut talk = Talk::hello(front).expect("a greeting");
+            for id in ids(client) {
+                talk.envelope(&sender(id), &["bob@b.test"]).expect("an envelope");
+                // In one write: what is there whole shares a connection, what comes in pieces has one alone.
+                let command = format!("BDAT {} LAST\r\n", content(id).len());
+                talk.write(&[command.as_bytes(), &content(id)].concat()).expect("a connection");
+                let reply = talk.reply().expect("a reply");
+                assert_eq!(reply.code, 250, "{reply:?}");
+            }
+        };
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                scope.spawn(move || accept(client));
+            }
+        });
+        let clients = house.front.counter("connections_accepted");
+        let made = house.front.counter("connections_made");
+        let accepted: u64 = house.hubs.iter().map(|hub| hub.counter("connections_accepted")).sum();
+        println!("{clients} clients, {made} connections made, {accepted} accepted by hubs");
+        assert!(clients >= CLIENTS, "{clients} clients");
+        // One shard, two hubs: one connection to each holds more than all that is under way.
+        assert!((1..=4).contains(&made), "{made} connections to hubs for {clients} clients");
+        assert!(accepted <= made, "{accepted} connections at the hubs, {made} made");
+        house.ends_with(&(0..CLIENTS).flat_map(ids).collect::<Vec<_>>());
+    }
+}
+
 /// A client in the middle of a large body that its hub has begun to receive.
 fn amid_a_large_body(house: &House, body: &[u8]) -> Talk {
     let mut talk = Talk::hello(house.front.address()).expect("a greeting");

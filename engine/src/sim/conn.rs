@@ -6,7 +6,8 @@ use super::net::{Net, Segment, travel};
 use super::world::World;
 use crate::io::base::inbox::Inbox;
 use crate::io::base::outbox::Outbox;
-use crate::io::driver::{Conn, Next, Notify, UNREAD_BYTES};
+use crate::io::base::signal::{Handle, Signal};
+use crate::io::driver::{Conn, Next, UNREAD_BYTES};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick};
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// Octets that may be on their way or unread on the other side.
 const WINDOW_BYTES: usize = 128 << 10;
@@ -27,36 +28,6 @@ const LINGER: Span = Span::seconds(2);
 const SEND_STALL: Span = Span::seconds(30);
 /// After so many events in a row without a wait, a connection lets the others run.
 const STREAK_MAX: u32 = 64;
-
-/// Notes for the user, and who is to be woken.
-#[derive(Default)]
-pub struct Signal {
-    notes: Cell<u32>,
-    gone: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Signal {
-    fn wake(&self) {
-        let waker = self.waker.borrow_mut().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-/// Wakes a connection's task on its own shard.
-#[derive(Clone)]
-pub struct Handle(Rc<Signal>);
-
-impl Notify for Handle {
-    fn note(&self, bits: u32) {
-        if bits != 0 && !self.0.gone.get() {
-            self.0.notes.set(self.0.notes.get() | bits);
-            self.0.wake();
-        }
-    }
-}
 
 /// The kernel's side of one end of a connection.
 pub(super) struct End {
@@ -262,7 +233,7 @@ impl End {
     /// The process died: the kernel closes for it.
     pub fn orphan(self: &Rc<Self>, world: &Rc<World>) {
         self.user_gone.set(true);
-        self.signal.gone.set(true);
+        self.signal.close();
         self.outbox.borrow_mut().clear();
         let unread = !self.received.borrow().is_empty();
         if self.broken.get().is_none() && unread {
@@ -352,8 +323,8 @@ impl SimConn {
     where
         S: FnOnce(&[u8]) -> (usize, R),
     {
-        self.end.signal.waker.replace(Some(context.waker().clone()));
-        let notes = self.end.signal.notes.take();
+        self.end.signal.register(context.waker());
+        let notes = self.end.signal.take_notes();
         if notes != 0 {
             self.inbox.renew();
             return Poll::Ready(Next::Note(notes));
@@ -522,8 +493,7 @@ impl Conn for SimConn {
 
 impl Drop for SimConn {
     fn drop(&mut self) {
-        self.end.signal.gone.set(true);
-        self.end.signal.waker.take();
+        self.end.signal.close();
         // The kernel closes what a dead process held.
         if !self.end.process.is_alive() {
             return;

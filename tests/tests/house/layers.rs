@@ -60,6 +60,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "io::driver",
             "io::base::inbox",
             "io::base::outbox",
+            "io::base::signal",
             "roles",
             "settings",
             "shell",

@@ -6,7 +6,8 @@
 
 use crate::io::base::inbox::Inbox;
 use crate::io::base::outbox::Outbox;
-use crate::io::base::turn::{Flush, Handle, LazyTimer, Signal, Turn};
+use crate::io::base::signal::{Handle, Signal};
+use crate::io::base::turn::{Flush, LazyTimer, Turn};
 use crate::io::driver::{Conn, Next, UNREAD_BYTES};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick};

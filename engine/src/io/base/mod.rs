@@ -1,7 +1,7 @@
 //! What the drivers have in common: the two directions of a connection as plain state, sockets and files as plain
 //! system calls, and one thread's turn on tokio.
 //!
-//! `files` and `sockets` know nothing of a runtime; `turn` and `conn` are for the drivers that run on tokio (`epoll`,
+//! `files`, `inbox`, `outbox`, `signal` and `sockets` know nothing of a runtime; `turn` and `conn` are for the drivers that run on tokio (`epoll`,
 //! `tokio_uring`).
 
 pub(crate) mod conn;
@@ -12,5 +12,6 @@ pub(crate) mod inbox;
 pub(crate) mod outbox;
 pub(crate) mod readiness;
 pub(crate) mod reserve;
+pub(crate) mod signal;
 pub(crate) mod sockets;
 pub(crate) mod turn;

@@ -51,27 +51,27 @@ fn messages_of_one_turn_share_a_write() {
     assert!(world.disk.ops[before].bytes.len() <= 13 * 4096, "{}", world.disk.ops[before].bytes.len());
 }
 
-#[test]
-fn settled_segments_get_a_new_life_and_the_spool_stays_small() {
-    let mut world = World::new(Durability::Disk);
+/// Messages that are settled as soon as they are durable.
+fn many_come_and_go(world: &mut World) {
     for seed in 0..2000 {
         let appended = world.append_patiently(&content(seed, 3000), 1);
         world.write_one();
         world.settle_patiently(appended.id, 0);
     }
     world.settle_down();
+}
+
+#[test]
+fn settled_segments_get_a_new_life_and_the_spool_stays_small() {
+    let mut world = World::new(Durability::Disk);
+    many_come_and_go(&mut world);
     assert!(world.disk.files.len() <= 5, "{} files for a spool that is empty", world.disk.files.len());
 }
 
 #[test]
 fn memory_for_batches_is_used_again_and_does_not_grow_with_their_number() {
     let mut world = World::new(Durability::Disk);
-    for seed in 0..2000 {
-        let appended = world.append_patiently(&content(seed, 3000), 1);
-        world.write_one();
-        world.settle_patiently(appended.id, 0);
-    }
-    world.settle_down();
+    many_come_and_go(&mut world);
     assert!((1..16).contains(&world.log.spare_batches.count()), "{} batches", world.log.spare_batches.count());
     assert!((1..16).contains(&world.log.spare_parts.count()), "{} lists of parts", world.log.spare_parts.count());
 }
@@ -80,12 +80,7 @@ fn memory_for_batches_is_used_again_and_does_not_grow_with_their_number() {
 fn a_message_that_stays_does_not_hold_the_segments_behind_it() {
     let mut world = World::new(Durability::Disk);
     let stays = world.append_patiently(&content(99, 3000), 1);
-    for seed in 0..2000 {
-        let appended = world.append_patiently(&content(seed, 3000), 1);
-        world.write_one();
-        world.settle_patiently(appended.id, 0);
-    }
-    world.settle_down();
+    many_come_and_go(&mut world);
     assert!(world.disk.files.len() <= 6, "{} files for one message", world.disk.files.len());
     world.settle_patiently(stays.id, 0);
     world.settle_down();

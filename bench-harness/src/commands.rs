@@ -6,7 +6,7 @@ use crate::corpus;
 use crate::exit::{Exit, UsageError, print, tell};
 use crate::folder::ResultFolder;
 use crate::html::text::{duration_us, or_none, rate};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::plan::{Content, Engine, Plan};
 use crate::process::placement;
 use crate::progress::Progress;
@@ -171,7 +171,8 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let asked = Asked { only, effort, peers: args.peers.as_deref() };
-    let report = targets::measure(&asked, &folder, &Interrupt::watch(), &Progress::new());
+    let interrupt = Interrupt::watch();
+    let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
     let rows = &report.targets;
     let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
     let kept = keep_targets(&folder, &report, &table);
@@ -182,6 +183,9 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
         show(&table, args.out.json.then_some(rows))?;
     }
     kept?;
+    if interrupt.asked() {
+        return Err(Interrupted.into());
+    }
     let broken = rows.iter().any(|row| row.holds == Some(false));
     Ok(if broken { Exit::Failed } else { Exit::Good })
 }

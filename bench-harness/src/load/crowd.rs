@@ -4,16 +4,16 @@
 use crate::exit::{Exit, UsageError};
 use crate::interrupt::Interrupt;
 use crate::process::child::say;
+use crate::process::files;
 use anyhow::{Context, bail};
 use clap::Parser;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Open files that are no clients.
-const OTHER_FILES: u64 = 100;
+/// Open files that are no clients, here or in the server that they talk to.
+const OTHER_FILES: u64 = 250;
 /// How long a session may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Who drips sends an octet so often.
@@ -64,7 +64,11 @@ impl Manner {
 pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     let args = Args::try_parse_from(args).map_err(|error| UsageError(error.to_string()))?;
     let interrupt = Interrupt::watch();
-    allow_files(args.count as u64 + OTHER_FILES)?;
+    let possible = possible(args.count);
+    if possible < args.count {
+        let (wanted, allowed) = (args.count as u64 + OTHER_FILES, possible as u64 + OTHER_FILES);
+        bail!("{wanted} open files are needed, {allowed} allowed: raise the hard limit (ulimit -Hn)");
+    }
     let mut clients = Vec::with_capacity(args.count);
     for nth in 0..args.count {
         let manner = Manner::of(nth, args.slow);
@@ -90,12 +94,11 @@ pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     Ok(Exit::Good)
 }
 
-fn allow_files(wanted: u64) -> anyhow::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if maximum.is_some_and(|most| most < wanted) {
-        bail!("{wanted} open files are needed, {} allowed: raise the hard limit (ulimit -Hn)", maximum.unwrap_or(0));
-    }
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })?)
+/// How many of `count` clients there can be here, and in a server that this process starts afterwards: as many as there may be
+/// files, which are asked for.
+pub fn possible(count: usize) -> usize {
+    let allowed = files::allow(count as u64 + OTHER_FILES);
+    count.min(usize::try_from(allowed.saturating_sub(OTHER_FILES)).unwrap_or(count))
 }
 
 /// A session in its manner.

@@ -6,6 +6,7 @@
 //! when its parent dies. Every wait has an end.
 
 pub mod child;
+pub mod files;
 pub mod placement;
 pub mod words;
 

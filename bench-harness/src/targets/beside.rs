@@ -2,6 +2,7 @@
 //! without, in turn first and second, on the same processes.
 
 use super::measured::{Bench, one_hub, part, two_sinks};
+use crate::load::crowd;
 use crate::plan::{Content, Pace, Part, Phase};
 use crate::process::{Component, Program, Spec};
 use crate::result;
@@ -24,8 +25,8 @@ const CROWD_WAIT: Duration = Duration::from_secs(10);
 /// Clients that do next to nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crowd {
-    count: usize,
-    is_slow: bool,
+    pub(super) count: usize,
+    pub(super) is_slow: bool,
 }
 
 /// F-121, F-123: they have said EHLO.
@@ -105,6 +106,8 @@ impl Bench<'_> {
     pub(super) fn beside_a_crowd(&mut self, id: &'static str, crowd: Crowd) -> anyhow::Result<()> {
         let part = part(1, one_hub());
         self.tell(id, "hub");
+        // Before the hub starts: it may have as many as we. Too few are told by the crowd.
+        let _possible = crowd::possible(crowd.count);
         let mut stage = self.stage(&part)?;
         let mut pairs = Pairs::default();
         for pair in 0..self.effort.latency_runs {
@@ -120,7 +123,7 @@ impl Bench<'_> {
         self.ratio(id, &pairs.any()?, "µs")
     }
 
-    fn gather(&mut self, id: &str, stage: &Stage, crowd: Crowd) -> anyhow::Result<Component> {
+    pub(super) fn gather(&mut self, id: &str, stage: &Stage, crowd: Crowd) -> anyhow::Result<Component> {
         self.tell(id, "the crowd gathers");
         let mut args = vec!["--target".to_owned(), stage.entry()?.to_string()];
         args.extend(["--count".to_owned(), crowd.count.to_string()]);
@@ -131,7 +134,7 @@ impl Bench<'_> {
     }
 
     /// The crowd is there to its last client, or it proves nothing.
-    fn disperse(&self, mut held: Component, crowd: Crowd) -> anyhow::Result<()> {
+    pub(super) fn disperse(&self, mut held: Component, crowd: Crowd) -> anyhow::Result<()> {
         held.stop(CROWD_WAIT)?;
         let said = held.rest_of_output().pop().context("the crowd does not say how many are left")?;
         let left: serde_json::Value =

@@ -28,6 +28,7 @@ const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1, 
 const RELAY: Hop = Hop { is_durable: false, ..HOP };
 const LARGE: Hop = Hop { bytes: 100 << 10, ..HOP };
 const DATA: Hop = Hop { by_data: true, ..HOP };
+const LARGE_DATA: Hop = Hop { by_data: true, ..LARGE };
 
 impl Hop {
     pub(super) fn durability(self) -> &'static str {
@@ -36,13 +37,19 @@ impl Hop {
 }
 
 /// Hops that nothing is promised of, shown beside those that are promised.
-pub(super) const BESIDE: [(&str, Hop); 6] = [
+pub(super) const BESIDE: [(&str, Hop); 12] = [
     ("T-hop-4k-16", Hop { connections: 16, ..HOP }),
     ("T-hop-4k-1", Hop { connections: 1, ..HOP }),
     ("T-hop-100k-256", Hop { connections: 256, ..LARGE }),
     ("T-hop-100k-16", Hop { connections: 16, ..LARGE }),
     ("T-hop-100k-1", Hop { connections: 1, ..LARGE }),
     ("T-hop-data-4k-256", Hop { connections: 256, ..DATA }),
+    ("T-hop-data-4k-16", Hop { connections: 16, ..DATA }),
+    ("T-hop-data-4k-1", Hop { connections: 1, ..DATA }),
+    ("T-hop-data-100k-256", Hop { connections: 256, ..LARGE_DATA }),
+    ("T-hop-data-100k-50", LARGE_DATA),
+    ("T-hop-data-100k-16", Hop { connections: 16, ..LARGE_DATA }),
+    ("T-hop-data-100k-1", Hop { connections: 1, ..LARGE_DATA }),
 ];
 
 impl Bench<'_> {

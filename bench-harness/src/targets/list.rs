@@ -43,8 +43,8 @@ const fn not_here(mut target: Target, why: &'static str) -> Target {
 pub const TARGETS: &[Target] = &[
     at_most("T-hop-4k-50", "P-100", "hub hop by BDAT, CPU per message / pump, 50 connections, 4 KiB", 1.5, 1.2, "×"),
     at_most("T-hop-4k-256", "P-100", "hub hop by BDAT, CPU per message / pump, 256 connections, 4 KiB", 1.5, 1.2, "×"),
-    shown("T-hop-4k-16", "the same at 16 connections, 4 KiB", "×"),
-    shown("T-hop-4k-1", "the same at 1 connection, 4 KiB", "×"),
+    shown("T-hop-4k-16", "hub hop by BDAT, CPU per message / pump, 16 connections, 4 KiB", "×"),
+    shown("T-hop-4k-1", "hub hop by BDAT, CPU per message / pump, 1 connection, 4 KiB", "×"),
     at_most(
         "T-hop-100k-50",
         "P-101",
@@ -53,9 +53,9 @@ pub const TARGETS: &[Target] = &[
         1.15,
         "×",
     ),
-    shown("T-hop-100k-1", "the same at 1 connection, 100 KiB", "×"),
-    shown("T-hop-100k-16", "the same at 16 connections, 100 KiB", "×"),
-    shown("T-hop-100k-256", "the same at 256 connections, 100 KiB", "×"),
+    shown("T-hop-100k-1", "hub hop by BDAT, CPU per message / pump, 1 connection, 100 KiB", "×"),
+    shown("T-hop-100k-16", "hub hop by BDAT, CPU per message / pump, 16 connections, 100 KiB", "×"),
+    shown("T-hop-100k-256", "hub hop by BDAT, CPU per message / pump, 256 connections, 100 KiB", "×"),
     at_most(
         "T-hop-data-4k-50",
         "P-102",
@@ -64,7 +64,41 @@ pub const TARGETS: &[Target] = &[
         1.25,
         "×",
     ),
-    shown("T-hop-data-4k-256", "the same at 256 connections, 4 KiB", "×"),
+    shown(
+        "T-hop-data-4k-256",
+        "hub hop by DATA, CPU per message / pump with one message per write, 256 connections, 4 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-4k-16",
+        "hub hop by DATA, CPU per message / pump with one message per write, 16 connections, 4 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-4k-1",
+        "hub hop by DATA, CPU per message / pump with one message per write, 1 connection, 4 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-100k-50",
+        "hub hop by DATA, CPU per message / pump with one message per write, 50 connections, 100 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-100k-256",
+        "hub hop by DATA, CPU per message / pump with one message per write, 256 connections, 100 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-100k-16",
+        "hub hop by DATA, CPU per message / pump with one message per write, 16 connections, 100 KiB",
+        "×",
+    ),
+    shown(
+        "T-hop-data-100k-1",
+        "hub hop by DATA, CPU per message / pump with one message per write, 1 connection, 100 KiB",
+        "×",
+    ),
     at_most("T-shards-2", "P-103", "CPU per message, two shards / one, 50 connections, 4 KiB", 1.10, 1.03, "×"),
     at_most(
         "T-shards-rate",

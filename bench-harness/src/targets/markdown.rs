@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 /// Connections and contents of the tables of hops.
 const CONNECTIONS: [u32; 4] = [1, 16, 50, 256];
-const CONTENTS: [(&str, &str); 3] = [("4k", "BDAT, 4 KiB"), ("100k", "BDAT, 100 KiB"), ("data-4k", "DATA, 4 KiB")];
+const CONTENTS: [(&str, &str); 4] =
+    [("4k", "BDAT, 4 KiB"), ("100k", "BDAT, 100 KiB"), ("data-4k", "DATA, 4 KiB"), ("data-100k", "DATA, 100 KiB")];
 
 /// The whole measurement: on what, the promises, the hops by connections, what could not be measured.
 pub fn markdown(report: &Report) -> String {
@@ -27,8 +28,12 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn promises(out: &mut String, rows: &[Row]) {
-    out.push_str("| id | figure | measured | promise | how |\n|---|---|---|---|---|\n");
-    for row in rows.iter().filter(|row| !row.promise.is_empty() && row.note != super::NOT_IN_THIS_RUN) {
+    let rows: Vec<&Row> =
+        rows.iter().filter(|row| !row.promise.is_empty() && row.note != super::NOT_IN_THIS_RUN).collect();
+    if !rows.is_empty() {
+        out.push_str("| id | figure | measured | promise | how |\n|---|---|---|---|---|\n");
+    }
+    for row in rows {
         let measured = row.measured.map_or_else(|| "–".to_owned(), |value| with_interval(value, row));
         let target =
             row.target.map_or_else(String::new, |target| format!("≤ {}", in_unit(target.to_string(), row.unit)));

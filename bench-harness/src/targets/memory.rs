@@ -1,6 +1,8 @@
 //! What a hub's memory holds: connections that do nothing, messages that wait on disk.
 
+use super::beside::{Crowd, IDLE};
 use super::measured::{Bench, one_hub, part};
+use crate::load::crowd;
 use crate::observe::process::{own_bytes, resident_bytes};
 use crate::plan::{Content, Pace, Phase};
 use crate::run::perform;
@@ -10,8 +12,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Idle connections to be opened: below the usual limit of descriptors.
-const IDLE_CONNECTIONS: usize = 800;
 /// Connections that come and go before.
 const PASSING_CONNECTIONS: usize = 2048;
 /// Messages left in a queue each time: the first ones fill what may hold content, and what grows by doubling.
@@ -30,9 +30,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 impl Bench<'_> {
     pub(super) fn idle_memory(&mut self) -> anyhow::Result<()> {
+        let crowd = Crowd { count: crowd::possible(IDLE.count), ..IDLE };
         self.tell("T-mem-idle", "hub");
-        let scratch = self.folder.scratch().join("targets-idle");
-        let mut stage = Stage::start(&part(1, one_hub()), self.folder.path(), &scratch)?;
+        let mut stage = self.stage(&part(1, one_hub()))?;
         let pid = stage.pid("hub").context("the hub does not run")?;
         let at = stage.entry()?;
         let resident = || resident_bytes(pid).context("the hub's memory cannot be read");
@@ -40,17 +40,14 @@ impl Bench<'_> {
         for _ in 0..PASSING_CONNECTIONS {
             drop(idle_connection(at)?);
         }
-        let mut held = vec![idle_connection(at)?];
+        let _first = idle_connection(at)?;
         let before = resident()?;
-        for _ in 0..IDLE_CONNECTIONS {
-            held.push(idle_connection(at)?);
-        }
+        let held = self.gather("T-mem-idle", &stage, crowd)?;
         let after = resident()?;
-        stage.check()?;
-        let each = after.saturating_sub(before) as f64 / IDLE_CONNECTIONS as f64;
-        self.found("T-mem-idle", each, format!("resident memory over {IDLE_CONNECTIONS} connections behind EHLO"));
-        drop(held);
+        self.disperse(held, crowd)?;
         stage.stop();
+        let each = after.saturating_sub(before) as f64 / crowd.count as f64;
+        self.found("T-mem-idle", each, idle_note(crowd.count));
         Ok(())
     }
 
@@ -106,6 +103,16 @@ impl Bench<'_> {
     }
 }
 
+/// On how many connections: all that are wanted, or why fewer.
+fn idle_note(count: usize) -> String {
+    let fewer = if count < IDLE.count {
+        format!(", not {}: no more open files are allowed (ulimit -Hn)", IDLE.count)
+    } else {
+        String::new()
+    };
+    format!("resident memory over {count} connections behind EHLO{fewer}")
+}
+
 /// A session that has said EHLO and waits.
 fn idle_connection(at: std::net::SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&at, ANSWER_WAIT)?;
@@ -126,5 +133,16 @@ fn read_reply(reader: &mut impl BufRead) -> anyhow::Result<()> {
             [b'2', _, _, b'-', ..] => {}
             _ => bail!("the hub said `{}`", line.trim()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_connections_than_wanted_are_told_with_the_reason() {
+        assert!(!idle_note(IDLE.count).contains("not"));
+        assert!(idle_note(774).contains("774 connections behind EHLO, not 10000: "), "{}", idle_note(774));
     }
 }

@@ -101,6 +101,8 @@ pub(super) struct Hop {
     pub dirty: bool,
     pub starved: bool,
     pub used: Tick,
+    /// When a message left it last, or when the first of those that wait came.
+    pub moved: Tick,
     pub totals: Totals,
     pub pace: Pace,
     pub trouble: Trouble,
@@ -142,6 +144,7 @@ impl Hop {
             dirty: false,
             starved: false,
             used: now,
+            moved: now,
             totals: Totals::default(),
             pace: Pace::default(),
             trouble: Trouble::default(),
@@ -156,6 +159,11 @@ impl Hop {
     /// Messages in its lanes.
     pub fn queued(&self) -> u32 {
         self.lanes.iter().map(|lane| lane.count).sum()
+    }
+
+    /// Nothing that waits here has content to give away.
+    pub fn is_bare(&self) -> bool {
+        self.lanes.iter().chain([&self.elsewhere]).all(List::is_bare)
     }
 
     /// Messages that a connection could take now.

@@ -249,6 +249,9 @@ impl Queues {
             self.expiry_begins(now);
         }
         let hop_state = &mut self.hops[hop.0 as usize];
+        if hop_state.queued() == 0 {
+            hop_state.moved = now;
+        }
         hop_state.push_back(&mut self.entries, index);
         hop_state.totals.enqueued += 1;
         hop_state.used = now;
@@ -275,28 +278,19 @@ impl Queues {
         (before != NONE).then_some(before)
     }
 
-    /// When memory is short: forgets the content handles of up to `most` waiting messages, those that leave last first, and
-    /// hands each to `drop`. Looks at four times as many at most in each list, so that it costs the same however many wait
-    /// without content. Returns how many.
-    pub fn shed_content(&mut self, most: usize, mut drop: impl FnMut(u32)) -> usize {
-        let mut shed = 0;
-        for hop in self.hops.iter().filter(|hop| hop.live) {
-            let lanes = Priority::ALL.iter().rev().map(|&priority| hop.lanes[priority as usize]);
-            for list in lanes.chain([hop.elsewhere]) {
-                let mut at = list.tail;
-                let mut seen = 0;
-                while at != NONE && shed < most && seen < most.saturating_mul(4) {
-                    let entry = &mut self.entries[at];
-                    if entry.content != NONE {
-                        drop(std::mem::replace(&mut entry.content, NONE));
-                        shed += 1;
-                    }
-                    seen += 1;
-                    at = entry.prev;
-                }
-            }
-        }
-        shed
+    /// When memory is short: looks at `most` messages of the queue that has stood still longest, the longest of several,
+    /// those that leave last first, forgets their content handles and hands each to `drop`. The others keep theirs until it
+    /// has given all: a next hop that hangs takes no memory from those that move (I-5). `false` when nothing waits with
+    /// content anywhere. A message is looked at once, however often this is called.
+    pub fn shed_content(&mut self, most: usize, now: Tick, drop: impl FnMut(u32)) -> bool {
+        let giving = self.hops.iter_mut().filter(|hop| hop.live && !hop.is_bare());
+        let Some(hop) = giving.max_by_key(|hop| (now.since(hop.moved).0 / Span::seconds(1).0, hop.queued())) else {
+            return false;
+        };
+        let lists = hop.lanes.iter_mut().rev().chain([&mut hop.elsewhere]);
+        let list = lists.into_iter().find(|list| !list.is_bare()).expect("something in it is not bare");
+        list.strip(&mut self.entries, most, drop);
+        true
     }
 
     /// A message that waits for its own retry needs its content no sooner than that.
@@ -352,7 +346,7 @@ impl Queues {
         self.guests -= u32::from(guest);
         let state = &mut self.hops[hop as usize];
         state.totals.left += u64::from(!guest);
-        state.used = now;
+        (state.used, state.moved) = (now, now);
         self.entries.release(index);
         self.mark(hop);
     }

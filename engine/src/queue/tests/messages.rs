@@ -28,6 +28,10 @@ impl Hand {
     }
 
     fn enqueue(&mut self, recipients: &[u64]) -> EntryId {
+        self.enqueue_for(self.hop, recipients)
+    }
+
+    fn enqueue_for(&mut self, hop: HopId, recipients: &[u64]) -> EntryId {
         let new = NewEntry {
             record: 7,
             recipients,
@@ -36,7 +40,12 @@ impl Hand {
             priority: Priority::Normal,
             content: Some(3),
         };
-        self.queues.enqueue(self.hop, new, self.now)
+        self.queues.enqueue(hop, new, self.now)
+    }
+
+    /// How many of these have content in memory.
+    fn with_content(&self, ids: &[EntryId]) -> usize {
+        ids.iter().filter(|id| self.queues.find(**id).is_some_and(|message| message.content.is_some())).count()
     }
 
     fn take(&mut self) -> Vec<Taken> {
@@ -245,12 +254,34 @@ fn content_is_shed_from_the_tail() {
     let mut hand = Hand::new(Options::rfc());
     let ids: Vec<EntryId> = (0..4).map(|_| hand.enqueue(&[1])).collect();
     let mut dropped = 0;
-    assert_eq!(hand.queues.shed_content(3, |_| dropped += 1), 3);
+    assert!(hand.queues.shed_content(3, hand.now, |_| dropped += 1));
     assert_eq!(dropped, 3);
     let with_content: Vec<bool> =
         ids.iter().filter_map(|id| hand.queues.find(*id)).map(|it| it.content.is_some()).collect();
     assert_eq!(with_content, [true, false, false, false]);
     assert_eq!(hand.queues.set_content(ids[0], None), Some(3));
+}
+
+#[test]
+fn i_005_what_moves_keeps_its_content_until_what_stands_still_has_given_all() {
+    let mut hand = Hand::new(Options::rfc());
+    let (hosts, mut ids) = ([HostAddress::equal(host(1))], Vec::new());
+    hand.queues.install([(&key("hop"), &hosts[..]), (&key("still"), &hosts[..])], hand.now, &mut ids);
+    // The one that moves is the longer one, and the first of the two.
+    let moving: Vec<EntryId> = (0..100).map(|_| hand.enqueue(&[1])).collect();
+    let stuck: Vec<EntryId> = (0..9).map(|_| hand.enqueue_for(ids[1], &[1])).collect();
+    hand.now = hand.now + Span::seconds(5);
+    for taken in hand.take() {
+        hand.queues.finish(taken.id, Outcome::Delivered, hand.now);
+    }
+    let left = hand.with_content(&moving);
+    assert!(left > 0, "some still wait");
+    for given in [4, 8, 9] {
+        assert!(hand.queues.shed_content(4, hand.now, |_| ()));
+        assert_eq!((hand.with_content(&stuck), hand.with_content(&moving)), (9 - given, left));
+    }
+    while hand.queues.shed_content(4, hand.now, |_| ()) {}
+    assert_eq!(hand.with_content(&moving), 0);
 }
 
 #[test]

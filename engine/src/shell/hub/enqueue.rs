@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bodies in memory are dropped of so many messages at a time.
+/// Bodies in memory are dropped of so many messages at a time, and so many times where that is enough: so memory is not short
+/// again with the next message, and nothing else waits long.
 const RELIEVE_MESSAGES: usize = 256;
+const RELIEVE_TIMES: u32 = 8;
 
 /// How many connections this shard may have to one destination.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +128,13 @@ impl<D: Driver> Hub<D> {
             return;
         }
         let (mut messages, mut queues) = (self.messages.borrow_mut(), self.queues.borrow_mut());
-        while self.is_short() && queues.shed_content(RELIEVE_MESSAGES, |handle| messages.release(handle)) > 0 {}
+        let now = self.driver.now();
+        for time in 0.. {
+            let enough = time >= RELIEVE_TIMES && !self.is_short();
+            if enough || !queues.shed_content(RELIEVE_MESSAGES, now, |handle| messages.release(handle)) {
+                break;
+            }
+        }
         if self.is_short() {
             // What other shards lent stands in memory here, where its owner cannot let go of it.
             queues.part_with_all_guests();

@@ -142,6 +142,8 @@ pub struct Log {
     pub(super) next_ticket: u64,
     /// Settles that must be written (again) and have no batch yet.
     pub(super) owed: Vec<Settle>,
+    /// The first ticket that one of them was promised by.
+    pub(super) owed_since: Option<u64>,
     /// A dead segment waits for something before it can be reclaimed.
     pub(super) reclaim_due: bool,
     /// Records that were or are being relocated: the old name and the new one.
@@ -187,6 +189,7 @@ impl Log {
             flight: None,
             next_ticket: 1,
             owed: Vec::new(),
+            owed_since: None,
             reclaim_due: false,
             moved: BTreeMap::new(),
             left: BTreeSet::new(),
@@ -337,8 +340,8 @@ impl Log {
         })
     }
 
-    /// Writes down what became of a recipient, or of all ([`ALL_RECIPIENTS`]). The ticket says when it is durable. A record
-    /// that is not (or no longer) here is left alone.
+    /// Writes down what became of a recipient, or of all ([`ALL_RECIPIENTS`]). The ticket says when it is durable
+    /// ([`Log::settled_upto`]). A record that is not (or no longer) here is left alone.
     ///
     /// # Errors
     /// Flow control; deliveries pause until it succeeds (F-024).

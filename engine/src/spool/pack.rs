@@ -27,6 +27,8 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) ticket: u64,
+    /// The first ticket that an outcome in it was promised by: its own, unless it carries those of a batch that failed.
+    pub(super) since: u64,
     /// The segment that it belongs to.
     pub(super) number: SegmentNumber,
     /// Where it will stand in its segment.
@@ -59,6 +61,7 @@ impl Batch {
     pub(super) fn new(number: SegmentNumber, at: u64, ticket: u64, memory: Option<Self>) -> Self {
         let memory = memory.unwrap_or_else(|| Self {
             ticket,
+            since: ticket,
             number,
             at,
             len: 0,
@@ -77,7 +80,7 @@ impl Batch {
             moved: Vec::new(),
             is_urgent: false,
         });
-        Self { ticket, number, at, ..memory }
+        Self { ticket, since: ticket, number, at, ..memory }
     }
 
     /// Makes it ready for reuse, keeping the memory of its lists.

@@ -79,7 +79,8 @@ pub enum WriteResult {
 /// What follows from a completed write.
 #[derive(Debug)]
 pub enum Written {
-    /// Everything up to this ticket is durable, in the mode's sense, but for tickets named in a [`Failure`].
+    /// Every record up to this ticket is durable, in the mode's sense, but for tickets named in a [`Failure`]. Outcomes
+    /// are as far as [`Log::settled_upto`] says.
     Durable(Ticket),
     /// Housekeeping; nobody waits.
     Chore,
@@ -97,8 +98,9 @@ pub struct Failure {
     /// What was being written may or may not stand on disk. Messages of this ticket get 451 only when `cancelled_by` is
     /// durable; if that fails, or is `None`, their connections close without a reply.
     pub in_doubt: Option<Ticket>,
-    /// The batch that cancels them, and that carries the outcomes that stood in failed batches. An outcome that hung on a
-    /// record of a failed batch is not carried: it never happened.
+    /// The last of the batches that cancel them and carry the outcomes that stood in failed batches: done when
+    /// [`Log::settled_upto`] has reached it. An outcome that hung on a record of a failed batch is not carried: it never
+    /// happened.
     pub cancelled_by: Option<Ticket>,
     /// Batches that were never given to the disk: 451 at once.
     pub unwritten: Option<RangeInclusive<u64>>,
@@ -447,6 +449,9 @@ impl Log {
     /// records; extents and marks are as before.
     fn unmake(&mut self, batch: Batch) {
         self.owed.extend(batch.settles.iter().filter(|pending| pending.needs.is_none()).map(|pending| pending.settle));
+        if !self.owed.is_empty() {
+            self.owed_since = Some(self.owed_since.map_or(batch.since, |since| since.min(batch.since)));
+        }
         for (_, holders) in &batch.pins {
             for &holder in holders {
                 self.unpin(holder);
@@ -464,15 +469,33 @@ impl Log {
         self.keep_batch(batch);
     }
 
-    /// Puts owed settles into the open batch; its ticket, when all went in.
+    /// Puts owed settles into batches; the last one's ticket, when all went in.
     pub(super) fn flush_owed(&mut self) -> Option<Ticket> {
         let mut ticket = None;
         while let Some(settle) = self.owed.last().copied() {
-            ticket = Some(self.put_settle(settle).ok()?);
+            // One about a segment that is gone needs no batch.
+            ticket = ticket.max(Some(self.put_settle(settle).ok()?));
             self.owed.pop();
-            self.open.iter_mut().for_each(|open| open.is_urgent = true);
+            let since = self.owed_since;
+            self.open.iter_mut().for_each(|open| {
+                open.is_urgent = true;
+                open.since = since.map_or(open.since, |since| open.since.min(since));
+            });
         }
+        self.owed_since = None;
         ticket
+    }
+
+    /// Every outcome that was promised by this ticket or an earlier one is durable, in the mode's sense, whichever batch
+    /// carried it in the end: one whose own batch failed counts when a later batch with it is written (M-102).
+    pub fn settled_upto(&self) -> Ticket {
+        let flight = self.flight.iter().filter_map(|flight| match &flight.what {
+            What::Batch(batch) => Some(batch),
+            What::Chore(_) => None,
+        });
+        let batches = self.open.iter().chain(&self.ready).chain(flight);
+        let waiting = batches.map(|batch| batch.since).chain(self.owed_since).fold(self.next_ticket, u64::min);
+        Ticket(waiting.saturating_sub(1))
     }
 
     /// A file whose head could not be written is of no use; what it was before stays known until the shell removed it.

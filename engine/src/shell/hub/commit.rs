@@ -45,7 +45,7 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
         perform(&hub, order).await;
         hub.retry_stalled();
         hub.retry_settles();
-        let due = due && hub.log.borrow().pending() && hub.durable_up_to.get() < last;
+        let due = due && hub.log.borrow().pending() && hub.settled_upto.get() < last;
         if due {
             // What was written was something else: the outcomes that were due still wait.
             hub.settle_due.set(true);
@@ -133,18 +133,19 @@ impl<D: Driver> Hub<D> {
         self.files.borrow().get(&id).map(|segment| segment.file.clone())
     }
 
-    /// Everything up to `ticket` is durable: answers, queues, and lets what waited for its settles go on.
+    /// Every record up to `ticket` is durable: answers, queues, and lets go on what waited for outcomes that are.
     fn durable(self: &Rc<Self>, ticket: Ticket) {
         let now = self.driver.now();
         self.tally.one(Counter::Commits);
-        self.durable_up_to.set(ticket);
+        let settled_upto = self.log.borrow().settled_upto();
+        self.settled_upto.set(settled_upto);
         loop {
             let last = if planted!(WrongBatch) { Ticket(ticket.0 + 1) } else { ticket };
             let Some(waiting) = self.pop_waiting(last) else { break };
             self.accepted(&waiting, now);
         }
-        self.settles_are_durable(ticket, now);
-        self.refuse_cancelled(ticket);
+        self.settles_are_durable(settled_upto, now);
+        self.refuse_cancelled(settled_upto);
         self.relieve();
         self.run_actions();
     }
@@ -193,21 +194,20 @@ impl<D: Driver> Hub<D> {
         for waiting in lost {
             self.refuse_message(&waiting, Answer::Refused(NOT_KEPT));
         }
+        self.drop_doubts_of(failure);
         match failure.cancelled_by {
             Some(cancelled_by) => self.doubts.borrow_mut().push(Doubt { cancelled_by, waiting: doubtful }),
             None => doubtful.iter().for_each(|waiting| self.refuse_message(waiting, Answer::Silence)),
         }
-        self.drop_doubts_of(failure);
         self.commit.raise();
         self.segments.raise();
     }
 
-    /// Cancels that stood in a batch that failed itself prove nothing any more.
+    /// When a batch fails that may carry cancels itself, nobody waits until they are durable after all: silence.
     fn drop_doubts_of(&self, failure: &crate::spool::Failure) {
-        let is_lost = |ticket: Ticket| {
-            failure.in_doubt == Some(ticket)
-                || failure.unwritten.as_ref().is_some_and(|unwritten| unwritten.contains(&ticket.0))
-        };
+        let unwritten = failure.unwritten.as_ref().map(|unwritten| Ticket(*unwritten.start()));
+        let first = failure.in_doubt.into_iter().chain(unwritten).min();
+        let is_lost = |cancelled_by: Ticket| first.is_some_and(|first| first <= cancelled_by);
         let mut doubts = self.doubts.borrow_mut();
         let silent: Vec<_> = doubts.extract_if(.., |doubt| is_lost(doubt.cancelled_by)).collect();
         drop(doubts);
@@ -216,11 +216,11 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    fn refuse_cancelled(&self, ticket: Ticket) {
+    fn refuse_cancelled(&self, settled_upto: Ticket) {
         if self.doubts.borrow().is_empty() {
             return;
         }
-        let due: Vec<_> = self.doubts.borrow_mut().extract_if(.., |doubt| doubt.cancelled_by <= ticket).collect();
+        let due: Vec<_> = self.doubts.borrow_mut().extract_if(.., |doubt| doubt.cancelled_by <= settled_upto).collect();
         for waiting in due.iter().flat_map(|doubt| &doubt.waiting) {
             self.tally.one(Counter::Cancels);
             self.refuse_message(waiting, Answer::Refused(NOT_KEPT));

@@ -134,7 +134,8 @@ pub struct Hub<D: Driver> {
     /// An outcome was written down that no batch has taken yet.
     settle_due: Cell<bool>,
     last_settle: Cell<Ticket>,
-    durable_up_to: Cell<Ticket>,
+    /// Outcomes up to this ticket are durable.
+    settled_upto: Cell<Ticket>,
     settled: Signal,
 
     /// Messages being read back.
@@ -201,7 +202,7 @@ impl<D: Driver> Hub<D> {
             settling: RefCell::default(),
             settle_due: Cell::new(false),
             last_settle: Cell::new(Ticket(0)),
-            durable_up_to: Cell::new(Ticket(0)),
+            settled_upto: Cell::new(Ticket(0)),
             settled: Signal::default(),
             loading: Cell::new(0),
             reroute: reroute::Reroute::default(),

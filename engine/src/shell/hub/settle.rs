@@ -83,7 +83,7 @@ impl<D: Driver> Hub<D> {
     fn settled_in(&self, ticket: Ticket) {
         // Ticket 0: everything about it was durable before; what others wait for is not.
         self.last_settle.set(self.last_settle.get().max(ticket));
-        if ticket > self.durable_up_to.get() {
+        if ticket > self.settled_upto.get() {
             self.unsynced.borrow_mut().add(ticket);
         } else {
             self.tally.one(Counter::Settles);
@@ -118,8 +118,7 @@ impl<D: Driver> Hub<D> {
             match self.log.borrow_mut().settle(owed.record, owed.recipient, owed.outcome) {
                 Ok(ticket) => {
                     self.settled_in(ticket);
-                    let last = self.last_settle.get();
-                    self.settling.borrow_mut().extend(owed.entries.into_iter().map(|entry| (last, entry)));
+                    owed.entries.into_iter().for_each(|entry| self.await_last_settle(entry));
                 }
                 Err(_) => {
                     self.unsettled.borrow_mut().push_front(owed);
@@ -141,10 +140,15 @@ impl<D: Driver> Hub<D> {
             last.entries.push(entry);
             return;
         }
-        if self.last_settle.get() <= self.durable_up_to.get() {
+        self.await_last_settle(entry);
+    }
+
+    fn await_last_settle(&self, entry: EntryId) {
+        let last = self.last_settle.get();
+        if last <= self.settled_upto.get() {
             return self.queues.borrow_mut().settle_is_durable(entry, self.driver.now());
         }
-        self.settling.borrow_mut().push_back((self.last_settle.get(), entry));
+        self.settling.borrow_mut().push_back((last, entry));
     }
 
     pub(super) fn settles_are_durable(&self, up_to: Ticket, now: Tick) {

@@ -1,6 +1,7 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
 mod bad_segment;
+mod carried;
 mod sharing;
 
 use super::quarantine::Quarantine;
@@ -118,7 +119,11 @@ impl World {
 
     /// A hub that has not begun yet; its first record and its first file have these numbers.
     fn open(driver: Epoll, folder: &Path, next: (u64, u32)) -> Self {
-        let settings = Arc::new(settings());
+        Self::open_as(driver, folder, next, settings())
+    }
+
+    fn open_as(driver: Epoll, folder: &Path, next: (u64, u32), settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         let pool = Pool::new(Budget::new(64 << 20));
         let (stored, counts) = (tally(), tally());
         let sink = sink(&driver, &settings, &stored, 0);
@@ -207,7 +212,7 @@ fn m_102_an_outcome_of_a_record_that_is_gone_leaves_others_waiting() {
     holding(1, async |world| {
         world.hub.settle(world.record(), 0, crate::spool::Outcome::Delivered);
         let last = world.hub.last_settle.get();
-        assert!(last > world.hub.durable_up_to.get());
+        assert!(last > world.hub.settled_upto.get());
         let gone = crate::spool::RecordId::from_raw(u64::MAX).expect("an id");
         world.hub.settle(gone, 0, crate::spool::Outcome::Delivered);
         assert_eq!(world.hub.last_settle.get(), last);

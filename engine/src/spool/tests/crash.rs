@@ -62,14 +62,15 @@ impl Day {
         if self.world.durable > durable {
             self.ledger.durable.insert(self.world.durable, ops);
         }
+        let settled_upto = self.world.log.settled_upto();
+        let before = self.ledger.settled.insert(ops, settled_upto);
+        assert!(before <= Some(settled_upto), "what was durable stays so");
         for failure in &self.world.failures[failures..] {
             if let Some(ticket) = failure.in_doubt {
                 self.ledger.failed.insert(ticket, failure.cancelled_by);
-                self.ledger.carried.insert(ticket, failure.cancelled_by);
             }
             for ticket in failure.unwritten.clone().into_iter().flatten() {
                 self.ledger.failed.insert(Ticket(ticket), None);
-                self.ledger.carried.insert(Ticket(ticket), failure.cancelled_by);
             }
         }
     }

@@ -27,8 +27,8 @@ pub(super) struct Ledger {
     pub(super) durable: BTreeMap<Ticket, usize>,
     /// Tickets that failed: what cancels them, if anything must.
     pub(super) failed: BTreeMap<Ticket, Option<Ticket>>,
-    /// The batches that carry the outcomes of failed ones.
-    pub(super) carried: BTreeMap<Ticket, Option<Ticket>>,
+    /// By writes completed: up to which ticket outcomes were said to be durable then.
+    pub(super) settled: BTreeMap<usize, Ticket>,
 }
 
 impl Ledger {
@@ -51,12 +51,9 @@ impl Ledger {
     }
 
     /// As `durable_by` for an outcome, which goes into a later batch when its own fails.
-    fn settled_by(&self, mut ticket: Ticket, ops: usize) -> bool {
-        while let Some(&carried) = self.carried.get(&ticket) {
-            let Some(next) = carried else { return false };
-            ticket = next;
-        }
-        self.durable_by(ticket, ops)
+    fn settled_by(&self, ticket: Ticket, ops: usize) -> bool {
+        let said = self.settled.range(..=ops).next_back().map_or(Ticket(0), |(_, &upto)| upto);
+        ticket <= said
     }
 
     /// Judges what was found after a crash while write `ops` was under way, all before it being complete.
@@ -71,7 +68,7 @@ impl Ledger {
             assert!(seen.insert(crc, live).is_none(), "{story}: {} stands twice", live.id);
             let cancelled = self.failed.get(&entry.ticket).copied().flatten();
             assert!(
-                cancelled.is_none_or(|cancel| !self.durable_by(cancel, ops)),
+                cancelled.is_none_or(|cancel| !self.settled_by(cancel, ops)),
                 "{story}: {} was refused, the cancel is durable, and it came back",
                 live.id
             );

@@ -1,6 +1,7 @@
 //! The log on an in-memory disk.
 
 mod bounds;
+mod carried;
 mod crash;
 mod damage;
 mod disk;

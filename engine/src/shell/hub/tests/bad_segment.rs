@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Waits until the next segment is there, and no write is due.
-    async fn prepared(&self) {
+    pub(super) async fn prepared(&self) {
         let wants = || self.hub.log.borrow().wants();
         self.wait_until("the next segment is prepared", || wants().is_none() && self.is_quiet()).await;
     }

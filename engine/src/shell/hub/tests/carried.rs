@@ -1,0 +1,90 @@
+//! Outcomes whose batch failed, in a hub: what it counts and who goes on.
+
+use super::*;
+use crate::spool::{Content, Facts, LeadingDots, NewRecord, RecordKind};
+
+/// A message that nobody waits for, put into the log; its record.
+fn append(world: &World) -> spool::RecordId {
+    let body = [b'x'; 200_000];
+    let facts = Facts {
+        body_bytes: body.len() as u64,
+        crc32c: crc_fast::crc32_iscsi(&body),
+        longest_line: 1,
+        header_bytes: 0,
+        received_count: 0,
+        eight_bit: false,
+        nul: false,
+        ends_with_crlf: true,
+        leading_dots: LeadingDots::new([]),
+    };
+    let new = NewRecord {
+        kind: RecordKind::Message,
+        envelope: b"nobody",
+        recipients: 1,
+        trace: b"",
+        facts: &facts,
+        priority: 1,
+        received: world.driver.wall(),
+        content: Content::Octets(&[&body]),
+        settles: &[],
+    };
+    world.hub.log.borrow_mut().append(&new).expect("room").id
+}
+
+/// Whether a start on a copy of this folder finds the outcome of this record.
+fn is_settled_on_disk(folder: &Path, record: spool::RecordId) -> bool {
+    let copy = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(folder).expect("ours").flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("ours");
+    }
+    let mut left = recover::recover(copy.path(), DriverChoice::Epoll, 1).expect("it is read");
+    let mut log = Log::new(
+        LogOptions {
+            shard: 0,
+            durability: spool::Durability::Disk,
+            segment_bytes: 8 << 20,
+            batch_bytes_max: spool::BATCH_BYTES_MAX,
+            numbers: Numbers::of_shard(left.recovered.next_number, 0, 1),
+        },
+        Pool::new(Budget::new(1 << 20)),
+    );
+    log.adopt(left.recovered.adoptions.remove(0));
+    log.is_settled(record, 0)
+}
+
+/// M-102: of two batches that are written after one that failed, the first is not taken for the one with its outcome.
+#[test]
+fn m_102_an_outcome_of_a_failed_batch_does_not_count_with_another_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let mut settings = settings();
+        settings.spool.segment_bytes = 8 << 20;
+        let world = World::open_as(driver, &path, (1, 1), settings);
+        world.hub.start();
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(1).await;
+        let record = world.record();
+        world.prepared().await;
+        // The outcome's write fails, after others were put in behind it; one more succeeds, and then none.
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Held).nth(1));
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).from_nth(3));
+        world.hub.settle(record, 0, spool::Outcome::Delivered);
+        world.wait_until("it is being written", || world.hub.log.borrow().is_writing()).await;
+        while append(&world).number() == record.number() {}
+        (0..15).for_each(|_| _ = append(&world));
+        let commits = world.counts.read(Counter::Commits);
+        world.faults.release();
+        world.wait_until("the disk fails", || world.counts.read(Counter::CommitErrors) > 1).await;
+        assert_eq!(world.counts.read(Counter::Commits), commits + 1, "one was written");
+        assert!(!is_settled_on_disk(&path, record), "the outcome was not in it");
+        assert_eq!((world.counts.read(Counter::Settles), world.hub.unsynced_settles().0), (0, 1));
+        world.faults.heal();
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.wait_until("it is written", || world.counts.read(Counter::Settles) == 1).await;
+        assert!(is_settled_on_disk(&path, record));
+        assert_eq!(world.hub.unsynced_settles().0, 0);
+    })
+    .expect("runs");
+}

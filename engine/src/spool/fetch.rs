@@ -114,7 +114,7 @@ impl Log {
                 let segment_end = segment.segment_bytes.saturating_sub(BLOCK_U64);
                 Some(Fetch { id, file: segment.file, seed: segment.seed, segment_end })
             }
-            None => self.moved.get(&id).and_then(|&now| self.fetch(now)),
+            None => self.renamed.after(id).and_then(|now| self.fetch(now)),
         }
     }
 

@@ -14,6 +14,7 @@ use super::ids::{FileId, Numbers, RecordId, Secret, SegmentNumber, Ticket};
 use super::notes::Pieces;
 use super::pack::Batch;
 use super::record::{Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordKind};
+use super::renamed::Renamed;
 use super::room::Need;
 use super::segment::{Segment, Segments, State};
 use super::write::{Chore, Flight};
@@ -21,7 +22,7 @@ use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MI
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::sys::spare::Spare;
 use crate::wire::Wall;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// How a log is set up.
 #[derive(Debug, Clone, Copy)]
@@ -146,8 +147,8 @@ pub struct Log {
     pub(super) owed_since: Option<u64>,
     /// A dead segment waits for something before it can be reclaimed.
     pub(super) reclaim_due: bool,
-    /// Records that were or are being relocated: the old name and the new one.
-    pub(super) moved: BTreeMap<RecordId, RecordId>,
+    /// Records that were or are being relocated.
+    pub(super) renamed: Renamed,
     /// Records of poisoned segments that cannot be read: they stay where they are.
     pub(super) left: BTreeSet<RecordId>,
     /// Emptied batches and lists, for their memory.
@@ -191,7 +192,7 @@ impl Log {
             owed: Vec::new(),
             owed_since: None,
             reclaim_due: false,
-            moved: BTreeMap::new(),
+            renamed: Renamed::default(),
             left: BTreeSet::new(),
             spare_batches: Spare::default(),
             spare_parts: Spare::default(),
@@ -348,11 +349,11 @@ impl Log {
     pub fn settle(&mut self, id: RecordId, recipient: u16, outcome: Outcome) -> Result<Ticket, Full> {
         let settle = Settle { id, recipient, outcome };
         let mut ticket = self.put_settle(settle)?;
-        let mut renamed = id;
-        while let Some(&now) = self.moved.get(&renamed) {
+        let mut name = id;
+        while let Some(now) = self.renamed.after(name) {
             // Where it stood first may be gone; where it stands now counts.
             ticket = ticket.max(self.put_settle(Settle { id: now, ..settle })?);
-            renamed = now;
+            name = now;
         }
         Ok(ticket)
     }

@@ -141,6 +141,7 @@ mod pack;
 mod reclaim;
 mod record;
 mod recover;
+mod renamed;
 mod room;
 mod scan;
 mod segment;

@@ -145,7 +145,7 @@ impl Log {
                 let needing = segment.pins.iter().filter(move |(_, holders)| holders.contains(&number));
                 needing.map(move |(&place, _)| RecordId::at_place(other, place))
             });
-            let waits = |id: &RecordId| !self.moved.contains_key(id) && !self.left.contains(id);
+            let waits = |id: &RecordId| self.renamed.after(*id).is_none() && !self.left.contains(id);
             let next = inside.chain(elsewhere).find(|id| waits(id) && !self.settles_pending(*id));
             if next.is_some() {
                 return next;
@@ -183,7 +183,7 @@ impl Log {
             settles: &[Settle { id: old, recipient: ALL_RECIPIENTS, outcome: Outcome::Moved }],
         };
         let appended = self.append_as(&new, Some(old), &settled)?;
-        self.moved.insert(old, appended.id);
+        self.renamed.add(old, appended.id);
         if let Some(open) = self.open.as_mut() {
             open.moved.push((old, appended.id));
         }

@@ -387,8 +387,8 @@ impl Log {
         for holder in holders.into_iter().flatten() {
             self.unpin(holder);
         }
-        if !self.moved.is_empty() {
-            self.moved.retain(|_, now| *now != settle.id);
+        if settle.outcome != Outcome::Moved {
+            self.renamed.forget(settle.id);
         }
         if dead {
             self.reclaim(number);
@@ -457,10 +457,8 @@ impl Log {
                 self.unpin(holder);
             }
         }
-        for (old, new) in &batch.moved {
-            if self.moved.get(old) == Some(new) {
-                self.moved.remove(old);
-            }
+        for &(old, new) in &batch.moved {
+            self.renamed.take_back(old, new);
         }
         if !batch.marks.is_empty() {
             self.segments.values_mut().for_each(|segment| segment.marking = false);

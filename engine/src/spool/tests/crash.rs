@@ -374,22 +374,11 @@ impl Day {
                 }
                 continue;
             };
-            if !self.relocate_one(id) {
+            if self.world.relocate(id).is_err() {
                 self.write();
             }
         }
         panic!("relocation does not end");
-    }
-
-    /// Moves one record; whether there was room for it.
-    fn relocate_one(&mut self, id: RecordId) -> bool {
-        self.world.supply();
-        let plan = self.world.log.fetch(id).expect("live");
-        let (_, _, body) = fetch(&self.world.log, &self.world.disk, id).expect("readable");
-        let file = &self.world.disk.files[&plan.first_read().file];
-        let start = plan.first_read().at as usize;
-        let Fetched::Record(record) = plan.parse(&file[start..]).expect("sound") else { panic!("all is there") };
-        self.world.log.relocate(&record, Content::Octets(&[&body])).is_ok()
     }
 }
 
@@ -427,7 +416,7 @@ impl Day {
                 self.world.log.removed(file);
                 raised = true;
             } else if let Some(id) = self.world.log.relocation() {
-                self.relocate_one(id);
+                let _full = self.world.relocate(id);
                 raised = true;
             }
             if !std::mem::take(&mut raised) {

@@ -1,5 +1,6 @@
 //! The log on an in-memory disk.
 
+mod bad_segment;
 mod bounds;
 mod carried;
 mod crash;

@@ -93,11 +93,22 @@ impl Log {
         Ok(())
     }
 
-    /// These segments are gone, or a durable mark in `except` says all there is to say about them: nobody else's settles
-    /// of them are needed.
-    pub(super) fn forget_refs(&mut self, numbers: &[SegmentNumber], except: Option<SegmentNumber>) {
+    /// These segments are gone: nobody's settles of them are needed.
+    pub(super) fn forget_refs(&mut self, numbers: &[SegmentNumber]) {
+        self.drop_refs(numbers, |_| false);
+    }
+
+    /// A durable mark in `here` says of these all that was known when it was put in: nobody else's settles of them are
+    /// needed, but for those put in since. At that time no batch of another segment waited, so where one does, all are newer.
+    pub(super) fn refs_are_marked(&mut self, numbers: &[SegmentNumber], here: SegmentNumber) {
+        let mut newer: Vec<_> = self.ready.iter().chain(&self.open).map(|batch| batch.number).collect();
+        newer.push(here);
+        self.drop_refs(numbers, |holder| newer.contains(&holder));
+    }
+
+    fn drop_refs(&mut self, numbers: &[SegmentNumber], keeps: impl Fn(SegmentNumber) -> bool) {
         for (&holder, segment) in self.segments.iter_mut() {
-            if Some(holder) != except {
+            if !keeps(holder) {
                 numbers.iter().for_each(|&number| segment.drop_ref(number));
             }
             segment.marking = false;
@@ -131,7 +142,7 @@ impl Log {
         for number in &gone {
             self.segments.remove(number);
         }
-        self.forget_refs(&gone, None);
+        self.forget_refs(&gone);
         self.reclaim_all();
     }
 

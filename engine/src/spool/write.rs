@@ -341,7 +341,7 @@ impl Log {
                 self.spare = Some(number);
                 if let Some(old) = replaced {
                     self.segments.remove(&old);
-                    self.forget_refs(&[old], None);
+                    self.forget_refs(&[old]);
                 }
             }
             Chore::Footer(number) => {
@@ -371,7 +371,7 @@ impl Log {
             self.apply_settle(&pending.settle);
         }
         if !batch.marks.is_empty() {
-            self.forget_refs(&batch.marks, Some(number));
+            self.refs_are_marked(&batch.marks, number);
         }
         self.keep_batch(batch);
     }

@@ -8,3 +8,4 @@ mod damage;
 mod disk;
 mod happy;
 mod ledger;
+mod marks;

@@ -204,8 +204,20 @@ impl Queues {
         if hosts.is_empty() && !hop.has_no_host() {
             hop.hostless = now;
         }
+        let was_there = |host: &Host, at: &HostAddress| !host.retired && host.at.address == at.address;
+        let came = hosts.iter().any(|at| !hop.hosts.iter().any(|host| was_there(host, at)));
+        let mut went = false;
         for host in &mut hop.hosts {
-            host.retired = !hosts.iter().any(|at| at.address == host.at.address);
+            let retired = !hosts.iter().any(|at| at.address == host.at.address);
+            went |= retired && !host.retired;
+            host.retired = retired;
+        }
+        if came || went {
+            // Those that were tried before were not the only hope then.
+            hop.round += 1;
+        }
+        if came {
+            hop.retry_at = Tick::NEVER;
         }
         for &at in hosts {
             if let Some(host) = hop.hosts.iter_mut().find(|host| host.at.address == at.address) {

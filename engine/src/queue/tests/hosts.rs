@@ -39,6 +39,34 @@ fn f_060_all_hosts_dead_is_retry_and_enqueuing_connects_to_nobody() {
 }
 
 #[test]
+fn f_060_a_dead_host_that_is_alone_all_at_once_is_tried_again() {
+    let mut world = World::new(Options::bench(), &[&[1, 2]]);
+    world.set(1, Mode::Refuse);
+    world.send_for(0, Span::millis(10), Span::seconds(5));
+    assert!(world.connects_to(1) > 2, "it was looked for while the other one was connected");
+    // The other one is taken out of the routes with nothing to do, and this one was mended.
+    world.run_for(Span::millis(100));
+    world.reinstall(&[1]);
+    world.set(1, Mode::Up(Span::millis(1)));
+    world.send(0);
+    world.run_for(Span::minutes(2));
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn f_060_a_host_that_comes_is_tried_at_once_also_in_retry() {
+    let mut world = World::new(Options::rfc(), &[&[1]]);
+    world.set(1, Mode::Refuse);
+    world.send(0);
+    world.run_for(Span::minutes(5));
+    assert_eq!(world.queues.hop(world.hops[0]).status, Status::Retry);
+    world.reinstall(&[1, 2]);
+    world.run_for(Span::seconds(1));
+    world.assert_nothing_lost();
+    assert_eq!(world.delivered_by(2), 1);
+}
+
+#[test]
 fn m_096_the_exchange_ladder_is_climbed_by_the_queue() {
     let mut world = World::new(Options::exchange(), &[&[1]]);
     world.set(1, Mode::Refuse);

@@ -388,6 +388,11 @@ impl<D: Driver> Hub<D> {
         for (hop, ring) in before.iter().filter(|(hop, _)| !share.rings.borrow().contains_key(hop)) {
             self.clear(share, *hop, ring);
         }
+        let mut queues = self.queues.borrow_mut();
+        for (hop, ring) in share.rings.borrow().iter().filter(|(hop, _)| !before.contains_key(hop)) {
+            // Whatever was said of a ring that is gone is begun again with this one.
+            queues.saw_ring(*hop, share.view(ring));
+        }
     }
 }
 

@@ -188,6 +188,23 @@ fn a_ring_that_a_reload_took_while_lending_waited_is_not_lent_to() {
 }
 
 #[test]
+fn a_ring_that_comes_back_with_its_route_is_lent_to_again() {
+    lending(async |pair| {
+        let install = |routes: Arc<Snapshot>| pair.hubs.iter().for_each(|hub| hub.install_routes(routes.clone()));
+        let mut held = pair.exhaust();
+        pair.start_borrower();
+        pair.pass(Some(&mut held)).await;
+        // Lending waits for memory. No route leads anywhere meanwhile.
+        install(Arc::default());
+        pair.pass(Some(&mut held)).await;
+        drop(held);
+        pair.pass(None).await;
+        install(routes("sink", &pair.sinks));
+        pair.all_is_stored().await;
+    });
+}
+
+#[test]
 fn m_175_what_is_lent_and_no_host_can_take_fails_when_each_was_asked() {
     lending_to(&[10, 10, 10], async |pair| {
         pair.start_borrower();

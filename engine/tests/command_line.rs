@@ -129,8 +129,11 @@ fn usage_errors_are_exit_2_with_one_line_or_clap_s_own_help() {
         assert!(!err(&output).is_empty());
     }
     let missing = ringpost(&["check", "--config", "/nonexistent/r.toml"]);
-    assert!(err(&missing).starts_with("ringpost: /nonexistent/r.toml:1:1: the file cannot be read: No such file"));
+    assert!(err(&missing).starts_with("/nonexistent/r.toml:1:1: the file cannot be read: No such file"));
     assert_eq!(err(&missing).lines().count(), 1);
+    let missing = ringpost(&["check", "--config", "/nonexistent/r.toml", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&missing.stdout).unwrap();
+    assert_eq!((code(&missing), &told["good"], &told["problems"][0]["line"]), (Some(2), &false.into(), &1.into()));
 }
 
 #[test]

@@ -275,7 +275,34 @@ fn an_address_that_is_taken_is_the_user_s_to_mend() {
     let (code, said) = place.refused(&["--allow-root", "--listen", &taken.to_string()]);
     assert_eq!(code, Some(2), "{said}");
     let last = said.lines().last().unwrap();
-    assert!(last.starts_with("ringpost: cannot listen on 127.0.0.1:"), "{said}");
+    assert!(last.starts_with("ringpost: --listen: listener[0].address: cannot listen on 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn what_only_the_start_finds_out_is_told_with_its_place_in_the_file() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let routes = "[next_hop.a]\nhosts = [\"127.0.0.1:9\"]\n[routes]\n\"*\" = \"a\"\n";
+    let place = Place::new();
+    let refused = |listen: &str, server: &str, wanted: &str| {
+        place.write(routes, listen, server);
+        let (code, said) = place.refused(&["--allow-root"]);
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(last.contains(wanted) && last.contains("; "), "{wanted}: {said}");
+    };
+    let letter = place.data().join("letter.txt");
+    fs::write(&letter, "not a spool").unwrap();
+    for mode in [0o700, 0o755] {
+        // Who named a folder of other things must not be told to close it.
+        fs::set_permissions(place.data(), Permissions::from_mode(mode)).unwrap();
+        refused("127.0.0.1:0", "", "is no folder of ours and not empty: letter.txt; name an empty folder");
+    }
+    fs::remove_file(letter).unwrap();
+    refused("127.0.0.1:0", "", "r.toml:3:12: server.data_dir: ");
+    fs::set_permissions(place.data(), Permissions::from_mode(0o700)).unwrap();
+    refused(&address, "", "r.toml:10:11: listener[0].address: cannot listen on 127.0.0.1:");
+    refused("127.0.0.1:0", "admin = \"/nonexistent/a\"\n", "r.toml:6:9: server.admin: cannot listen on /nonexistent/a");
 }
 
 #[test]

@@ -32,12 +32,12 @@ pub(super) fn check(flags: &CheckFlags) -> Exit {
     }
     // The command line asks for one of both.
     let Some(path) = &flags.config else { return exit::fail(Exit::Usage, "check: say --config FILE") };
-    let octets = match sources::read_file(path) {
-        Ok(octets) => octets,
-        Err(line) => return exit::fail(Exit::Usage, &line),
-    };
     let name = path.display().to_string();
-    let read = config::read(Some(File { name: &name, octets: &octets }), &Overrides::default(), &sources::machine());
+    let octets = sources::read_file(path);
+    let read = match &octets {
+        Ok(octets) => config::read(Some(File { name: &name, octets }), &Overrides::default(), &sources::machine()),
+        Err(unreadable) => Err(vec![unreadable.clone()]),
+    };
     let (good, problems) = match read {
         Ok(checked) => (true, checked.warnings),
         Err(problems) => (false, problems),
@@ -48,7 +48,7 @@ pub(super) fn check(flags: &CheckFlags) -> Exit {
         let printed = print(text.as_bytes());
         return if good { printed } else { Exit::Usage };
     }
-    tell(&problems, &String::from_utf8_lossy(&octets));
+    tell(&problems, &String::from_utf8_lossy(&octets.unwrap_or_default()));
     if good { print(format!("{name}: good\n").as_bytes()) } else { Exit::Usage }
 }
 

@@ -33,13 +33,13 @@ impl DataDir {
     /// One line that says what is wrong and what would be right.
     pub fn take(path: &Path, make: bool) -> Result<DataDir, String> {
         let shown = path.display();
-        let failed = |error: io::Error| format!("data_dir: {shown}: {error}; mend that, or name another folder");
+        let failed = |error: io::Error| format!("server.data_dir: {shown}: {error}; mend that, or name another folder");
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
                 DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(format!("data_dir: {shown} does not exist; make it: install -d -m 0700 {shown}"));
+                return Err(format!("server.data_dir: {shown} does not exist; make it: install -d -m 0700 {shown}"));
             }
             Err(error) => return Err(failed(error)),
             Ok(_) => {}
@@ -57,31 +57,38 @@ impl DataDir {
 /// Refuses a folder that others may look into or that belongs to somebody else.
 fn ours_alone(path: &Path) -> Result<(), String> {
     let shown = path.display();
-    let there = fs::metadata(path).map_err(|error| format!("data_dir: {shown}: {error}; mend that first"))?;
+    let there = fs::metadata(path).map_err(|error| format!("server.data_dir: {shown}: {error}; mend that first"))?;
     let us = rustix::process::geteuid().as_raw();
     if !there.is_dir() {
-        return Err(format!("data_dir: {shown} is not a folder; name a folder"));
+        return Err(format!("server.data_dir: {shown} is not a folder; name a folder"));
     }
     if there.uid() != us {
         return Err(format!(
-            "data_dir: {shown} belongs to user {}, not to user {us}; say chown {us} {shown}",
+            "server.data_dir: {shown} belongs to user {}, not to user {us}; say chown {us} {shown}",
             there.uid()
         ));
     }
     match there.mode() & 0o777 {
         0o700 => Ok(()),
-        mode => Err(format!("data_dir: {shown} has mode {mode:04o}; say chmod 0700 {shown}")),
+        // Who named a folder of other things by mistake must not be told to close it.
+        _ if holds_other_things(path) => known(path).map(drop),
+        mode => Err(format!("server.data_dir: {shown} has mode {mode:04o}; say chmod 0700 {shown}")),
     }
+}
+
+/// Whether the folder can be read, and neither is ours nor could become ours.
+fn holds_other_things(path: &Path) -> bool {
+    fs::read_dir(path).is_ok() && known(path).is_err()
 }
 
 /// Whether the folder is one of ours already. One with other people's things in it is refused.
 fn known(path: &Path) -> Result<bool, String> {
     let shown = path.display();
-    let unreadable = |error: io::Error| format!("data_dir: {shown}: {error}; mend that first");
+    let unreadable = |error: io::Error| format!("server.data_dir: {shown}: {error}; mend that first");
     match fs::read(path.join("format")) {
         Ok(format) if format == FORMAT.as_bytes() => return Ok(true),
         Ok(_) => {
-            let wrong = format!("data_dir: {shown} has the format of another version");
+            let wrong = format!("server.data_dir: {shown} has the format of another version");
             return Err(format!("{wrong}; run that version, or name another folder"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -91,7 +98,7 @@ fn known(path: &Path) -> Result<bool, String> {
         let name = entry.map_err(unreadable)?.file_name();
         if !FOREIGN.iter().any(|foreign| name == *foreign) {
             let wrong = format!(
-                "data_dir: {shown} is no folder of ours and not empty: {}",
+                "server.data_dir: {shown} is no folder of ours and not empty: {}",
                 name.to_string_lossy().escape_debug()
             );
             return Err(format!("{wrong}; name an empty folder"));
@@ -103,14 +110,14 @@ fn known(path: &Path) -> Result<bool, String> {
 fn lock(path: &Path) -> Result<File, String> {
     let shown = path.display();
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
-    let file = file.map_err(|error| format!("data_dir: {shown}/lock: {error}; mend that first"))?;
+    let file = file.map_err(|error| format!("server.data_dir: {shown}/lock: {error}; mend that first"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(format!("data_dir: another server runs on {shown}; stop it, or name another folder"))
+            Err(format!("server.data_dir: another server runs on {shown}; stop it, or name another folder"))
         }
         Err(TryLockError::Error(error)) => {
-            Err(format!("data_dir: {shown}/lock: {error}; use a file system with locks"))
+            Err(format!("server.data_dir: {shown}/lock: {error}; use a file system with locks"))
         }
     }
 }

@@ -3,8 +3,11 @@
 use super::cli::RunFlags;
 use super::data_dir::DataDir;
 use super::{Exit, GIT, VERSION, exit, print, process, sources};
+use crate::config::{Checked, Overrides};
 use crate::control::{Control, ControlError, Plan, Serving, log};
+use crate::io::launch::LaunchError;
 use crate::settings::Settings;
+use crate::shell::server::{StartError, start};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +23,17 @@ struct Stop {
 impl Stop {
     fn usage(line: String) -> Stop {
         Stop { exit: Exit::Usage, line }
+    }
+}
+
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Stop {
+        let exit = if error.is_usage() { Exit::Usage } else { Exit::Component };
+        let line = match &error {
+            StartError::Launch(LaunchError::Refused { .. }) => format!("server.driver: {error}"),
+            _ => error.to_string(),
+        };
+        Stop { exit, line }
     }
 }
 
@@ -42,7 +56,13 @@ pub(super) fn run(flags: &RunFlags) -> Exit {
 
 fn serve(flags: &RunFlags) -> Result<(), Stop> {
     let overrides = flags.overrides();
-    let checked = sources::settings(flags.config.as_deref(), &overrides).map_err(Stop::usage)?;
+    let mut checked = sources::settings(flags.config.as_deref(), &overrides).map_err(Stop::usage)?;
+    let places = std::mem::take(&mut checked.places);
+    // What the start finds out has its place in the file, or its flag, like what was found in the text.
+    serve_as(checked, overrides, flags).map_err(|stop| Stop { line: places.locate(stop.line), ..stop })
+}
+
+fn serve_as(checked: Checked, overrides: Overrides, flags: &RunFlags) -> Result<(), Stop> {
     let instance = instance();
     let settings = Arc::new(named(checked.settings, &instance));
     process::harden().map_err(|error| Stop {
@@ -84,10 +104,7 @@ fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
     let plan = Plan { settings: settings.clone(), reload, version: VERSION, git: GIT };
     let (control, links) = Control::prepare(plan)?;
     let routes = control.routes();
-    let running = crate::shell::server::start(&settings, links, routes).map_err(|error| {
-        let exit = if error.is_usage() { Exit::Usage } else { Exit::Component };
-        Stop { exit, line: error.to_string() }
-    })?;
+    let running = start(&settings, links, routes)?;
     if let Some(why) = &running.passed_over {
         tracing::warn!(cause = "driver", driver = running.driver, "{why}");
     }

@@ -1,7 +1,7 @@
 //! Where a configuration comes from: files, and the machine.
 
 use super::cli::StatusFlags;
-use crate::config::{self, Checked, File, Machine, Overrides, Problem, Weight};
+use crate::config::{self, Checked, File, Machine, Origin, Overrides, Problem, Weight};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 /// A configuration file's octets, bounded.
 ///
 /// # Errors
-/// One line: it cannot be read.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| {
-        format!("{}:1:1: the file cannot be read: {error}; name a file that can be read", path.display())
+/// It cannot be read.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Problem> {
+    let unreadable = |error: std::io::Error| Problem {
+        weight: Weight::Error,
+        origin: Origin::File { name: path.display().to_string(), line: 1, column: 1 },
+        key: String::new(),
+        wrong: format!("the file cannot be read: {error}"),
+        right: "name a file that can be read".into(),
     };
     let file = fs::File::open(path).map_err(unreadable)?;
     let mut octets = Vec::new();
@@ -36,7 +40,7 @@ pub(super) fn machine() -> Machine {
 /// # Errors
 /// One line: the first error, and how many more there are.
 pub(super) fn settings(path: Option<&Path>, overrides: &Overrides) -> Result<Checked, String> {
-    let octets = path.map(read_file).transpose()?;
+    let octets = path.map(read_file).transpose().map_err(|problem| problem.to_string())?;
     let name = path.map(|path| path.display().to_string()).unwrap_or_default();
     let file = octets.as_deref().map(|octets| File { name: &name, octets });
     config::read(file, overrides, &machine()).map_err(|problems| first_of(&problems, path))

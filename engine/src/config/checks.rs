@@ -45,8 +45,9 @@ fn at(reader: &mut Reader<'_>, weight: Weight, key: &str, wrong: String, right: 
 }
 
 fn listener_key(reader: &Reader<'_>, index: usize) -> String {
+    // Said by a flag, it holds for all of them.
     let path = format!("listener[{index}].address");
-    if reader.was_said(&path) { path } else { "listener.address".into() }
+    if reader.was_said(&path) && !reader.was_said("listener.address") { path } else { "listener.address".into() }
 }
 
 fn listeners(settings: &Settings, reader: &mut Reader<'_>) {

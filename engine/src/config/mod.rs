@@ -17,12 +17,14 @@ mod places;
 mod print;
 mod problem;
 mod read;
+mod said;
 #[cfg(test)]
 mod tests;
 
 pub use flags::{Overrides, SMART_HOST};
 pub use print::defaults;
 pub use problem::{Origin, Problem, Weight, picture};
+pub use said::Places;
 
 use crate::settings::*;
 use problem::position;
@@ -59,6 +61,8 @@ pub struct Checked {
     pub settings: Settings,
     /// What somebody should know about it; no errors.
     pub warnings: Vec<Problem>,
+    /// Where it says what.
+    pub places: Places,
 }
 
 /// Reads a file and flags to settings.
@@ -75,12 +79,13 @@ pub fn read(file: Option<File<'_>>, flags: &Overrides, machine: &Machine) -> Res
     if !reader.torn {
         checks::check(&settings, &mut reader);
     }
+    let places = reader.places();
     let mut problems = reader.problems;
     problems.sort_by(|a, b| a.origin.cmp(&b.origin));
     if problems.iter().any(|problem| problem.weight == Weight::Error) {
         return Err(problems);
     }
-    Ok(Checked { settings, warnings: problems })
+    Ok(Checked { settings, warnings: problems, places })
 }
 
 fn text_of(file: File<'_>) -> Result<(&str, &str), Problem> {

@@ -5,6 +5,7 @@ use super::kinds::{Kind, Value, quoted};
 use super::nearest::nearest;
 use super::places::{is_domain, toml_name};
 use super::problem::{Complaint, Origin, Problem, Weight, position};
+use super::said::Places;
 use crate::settings::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -344,6 +345,11 @@ impl<'t> Reader<'t> {
             above = path.rsplit_once('.').map(|(above, _)| above);
         }
         self.origin(0..0)
+    }
+
+    /// Where each key was said.
+    pub fn places(&self) -> Places {
+        Places { file: self.file.map(|(name, _)| name.to_owned()), said: self.places.clone() }
     }
 
     /// Whether there is a file, so that its remedies can be named.

@@ -45,7 +45,7 @@ hosts = ["127.0.0.1:2600", "smart.example.com"]
 
 #[test]
 fn a_hub_needs_a_listener_a_folder_and_a_next_hop_and_nothing_more() {
-    let Checked { settings, warnings } = good(HUB);
+    let Checked { settings, warnings, .. } = good(HUB);
     assert_eq!(warnings, []);
     assert_eq!(settings.profile, Profile::Exchange);
     assert_eq!(settings.server.fqdn, "host.example.org");

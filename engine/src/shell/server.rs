@@ -238,7 +238,9 @@ impl<D: Driver> Shard<D> {
         });
         let mut listen = Vec::new();
         for (index, listener) in settings.listeners.iter().enumerate() {
-            listen.push(this.listen(listener, (&shared.ports[index], &shared.doors[index]), shard).await?);
+            let listening = this.listen(listener, (&shared.ports[index], &shared.doors[index]), shard).await;
+            let unusable = |text| Failure { usage: true, text: format!("listener[{index}].address: {text}") };
+            listen.push(listening.map_err(unusable)?);
         }
         this.driver.spawn(this.clone().publish());
         Ok((this, Ready { listen, commit }))
@@ -250,7 +252,7 @@ impl<D: Driver> Shard<D> {
         listener: &Listener,
         (port, door): (&AtomicU32, &Arc<Door>),
         shard: usize,
-    ) -> Result<SocketAddr, Failure> {
+    ) -> Result<SocketAddr, String> {
         let mut address = listener.address;
         if shard > 0 {
             while port.load(Ordering::Acquire) == 0 {
@@ -259,9 +261,8 @@ impl<D: Driver> Shard<D> {
             address.set_port(u16::try_from(port.load(Ordering::Acquire) - 1).unwrap_or(0));
         }
         let bound = self.driver.listen(address).and_then(|socket| Ok((self.driver.local(&socket)?, socket)));
-        let (bound, socket) = bound.map_err(|error| Failure {
-            usage: true,
-            text: format!("cannot listen on {address}: {error}; choose another address, or end what listens there"),
+        let (bound, socket) = bound.map_err(|error| {
+            format!("cannot listen on {address}: {error}; choose another address, or end what listens there")
         })?;
         port.store(u32::from(bound.port()) + 1, Ordering::Release);
         let options = Arc::new(server_options(&self.settings, listener));
@@ -455,7 +456,7 @@ async fn open_hub<D: Driver>(
 ) -> Result<(Rc<Hub<D>>, Option<&'static str>), Failure> {
     let unusable = |error: io::Error| Failure {
         usage: true,
-        text: format!("cannot use the data folder: {error}; name a folder that this user may write"),
+        text: format!("server.data_dir: {error}; name a folder that this user may write"),
     };
     let dir = spool_folder(&shared.settings).map(|path| driver.root(path)).transpose().map_err(unusable)?;
     let direct = match &dir {

@@ -73,7 +73,7 @@ impl Program for Reader {
 pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Left, Failure> {
     let unreadable = |error: io::Error| Failure {
         usage: true,
-        text: format!("cannot read the spool: {error}; mend the data folder, or name another"),
+        text: format!("server.data_dir: the spool cannot be read: {error}; mend the folder, or name another"),
     };
     let dir = driver.root(path).map_err(unreadable)?;
     let pool = Pool::new(Budget::new(8 << 20));
@@ -92,7 +92,8 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
                 }
             }
         }
-        let scanned = scan.finish().map_err(|refused| Failure { usage: true, text: refused.to_string() })?;
+        let unusable = |refused| Failure { usage: true, text: format!("server.data_dir: {refused}") };
+        let scanned = scan.finish().map_err(unusable)?;
         recovery.add(scanned);
     }
     let mut recovered = recovery.finish(shards);

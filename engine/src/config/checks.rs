@@ -23,6 +23,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>) {
     if settings.plays(Role::MailboxDelivery) {
         mailbox_delivery(settings, reader);
     }
+    without_effect(settings, reader);
     access(settings, reader);
     accepted(settings, reader);
     waits(settings, reader);
@@ -147,6 +148,21 @@ fn mailbox_delivery(settings: &Settings, reader: &mut Reader<'_>) {
     if matches!(settings.store, Store::Maildir(_)) && settings.mailboxes.is_empty() && !reader.was_said("mailboxes") {
         let wrong = "no mailbox is named: every recipient will be refused".into();
         at(reader, Weight::Warning, "store.path", wrong, "write \"ann@example.com\" = \"ann\" in [mailboxes]");
+    }
+}
+
+/// What was said for a role that nothing here plays.
+fn without_effect(settings: &Settings, reader: &mut Reader<'_>) {
+    let relays = settings.plays(Role::Hub) || settings.plays(Role::Frontend);
+    let in_vain = [
+        ("store.path", !settings.plays(Role::MailboxDelivery), "nothing here delivers to mailboxes"),
+        ("routes", !relays, "mailbox delivery sends nothing on"),
+        ("frontend.hubs", !settings.plays(Role::Frontend), "nothing here is a front end"),
+    ];
+    for (key, in_vain, what) in in_vain {
+        if in_vain && !settings.listeners.is_empty() && reader.was_said(key) && !reader.was_wrong(key) {
+            at(reader, Weight::Warning, key, format!("has no effect: {what}"), "leave it out, or name another role");
+        }
     }
 }
 

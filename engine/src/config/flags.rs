@@ -146,8 +146,12 @@ impl Overrides {
 
 fn say_both(reader: &mut Reader<'_>, flag: &'static str, other: &str) {
     reader.said_by("listener", flag);
-    let wrong = "the file has not exactly one listener that this could be about".into();
-    reader.push(Weight::Error, Origin::Flag(flag), String::new(), wrong, format!("say {other} too"));
+    let wrong = if reader.has_file() {
+        "the file has not exactly one listener that this could be about"
+    } else {
+        "is half a listener"
+    };
+    reader.push(Weight::Error, Origin::Flag(flag), String::new(), wrong.into(), format!("say {other} too"));
 }
 
 fn absolute(folder: &Path, text: &str) -> String {

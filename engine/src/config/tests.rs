@@ -219,6 +219,14 @@ fn every_class_of_error_names_line_column_and_remedy() {
             "[access]\ntrusted_front_ends = [\"::/0\"]",
             "r.toml:12:22: warning: access.trusted_front_ends: ::/0 takes everybody's word for who the client is; name the networks that are meant",
         ),
+        (
+            "[store]\npath = \"null\"",
+            "r.toml:12:8: warning: store.path: has no effect: nothing here delivers to mailboxes; leave it out, or name another role",
+        ),
+        (
+            "[frontend]\nhubs = [\"127.0.0.1:25\"]",
+            "r.toml:12:8: warning: frontend.hubs: has no effect: nothing here is a front end; leave it out, or name another role",
+        ),
     ] {
         let said = said(&format!("{HUB}{added}\n"));
         if said != expected {
@@ -466,6 +474,10 @@ fn a_front_end_and_a_store_by_flags() {
     });
     let settings = read(None, &mailbox, &machine()).expect("a mailbox server").settings;
     assert_eq!(settings.store, Store::Null);
+    let onward = Overrides { next_hop: vec!["127.0.0.1".into()], ..mailbox.clone() };
+    let checked = read(None, &onward, &machine()).expect("a mailbox server");
+    let told = "--next-hop: warning: routes: has no effect: mailbox delivery sends nothing on; leave it out, or name another role";
+    assert_eq!(lines(&checked.warnings), told);
     let maildir = Overrides { store: Some("mail".into()), ..mailbox };
     let checked = read(None, &maildir, &machine()).expect("a mailbox server");
     assert_eq!(checked.settings.store, Store::Maildir("/home/me/mail".into()));
@@ -478,7 +490,7 @@ fn a_front_end_and_a_store_by_flags() {
 #[test]
 fn what_is_wrong_with_flags_names_the_flag() {
     type Change = fn(&mut Overrides);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (
             |flags| *flags = Overrides::default(),
             "--listen: nothing listens; say --role ROLE --listen ADDRESS:PORT, or --config FILE",
@@ -505,10 +517,8 @@ fn what_is_wrong_with_flags_names_the_flag() {
             |flags| flags.metrics = Some("10.0.0.1:1".into()),
             "--metrics: server.metrics: 10.0.0.1:1 is beyond loopback; write a loopback address as \"127.0.0.1:9925\"",
         ),
-        (
-            |flags| flags.listen.clear(),
-            "--role: the file has not exactly one listener that this could be about; say --listen ADDRESS:PORT too",
-        ),
+        (|flags| flags.listen.clear(), "--role: is half a listener; say --listen ADDRESS:PORT too"),
+        (|flags| flags.role = None, "--listen: is half a listener; say --role ROLE too"),
     ];
     for (change, expected) in cases {
         let flags = flags(|flags| {

@@ -421,6 +421,11 @@ impl<D: Driver> Line<D> {
             };
             self.done(token, outcome, now);
         }
+        // What had an outcome that was not looked at, because the host was out of step.
+        let rest: Vec<usize> = self.flights.iter().map(|(token, _)| token).collect();
+        for token in rest {
+            self.done(token_of(token), Outcome::Unknown, now);
+        }
     }
 }
 

@@ -85,6 +85,9 @@ pub trait Conn: 'static {
     /// Octets queued and not yet taken by the kernel.
     fn unsent(&self) -> usize;
 
+    /// When the kernel last took octets of what was queued, `Tick(0)` before it did. While the peer takes some, it moves.
+    fn sent_at(&self) -> Tick;
+
     /// From now on `bytes` takes the place of [`SEND_ROOM_BYTES`] on this connection; at least 1.
     fn set_send_room(&mut self, bytes: usize);
 

@@ -43,6 +43,7 @@ pub(super) struct End {
     pub travelling: Cell<bool>,
     pub last_arrival: Cell<Tick>,
     outbox: RefCell<Outbox>,
+    sent_at: Cell<Tick>,
     /// Octets sent in all, those of them that the other side holds or will, and those that its task has taken.
     sent: Cell<u64>,
     untaken: Cell<usize>,
@@ -90,6 +91,7 @@ impl End {
             travelling: Cell::default(),
             last_arrival: Cell::default(),
             outbox: RefCell::default(),
+            sent_at: Cell::default(),
             sent: Cell::default(),
             untaken: Cell::default(),
             shown: Cell::default(),
@@ -130,6 +132,7 @@ impl End {
             self.outbox.borrow_mut().sent(piece.len());
             self.untaken.set(self.untaken.get() + piece.len());
             self.sent.set(self.sent.get() + piece.len() as u64);
+            self.sent_at.set(world.now());
             self.transit.borrow_mut().push_back(Segment::Octets(piece));
         }
         let unsent = self.outbox.borrow().unsent();
@@ -463,6 +466,10 @@ impl Conn for SimConn {
 
     fn unsent(&self) -> usize {
         self.end.outbox.borrow().unsent()
+    }
+
+    fn sent_at(&self) -> Tick {
+        self.end.sent_at.get()
     }
 
     fn set_send_room(&mut self, bytes: usize) {

@@ -21,6 +21,9 @@ use std::rc::Rc;
 
 /// Parts of one `sendmsg` or `pwritev`; the rest follows in the next.
 const IOVECS_MAX: usize = 512;
+/// Octets handed over in one send, which completes when all of them are taken: that a large body moves shows after each.
+/// Twice what may wait in a connection before no further small message is queued, so those still leave by one.
+const SEND_BYTES_MAX: usize = 512 << 10;
 /// An operation's key: its place in the lower bits, its generation above.
 const PLACE_BITS: u32 = 32;
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
@@ -273,7 +276,15 @@ impl Ring {
             let Held::Send(sending) = held else { unreachable!("just stored") };
             let Sending { out, iovecs, header } = &mut **sending;
             iovecs.clear();
-            iovecs.extend(out.parts().take(IOVECS_MAX).map(iovec));
+            let mut room = SEND_BYTES_MAX;
+            for part in out.parts().take(IOVECS_MAX) {
+                let part = &part[..part.len().min(room)];
+                room -= part.len();
+                iovecs.push(iovec(part));
+                if room == 0 {
+                    break;
+                }
+            }
             let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
             if let [only] = iovecs[..] {
                 // A reply, most often: no header to copy in.

@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use engine::io::driver::{Conn, Driver, Next};
+use engine::wire::Tick;
 use std::io::Read;
 use std::net::Shutdown;
 
@@ -12,6 +13,7 @@ crate::each!(sending:
     a_finished_connection_still_receives
     finish_waits_for_what_is_queued
     a_slow_reader_gets_everything_and_delays_nobody
+    f_083_a_large_body_is_seen_to_move_before_all_of_it_left
     f_053_sending_to_a_peer_that_is_gone_breaks_and_frees_everything
     octets_are_counted
 );
@@ -115,6 +117,37 @@ pub fn finish_waits_for_what_is_queued<U: Under>() {
         nothing(&driver, &mut conn).await;
         let read = elsewhere(&driver, move || read_all(peer)).await;
         assert!(read.len() == 16 << 20 && read.chunks(1 << 20).all(|chunk| *chunk == *block));
+    });
+}
+
+pub fn f_083_a_large_body_is_seen_to_move_before_all_of_it_left<U: Under>() {
+    U::run(async move |driver| {
+        let (mut conn, mut peer) = pair(&driver).await;
+        assert_eq!(conn.sent_at(), Tick(0), "nothing was sent");
+        let pool = pool();
+        let block = slice(&pool, &numbered(1 << 20));
+        let whole = 64 << 20;
+        while conn.unsent() < whole {
+            conn.push(block.clone());
+        }
+        // The peer takes a quarter of it and then no more.
+        let peer = start(&driver, move || {
+            peer.read_exact(&mut vec![0; 16 << 20]).expect("sent");
+            peer
+        });
+        until(&driver, || conn.unsent() <= whole - (16 << 20)).await;
+        assert!(conn.unsent() > 0, "the peer's buffers took it all: nothing is tested");
+        let first = conn.sent_at();
+        assert!(Tick(0) < first && first <= driver.now());
+        let mut peer = peer.finish(&driver).await;
+        // It goes on, and the instant moves with it.
+        while driver.now() == first {
+            driver.yield_now().await;
+        }
+        let left = conn.unsent();
+        let rest = start(&driver, move || peer.read_exact(&mut vec![0; 48 << 20]));
+        until(&driver, || conn.unsent() < left && conn.sent_at() > first).await;
+        rest.finish(&driver).await.expect("sent");
     });
 }
 

@@ -537,9 +537,13 @@ async fn converse<D: Driver>(
         let next = conn.next(by, |bytes| talk.see(bytes, &mut world.lane.borrow_mut(), now())).await;
         let down = match next {
             Next::Bytes(down) => down,
-            Next::Note(_) | Next::Room | Next::Filled(..) => None,
+            Next::Room => {
+                talk.on_room(conn.sent_at());
+                None
+            }
+            Next::Note(_) | Next::Filled(..) => None,
             Next::End | Next::Broken(_) => talk.on_lost(&mut world.lane.borrow_mut(), now()),
-            Next::Deadline => talk.on_timeout(&mut world.lane.borrow_mut(), conn.unsent() > 0, now()),
+            Next::Deadline => talk.on_timeout(&mut world.lane.borrow_mut(), conn, now()),
         };
         if let Some(reason) = down {
             world.changed.open();

@@ -6,6 +6,7 @@ use crate::record::{MessageRecord, State};
 use crate::stamp::Stamp;
 use crate::workload::content::{Content, Source};
 use crate::workload::recipients::Recipients;
+use engine::io::driver::Conn;
 use engine::smtp::client::{
     Body, BodyForm, CannotSend, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Outbox, Stage,
     Transaction, Unfinished,
@@ -238,8 +239,15 @@ impl Talk {
         self.happened(event, lane, now)
     }
 
+    /// The connection took most of what waited, the last of it at `at`.
+    pub(super) fn on_room(&mut self, at: Tick) {
+        self.session.on_sent(at, true);
+    }
+
     /// The deadline may have passed.
-    pub(super) fn on_timeout(&mut self, lane: &mut Lane, unsent: bool, now: Tick) -> Option<DownReason> {
+    pub(super) fn on_timeout(&mut self, lane: &mut Lane, conn: &impl Conn, now: Tick) -> Option<DownReason> {
+        let unsent = conn.unsent() > 0;
+        self.session.on_sent(conn.sent_at(), unsent);
         let event = self.session.on_timeout(now, unsent);
         self.happened(event, lane, now)
     }

@@ -44,6 +44,7 @@ pub struct Link<W: Wire> {
     pub(crate) turn: Rc<Turn>,
     pub(crate) signal: Rc<Signal>,
     pub(crate) outbox: RefCell<Outbox>,
+    sent_at: Cell<Tick>,
     /// Sending failed with this.
     broken: Cell<Option<io::ErrorKind>>,
     flush_asked: Cell<bool>,
@@ -57,6 +58,7 @@ impl<W: Wire> Link<W> {
     /// So many octets were handed to the kernel.
     pub(crate) fn sent(&self, bytes: usize) {
         self.turn.count(|counts| counts.sent_bytes += bytes as u64);
+        self.sent_at.set(self.turn.now());
         let mut outbox = self.outbox.borrow_mut();
         outbox.sent(bytes);
         let wake = outbox.unsent() == 0 || outbox.has_room_to_tell();
@@ -143,6 +145,7 @@ impl<W: Wire> Line<W> {
             turn,
             signal: Rc::default(),
             outbox: RefCell::default(),
+            sent_at: Cell::default(),
             broken: Cell::new(None),
             flush_asked: Cell::new(false),
             finishing: Cell::new(false),
@@ -309,6 +312,10 @@ impl<W: Wire> Conn for Line<W> {
 
     fn unsent(&self) -> usize {
         self.link.outbox.borrow().unsent()
+    }
+
+    fn sent_at(&self) -> Tick {
+        self.link.sent_at.get()
     }
 
     fn set_send_room(&mut self, bytes: usize) {

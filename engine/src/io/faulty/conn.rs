@@ -131,6 +131,10 @@ impl<D: Driver> Conn for FaultyConn<D> {
         self.inner().unsent()
     }
 
+    fn sent_at(&self) -> Tick {
+        self.inner().sent_at()
+    }
+
     fn set_send_room(&mut self, bytes: usize) {
         self.inner_mut().set_send_room(bytes);
     }

@@ -89,6 +89,8 @@ pub(super) struct Connection {
     /// Octets in the kernel's hands.
     sending: usize,
     is_sending: bool,
+    /// When it last took some.
+    sent_at: Tick,
     choked: bool,
     room: bool,
     send_room: u32,
@@ -126,6 +128,7 @@ impl Connection {
             out: Outgoing::default(),
             sending: 0,
             is_sending: false,
+            sent_at: Tick(0),
             choked: false,
             room: false,
             send_room: SEND_ROOM_BYTES as u32,
@@ -511,6 +514,9 @@ pub(super) fn on_send(reactor: &Rc<Reactor>, key: usize, done: Done) {
     conn.is_sending = false;
     let sent = usize::try_from(done.result).unwrap_or(0);
     sending.out.consume(sent);
+    if sent > 0 {
+        conn.sent_at = reactor.now();
+    }
     reactor.count(|counts| counts.sent_bytes += sent as u64);
     let failed = done.result < 0 && class(Op::Send, -done.result) == Class::Fails;
     let mut ring = reactor.ring.borrow_mut();
@@ -754,6 +760,10 @@ impl Conn for UringConn {
 
     fn unsent(&self) -> usize {
         self.reactor.conns.borrow()[self.key].unsent()
+    }
+
+    fn sent_at(&self) -> Tick {
+        self.reactor.conns.borrow()[self.key].sent_at
     }
 
     fn set_send_room(&mut self, bytes: usize) {

@@ -343,13 +343,15 @@ impl<D: Driver> Line<D> {
                     goes_on
                 }
                 Next::Room => {
-                    self.session.on_sent(driver.now());
+                    self.session.on_sent(conn.sent_at(), true);
                     true
                 }
                 Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
                 Next::Note(_) | Next::Filled(..) => true,
                 Next::Deadline => {
-                    !matches!(self.session.on_timeout(driver.now(), conn.unsent() > 0), ClientEvent::Down(_))
+                    let unsent = conn.unsent() > 0;
+                    self.session.on_sent(conn.sent_at(), unsent);
+                    !matches!(self.session.on_timeout(driver.now(), unsent), ClientEvent::Down(_))
                 }
                 Next::End | Next::Broken(_) => {
                     self.session.on_lost();

@@ -160,12 +160,12 @@ impl<D: Driver> Line<D> {
                 }
                 Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
                 Next::Room => {
-                    self.session.on_sent(hub.driver.now());
+                    self.session.on_sent(conn.sent_at(), true);
                     Flow::Go
                 }
                 Next::Note(_) | Next::Filled(..) => Flow::Go,
                 Next::Deadline if hub.driver.now() < by => Flow::Go,
-                Next::Deadline => self.on_timeout(conn.unsent() > 0),
+                Next::Deadline => self.on_timeout(conn),
                 Next::End | Next::Broken(_) => {
                     hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
                     self.session.on_lost();
@@ -366,7 +366,9 @@ impl<D: Driver> Line<D> {
         }
     }
 
-    fn on_timeout(&mut self, unsent: bool) -> Flow {
+    fn on_timeout(&mut self, conn: &D::Conn) -> Flow {
+        let unsent = conn.unsent() > 0;
+        self.session.on_sent(conn.sent_at(), unsent);
         match self.session.on_timeout(self.hub.driver.now(), unsent) {
             ClientEvent::Down(reason) => {
                 self.hub.tally.one(Counter::TimeoutsOut);

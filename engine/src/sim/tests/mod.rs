@@ -1,4 +1,5 @@
 //! Worlds that prove what the simulation itself promises, and what servers promise in it.
 
 mod bugs;
+mod slow;
 mod worlds;

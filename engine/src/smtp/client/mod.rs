@@ -78,6 +78,8 @@ pub struct ClientSession {
     closing: bool,
     /// The last reply, or what asked for the next one.
     since: Tick,
+    /// The connection had octets to send when it was last looked at.
+    is_blocked: bool,
     session_end: Tick,
     now: Tick,
 }
@@ -101,6 +103,7 @@ impl ClientSession {
             quitting: false,
             closing: false,
             since: now,
+            is_blocked: false,
             session_end,
             now,
         }
@@ -564,9 +567,13 @@ impl ClientSession {
         self.down(if stage == Stage::Quit { DownReason::Quit } else { DownReason::Lost(stage) })
     }
 
-    /// The peer took some of a body: the timer for it starts anew.
-    pub fn on_sent(&mut self, now: Tick) {
-        self.since = self.since.max(now);
+    /// The connection's octets last moved at `at`; `unsent`: more of them waited. While they do, the timer starts anew with
+    /// each that leaves (RFC 5321 §4.5.3.2.5), and once more with the last. To be told before every `on_timeout`.
+    pub fn on_sent(&mut self, at: Tick, unsent: bool) {
+        if unsent || self.is_blocked {
+            self.since = self.since.max(at);
+        }
+        self.is_blocked = unsent;
     }
 
     /// When to call `on_timeout`. `unsent`: whether the connection still has octets to send.

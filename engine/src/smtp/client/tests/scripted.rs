@@ -322,10 +322,19 @@ fn m_069_m_070_f_063_f_085_timers_count_to_the_complete_reply() {
     assert_eq!(talk.client.deadline(false), begun.after(Span::minutes(10)));
     // F-083, F-084: while octets of the body are not taken, a shorter timer that each block restarts.
     assert_eq!(talk.client.deadline(true), begun.after(Span::minutes(3)));
-    let later = begun.after(Span::minutes(2));
-    talk.client.on_sent(later);
-    assert_eq!(talk.client.deadline(true), later.after(Span::minutes(3)));
-    let end = later.after(Span::minutes(10));
+    let at = |minutes: u64| begun.after(Span::minutes(minutes));
+    for minute in [2, 4, 7] {
+        talk.client.on_sent(at(minute), true);
+        assert_eq!(talk.client.on_timeout(at(minute), true), ClientEvent::More);
+        assert_eq!(talk.client.deadline(true), at(minute + 3), "minute {minute}");
+    }
+    // The wait for the answer begins with the last octet of it; what leaves behind it does not prolong it.
+    let last = at(9);
+    talk.client.on_sent(last, false);
+    assert_eq!(talk.client.deadline(false), last.after(Span::minutes(10)));
+    talk.client.on_sent(at(12), false);
+    let end = last.after(Span::minutes(10));
+    assert_eq!(talk.client.deadline(false), end);
     assert_eq!(talk.client.on_timeout(end, false), ClientEvent::Down(DownReason::TimedOut(Stage::End)));
     assert_eq!(talk.client.unfinished().collect::<Vec<_>>(), [(1, Unfinished::Unknown)]);
 }

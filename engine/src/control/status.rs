@@ -96,6 +96,10 @@ impl Facts<'_> {
         }
         match role {
             Role::Hub => {
+                let failed = (0..self.board.shards()).map(|shard| self.board.read(shard, Counter::HeadsFailed));
+                if failed.max().unwrap_or(0) >= 2 {
+                    return Some("the spool's disk takes no new segment: mail is refused when the last is full".into());
+                }
                 // 0 until the first shard has asked the file system.
                 let free = (0..self.board.shards())
                     .map(|shard| self.board.read(shard, Counter::SpoolFree))
@@ -193,6 +197,11 @@ mod tests {
         assert!(
             status(&hub, &board, &answered).roles[0].why.as_deref().is_some_and(|why| why.contains("disk is full"))
         );
+        let why = || status(&hub, &board, &answered).roles[0].why.clone().unwrap_or_default();
+        tallies[1].set(Counter::HeadsFailed, 1);
+        assert!(!why().contains("new segment"), "one file may be bad");
+        tallies[1].set(Counter::HeadsFailed, 2);
+        assert!(why().contains("no new segment"));
         tallies[1].set(Counter::MemoryStep, 2);
         assert!(status(&hub, &board, &answered).roles[0].why.as_deref().is_some_and(|why| why.contains("memory")));
         tallies[1].set(Counter::MemoryStep, 1);

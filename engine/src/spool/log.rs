@@ -131,8 +131,10 @@ pub struct Log {
     pub(super) segments: Segments,
     pub(super) current: Option<SegmentNumber>,
     pub(super) spare: Option<SegmentNumber>,
-    /// The shell said that it has no file.
+    /// The shell said that it has no file, or the disk takes no heads.
     pub(super) no_space: bool,
+    /// Files in a row whose heads could not be written.
+    pub(super) heads_failed: u32,
     pub(super) chores: VecDeque<Chore>,
     /// Batches written since the last chore.
     pub(super) batches_between: u32,
@@ -161,6 +163,9 @@ pub struct Log {
 /// Emptied batches and lists that are kept: one is open, one under way, and a few may wait to be written.
 const SPARES_MAX: usize = 16;
 
+/// One file may be bad; with so many in a row it is the disk.
+pub(super) const HEADS_FAILED_MAX: u32 = 2;
+
 /// Octets kept in hand for outcomes.
 const IN_HAND_BYTES: usize = 64 << 10;
 
@@ -183,6 +188,7 @@ impl Log {
             current: None,
             spare: None,
             no_space: false,
+            heads_failed: 0,
             chores: VecDeque::new(),
             batches_between: 0,
             open: None,
@@ -201,11 +207,12 @@ impl Log {
     }
 
     /// What the log needs from the shell. Asks before the current segment is full; asks on after [`Log::no_file`], so the
-    /// shell decides when to look for space again.
+    /// shell decides when to look for space again. Of files whose heads cannot be written there is one at a time: it asks
+    /// for another when [`Log::unborn`] is gone.
     pub fn wants(&self) -> Option<Want> {
         if self.closed
             || self.spare.is_some()
-            || self.segments.values().any(|segment| segment.state == State::Preparing)
+            || self.segments.values().any(|segment| matches!(segment.state, State::Preparing | State::Unborn))
         {
             return None;
         }
@@ -233,7 +240,7 @@ impl Log {
 
     /// Brings what [`Log::wants`] asked for: a file (new and zero-filled, or the one to be recycled) and a fresh secret.
     pub fn give(&mut self, file: FileId, secret: Secret) {
-        self.no_space = false;
+        self.no_space &= self.heads_failed >= HEADS_FAILED_MAX;
         let number = self.options.numbers.take();
         let mut segment = Segment::new(file, secret, self.options.segment_bytes);
         let old = self.segments.iter().find(|(_, old)| old.file == file && old.state == State::Free);
@@ -250,6 +257,12 @@ impl Log {
     /// There is no file to be had now (ENOSPC, EMFILE …).
     pub fn no_file(&mut self) {
         self.no_space = true;
+    }
+
+    /// Files in a row of which the disk did not take the heads. From the second on it is as after [`Log::no_file`] until one
+    /// succeeds; how long to wait before the next is the shell's business.
+    pub fn heads_failed(&self) -> u32 {
+        self.heads_failed
     }
 
     /// Whether a message of so many octets will probably find a place: asked before its content is taken. No further

@@ -129,6 +129,12 @@ impl Log {
         self.segments.values().find(|segment| segment.state == State::Bad).map(|segment| segment.file)
     }
 
+    /// A file whose heads could not be written; nothing that is needed stands in it: the shell removes it, syncs the
+    /// folder, and says [`Log::removed`].
+    pub fn unborn(&self) -> Option<FileId> {
+        self.segments.values().find(|segment| segment.state == State::Unborn).map(|segment| segment.file)
+    }
+
     /// A file that is free and that the shell may remove to give space back to the system: as [`Log::discard`].
     pub fn surplus(&self, keep: usize) -> Option<FileId> {
         let mut free = self.segments.values().filter(|segment| segment.state == State::Free && !segment.kept);

@@ -34,6 +34,8 @@ pub(super) enum State {
     Free,
     /// Nothing here is needed, and the file must not be used again.
     Bad,
+    /// The same, and nothing was ever kept in this life: its heads could not be written.
+    Unborn,
 }
 
 /// Part of the last segment that is left to settles when no further one is at hand: 1/16.

@@ -5,7 +5,7 @@ use super::batch::{ALL_RECIPIENTS, Outcome, Settle};
 use super::head::SegmentHead;
 use super::ids::{FileId, RecordId, SegmentNumber, Ticket};
 use super::live::Settled;
-use super::log::Log;
+use super::log::{HEADS_FAILED_MAX, Log};
 use super::pack::Batch;
 use super::segment::State;
 use super::{Durability, footer};
@@ -337,6 +337,7 @@ impl Log {
             Chore::HeadCopy(number) => {
                 let Some(segment) = self.segments.get_mut(&number) else { return };
                 segment.state = State::Spare;
+                (self.heads_failed, self.no_space) = (0, false);
                 let replaced = segment.replaces.take();
                 self.spare = Some(number);
                 if let Some(old) = replaced {
@@ -496,15 +497,18 @@ impl Log {
         Ticket(waiting.saturating_sub(1))
     }
 
-    /// A file whose head could not be written is of no use; what it was before stays known until the shell removed it.
+    /// A file whose head could not be written is of no use; what it was before stays known until the shell removed it. When
+    /// it is not the first, no further one is to be had for the moment.
     fn bad_file(&mut self, number: SegmentNumber) {
         self.chores.retain(|chore| *chore != Chore::HeadCopy(number));
         let Some(segment) = self.segments.get_mut(&number) else { return };
-        segment.state = State::Bad;
+        segment.state = State::Unborn;
+        self.heads_failed = self.heads_failed.saturating_add(1);
+        self.no_space |= self.heads_failed >= HEADS_FAILED_MAX;
         if let Some(old) = segment.replaces.take()
             && let Some(old) = self.segments.get_mut(&old)
         {
-            old.state = State::Bad;
+            old.state = State::Unborn;
         }
     }
 

@@ -19,6 +19,9 @@ use std::rc::Rc;
 /// How long to wait before a record that could not be moved is tried again.
 const AGAIN_WAIT: Span = Span::millis(200);
 
+/// The same for a file that cannot be removed.
+const REMOVE_WAIT: Span = Span::seconds(2);
+
 /// Why a record was not written again.
 #[derive(Debug, thiserror::Error)]
 enum MoveError {
@@ -33,6 +36,11 @@ enum MoveError {
 impl<D: Driver> Hub<D> {
     /// Does one piece of this work, if there is any. Whether there was.
     pub(super) async fn tidy(self: &Rc<Self>) -> bool {
+        let unborn = self.log.borrow().unborn();
+        if let Some(file) = unborn {
+            self.remove(file).await;
+            return true;
+        }
         let bad = self.log.borrow().discard();
         if let Some(file) = bad {
             self.put_away(file).await;
@@ -64,6 +72,24 @@ impl<D: Driver> Hub<D> {
         self.commit.raise();
         self.driver.sleep(AGAIN_WAIT).await;
         true
+    }
+
+    /// Removes a file that never became a segment, durably: another would be in its place, and another.
+    async fn remove(self: &Rc<Self>, id: FileId) {
+        let name = segments::name(id);
+        self.files.borrow_mut().remove(&id);
+        if let Some(dir) = &self.dir {
+            let removed = match self.driver.remove(dir, &name).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => self.driver.sync_dir(dir).await,
+            };
+            if let Err(error) = removed {
+                tracing::error!(cause = "spool", %error, file = name, "a file that became no segment cannot be removed");
+                return self.driver.sleep(REMOVE_WAIT).await;
+            }
+        }
+        self.log.borrow_mut().removed(id);
+        self.commit.raise();
     }
 
     /// Moves a file that holds nothing that is needed out of the spool, durably.

@@ -48,6 +48,7 @@ impl<D: Driver> Hub<D> {
         self.tally.set(Counter::ConnectionsOut, connections);
         self.tally.set(Counter::MemoryStep, self.short.worst_since(self.pool.budget()));
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
+        self.tally.set(Counter::HeadsFailed, u64::from(self.log.borrow().heads_failed()));
         let (unsynced, peak) = self.unsynced_settles();
         self.tally.set(Counter::SettlesWaiting, unsynced);
         self.tally.set(Counter::SettlesWaitingMax, peak);

@@ -12,6 +12,9 @@ use std::rc::Rc;
 
 /// How long to wait before looking for space again.
 const NO_SPACE_WAIT: Span = Span::millis(500);
+/// Before a further file when heads could not be written in so many: nothing, since one may be bad; then from
+/// [`NO_SPACE_WAIT`] on twice as long each time, up to 8 s.
+const HEAD_DOUBLINGS_MAX: u32 = 4;
 
 /// A segment's file.
 pub(super) struct Segment<D: Driver> {
@@ -31,8 +34,16 @@ pub(super) fn id(name: &str) -> Option<FileId> {
 
 /// Brings what the log asks for, as long as the shard runs.
 pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
+    let mut heads_failed = 0;
     loop {
         let want = hub.log.borrow().wants();
+        let failed = hub.log.borrow().heads_failed();
+        if want.is_some() && failed > heads_failed {
+            heads_failed = failed;
+            hub.after_bad_head(failed).await;
+            continue;
+        }
+        heads_failed = failed;
         let made = match want {
             Some(Want::File) => create(&hub).await,
             Some(Want::Recycle(file)) => {
@@ -59,11 +70,34 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
                 tracing::error!(%error, "no room for a further segment of the spool");
                 hub.log.borrow_mut().no_file();
                 hub.retry_stalled();
-                let again = hub.driver.now() + NO_SPACE_WAIT;
-                while hub.driver.now() < again && hub.tidy().await {}
-                hub.driver.sleep_until(again).await;
+                hub.pause(NO_SPACE_WAIT).await;
             }
         }
+    }
+}
+
+impl<D: Driver> Hub<D> {
+    /// In so many files in a row the head could not be written.
+    async fn after_bad_head(self: &Rc<Self>, failed: u32) {
+        if failed == 1 {
+            return;
+        }
+        let doublings = (failed - 2).min(HEAD_DOUBLINGS_MAX);
+        let wait = Span(NO_SPACE_WAIT.0 << doublings);
+        tracing::error!(
+            cause = "spool",
+            files = failed,
+            again_ms = wait.as_millis(),
+            "the disk takes no head of a new segment: mail is refused when the last segment is full"
+        );
+        self.pause(wait).await;
+    }
+
+    /// Waits for so long, and tidies up meanwhile.
+    async fn pause(self: &Rc<Self>, wait: Span) {
+        let again = self.driver.now() + wait;
+        while self.driver.now() < again && self.tidy().await {}
+        self.driver.sleep_until(again).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
+mod bad_heads;
 mod bad_segment;
 mod carried;
 mod sharing;
@@ -16,6 +17,7 @@ use crate::shell::inlet::Inlet;
 use crate::shell::mailbox::MailboxDelivery;
 use crate::shell::serve::{Admission, Lobby, Service, serve};
 use crate::smtp::server::ServerOptions;
+use crate::spool::{Content, Facts, LeadingDots, NewRecord, RecordKind};
 use crate::sys::slice::Budget;
 use crate::track::counters::{Board, Counter};
 use crate::track::report::QueueStatus;
@@ -108,6 +110,34 @@ async fn wait_until(driver: &Epoll, what: &str, condition: impl Fn() -> bool) {
         assert!(driver.now() < by, "{what}");
         driver.sleep(Span::millis(2)).await;
     }
+}
+
+/// A message that nobody waits for, put into the log; its record.
+fn append(world: &World) -> Result<spool::RecordId, spool::Full> {
+    let body = [b'x'; 200_000];
+    let facts = Facts {
+        body_bytes: body.len() as u64,
+        crc32c: crc_fast::crc32_iscsi(&body),
+        longest_line: 1,
+        header_bytes: 0,
+        received_count: 0,
+        eight_bit: false,
+        nul: false,
+        ends_with_crlf: true,
+        leading_dots: LeadingDots::new([]),
+    };
+    let new = NewRecord {
+        kind: RecordKind::Message,
+        envelope: b"nobody",
+        recipients: 1,
+        trace: b"",
+        facts: &facts,
+        priority: 1,
+        received: world.driver.wall(),
+        content: Content::Octets(&[&body]),
+        settles: &[],
+    };
+    world.hub.log.borrow_mut().append(&new).map(|appended| appended.id)
 }
 
 impl World {

@@ -212,7 +212,7 @@ fn blank_disk(of: &Disk) -> Disk {
 /// Cuts the day's writes at every place, and judges.
 fn cut_everywhere(day: &mut Day, durability: Durability, tears: usize) {
     let ops = std::mem::take(&mut day.world.disk.ops);
-    let mut disk = blank_disk(&day.world.disk);
+    let mut disk = blank_disk(&day.world.start);
     for (cut, op) in ops.iter().enumerate() {
         let found = recover(&disk, 1 + cut % 3, durability);
         assert!(found.unreadable.is_empty(), "cut {cut}: {:?}", found.unreadable);
@@ -353,7 +353,7 @@ fn f_026_f_027_failed_writes_lose_nothing_that_was_acknowledged() {
 /// As `cut_everywhere`, where writes may have failed half-way: what they left is no surprise, and damage neither.
 fn cut_everywhere_in_failures(day: &mut Day) {
     let ops = std::mem::take(&mut day.world.disk.ops);
-    let mut disk = blank_disk(&day.world.disk);
+    let mut disk = blank_disk(&day.world.start);
     for (cut, op) in ops.iter().enumerate() {
         let found = recover(&disk, 1, Durability::Disk);
         assert!(found.unreadable.is_empty(), "cut {cut}: {:?}", found.unreadable);

@@ -5,13 +5,16 @@ use crate::sys::slice::{Budget, Pool, Slice};
 use crate::wire::Wall;
 use std::collections::BTreeMap;
 
-/// One completed write.
+/// One completed write; at [`GONE`], the removal of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Op {
     pub(super) file: FileId,
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
 }
+
+/// Where the removal of a file is.
+pub(super) const GONE: u64 = u64::MAX;
 
 /// What the next write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn write(&mut self, op: &Op) {
+        if op.at == GONE {
+            self.files.remove(&op.file);
+            return;
+        }
         let file = self.files.get_mut(&op.file).expect("the file was created");
         let at = usize::try_from(op.at).expect("small");
         file[at..at + op.bytes.len()].copy_from_slice(&op.bytes);
@@ -96,6 +103,12 @@ impl World {
 
     /// Brings what the log wants.
     pub(super) fn supply(&mut self) {
+        while let Some(file) = self.log.unborn() {
+            let op = Op { file, at: GONE, bytes: Vec::new() };
+            self.disk.write(&op);
+            self.disk.ops.push(op);
+            self.log.removed(file);
+        }
         while let Some(want) = self.log.wants() {
             let file = match want {
                 Want::Recycle(file) => file,

@@ -1,35 +1,6 @@
 //! Outcomes whose batch failed, in a hub: what it counts and who goes on.
 
 use super::*;
-use crate::spool::{Content, Facts, LeadingDots, NewRecord, RecordKind};
-
-/// A message that nobody waits for, put into the log; its record.
-fn append(world: &World) -> spool::RecordId {
-    let body = [b'x'; 200_000];
-    let facts = Facts {
-        body_bytes: body.len() as u64,
-        crc32c: crc_fast::crc32_iscsi(&body),
-        longest_line: 1,
-        header_bytes: 0,
-        received_count: 0,
-        eight_bit: false,
-        nul: false,
-        ends_with_crlf: true,
-        leading_dots: LeadingDots::new([]),
-    };
-    let new = NewRecord {
-        kind: RecordKind::Message,
-        envelope: b"nobody",
-        recipients: 1,
-        trace: b"",
-        facts: &facts,
-        priority: 1,
-        received: world.driver.wall(),
-        content: Content::Octets(&[&body]),
-        settles: &[],
-    };
-    world.hub.log.borrow_mut().append(&new).expect("room").id
-}
 
 /// Whether a start on a copy of this folder finds the outcome of this record.
 fn is_settled_on_disk(folder: &Path, record: spool::RecordId) -> bool {
@@ -72,8 +43,8 @@ fn m_102_an_outcome_of_a_failed_batch_does_not_count_with_another_one() {
         world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).from_nth(3));
         world.hub.settle(record, 0, spool::Outcome::Delivered);
         world.wait_until("it is being written", || world.hub.log.borrow().is_writing()).await;
-        while append(&world).number() == record.number() {}
-        (0..15).for_each(|_| _ = append(&world));
+        while append(&world).expect("room").number() == record.number() {}
+        (0..15).for_each(|_| _ = append(&world).expect("room"));
         let commits = world.counts.read(Counter::Commits);
         world.faults.release();
         world.wait_until("the disk fails", || world.counts.read(Counter::CommitErrors) > 1).await;

@@ -243,6 +243,8 @@ struct Source {
     number: SegmentNumber,
     file: FileId,
     seed: Seed,
+    /// Places of the live records.
+    live: Vec<u32>,
     /// The footer whose property section is to be read, or none: the entries are at hand.
     trailer: Option<Trailer>,
     entries: Vec<u8>,
@@ -271,7 +273,9 @@ impl Log {
                 footer::copy_properties(&segment.properties, &segment.live, &mut entries);
             }
             if segment.live.count() > 0 {
-                segments.push_back(Source { number, file: segment.file, seed: segment.seed, trailer, entries });
+                // Now: what is relocated before its turn stands there no more, and goes by this name all the same.
+                let live = segment.live.iter().map(|(place, _)| place).collect();
+                segments.push_back(Source { number, file: segment.file, seed: segment.seed, live, trailer, entries });
             }
             self.adopt_segment(number, segment);
         }
@@ -318,22 +322,10 @@ impl Backlog {
         source.entries = section.of(bytes, source.seed).map(<[u8]>::to_vec).unwrap_or_default();
     }
 
-    /// The next live record; `None` when a read is wanted or all is told.
+    /// The next record that was live when it was taken over and is still; `None` when a read is wanted or all is told.
     pub fn next<'a>(&'a mut self, log: &Log) -> Option<Loaded<'a>> {
-        while self.left.is_empty() {
-            let source = self.segments.front().filter(|source| source.trailer.is_none());
-            source?;
-            let source = self.segments.pop_front()?;
-            let segment = log.segments.get(&source.number);
-            let live = segment.into_iter().flat_map(|segment| segment.live.iter());
-            self.left = live.map(|(place, _)| place).collect();
-            self.current = Some((source.number, source.seed));
-            self.entries = source.entries;
-            self.next = 0;
-        }
-        let place = self.left.pop_front()?;
-        let (number, seed) = self.current?;
-        let id = RecordId::at_place(number, place);
+        let (id, seed) = self.next_live(log)?;
+        let place = id.place();
         // Entries stand in the same order; those of records settled since are passed over.
         while let Some((found, entry, next)) = footer::entry_at(&self.entries, self.next) {
             if found > place {
@@ -345,6 +337,24 @@ impl Backlog {
             }
         }
         Some(Loaded { id, head: None, envelope: None })
+    }
+
+    /// The next record of which something is unsettled.
+    fn next_live(&mut self, log: &Log) -> Option<(RecordId, Seed)> {
+        loop {
+            while self.left.is_empty() {
+                let source = self.segments.pop_front_if(|source| source.trailer.is_none())?;
+                self.left = source.live.into();
+                self.current = Some((source.number, source.seed));
+                self.entries = source.entries;
+                self.next = 0;
+            }
+            let (number, seed) = self.current?;
+            let id = RecordId::at_place(number, self.left.pop_front()?);
+            if log.fetch(id).is_some() {
+                return Some((id, seed));
+            }
+        }
     }
 
     fn loaded(id: RecordId, entry: &[u8], seed: Seed) -> Loaded<'_> {

@@ -53,3 +53,37 @@ fn f_027_a_record_that_moved_more_than_once_is_meant_by_each_of_its_names() {
     assert!(names.iter().all(|&name| world.log.fetch(name).is_none()), "it is delivered, by whatever name");
     assert!(recover(&world.disk, 1, Durability::Disk).live.is_empty(), "and not again after a restart");
 }
+
+/// I-1: what an earlier run left is told although it moved before its turn, for nobody else has heard of it.
+#[test]
+fn f_027_a_record_that_moves_before_it_is_told_is_told() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let mut left: Vec<_> = (0..20).map(|seed| world.append_patiently(&content(seed, 3000), 1).id).collect();
+    world.settle_down();
+    let mut recovery = Recovery::new();
+    world.disk.files.keys().for_each(|&file| recovery.add(scan(&world.disk, file).expect("this version")));
+    let mut recovered = recovery.finish(1);
+    let numbers = Numbers::of_shard(recovered.next_number, 0, 1);
+    let mut log = Log::new(LogOptions { numbers, ..options(Durability::Disk) }, world.pool.clone());
+    let mut backlog = log.adopt(recovered.adoptions.remove(0));
+    let mut next = World::with(log, world.pool, world.disk);
+    // Two heads, and the footer of what the earlier run did not close.
+    next.fates = vec![Fate::Good, Fate::Good, Fate::Fails(0)];
+    next.settle_down();
+    assert_eq!(next.failures.len(), 1);
+    while let Some(id) = next.log.relocation() {
+        next.relocate(id).expect("room");
+        next.settle_down();
+    }
+    next.settle_patiently(left.remove(0), 0);
+    next.settle_down();
+    let mut told = Vec::new();
+    while let Some(loaded) = backlog.next(&next.log) {
+        assert!(loaded.head.is_some() && loaded.envelope.is_some());
+        assert!(!next.log.is_settled(loaded.id, 0));
+        told.push(loaded.id);
+    }
+    assert!(backlog.is_done());
+    assert_eq!(told, left);
+}

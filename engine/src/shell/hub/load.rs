@@ -6,7 +6,7 @@ use super::quarantine::{Aside, Quarantine};
 use crate::io::driver::{Driver, Open};
 use crate::queue::{Outcome, Taken};
 use crate::shell::body::Slices;
-use crate::spool::{Cause, Damage, Fetched, FileId, Read, RecordId, RecordRef, Stretch};
+use crate::spool::{Cause, Damage, Fetch, Fetched, FileId, Read, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{Fill, Slice};
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, Span};
@@ -36,6 +36,26 @@ pub(super) enum LoadError {
     /// What the disk gave back from there is not what was written: it never leaves (F-016).
     #[error("damaged on disk")]
     Damaged(Read),
+}
+
+/// A record's head with envelope and trace header, whole, as it was read: the record may have moved since.
+pub(super) struct HeadOctets {
+    fetch: Fetch,
+    octets: Vec<u8>,
+}
+
+impl HeadOctets {
+    pub fn record(&self) -> Option<RecordRef<'_>> {
+        match self.fetch.parse(&self.octets) {
+            Ok(Fetched::Record(record)) => Some(record),
+            Ok(Fetched::More(_)) | Err(_) => None,
+        }
+    }
+
+    /// What it says makes no sense.
+    pub fn damaged(&self) -> LoadError {
+        LoadError::Damaged(self.fetch.first_read())
+    }
 }
 
 impl<D: Driver> Hub<D> {
@@ -112,9 +132,8 @@ impl<D: Driver> Hub<D> {
     async fn read_message(self: &Rc<Self>, taken: &Taken) -> Result<Message, LoadError> {
         let id = RecordId::from_raw(taken.record).ok_or(LoadError::Gone)?;
         let head = self.read_head(id).await?;
-        let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
-        let damaged = LoadError::Damaged(fetch.first_read());
-        let Ok(Fetched::Record(record)) = fetch.parse(&head) else { return Err(damaged) };
+        let damaged = head.damaged();
+        let Some(record) = head.record() else { return Err(damaged) };
         let Ok(stretches) = self.log.borrow().content_of(&record) else { return Err(damaged) };
         let mut content = Slices::new();
         let mut room = self.room_for(&stretches)?;
@@ -138,8 +157,8 @@ impl<D: Driver> Hub<D> {
         })
     }
 
-    /// The octets of a record's head with envelope and trace header. What the disk refuses is asked for once more (F-028).
-    pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<Vec<u8>> {
+    /// A record without its content. What the disk refuses is asked for once more (F-028).
+    pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<HeadOctets> {
         let read = async || match self.read_head(id).await {
             Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_head(id).await,
             read => read,
@@ -187,13 +206,13 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    pub(super) async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<Vec<u8>, LoadError> {
+    pub(super) async fn read_head(self: &Rc<Self>, id: RecordId) -> Result<HeadOctets, LoadError> {
         let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
         let mut read = fetch.first_read();
         loop {
             let octets = self.read_octets(read).await?;
             match fetch.parse(&octets) {
-                Ok(Fetched::Record(_)) => return Ok(octets),
+                Ok(Fetched::Record(_)) => return Ok(HeadOctets { fetch, octets }),
                 Ok(Fetched::More(more)) => read = more,
                 Err(_) => return Err(LoadError::Damaged(read)),
             }

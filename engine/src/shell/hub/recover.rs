@@ -193,18 +193,17 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Queues a record that an earlier run left.
-    async fn requeue(self: &Rc<Self>, id: RecordId, head: Option<RecordHead>, envelope: Option<Vec<u8>>) {
+    pub(super) async fn requeue(self: &Rc<Self>, id: RecordId, head: Option<RecordHead>, envelope: Option<Vec<u8>>) {
         if let (Some(head), Some(envelope)) = (&head, &envelope)
             && let Ok(envelope) = EnvelopeRef::parse(envelope)
         {
             return self.enqueue_record(id, head, &envelope);
         }
-        let Some(octets) = self.read_record(id).await else {
+        let Some(read) = self.read_record(id).await else {
             tracing::error!(cause = "spool", record = %id, "a record cannot be read; it stays where it is");
             return;
         };
-        let fetch = self.log.borrow().fetch(id);
-        if let Some(Ok(crate::spool::Fetched::Record(record))) = fetch.map(|fetch| fetch.parse(&octets))
+        if let Some(record) = read.record()
             && let Ok(envelope) = EnvelopeRef::parse(record.envelope)
         {
             self.enqueue_record(id, &record.head, &envelope);

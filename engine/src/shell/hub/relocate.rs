@@ -8,9 +8,7 @@ use super::segments;
 use crate::hook;
 use crate::io::driver::Driver;
 use crate::shell::body::Slices;
-use crate::spool::{
-    Content, Extents, Fetched, FileId, Full, PACKED_BYTES_MAX, Placement, RecordId, RecordRef, Stretch,
-};
+use crate::spool::{Content, Extents, FileId, Full, PACKED_BYTES_MAX, Placement, RecordId, RecordRef, Stretch};
 use crate::sys::slice::{BLOCK_BYTES, Slice};
 use crate::track::counters::Counter;
 use crate::wire::Span;
@@ -119,11 +117,9 @@ impl<D: Driver> Hub<D> {
 
     /// Writes a record again.
     async fn move_record(self: &Rc<Self>, id: RecordId) -> Result<(), MoveError> {
-        let octets = self.read_head(id).await?;
-        let fetch = self.log.borrow().fetch(id).ok_or(LoadError::Gone)?;
-        let damaged = LoadError::Damaged(fetch.first_read());
-        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { return Err(damaged.into()) };
-        let Ok(stretches) = self.log.borrow().content_of(&record) else { return Err(damaged.into()) };
+        let head = self.read_head(id).await?;
+        let Some(record) = head.record() else { return Err(head.damaged().into()) };
+        let Ok(stretches) = self.log.borrow().content_of(&record) else { return Err(head.damaged().into()) };
         self.relocate(&record, &stretches).await?;
         self.commit.raise();
         Ok(())

@@ -2,10 +2,11 @@
 //! where he is, and goes on with the last hosts of that queue.
 
 use super::Hub;
+use super::load::HeadOctets;
 use crate::io::driver::Driver;
 use crate::queue::EntryId;
 use crate::shell::signal::Signal;
-use crate::spool::{Fetched, RecordId};
+use crate::spool::RecordId;
 use crate::track::counters::Counter;
 use crate::wire::EnvelopeRef;
 use std::cell::{Cell, RefCell};
@@ -79,14 +80,11 @@ impl<D: Driver> Hub<D> {
         if let Some(envelope) = in_memory {
             return self.move_entry(id, &EnvelopeRef::parse(&envelope).expect("an envelope of our own making"));
         }
-        let record = RecordId::from_raw(taken.record);
-        let octets = match record {
+        let head = match RecordId::from_raw(taken.record) {
             Some(record) => self.read_record(record).await,
             None => None,
         };
-        let fetch = record.and_then(|record| self.log.borrow().fetch(record));
-        if let (Some(octets), Some(fetch)) = (octets, fetch)
-            && let Ok(Fetched::Record(record)) = fetch.parse(&octets)
+        if let Some(record) = head.as_ref().and_then(HeadOctets::record)
             && let Ok(envelope) = EnvelopeRef::parse(record.envelope)
         {
             return self.move_entry(id, &envelope);

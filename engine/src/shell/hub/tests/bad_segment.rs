@@ -98,3 +98,23 @@ fn f_027_a_bad_segment_whose_file_is_gone_is_given_up() {
 fn f_027_a_bad_segment_is_given_up_while_there_is_no_room_for_another() {
     given_up(Beside::NoRoom);
 }
+
+/// I-1: a record that is relocated while it is read to be queued is queued all the same.
+#[test]
+fn f_027_a_record_that_moves_while_it_is_read_is_queued() {
+    holding(1, async |world| {
+        let record = world.record();
+        world.faults.inject(Rule::new(Op::Read, Fault::Held).nth(1));
+        let hub = world.hub.clone();
+        world.driver.spawn(async move { hub.requeue(record, None, None).await });
+        world.wait_until("it is being read", || world.faults.seen().iter().any(|seen| seen.op == Op::Read)).await;
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
+        // An outcome of nobody: its write is what fails.
+        world.hub.settle(record, 1, spool::Outcome::Delivered);
+        let has_moved = || world.hub.log.borrow().fetch(record).is_some_and(|fetch| fetch.id() != record);
+        world.wait_until("it stands elsewhere", has_moved).await;
+        assert_eq!(world.hub.queued(), 1);
+        world.faults.release();
+        world.wait_until("it is queued once more", || world.hub.queued() == 2).await;
+    });
+}

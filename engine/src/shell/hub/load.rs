@@ -158,7 +158,10 @@ impl<D: Driver> Hub<D> {
     }
 
     /// A record without its content. What the disk refuses is asked for once more (F-028).
-    pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Option<HeadOctets> {
+    ///
+    /// # Errors
+    /// It cannot be had now, or never; not for want of memory.
+    pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Result<HeadOctets, LoadError> {
         let read = async || match self.read_head(id).await {
             Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_head(id).await,
             read => read,
@@ -167,7 +170,7 @@ impl<D: Driver> Hub<D> {
         if let Err(LoadError::Damaged(place)) = &read {
             self.set_aside(id, *place).await;
         }
-        read.ok()
+        read
     }
 
     /// Copies a damaged place to the quarantine, and names and counts it, once. The message stays where it is: a disk may

@@ -23,6 +23,7 @@ mod segments;
 mod settle;
 mod share;
 mod short;
+mod unread;
 
 use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};
@@ -141,6 +142,7 @@ pub struct Hub<D: Driver> {
     /// Messages being read back.
     loading: Cell<u32>,
     reroute: reroute::Reroute,
+    unread: unread::Unread,
     caps: Caps,
     /// Work shared with other shards.
     share: Option<Share>,
@@ -206,6 +208,7 @@ impl<D: Driver> Hub<D> {
             settled: Signal::default(),
             loading: Cell::new(0),
             reroute: reroute::Reroute::default(),
+            unread: unread::Unread::new(queue_options(&settings).queue_ladder),
             caps,
             share,
             trace: Tracer::new(&settings),
@@ -228,6 +231,7 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(segments::provide(self.clone()));
         self.driver.spawn(keep_time(self.clone()));
         self.driver.spawn(reroute::run(self.clone()));
+        self.driver.spawn(unread::run(self.clone()));
         if self.share.is_some() {
             self.install_rings(self.routing.borrow().hops());
             self.driver.spawn(share::lend(self.clone()));

@@ -1,6 +1,7 @@
 //! Starting on what an earlier run left: every segment is read before anything is accepted, then each shard takes its part
 //! over and queues what is live, oldest first, while it already serves.
 
+use super::load::HeadOctets;
 use super::quarantine::{Aside, Quarantine};
 use super::{Hub, segments};
 use crate::hook;
@@ -199,15 +200,15 @@ impl<D: Driver> Hub<D> {
         {
             return self.enqueue_record(id, head, &envelope);
         }
-        let Some(read) = self.read_record(id).await else {
-            tracing::error!(cause = "spool", record = %id, "a record cannot be read; it stays where it is");
-            return;
-        };
-        if let Some(record) = read.record()
-            && let Ok(envelope) = EnvelopeRef::parse(record.envelope)
-        {
-            self.enqueue_record(id, &record.head, &envelope);
-        }
+        self.queue_unread(id).await;
+    }
+
+    /// Queues a record by what was read of it; `None` when that makes no sense.
+    pub(super) fn enqueue_read(&self, id: RecordId, read: &HeadOctets) -> Option<()> {
+        let record = read.record()?;
+        let envelope = EnvelopeRef::parse(record.envelope).ok()?;
+        self.enqueue_record(id, &record.head, &envelope);
+        Some(())
     }
 
     fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {

@@ -24,12 +24,13 @@ impl<D: Driver> Hub<D> {
                 ..queue_report(&status, now)
             }
         });
-        ShardReport { queues: report.collect() }
+        ShardReport { queues: report.chain(self.unread.report(now)).collect() }
     }
 
     /// Messages in its queues.
     pub fn queued(&self) -> u32 {
-        self.queues.borrow().messages()
+        let unread = u32::try_from(self.unread.count()).unwrap_or(u32::MAX);
+        self.queues.borrow().messages().saturating_add(unread)
     }
 
     /// Sets the gauges.
@@ -41,7 +42,7 @@ impl<D: Driver> Hub<D> {
             sending += u64::from(status.sending);
             connections += u64::from(status.connections.0);
         }
-        let queued = u64::from(queues.messages());
+        let queued = u64::from(self.queued());
         self.tally.set(Counter::Queued, queued.saturating_sub(sending));
         self.tally.set(Counter::Sending, sending);
         self.tally.set(Counter::QueuedBytes, queues.bytes());

@@ -81,7 +81,7 @@ impl<D: Driver> Hub<D> {
             return self.move_entry(id, &EnvelopeRef::parse(&envelope).expect("an envelope of our own making"));
         }
         let head = match RecordId::from_raw(taken.record) {
-            Some(record) => self.read_record(record).await,
+            Some(record) => self.read_record(record).await.ok(),
             None => None,
         };
         if let Some(record) = head.as_ref().and_then(HeadOctets::record)

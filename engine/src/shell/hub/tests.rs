@@ -220,19 +220,41 @@ fn f_018_a_message_that_changed_in_memory_is_read_from_the_spool() {
     });
 }
 
-/// F-028: a record that the disk refuses to read once is not left out of the queues for that.
+/// F-028, I-8: a record that the disk refuses once is read at once all the same; one that it refuses twice waits to be read
+/// again, is shown, and is queued then, unless it was settled meanwhile.
 #[test]
-fn f_028_a_record_that_the_disk_refuses_is_asked_for_once_more() {
+fn f_028_p_032_a_record_that_the_disk_refuses_is_asked_for_until_it_is_queued() {
     holding(1, async |world| {
-        let record = world.record();
+        let (hub, record) = (&world.hub, world.record());
+        let unreadable = || {
+            let queues = crate::track::report::merge(&[hub.report()]);
+            let queue = queues.into_iter().find(|queue| queue.next_hop == "Unreadable");
+            queue.map(|queue| (queue.status, queue.messages(), queue.next_retry_ms.is_some()))
+        };
+        let unread = Some((QueueStatus::Retry, 1, true));
         for refusals in [1, 2] {
-            let strikes = world.faults.strikes();
+            let before = hub.queued();
             let refused = |nth| Rule::new(Op::Read, Fault::Fails(Errno::IO)).nth(nth);
             (1..=refusals).for_each(|nth| world.faults.inject(refused(nth)));
-            let read = world.hub.read_record(record).await;
-            assert_eq!(read.is_some(), refusals == 1, "{refusals} refused");
+            let strikes = world.faults.strikes();
+            hub.requeue(record, None, None).await;
             assert!(world.faults.strikes() >= strikes + refusals as usize, "it was read");
+            assert_eq!(hub.queued(), before + 1, "it counts, {refusals} refused");
+            if refusals > 1 {
+                world.wait_until("it is shown", || unreadable() == unread).await;
+            }
+            world.wait_until("it is read", || unreadable().is_none()).await;
+            assert_eq!(hub.queued(), before + 1);
         }
+        assert_eq!(world.counts.read(Counter::Redelivered), 2);
+        world.faults.inject(Rule::new(Op::Read, Fault::Fails(Errno::IO)));
+        hub.requeue(record, None, None).await;
+        world.wait_until("it is shown", || unreadable() == unread).await;
+        hub.settle(record, 0, spool::Outcome::Delivered);
+        world.wait_until("it is settled", || hub.log.borrow().fetch(record).is_none()).await;
+        world.faults.heal();
+        world.wait_until("nobody asks for it", || unreadable().is_none()).await;
+        assert_eq!(world.counts.read(Counter::Redelivered), 2);
     });
 }
 

@@ -91,6 +91,11 @@ pub trait Conn: 'static {
     /// From now on `bytes` takes the place of [`SEND_ROOM_BYTES`] on this connection; at least 1.
     fn set_send_room(&mut self, bytes: usize);
 
+    /// From now on no receive is begun that could bring what stands received and unconsumed above `bytes`; 0 pauses
+    /// receiving. What an aim has room for is its caller's to know. Without a call the driver receives as it likes
+    /// ([`UNREAD_BYTES`]), which is cheaper where a connection sends in many small pieces: call it before the first `next`.
+    fn set_receive_room(&mut self, bytes: usize);
+
     /// Sends FIN behind what is queued; receiving goes on.
     fn finish(&mut self);
 

@@ -1,10 +1,11 @@
 //! The front end: takes a client's session, answers its envelope from snapshots, and hands content to a hub. It keeps
 //! nothing: the client's 250 is the hub's.
 //!
-//! A message of at most 64 KiB is held until it is complete and travels in a batch with those of other clients, over a
-//! connection that all share; it may change hubs as long as its last octet was not handed on. A larger one gets a hub
-//! connection of its own and is passed on chunk by chunk as it arrives, so that at most 64 KiB of it are held here: what
-//! waits for the hub, what the connection to it has not sent, and the chunk that is being received.
+//! A message that comes in one view, or is smaller than 60 KiB, is held until it is complete and travels in a batch with
+//! those of other clients, over a connection that all share; it may change hubs as long as its last octet was not handed
+//! on. A larger one gets a hub connection of its own and is passed on chunk by chunk as it arrives. Of either at most
+//! 64 KiB are held here: what waits for the hub, what the connection to it has not sent, what is being received, and what
+//! was received and not looked at. It is so because no receive asks for more than the room that these leave.
 
 mod trunk;
 
@@ -34,9 +35,6 @@ use trunk::{Job, JobContent, Stream, Trunk};
 const HELD_BYTES: usize = 64 << 10;
 /// A large body is passed on in chunks of this size.
 const PIECE_BYTES: usize = 16 << 10;
-/// So many octets of it may wait when the next chunk is begun: beside them stand that chunk, and as much again that the
-/// kernel has not taken.
-const WAITING_BYTES: u64 = (HELD_BYTES - 2 * PIECE_BYTES) as u64;
 /// Small messages of many clients are packed into chunks of this size.
 const PACK_BYTES: usize = 256 << 10;
 /// A message that found no living hub is refused after so many tries.
@@ -300,6 +298,8 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
 }
 
 impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
+    const HELD_BYTES_MAX: usize = HELD_BYTES;
+
     type Spill = Option<Rc<Stream<D>>>;
 
     fn policy(&self) -> &dyn Policy {
@@ -312,10 +312,6 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
 
     fn chunk_bytes_max(&self) -> usize {
         PIECE_BYTES
-    }
-
-    fn view_bytes_max(&self, begun: bool) -> usize {
-        if begun { PIECE_BYTES } else { HELD_BYTES }
     }
 
     fn spill_bytes(&self, begun: bool) -> usize {
@@ -344,8 +340,8 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
         stream.add(trim(&chunks, bytes), bytes)
     }
 
-    fn is_backed_up(&self, spill: &Self::Spill) -> bool {
-        spill.as_ref().is_some_and(|stream| stream.held_bytes() > WAITING_BYTES)
+    fn held_bytes(&self, spill: &Self::Spill) -> u64 {
+        spill.as_ref().map_or(0, |stream| stream.held_bytes())
     }
 
     fn abandon(&self, spill: Self::Spill) {

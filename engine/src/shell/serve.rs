@@ -27,6 +27,8 @@ const AIM_BYTES_MIN: u64 = 8 << 10;
 const LARGE_BYTES: u64 = 32 << 10;
 /// A body that stands in one view is handed over as it stands there up to this size; a burst can show more at once.
 const OCTETS_MAX: usize = 64 << 10;
+/// Where a body leaves less room than this for what may end it, it is handed over before its end.
+const ROOM_BYTES_MIN: usize = 4 << 10;
 /// Room that a chunk keeps for what follows an undecided tail.
 const TAIL_BYTES: usize = 64;
 /// Replies that wait for a verdict, at most.
@@ -43,6 +45,10 @@ pub const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient syst
 
 /// What stands behind a listener.
 pub trait Service<D: Driver>: 'static {
+    /// No more octets of a body are held at any time, those received and not looked at among them: a receive asks for no
+    /// more than is free. At least four chunks.
+    const HELD_BYTES_MAX: usize = usize::MAX;
+
     /// A large body under way.
     type Spill: Default;
 
@@ -57,14 +63,8 @@ pub trait Service<D: Driver>: 'static {
         CHUNK_BYTES_MAX
     }
 
-    /// No more octets are looked at in one go, before it is asked whether the taker of a large body can take more. `begun`:
-    /// some of a body was kept already. At least what a command line may have.
-    fn view_bytes_max(&self, begun: bool) -> usize {
-        let _ = begun;
-        usize::MAX
-    }
-
-    /// From so many octets of full chunks on a body is handed over while it arrives. `begun`: some of it was already.
+    /// From so many octets of full chunks on, or where room gets short, a body is handed over while it arrives. `begun`:
+    /// some of it was already.
     fn spill_bytes(&self, begun: bool) -> usize;
 
     /// The next `bytes` octets of a large body: full chunks, or at its end zero-padded ones.
@@ -80,10 +80,11 @@ pub trait Service<D: Driver>: 'static {
         bytes: u64,
     ) -> Result<(), Refusal>;
 
-    /// Whether the taker of a large body cannot take more now. It notes `bits::AGAIN` when it can.
-    fn is_backed_up(&self, spill: &Self::Spill) -> bool {
+    /// Octets of a large body that were handed over and are held until its taker takes them; it notes `bits::AGAIN` when
+    /// it has. They come down to one chunk at most without more being handed over.
+    fn held_bytes(&self, spill: &Self::Spill) -> u64 {
         let _ = spill;
-        false
+        0
     }
 
     /// The body under way will not be completed.
@@ -342,6 +343,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             };
         }
         self.aim(conn);
+        if S::HELD_BYTES_MAX < usize::MAX {
+            conn.set_receive_room(self.room());
+        }
         self.take_place();
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
@@ -421,24 +425,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 self.keep(&pieces);
                 return (at, Flow::Starved);
             }
-            let rest = octets.get(at..).unwrap_or_default();
-            let begun = self.spilled > 0 || !self.body.is_empty();
-            let shown = rest.get(..self.service.view_bytes_max(begun)).unwrap_or(rest);
+            let shown = octets.get(at..).unwrap_or_default();
             let step = self.session.step(shown, now, self.service.policy(), &mut self.out);
             at += step.consumed;
             match step.event {
                 Event::Begin { expected } => {
                     hook!("K1");
                     self.expected = expected.unwrap_or(0);
-                }
-                Event::Body(range) if range.end == shown.len() && shown.len() < rest.len() => {
-                    // The view is full: what it brought is passed on before more is looked at.
-                    pieces.extend(shown.get(range));
-                    self.keep(&pieces);
-                    pieces.clear();
-                    if self.is_backed_up() {
-                        return (at, Flow::Go);
-                    }
                 }
                 Event::Body(range) => pieces.extend(shown.get(range)),
                 Event::Insert(octets) => pieces.push(octets),
@@ -450,8 +443,6 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                     pieces.clear();
                     self.drop_body();
                 }
-                // Undecided at the end of the view.
-                Event::More if shown.len() < rest.len() && step.consumed > 0 => {}
                 Event::More | Event::Paused => {
                     self.keep(&pieces);
                     return (at, Flow::Go);
@@ -461,8 +452,17 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
     }
 
+    /// How many octets of the body under way may still be received, beside those that are held: what stands in chunks,
+    /// what is undecided behind it, and what was handed over.
+    fn room(&self) -> usize {
+        let handed_over = if self.spilled > 0 { self.service.held_bytes(&self.spill) } else { 0 };
+        let held = self.body.bytes() - self.spilled + self.undecided as u64 + handed_over;
+        S::HELD_BYTES_MAX.saturating_sub(usize::try_from(held).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the taker of a large body is behind: there is no room for a whole chunk.
     fn is_backed_up(&self) -> bool {
-        self.spilled > 0 && self.service.is_backed_up(&self.spill)
+        self.spilled > 0 && self.room() < self.service.chunk_bytes_max()
     }
 
     /// Receives what comes next straight into a chunk, if that pays.
@@ -486,7 +486,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
         let Some(mut fill) = self.body.take_open(self.service.pool(), self.expected) else { return };
         let tail = if self.session.aim_hint() == Some(Expect::UntilDot) { TAIL_BYTES } else { 0 };
-        fill.limit(room.min(fill.room() - tail));
+        fill.limit(room.min(fill.room() - tail).min(self.room()));
         conn.aim(fill);
         self.aimed = true;
     }
@@ -549,7 +549,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     }
 
     fn spill_full(&mut self) {
-        if self.body.full_bytes() < self.service.spill_bytes(self.spilled > 0) {
+        let is_due = self.body.full_bytes() >= self.service.spill_bytes(self.spilled > 0);
+        let is_short = self.spilled == 0 && self.room() < ROOM_BYTES_MIN && self.body.full_bytes() > 0;
+        if !is_due && !is_short {
             return;
         }
         let (chunks, bytes) = self.body.take_full();

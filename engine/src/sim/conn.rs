@@ -380,9 +380,10 @@ impl SimConn {
             self.inbox.renew();
             return Some(Next::Filled(fill, added));
         }
-        if self.inbox.is_open() && self.inbox.unread().len() < UNREAD_BYTES {
+        let room = self.inbox.room();
+        if room > 0 {
             let mut arrived = Vec::new();
-            self.receive(UNREAD_BYTES, |octets| arrived.extend_from_slice(octets));
+            self.receive(room.min(UNREAD_BYTES), |octets| arrived.extend_from_slice(octets));
             self.inbox.append(&arrived);
         }
         if self.inbox.is_fresh() {
@@ -474,6 +475,10 @@ impl Conn for SimConn {
 
     fn set_send_room(&mut self, bytes: usize) {
         self.end.outbox.borrow_mut().set_room(bytes);
+    }
+
+    fn set_receive_room(&mut self, bytes: usize) {
+        self.inbox.set_room(bytes);
     }
 
     fn finish(&mut self) {

@@ -22,6 +22,8 @@ crate::each!(order:
     f_053_a_reset_is_told_once_and_after_what_arrived_before
     a_dropped_next_loses_nothing
     what_stays_unread_is_bounded
+    no_more_is_received_than_there_is_room_for
+    a_connection_that_receives_nothing_ends_in_order
     m_116_a_peer_that_does_not_read_is_not_read_until_there_is_room
 );
 
@@ -307,5 +309,53 @@ pub fn m_116_a_peer_that_does_not_read_is_not_read_until_there_is_room<U: Under>
         let (_peer, read) = reader.finish(&driver).await;
         assert!(read.chunks(1 << 20).all(|chunk| *chunk == *block), "octets were lost, doubled or moved");
         nothing(&driver, &mut conn).await;
+    });
+}
+
+pub fn no_more_is_received_than_there_is_room_for<U: Under>() {
+    const ROOM: usize = 10_000;
+    U::run(async move |driver| {
+        let (mut conn, mut peer) = pair(&driver).await;
+        conn.set_receive_room(ROOM);
+        let sent = numbered(300_000);
+        let expected = sent.clone();
+        let writer = start(&driver, move || peer.write_all(&sent).expect("sent"));
+        let mut consumed = 0;
+        while consumed < expected.len() {
+            conn.handle().note(1);
+            assert!(matches!(next_none(&driver, &mut conn).await, Next::Note(1)));
+            let end = expected.len().min(consumed + ROOM);
+            until_shown(&driver, &mut conn, &expected[consumed..end]).await;
+            if consumed == 0 {
+                nothing(&driver, &mut conn).await;
+            }
+            assert_eq!(driver.counts().received_bytes, end as u64, "{consumed} octets are consumed");
+            conn.handle().note(1);
+            assert!(matches!(next_none(&driver, &mut conn).await, Next::Note(1)));
+            match conn.next(soon(&driver), |bytes| (1 + bytes.len() / 2, ())).await {
+                Next::Bytes(()) => consumed += 1 + (end - consumed) / 2,
+                other => panic!("{other:?} although octets stand unread"),
+            }
+        }
+        writer.finish(&driver).await;
+        assert!(matches!(next_all(&driver, &mut conn).await, Next::End));
+    });
+}
+
+pub fn a_connection_that_receives_nothing_ends_in_order<U: Under>() {
+    U::run(async move |driver| {
+        let (mut conn, mut peer) = pair(&driver).await;
+        conn.set_receive_room(0);
+        let talker = start(&driver, move || {
+            peer.write_all(&numbered(20_000)).expect("sent");
+            let mut heard = Vec::new();
+            peer.read_to_end(&mut heard).expect("FIN, not reset");
+            heard
+        });
+        nothing(&driver, &mut conn).await;
+        assert_eq!(driver.counts().received_bytes, 0);
+        conn.put(b"421 bye\r\n");
+        drop(conn);
+        assert_eq!(talker.finish(&driver).await, b"421 bye\r\n");
     });
 }

@@ -16,6 +16,8 @@ use tests::wait::until;
 
 /// The most octets of a message that a front end may hold (ARCHITECTURE.md, "Front end").
 const HELD_MAX: u64 = 64 << 10;
+/// Figures are published every quarter of a second: one that does not change for so long stands still.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// What every wait is that a front end has for a hub, where a test waits for its end.
 const HUB_WAIT: Duration = Duration::from_secs(1);
 
@@ -352,12 +354,18 @@ fn f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other() {
 /// gives it to the other hub. The sender hears nothing (M-049), and the message comes once.
 #[test]
 fn f_103_what_was_handed_on_to_the_last_octet_is_never_sent_again() {
+    for driver in tests::drivers("f_103_what_was_handed_on_to_the_last_octet_is_never_sent_again") {
+        what_was_handed_on_is_not_sent_again(driver);
+    }
+}
+
+fn what_was_handed_on_is_not_sent_again(driver: &'static str) {
     let sink = Sink::start(Offers { chunking: true });
-    let mut dying = Server::new(Told { build: Build::FailPoints, ..hub_told(&sink) });
+    let mut dying = Server::new(Told { driver, build: Build::FailPoints, ..hub_told(&sink) });
     assert!(dying.start_to_die("K7:1"));
-    let mut other = Server::started(hub_told(&sink));
+    let mut other = Server::started(Told { driver, ..hub_told(&sink) });
     let told = Told::before(vec![dying.address(), other.address()]).with("delivery", waits("5s"));
-    let mut front = Server::started(told);
+    let mut front = Server::started(Told { driver, ..told });
     let mut refused = Vec::new();
     for id in (0..).take_while(|id| *id < 2 || !dying.has_ended()) {
         let mut talk = Talk::hello(front.address()).expect("a greeting");
@@ -380,43 +388,70 @@ fn f_103_what_was_handed_on_to_the_last_octet_is_never_sent_again() {
     assert!(sink.count_by_sender().values().all(|count| *count == 1), "{:?}", sink.count_by_sender());
 }
 
-/// Octets received from clients and not yet sent to a hub.
-fn held(front: &Server) -> u64 {
-    let status = front.status();
-    let of = |name: &str| status["counters"][name].as_u64().expect("a counter");
-    of("socket_in_bytes").saturating_sub(of("socket_out_bytes"))
+/// A front end whose hub is patient, and the hub.
+fn patient(driver: &'static str) -> House {
+    let waiting = |told: Told| Told { driver, more: vec![("delivery", waits("60s"))], ..told };
+    House::with(1, |told| Told { driver, ..told }, waiting)
 }
 
-/// A hub that stops reading makes the front end stop reading: at no time does it hold more of a message than it may. On the driver of this
-/// machine: the bound is the front end's own, and how much of a write is under way unseen differs from driver to driver.
-#[test]
-fn f_100_at_most_64_kib_of_a_message_are_held() {
-    let mut house = House::with(1, |told| told, |told| Told { more: vec![("delivery", waits("60s"))], ..told });
-    // More than all the buffers of the kernel on its way.
-    let body = large(480_000);
-    let mut talk = amid_a_large_body(&house, &body[..2 << 20]);
+/// The hub reads nothing while `rest` is written: the front end reads on until what it may hold is full, and at no time
+/// holds more. When the hub goes on, so does the client.
+fn holds_no_more_than_it_may(house: &mut House, talk: &Talk, rest: Vec<u8>) {
     house.hubs[0].process().signal(Signal::STOP);
     let mut stream = talk.stream().try_clone().expect("a second handle");
-    let rest = body[1 << 20..].to_vec();
-    let writer = std::thread::spawn(move || stream.write_all(&[&rest[..], b".\r\n"].concat()));
-    // It reads on until what it may hold is full: the same figure many times over is a standstill.
-    let mut seen = Vec::new();
+    let bytes = rest.len();
+    let writer = std::thread::spawn(move || stream.write_all(&rest));
+    // It reads on as long as it has room; then the same figure many times over is a standstill.
+    let (mut most, mut last) = (0, (0, Instant::now()));
     until("a standstill", || {
         let status = house.front.status();
-        let received = status["counters"]["socket_in_bytes"].as_u64().expect("a counter");
-        seen.push((received, held(&house.front)));
-        let still = seen.iter().rev().take_while(|(bytes, _)| *bytes == received).count();
-        (still >= 20).then_some(())
+        let of = |name: &str| status["counters"][name].as_u64().expect("a counter");
+        let received = of("socket_in_bytes");
+        most = most.max(received.saturating_sub(of("socket_out_bytes")));
+        if last.0 != received {
+            last = (received, Instant::now());
+        }
+        (most > HELD_MAX / 2 && last.1.elapsed() >= STANDSTILL).then_some(())
     });
     assert!(!writer.is_finished(), "the client has to wait");
-    // What the kernel has not taken of the last write counts as held too.
-    let most = seen.iter().map(|(_, held)| *held).max().expect("looks");
-    println!("the front end held at most {most} octets of {}", body.len());
+    // What the kernel has not taken of the last write counts as held too, and so do commands and replies.
+    println!("the front end held at most {most} octets of {bytes}");
     assert!(most <= HELD_MAX + 4096, "{most} octets are held");
     house.hubs[0].process().signal(Signal::CONT);
     writer.join().expect("no panic").expect("the hub reads again");
-    assert_eq!(talk.reply().expect("a reply").code, 250);
-    assert!(trace_before(&body, &house.sink.wait_for(1)[0].content).is_some());
+}
+
+/// A hub that stops reading in the middle of a body.
+#[test]
+fn f_100_at_most_64_kib_of_a_message_are_held() {
+    for driver in tests::drivers("f_100_at_most_64_kib_of_a_message_are_held") {
+        let mut house = patient(driver);
+        // More than all the buffers of the kernel on its way.
+        let body = large(480_000);
+        let mut talk = amid_a_large_body(&house, &body[..2 << 20]);
+        holds_no_more_than_it_may(&mut house, &talk, [&body[1 << 20..], b".\r\n"].concat());
+        assert_eq!(talk.reply().expect("a reply").code, 250);
+        assert!(trace_before(&body, &house.sink.wait_for(1)[0].content).is_some());
+    }
+}
+
+/// A hub that reads nothing of a body from its first octet on, and a client that does not wait before it sends all.
+#[test]
+fn f_100_at_most_64_kib_of_a_message_are_held_from_its_beginning() {
+    for driver in tests::drivers("f_100_at_most_64_kib_of_a_message_are_held_from_its_beginning") {
+        let mut house = patient(driver);
+        // The connection to the hub is there.
+        assert_eq!(house.send(1).code, 250);
+        let body = large(480_000);
+        let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+        let commands = format!("MAIL FROM:<large@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT {} LAST\r\n", body.len());
+        holds_no_more_than_it_may(&mut house, &talk, [commands.as_bytes(), &body].concat());
+        for _ in ["MAIL", "RCPT", "BDAT"] {
+            let reply = talk.reply().expect("a reply");
+            assert_eq!(reply.code, 250, "{reply:?}");
+        }
+        assert!(trace_before(&body, &house.sink.wait_for(2)[1].content).is_some());
+    }
 }
 
 /// One client stops in the middle of a small body and one of a large: the others share the hub connections all the same.

@@ -8,7 +8,7 @@ use crate::io::base::inbox::Inbox;
 use crate::io::base::outbox::Outbox;
 use crate::io::base::signal::{Handle, Signal};
 use crate::io::base::turn::{Flush, LazyTimer, Turn};
-use crate::io::driver::{Conn, Next, UNREAD_BYTES};
+use crate::io::driver::{Conn, Next};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick};
 use std::cell::{Cell, RefCell};
@@ -27,7 +27,7 @@ const STREAK_MAX: u32 = 64;
 
 /// A driver's way to a socket.
 pub trait Wire: Sized + 'static {
-    /// Receives into `into`, which is not empty. 0 is the peer's FIN.
+    /// Receives into `into`, which is not empty: no more is asked of the kernel than fits. 0 is the peer's FIN.
     fn poll_receive(link: &Rc<Link<Self>>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
     /// Begins to send what is queued, unless that is under way. Reports by `Link::sent` and `Link::fail`; at the end calls
     /// `Link::after_sending`.
@@ -193,9 +193,13 @@ impl<W: Wire> Line<W> {
         if let Some((fill, moved)) = self.inbox.take_aim() {
             return self.poll_aimed(context, fill, moved);
         }
-        if self.inbox.is_open() && self.inbox.unread().len() < UNREAD_BYTES {
+        let room = self.inbox.room();
+        if room > 0 {
             let turn = self.link.turn.clone();
-            let shown = turn.with_scratch(|scratch| self.poll_shown(context, scratch, see));
+            let shown = turn.with_scratch(|scratch| {
+                let most = room.min(scratch.len());
+                self.poll_shown(context, &mut scratch[..most], see)
+            });
             if shown.is_some() {
                 return shown;
             }
@@ -320,6 +324,10 @@ impl<W: Wire> Conn for Line<W> {
 
     fn set_send_room(&mut self, bytes: usize) {
         self.link.outbox.borrow_mut().set_room(bytes);
+    }
+
+    fn set_receive_room(&mut self, bytes: usize) {
+        self.inbox.set_room(bytes);
     }
 
     fn finish(&mut self) {

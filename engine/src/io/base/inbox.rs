@@ -1,6 +1,7 @@
 //! The receiving half of a connection as plain state: what was received and not yet consumed, whether it is to be shown
 //! again, the aimed chunk, and how the stream ended. It reads nothing; `conn` feeds it.
 
+use crate::io::driver::UNREAD_BYTES;
 use crate::sys::slice::Fill;
 use std::io;
 
@@ -25,6 +26,8 @@ pub(crate) struct Inbox {
     aim: Option<Fill>,
     ending: Ending,
     told: bool,
+    /// At most so many octets are received and not consumed.
+    room: usize,
 }
 
 /// What `unread` may keep allocated while nothing is unread.
@@ -32,12 +35,32 @@ const KEPT_BYTES: usize = 1 << 10;
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { unread: Vec::new(), start: 0, fresh: false, aim: None, ending: Ending::Open, told: false }
+        Self {
+            unread: Vec::new(),
+            start: 0,
+            fresh: false,
+            aim: None,
+            ending: Ending::Open,
+            told: false,
+            room: usize::MAX,
+        }
     }
 
     /// Octets received and not consumed.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.unread[self.start..]
+    }
+
+    /// As `Conn::set_receive_room`.
+    pub(crate) fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    /// How many octets may be received to be shown: 0 for none now. The end of the stream is no octet, and yet it is
+    /// not looked for then.
+    pub(crate) fn room(&self) -> usize {
+        let unread = self.unread().len();
+        if self.is_open() && unread < UNREAD_BYTES { self.room.saturating_sub(unread) } else { 0 }
     }
 
     /// Lets what is unread be shown again.
@@ -201,6 +224,25 @@ mod tests {
         });
         inbox.renew();
         assert!(!inbox.is_fresh());
+    }
+
+    #[test]
+    fn no_more_is_received_than_there_is_room_for_beside_what_is_unread() {
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.room(), usize::MAX);
+        inbox.set_room(10);
+        inbox.append(b"abcd");
+        assert_eq!(inbox.room(), 6);
+        inbox.show(|_| (3, ()));
+        assert_eq!(inbox.room(), 9);
+        inbox.set_room(1);
+        assert_eq!(inbox.room(), 0);
+        inbox.set_room(usize::MAX);
+        inbox.append(&[b'x'; UNREAD_BYTES]);
+        assert_eq!(inbox.room(), 0, "enough is unread");
+        inbox.show(|octets| (octets.len(), ()));
+        inbox.finish();
+        assert_eq!(inbox.room(), 0, "nothing more comes");
     }
 
     #[test]

@@ -139,6 +139,10 @@ impl<D: Driver> Conn for FaultyConn<D> {
         self.inner_mut().set_send_room(bytes);
     }
 
+    fn set_receive_room(&mut self, bytes: usize) {
+        self.inner_mut().set_receive_room(bytes);
+    }
+
     fn finish(&mut self) {
         if self.sends() {
             self.inner_mut().finish();

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::task::AbortHandle;
 use tokio_uring::BufResult;
+use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
 /// What an idle connection holds ready to be read into; a stream that fills it gets the larger one next.
@@ -29,6 +30,8 @@ struct Incoming {
     taken: usize,
     reading: Option<Reading>,
     next_bytes: usize,
+    /// Octets that the read under way asks for.
+    asked: usize,
     ended: Option<Result<(), io::ErrorKind>>,
 }
 
@@ -43,7 +46,8 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        let incoming = Incoming { arrived: Vec::new(), taken: 0, reading: None, next_bytes: SMALL_BYTES, ended: None };
+        let incoming =
+            Incoming { arrived: Vec::new(), taken: 0, reading: None, next_bytes: SMALL_BYTES, asked: 0, ended: None };
         Self {
             stream: Rc::new(TcpStream::from_std(socket.into())),
             incoming: RefCell::new(incoming),
@@ -54,8 +58,8 @@ impl Stream {
 }
 
 impl Incoming {
-    /// Waits until something has come that was not taken, or the end.
-    fn poll(&mut self, stream: &Rc<TcpStream>, context: &mut Context<'_>) -> Poll<()> {
+    /// Waits until something has come that was not taken, or the end. A read asks for `most` octets at most.
+    fn poll(&mut self, stream: &Rc<TcpStream>, most: usize, context: &mut Context<'_>) -> Poll<()> {
         while self.taken == self.arrived.len() && self.ended.is_none() {
             let reading = self.reading.get_or_insert_with(|| {
                 self.taken = 0;
@@ -63,8 +67,12 @@ impl Incoming {
                 buffer.clear();
                 buffer.shrink_to(self.next_bytes);
                 buffer.reserve_exact(self.next_bytes);
-                let stream = stream.clone();
-                Box::pin(async move { stream.read(buffer).await })
+                self.asked = most.min(self.next_bytes);
+                let (stream, asked) = (stream.clone(), self.asked);
+                Box::pin(async move {
+                    let (result, part) = stream.read(buffer.slice(..asked)).await;
+                    (result, part.into_inner())
+                })
             });
             let (result, buffer) = ready!(reading.as_mut().poll(context));
             self.reading = None;
@@ -73,7 +81,7 @@ impl Incoming {
                 Ok(0) => self.ended = Some(Ok(())),
                 Ok(count) => {
                     self.arrived.truncate(count);
-                    self.next_bytes = if count == self.arrived.capacity() { LARGE_BYTES } else { SMALL_BYTES };
+                    self.next_bytes = if count == self.asked { LARGE_BYTES } else { SMALL_BYTES };
                 }
                 Err(error) => {
                     self.arrived.clear();
@@ -104,7 +112,7 @@ impl Incoming {
 impl Wire for Stream {
     fn poll_receive(link: &Rc<Link<Self>>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut incoming = link.wire.incoming.borrow_mut();
-        ready!(incoming.poll(&link.wire.stream, context));
+        ready!(incoming.poll(&link.wire.stream, into.len(), context));
         let received = incoming.take(into);
         link.turn.count(|counts| counts.copied_bytes += *received.as_ref().unwrap_or(&0) as u64);
         Poll::Ready(received)

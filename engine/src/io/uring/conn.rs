@@ -11,7 +11,7 @@ use crate::io::base::sockets;
 use crate::io::driver::{Conn, Next, Notify, SEND_ROOM_BYTES, UNREAD_BYTES};
 use crate::sys::outgoing::Outgoing;
 use crate::sys::receive_buffers::Lease;
-use crate::sys::ring::{Done, Returned};
+use crate::sys::ring::{Done, Returned, Ring};
 use crate::sys::slice::{Fill, Slice};
 use crate::sys::spare::Spare;
 use crate::wire::{Span, Tick};
@@ -33,6 +33,8 @@ const FLUSH: Span = Span::seconds(30);
 const SINGLE_RECEIVES: u8 = 32;
 /// Octets of such a receive: commands, and the beginning of a body.
 const SINGLE_BYTES: u32 = 2 << 10;
+/// The receive room of a connection that was given none.
+const UNBOUNDED: u32 = u32::MAX;
 /// Emptied carries kept for reuse.
 pub(super) const SPARE_CARRIES: usize = 256;
 /// Emptied gather lists kept for reuse.
@@ -42,7 +44,7 @@ pub(super) const SPARE_OUTS: usize = 256;
 enum Receive {
     /// Nothing is asked of the kernel.
     Idle,
-    /// A receive into shared buffers is armed, under this key of the ring.
+    /// A receive into shared buffers is armed, once or until told otherwise, under this key of the ring.
     Many(usize),
     /// It was asked to end and has not yet.
     Ending,
@@ -94,6 +96,8 @@ pub(super) struct Connection {
     choked: bool,
     room: bool,
     send_room: u32,
+    /// At most so many octets may stand received and unconsumed; [`UNBOUNDED`] lets the kernel receive ahead.
+    receive_room: u32,
     fin_wanted: bool,
     fin_sent: bool,
     dirty: bool,
@@ -132,6 +136,7 @@ impl Connection {
             choked: false,
             room: false,
             send_room: SEND_ROOM_BYTES as u32,
+            receive_room: UNBOUNDED,
             fin_wanted: false,
             fin_sent: false,
             dirty: false,
@@ -430,6 +435,8 @@ fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
                 conn.singles = SINGLE_RECEIVES;
                 reactor.aimed(fill.room());
                 conn.receive = Receive::Aimed(ring.receive_into(user, conn.socket().as_fd(), fill));
+            } else if conn.receive_room != UNBOUNDED {
+                receive_within_room(&mut ring, user, conn);
             } else if conn.singles > 0 && !full {
                 conn.singles -= 1;
                 conn.receive = Receive::Many(ring.receive_one(user, conn.socket().as_fd(), SINGLE_BYTES));
@@ -443,6 +450,17 @@ fn arm(reactor: &Reactor, key: usize, conn: &mut Connection) {
         }
         Receive::Many(_) | Receive::Ending | Receive::Aimed(_) => {}
     }
+}
+
+/// Asks for no more than there is room for: never a receive that goes on by itself.
+fn receive_within_room(ring: &mut Ring, user: u64, conn: &mut Connection) {
+    let room = conn.receive_room.saturating_sub(u32::try_from(conn.unread()).unwrap_or(UNBOUNDED));
+    if room == 0 || (conn.choked && conn.unread() > 0) {
+        return;
+    }
+    let bytes = if conn.singles > 0 { room.min(SINGLE_BYTES) } else { room };
+    conn.singles = conn.singles.saturating_sub(1);
+    conn.receive = Receive::Many(ring.receive_one(user, conn.socket().as_fd(), bytes));
 }
 
 fn key32(key: usize) -> u32 {
@@ -699,6 +717,8 @@ impl Drop for UringConn {
         conn.carry_from = 0;
         conn.fresh = false;
         conn.filled = None;
+        // Whatever comes now is dropped as it comes.
+        conn.receive_room = UNBOUNDED;
         conn.close_by = self.reactor.now() + FLUSH;
         if self.aborted {
             conn.out.clear();
@@ -769,6 +789,11 @@ impl Conn for UringConn {
     fn set_send_room(&mut self, bytes: usize) {
         let room = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
         self.reactor.conns.borrow_mut()[self.key].send_room = room;
+    }
+
+    fn set_receive_room(&mut self, bytes: usize) {
+        let room = u32::try_from(bytes).unwrap_or(UNBOUNDED);
+        self.reactor.conns.borrow_mut()[self.key].receive_room = room;
     }
 
     fn finish(&mut self) {

@@ -84,7 +84,8 @@ impl<D: Driver> Stream<D> {
         }
     }
 
-    /// Octets received and not yet taken by the kernel.
+    /// Octets handed over and not yet taken by the kernel. Of the last [`STREAM_ROOM`] octets the connection does not tell
+    /// at once that they were taken.
     pub(super) fn held_bytes(&self) -> u64 {
         self.held.get()
     }
@@ -260,10 +261,10 @@ impl<D: Driver> Trunk<D> {
 /// A job the hub is working on.
 struct Flight<D: Driver> {
     job: Job<D>,
-    /// Pieces announced, not yet queued on the connection.
-    announced: VecDeque<Slices>,
+    /// Pieces announced, not yet queued on the connection, and how many octets of the body each has.
+    announced: VecDeque<(Slices, u64)>,
     last_announced: bool,
-    /// Octets of it given to the connection that may not have left.
+    /// Octets of its pieces given to the connection that may not have left; those announced are not among them.
     unsent: u64,
     /// Recipients that the hub refused although the client was told otherwise, and why the first.
     refused: (u32, Option<Refusal>),
@@ -400,7 +401,8 @@ impl<D: Driver> Line<D> {
                     let mut flight = Flight::of(job);
                     if let (JobContent::Stream(_), Some(trace)) = (&flight.job.content, trace) {
                         self.session.chunk(token, flight.job.trace.len() as u64, false, &mut self.out);
-                        flight.announced.push_back(trace);
+                        // No octet of the body.
+                        flight.announced.push_back((trace, 0));
                     }
                     if self.flights.is_empty() {
                         self.trunk.heard_at.set(self.front.driver.now());
@@ -436,22 +438,24 @@ impl<D: Driver> Line<D> {
         }
         let Some((piece, bytes, last)) = stream.take() else { return false };
         self.session.chunk(number, bytes, last, &mut self.out);
-        flight.announced.push_back(piece);
+        flight.announced.push_back((piece, bytes));
         flight.last_announced = last;
-        flight.unsent += bytes;
         true
     }
 
     /// Lets the client send more once its octets have left.
     fn note_sent(&mut self, conn: &D::Conn) {
-        if !self.trunk.alone.get() || conn.unsent() >= STREAM_ROOM {
+        if !self.trunk.alone.get() {
             return;
         }
+        // What the connection has not sent may all be of the body.
+        let unsent = conn.unsent() as u64;
         for (_, flight) in &mut self.flights {
             if let JobContent::Stream(stream) = &flight.job.content
-                && flight.unsent > 0
+                && flight.unsent > unsent
             {
-                stream.sent(std::mem::take(&mut flight.unsent));
+                stream.sent(flight.unsent - unsent);
+                flight.unsent = unsent;
             }
         }
     }
@@ -469,8 +473,9 @@ impl<D: Driver> Line<D> {
                     }
                 }
                 JobContent::Stream(_) => {
-                    if let Some(piece) = flight.announced.pop_front() {
+                    if let Some((piece, bytes)) = flight.announced.pop_front() {
                         push_chunk(conn, &piece);
+                        flight.unsent += bytes;
                     }
                 }
             }

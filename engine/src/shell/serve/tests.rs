@@ -22,6 +22,8 @@ struct Keeper {
 impl Service<Epoll> for Keeper {
     type Spill = ();
 
+    const HELD_BYTES_MAX: usize = 64 << 10;
+
     fn policy(&self) -> &dyn Policy {
         &AcceptAll
     }
@@ -45,8 +47,8 @@ impl Service<Epoll> for Keeper {
         self.spilled.set(self.spilled.get() + more);
         Ok(())
     }
-    fn is_backed_up(&self, (): &()) -> bool {
-        self.backed_up.get()
+    fn held_bytes(&self, (): &()) -> u64 {
+        if self.backed_up.get() { Self::HELD_BYTES_MAX as u64 } else { 0 }
     }
     fn abandon(&self, (): ()) {}
     fn message(&self, arrived: Arrived<'_, Epoll, ()>) {

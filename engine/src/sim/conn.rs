@@ -4,15 +4,15 @@ use super::driver::Sim;
 use super::machine::Process;
 use super::net::{Net, Segment, travel};
 use super::world::World;
-use crate::io::base::inbox::Inbox;
-use crate::io::base::outbox::Outbox;
-use crate::io::base::signal::{Handle, Signal};
-use crate::io::driver::{Conn, Next, UNREAD_BYTES};
+use crate::io::base::events::{Events, Ways};
+use crate::io::base::outlet::{LINGER, Outlet, SEND_STALL};
+use crate::io::base::signal::Handle;
+use crate::io::driver::{Conn, IoCounts, Next};
 use crate::sys::slice::{Fill, Slice};
-use crate::wire::{Span, Tick};
+use crate::wire::Tick;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,12 +22,6 @@ use std::task::{Context, Poll};
 const WINDOW_BYTES: usize = 128 << 10;
 /// The longest segment.
 const SEGMENT_BYTES: u64 = 16 << 10;
-/// How long a dropped connection waits for the peer's FIN after its own.
-const LINGER: Span = Span::seconds(2);
-/// How long a dropped connection waits for a peer that takes no octet of what is queued.
-const SEND_STALL: Span = Span::seconds(30);
-/// After so many events in a row without a wait, a connection lets the others run.
-const STREAK_MAX: u32 = 64;
 
 /// The kernel's side of one end of a connection.
 pub(super) struct End {
@@ -42,23 +36,16 @@ pub(super) struct End {
     pub transit: RefCell<VecDeque<Segment>>,
     pub travelling: Cell<bool>,
     pub last_arrival: Cell<Tick>,
-    outbox: RefCell<Outbox>,
-    sent_at: Cell<Tick>,
+    outlet: Outlet,
     /// Octets sent in all, those of them that the other side holds or will, and those that its task has taken.
     sent: Cell<u64>,
     untaken: Cell<usize>,
     shown: Cell<u64>,
     received: RefCell<Vec<u8>>,
     fin_received: Cell<bool>,
-    broken: Cell<Option<io::ErrorKind>>,
-    /// FIN follows what is queued; it was sent.
-    finishing: Cell<bool>,
-    finished: Cell<bool>,
     /// The user dropped it; the kernel has forgotten it, but for what still travels.
     user_gone: Cell<bool>,
     closed: Cell<bool>,
-    flush_asked: Cell<bool>,
-    signal: Rc<Signal>,
 }
 
 impl End {
@@ -90,64 +77,56 @@ impl End {
             transit: RefCell::default(),
             travelling: Cell::default(),
             last_arrival: Cell::default(),
-            outbox: RefCell::default(),
-            sent_at: Cell::default(),
+            outlet: Outlet::default(),
             sent: Cell::default(),
             untaken: Cell::default(),
             shown: Cell::default(),
             received: RefCell::default(),
             fin_received: Cell::default(),
-            broken: Cell::default(),
-            finishing: Cell::default(),
-            finished: Cell::default(),
             user_gone: Cell::default(),
             closed: Cell::default(),
-            flush_asked: Cell::default(),
-            signal: Rc::default(),
         }
     }
 
     /// Whether it may still send.
     pub fn is_open(&self) -> bool {
-        self.broken.get().is_none() && !self.closed.get() && !self.finished.get()
+        self.outlet.broken().is_none() && !self.closed.get() && !self.outlet.is_finished()
     }
 
     /// The end of a turn: sends what was queued in it.
     pub fn flush(self: &Rc<Self>, world: &Rc<World>) {
-        self.flush_asked.set(false);
+        self.outlet.flushes();
         self.pump(world);
     }
 
     /// Sends what is queued as far as the window allows, in pieces cut at random places, and FIN behind it.
     fn pump(self: &Rc<Self>, world: &Rc<World>) {
-        if self.broken.get().is_some() || self.closed.get() {
+        if self.outlet.broken().is_some() || self.closed.get() {
             return;
         }
-        let before = self.outbox.borrow().unsent();
+        let before = self.outlet.unsent();
         while self.untaken.get() < WINDOW_BYTES {
             let piece = self.next_piece(world, WINDOW_BYTES - self.untaken.get());
             if piece.is_empty() {
                 break;
             }
-            self.outbox.borrow_mut().sent(piece.len());
+            self.outlet.sent(piece.len(), world.now());
             self.untaken.set(self.untaken.get() + piece.len());
             self.sent.set(self.sent.get() + piece.len() as u64);
-            self.sent_at.set(world.now());
             self.transit.borrow_mut().push_back(Segment::Octets(piece));
         }
-        let unsent = self.outbox.borrow().unsent();
-        if unsent == 0 && self.finishing.get() && !self.finished.replace(true) {
+        if self.outlet.take_fin() {
             self.transit.borrow_mut().push_back(Segment::Fin);
             self.linger(world);
         }
         travel(world, self);
-        if unsent < before && (unsent == 0 || self.outbox.borrow().has_room_to_tell()) {
-            self.signal.wake();
+        if self.outlet.unsent() < before {
+            self.outlet.tell_progress();
         }
     }
 
     fn next_piece(&self, world: &World, room: usize) -> Vec<u8> {
-        let outbox = self.outbox.borrow();
+        let outbox = self.outlet.outbox();
         if outbox.unsent() == 0 {
             return Vec::new();
         }
@@ -179,12 +158,12 @@ impl End {
             Segment::Octets(octets) if self.user_gone.get() => self.free(world, octets.len()),
             Segment::Octets(octets) => {
                 self.received.borrow_mut().extend_from_slice(&octets);
-                self.signal.wake();
+                self.outlet.signal().wake();
             }
             Segment::Fin => {
                 self.fin_received.set(true);
-                self.signal.wake();
-                if self.user_gone.get() && self.finished.get() {
+                self.outlet.signal().wake();
+                if self.user_gone.get() && self.outlet.is_finished() {
                     self.close(world);
                 }
             }
@@ -223,12 +202,10 @@ impl End {
 
     /// Whether it was not lost before.
     fn lose(&self, kind: io::ErrorKind) -> bool {
-        let is_new = self.broken.get().is_none();
+        let is_new = self.outlet.broken().is_none();
         if is_new {
-            self.broken.set(Some(kind));
-            self.outbox.borrow_mut().clear();
             self.transit.borrow_mut().clear();
-            self.signal.wake();
+            self.outlet.fail(kind);
         }
         is_new
     }
@@ -236,13 +213,13 @@ impl End {
     /// The process died: the kernel closes for it.
     pub fn orphan(self: &Rc<Self>, world: &Rc<World>) {
         self.user_gone.set(true);
-        self.signal.close();
-        self.outbox.borrow_mut().clear();
+        self.outlet.signal().close();
+        self.outlet.clear();
         let unread = !self.received.borrow().is_empty();
-        if self.broken.get().is_none() && unread {
+        if self.outlet.broken().is_none() && unread {
             self.reset(world);
-        } else if self.broken.get().is_none() {
-            self.finishing.set(true);
+        } else if self.outlet.broken().is_none() {
+            self.outlet.finish();
             self.pump(world);
         }
         self.close(world);
@@ -253,22 +230,22 @@ impl End {
         self.user_gone.set(true);
         let unread = self.received.take().len();
         self.free(world, unread);
-        if self.broken.get().is_some() {
+        if self.outlet.broken().is_some() {
             return self.close(world);
         }
-        self.finishing.set(true);
+        self.outlet.finish();
         self.pump(world);
-        if self.finished.get() && self.fin_received.get() {
+        if self.outlet.is_finished() && self.fin_received.get() {
             self.close(world);
-        } else if !self.finished.get() {
+        } else if !self.outlet.is_finished() {
             self.watch_stall(world);
         }
     }
 
     /// A peer that takes nothing of what is left is given up.
     fn watch_stall(self: &Rc<Self>, world: &World) {
-        let (end, before) = (self.clone(), self.outbox.borrow().unsent());
-        world.after(SEND_STALL, move |world| match end.outbox.borrow().unsent() {
+        let (end, before) = (self.clone(), self.outlet.unsent());
+        world.after(SEND_STALL, move |world| match end.outlet.unsent() {
             0 => {}
             now if now < before => end.watch_stall(world),
             _ => end.reset(world),
@@ -299,21 +276,20 @@ impl End {
 pub struct SimConn {
     sim: Sim,
     end: Rc<End>,
-    inbox: Inbox,
+    events: Events,
     /// An event at this time wakes us.
     armed: Tick,
-    streak: u32,
     aborted: bool,
 }
 
 impl SimConn {
     pub(super) fn new(sim: Sim, end: Rc<End>) -> Self {
-        Self { sim, end, inbox: Inbox::new(), armed: Tick::NEVER, streak: 0, aborted: false }
+        Self { sim, end, events: Events::new(), armed: Tick::NEVER, aborted: false }
     }
 
     /// Octets queued so far, from the beginning.
     pub fn said(&self) -> u64 {
-        self.end.sent.get() + self.end.outbox.borrow().unsent() as u64
+        self.end.sent.get() + self.end.outlet.unsent() as u64
     }
 
     /// Of those, what the peer's task has certainly been shown.
@@ -321,34 +297,41 @@ impl SimConn {
         self.end.shown.get()
     }
 
-    /// The order of events of [`Next`], as it stands in the contract.
-    fn poll_next<R, S>(&mut self, context: &mut Context<'_>, by: Tick, see: &mut Option<S>) -> Poll<Next<R>>
-    where
-        S: FnOnce(&[u8]) -> (usize, R),
-    {
-        self.end.signal.register(context.waker());
-        let notes = self.end.signal.take_notes();
-        if notes != 0 {
-            self.inbox.renew();
-            return Poll::Ready(Next::Note(notes));
+    fn flush_at_end_of_turn(&self) {
+        if self.end.outlet.ask_flush() {
+            self.sim.shard.flushes.borrow_mut().push(self.end.clone());
         }
-        if !self.end.outbox.borrow().is_above()
-            && let Some(next) = self.poll_receive(see)
-        {
-            return Poll::Ready(next);
+    }
+}
+
+/// The ways of a simulated connection.
+struct InSim<'a> {
+    sim: &'a Sim,
+    end: &'a End,
+    armed: &'a mut Tick,
+}
+
+impl Ways for InSim<'_> {
+    fn outlet(&self) -> &Outlet {
+        &self.end.outlet
+    }
+
+    fn poll_receive(&mut self, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let count = {
+            let mut received = self.end.received.borrow_mut();
+            let count = received.len().min(into.len());
+            into[..count].copy_from_slice(&received[..count]);
+            received.drain(..count);
+            count
+        };
+        if count == 0 && !self.end.fin_received.get() {
+            return Poll::Pending;
         }
-        if self.end.outbox.borrow_mut().take_room() {
-            return Poll::Ready(Next::Room);
+        if let Some(other) = self.sim.world.net.end_of(self.end.other) {
+            other.shown.set(other.shown.get() + count as u64);
         }
-        if let Some(kind) = self.end.broken.get() {
-            self.inbox.break_off(kind);
-        }
-        match self.inbox.tell_end() {
-            Some(Ok(())) => return Poll::Ready(Next::End),
-            Some(Err(kind)) => return Poll::Ready(Next::Broken(kind)),
-            None => {}
-        }
-        self.poll_deadline(context, by).map(|()| Next::Deadline)
+        self.end.free(&self.sim.world, count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_deadline(&mut self, context: &mut Context<'_>, by: Tick) -> Poll<()> {
@@ -356,71 +339,26 @@ impl SimConn {
         if now >= by {
             return Poll::Ready(());
         }
-        if now >= self.armed {
-            self.armed = Tick::NEVER;
+        if now >= *self.armed {
+            *self.armed = Tick::NEVER;
         }
-        if by < self.armed {
-            self.armed = by;
+        if by < *self.armed {
+            *self.armed = by;
             self.sim.world.wake_at(by, context.waker().clone());
         }
         Poll::Pending
     }
 
-    fn poll_receive<R, S>(&mut self, see: &mut Option<S>) -> Option<Next<R>>
-    where
-        S: FnOnce(&[u8]) -> (usize, R),
-    {
-        if let Some((mut fill, moved)) = self.inbox.take_aim() {
-            let added = moved + self.receive(fill.room(), |octets| assert_eq!(fill.put(octets), octets.len()));
-            if added == 0 {
-                self.inbox.keep_aim(fill);
-                return None;
-            }
-            // What the chunk had no room for is shown next, although it may have been seen before the aim.
-            self.inbox.renew();
-            return Some(Next::Filled(fill, added));
-        }
-        let room = self.inbox.room();
-        if room > 0 {
-            let mut arrived = Vec::new();
-            self.receive(room.min(UNREAD_BYTES), |octets| arrived.extend_from_slice(octets));
-            self.inbox.append(&arrived);
-        }
-        if self.inbox.is_fresh() {
-            let see = see.take().expect("see is called once");
-            return Some(Next::Bytes(self.inbox.show(see)));
-        }
-        None
+    fn lend_scratch(&self) -> Vec<u8> {
+        self.sim.shard.lend_scratch()
     }
 
-    /// Takes at most `most` octets of what arrived; the end of the stream goes to the inbox.
-    fn receive(&mut self, most: usize, into: impl FnOnce(&[u8])) -> usize {
-        let count = {
-            let mut received = self.end.received.borrow_mut();
-            let count = received.len().min(most);
-            into(&received[..count]);
-            received.drain(..count);
-            if received.is_empty() && self.end.fin_received.get() {
-                self.inbox.finish();
-            }
-            count
-        };
-        if let Some(other) = self.sim.world.net.end_of(self.end.other) {
-            other.shown.set(other.shown.get() + count as u64);
-        }
-        self.end.free(&self.sim.world, count);
-        self.sim.shard.count(|counts| counts.received_bytes += count as u64);
-        count
+    fn keep_scratch(&self, scratch: Vec<u8>) {
+        self.sim.shard.scratch.set(scratch);
     }
 
-    fn is_sending_over(&self) -> bool {
-        self.end.finishing.get() || self.end.broken.get().is_some()
-    }
-
-    fn flush_at_end_of_turn(&self) {
-        if !self.end.flush_asked.replace(true) {
-            self.sim.shard.flushes.borrow_mut().push(self.end.clone());
-        }
+    fn count(&self, change: impl FnOnce(&mut IoCounts)) {
+        self.sim.shard.count(change);
     }
 }
 
@@ -428,61 +366,51 @@ impl Conn for SimConn {
     type Handle = Handle;
 
     fn next<R>(&mut self, by: Tick, see: impl FnOnce(&[u8]) -> (usize, R)) -> impl Future<Output = Next<R>> {
-        let mut see = Some(see);
-        poll_fn(move |context| {
-            if self.streak >= STREAK_MAX {
-                self.streak = 0;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let next = self.poll_next(context, by, &mut see);
-            self.streak = if next.is_ready() { self.streak + 1 } else { 0 };
-            next
-        })
+        let ways = InSim { sim: &self.sim, end: &self.end, armed: &mut self.armed };
+        self.events.next(ways, by, see)
     }
 
     fn aim(&mut self, into: Fill) {
-        self.inbox.aim(into);
+        self.events.inbox.aim(into);
     }
 
     fn give_back(&mut self, bytes: &[u8]) {
-        self.inbox.give_back(bytes);
+        self.events.inbox.give_back(bytes);
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if !self.is_sending_over() {
-            self.end.outbox.borrow_mut().put(bytes);
+        if self.end.outlet.put(bytes) {
             self.sim.shard.count(|counts| counts.sent_bytes += bytes.len() as u64);
             self.flush_at_end_of_turn();
         }
     }
 
     fn push(&mut self, slice: Slice) {
-        if !self.is_sending_over() {
-            self.sim.shard.count(|counts| counts.sent_bytes += slice.len() as u64);
-            self.end.outbox.borrow_mut().push(slice);
+        let bytes = slice.len() as u64;
+        if self.end.outlet.push(slice) {
+            self.sim.shard.count(|counts| counts.sent_bytes += bytes);
             self.flush_at_end_of_turn();
         }
     }
 
     fn unsent(&self) -> usize {
-        self.end.outbox.borrow().unsent()
+        self.end.outlet.unsent()
     }
 
     fn sent_at(&self) -> Tick {
-        self.end.sent_at.get()
+        self.end.outlet.sent_at()
     }
 
     fn set_send_room(&mut self, bytes: usize) {
-        self.end.outbox.borrow_mut().set_room(bytes);
+        self.end.outlet.set_room(bytes);
     }
 
     fn set_receive_room(&mut self, bytes: usize) {
-        self.inbox.set_room(bytes);
+        self.events.inbox.set_room(bytes);
     }
 
     fn finish(&mut self) {
-        self.end.finishing.set(true);
+        self.end.outlet.finish();
         self.flush_at_end_of_turn();
     }
 
@@ -491,7 +419,7 @@ impl Conn for SimConn {
     }
 
     fn handle(&self) -> Handle {
-        Handle(self.end.signal.clone())
+        self.end.outlet.handle()
     }
 
     fn peer(&self) -> SocketAddr {
@@ -505,7 +433,7 @@ impl Conn for SimConn {
 
 impl Drop for SimConn {
     fn drop(&mut self) {
-        self.end.signal.close();
+        self.end.outlet.signal().close();
         // The kernel closes what a dead process held.
         if !self.end.process.is_alive() {
             return;

@@ -7,7 +7,7 @@ use super::machine::{Machine, Process};
 use super::net::Net;
 use super::tasks::{Awake, Tasks, locked};
 use super::trace::{Trace, What};
-use crate::io::driver::IoCounts;
+use crate::io::driver::{IoCounts, UNREAD_BYTES};
 use crate::wire::{Span, Tick};
 use std::cell::{Cell, RefCell};
 use std::cmp::{Ordering, Reverse};
@@ -68,6 +68,8 @@ pub(super) struct Shard {
     /// Connections that have something to send when the turn ends.
     pub flushes: RefCell<Vec<Rc<End>>>,
     pub counts: Cell<IoCounts>,
+    /// Memory to receive into, in common to all connections.
+    pub scratch: Cell<Vec<u8>>,
 }
 
 impl Shard {
@@ -76,6 +78,13 @@ impl Shard {
         let mut counts = self.counts.get();
         change(&mut counts);
         self.counts.set(counts);
+    }
+
+    /// Lends what is received into; `scratch` takes it back.
+    pub fn lend_scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.resize(UNREAD_BYTES, 0);
+        scratch
     }
 }
 
@@ -183,6 +192,7 @@ impl World {
             process: process.clone(),
             flushes: RefCell::default(),
             counts: Cell::default(),
+            scratch: Cell::default(),
         });
         self.shards.borrow_mut().push(Some(shard.clone()));
         process.threads.borrow_mut().push(number);

@@ -272,13 +272,15 @@ impl Turn {
         self.counts.set(counts);
     }
 
-    /// Lends the shared receive buffer for the length of `with`.
-    pub(crate) fn with_scratch<R>(&self, with: impl FnOnce(&mut [u8]) -> R) -> R {
+    /// Lends the shared receive buffer; `keep_scratch` takes it back.
+    pub(crate) fn lend_scratch(&self) -> Vec<u8> {
         let mut scratch = self.scratch.take();
         scratch.resize(RECEIVE_BYTES, 0);
-        let answer = with(&mut scratch);
+        scratch
+    }
+
+    pub(crate) fn keep_scratch(&self, scratch: Vec<u8>) {
         self.scratch.set(scratch);
-        answer
     }
 }
 

@@ -81,7 +81,7 @@ impl Wire for Socket {
 
 /// Sends until everything is sent (`false`) or the kernel takes no more (`true`).
 fn send_now(link: &Rc<Link<Socket>>) -> bool {
-    while link.outbox.borrow().unsent() > 0 {
+    while link.outlet.unsent() > 0 {
         match send_once(link) {
             Ok(sent) => link.sent(sent),
             Err(Errno::WOULDBLOCK) => return true,
@@ -94,7 +94,7 @@ fn send_now(link: &Rc<Link<Socket>>) -> bool {
 }
 
 fn send_once(link: &Rc<Link<Socket>>) -> Result<usize, Errno> {
-    let outbox = link.outbox.borrow();
+    let outbox = link.outlet.outbox();
     let windows: SmallVec<[IoSlice<'_>; WINDOWS_MAX]> = outbox.windows().take(WINDOWS_MAX).map(IoSlice::new).collect();
     link.turn.count(|counts| counts.syscalls += 1);
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

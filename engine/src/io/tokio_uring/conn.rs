@@ -146,8 +146,8 @@ impl Wire for Stream {
 }
 
 async fn send_everything(link: &Rc<Link<Stream>>) {
-    while link.outbox.borrow().unsent() > 0 {
-        let (windows, copied) = link.outbox.borrow().owned_windows(WINDOWS_MAX);
+    while link.outlet.unsent() > 0 {
+        let (windows, copied) = link.outlet.outbox().owned_windows(WINDOWS_MAX);
         link.turn.count(|counts| {
             counts.syscalls += 1;
             counts.copied_bytes += copied as u64;

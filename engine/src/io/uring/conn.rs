@@ -7,6 +7,7 @@
 use super::reactor::{Kind, Reactor, user};
 use super::timers::Target;
 use crate::io::base::errno::{Class, Op, class};
+use crate::io::base::outlet::LINGER;
 use crate::io::base::sockets;
 use crate::io::driver::{Conn, Next, Notify, SEND_ROOM_BYTES, UNREAD_BYTES};
 use crate::sys::outgoing::Outgoing;
@@ -24,8 +25,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// How long a closed connection waits for the peer's FIN, discarding what it still sends.
-const LINGER: Span = Span::seconds(2);
 /// How long a closed connection may take to send what is queued.
 const FLUSH: Span = Span::seconds(30);
 /// After an aim so many receives take one small buffer each: a multishot would fill all of the peer's next large body into

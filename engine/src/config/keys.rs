@@ -130,6 +130,8 @@ keys! { RECEIVE: Receive {
     recipients_max => recipients_max: Count(100, 1_000_000), "recipients of a transaction";
     hops_max => hops_max: Count(1, 500), "Received headers before a message counts as looping";
     errors_max => errors_max: Count(1, 10_000), "commands in error before 421";
+    idle_commands_max => idle_commands_max: Count(1, 1_000_000), "commands in a row that bring no message nearer, as NOOP and RSET, before 421";
+    refused_recipients_max => refused_recipients_max: Count(1, 1_000_000), "recipients refused in a row before 421";
     connections_max => connections_max: Count(1, 1_000_000), "connections to a listener";
     connections_per_source_max => connections_per_source_max: Count(1, 1_000_000), "of those, from one address";
     in_flight_max => in_flight_max: Count(1, 64), "transactions that may run ahead of their commits";
@@ -143,6 +145,7 @@ keys! { RECEIVE: Receive {
     odd_names => odd_names: Flag, "tolerate EHLO names that are no domain, as with an underscore";
     strict_paths => strict_paths: Flag, "refuse white space between FROM: and <";
     normalize_from => normalize_from: List(Range, RANGES_MAX), "clients whose bare LF by DATA becomes CRLF, against RFC 5321; everybody else's message is refused";
+    strict_pipelining => strict_pipelining: Flag, "close on octets that come behind EHLO or DATA before the reply to it";
     pipelining => pipelining: Flag, "offer PIPELINING";
     chunking => chunking: Flag, "offer CHUNKING";
     eight_bit_mime => eight_bit_mime: Flag, "offer 8BITMIME";
@@ -184,7 +187,7 @@ keys! { ACCESS: Access {
 }}
 
 keys! { NEXT_HOP: NextHop {
-    hosts => hosts: List(HostPort(25), HOSTS_MAX), "its hosts, of equal standing";
+    hosts => hosts: List(HostPort(25), HOSTS_MAX), "its hosts, of equal standing; the addresses of a name are tried in order";
     protocol => protocol: PROTOCOL, "its language";
     connections_max => connections_max: Maybe(Count(1, 100_000)), "connections to it, instead of [delivery] connections_per_hop_max";
     send_eight_bit => send_eight_bit: Flag, "send 8-bit content as it is to hosts without 8BITMIME, against RFC 6152; else it fails with 5.6.3";

@@ -43,9 +43,14 @@ impl Policy for HubPolicy {
     }
 
     fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        // Who was named is the front end's client, and the front end has judged: it said yes to him already and cannot take
+        // one recipient back. What no route leads to waits.
+        if session.identity().is_some() {
+            return Ok(());
+        }
         judge(&self.relay, session, to)?;
         match self.routes.borrow().table.next_hop(to.domain()) {
-            // What a front end has accepted is ours: it has no way to take one recipient back, so that he waits for a route.
+            // It could not take this one back either.
             _ if session.trusted_front_end() => Ok(()),
             Ok(_) => Ok(()),
             Err(Unroutable::Literal) => Err(LITERAL),

@@ -219,6 +219,10 @@ pub struct Receive {
     pub hops_max: u32,
     /// Commands in error before 421.
     pub errors_max: u32,
+    /// Commands in a row that bring no message nearer before 421; not for trusted front ends (F-137).
+    pub idle_commands_max: u32,
+    /// Recipients refused in a row before 421; not for trusted front ends (F-138).
+    pub refused_recipients_max: u32,
     /// Connections to this listener, of all shards together.
     pub connections_max: u32,
     /// Of those, from one source.
@@ -245,6 +249,8 @@ pub struct Receive {
     pub strict_paths: bool,
     /// Clients whose bare LF becomes CRLF in content that comes by DATA (M-044).
     pub normalize_from: Vec<Network>,
+    /// Whether octets right behind EHLO or DATA, before the reply, close the session (M-112).
+    pub strict_pipelining: bool,
     /// Offer PIPELINING.
     pub pipelining: bool,
     /// Offer CHUNKING.

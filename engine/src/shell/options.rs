@@ -2,7 +2,7 @@
 
 use crate::settings::{self, Delivery, Listener, Role, Settings};
 use crate::smtp::client::ClientTimers;
-use crate::smtp::server::{Extensions, ServerOptions, ServerTimers};
+use crate::smtp::server::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 use crate::smtp::{Dialect, Profile};
 use crate::spool::RECORD_TEXT_BYTES_MAX;
 
@@ -24,15 +24,17 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             settings::Protocol::Lmtp => Dialect::Lmtp,
         },
         size_max: receive.size_max,
-        // A record numbers its recipients by 16 bits.
-        recipients_max: receive.recipients_max.min(65_534),
+        recipients_max: receive.recipients_max.min(RECIPIENTS_HANDED_ON_MAX),
         // What is accepted must fit into a record.
         envelope_bytes_max: RECORD_TEXT_BYTES_MAX,
         errors_max: receive.errors_max,
+        idle_commands_max: receive.idle_commands_max,
+        refused_recipients_max: receive.refused_recipients_max,
         slots_max: receive.in_flight_max,
         header_bytes_max: receive.header_max,
         hops_max: u16::try_from(receive.hops_max).unwrap_or(u16::MAX),
         refuse_early_talkers: receive.refuse_early_talkers,
+        strict_pipelining: receive.strict_pipelining,
         strict_blanks: receive.strict_paths,
         normalize_from: receive.normalize_from.clone(),
         odd_ehlo_names: receive.odd_names,

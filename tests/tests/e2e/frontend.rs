@@ -124,32 +124,67 @@ fn i_4_through_a_front_end_on_every_driver() {
     }
 }
 
-/// The hub relays for one client alone. It takes a trusted front end's word for who that is, and nobody else's.
+/// Front end and hub were told different things: the front end takes both recipients, and more than the hub would. Its word
+/// holds, so that each gets the message, once.
 #[test]
-fn s_018_the_hub_judges_the_client_behind_a_trusted_front_end() {
-    for driver in tests::drivers("s_018_the_hub_judges_the_client_behind_a_trusted_front_end") {
+fn i_3_s_018_what_the_front_end_accepts_the_hub_takes_for_every_recipient() {
+    for driver in tests::drivers("i_3_s_018_what_the_front_end_accepts_the_hub_takes_for_every_recipient") {
+        let mut house = House::with(
+            1,
+            |told| {
+                let told = told.with("access", "relay_from = [\"127.0.0.9\"]\naccepted_domains = [\"b.test\"]");
+                Told { driver, ..told.with("receive", "recipients_max = 100") }
+            },
+            |told| Told { driver, ..told },
+        );
+        let many: Vec<String> = (0..150).map(|number| format!("user{number}@b.test")).collect();
+        let mixed: Vec<&str> =
+            ["bob@b.test", "eve@c.test"].into_iter().chain(many.iter().map(String::as_str)).collect();
+        for (id, recipients) in [(0, &mixed[..2]), (1, &mixed[..])] {
+            let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+            let reply = talk.send(&sender(id), recipients, &content(id)).expect("a reply");
+            assert_eq!(reply.code, 250, "{reply:?}");
+            house.sink.wait("all of them", |taken| {
+                let came = taken.iter().filter(|one| one.from == sender(id)).map(|one| one.to.len()).sum::<usize>();
+                came == recipients.len()
+            });
+        }
+        house.front.stop();
+        house.hubs[0].stop();
+        let mut came: Vec<String> = house.sink.taken().into_iter().flat_map(|one| one.to).collect();
+        came.sort_unstable();
+        came.dedup();
+        assert_eq!(came.len(), mixed.len(), "{came:?}");
+    }
+}
+
+/// The front end relays for one client alone. The hub takes its word for that, and for who it is; and nobody else's.
+#[test]
+fn s_018_the_hub_takes_the_word_of_a_trusted_front_end() {
+    for driver in tests::drivers("s_018_the_hub_takes_the_word_of_a_trusted_front_end") {
         let one: IpAddr = "127.0.0.9".parse().expect("an address");
         let other: IpAddr = "127.0.0.8".parse().expect("an address");
         let mut house = House::with(
             1,
+            |told| Told { driver, ..told.with("access", "relay_from = []") },
             |told| Told { driver, ..told.with("access", "relay_from = [\"127.0.0.9\"]") },
-            |told| Told { driver, ..told },
         );
-        let send = |from: IpAddr| {
-            let talk = Talk::connect_from(from, house.front.address()).and_then(Talk::greeted);
-            talk.expect("a greeting").send(&sender(0), &["bob@b.test"], &content(0)).expect("a reply")
+        let greeted = |from, server: &Server| {
+            Talk::connect_from(from, server.address()).and_then(Talk::greeted).expect("a greeting")
         };
-        assert_eq!(send(one).code, 250);
-        let refused = send(other);
+        let sent = greeted(one, &house.front).send(&sender(0), &["bob@b.test"], &content(0)).expect("a reply");
+        assert_eq!(sent.code, 250, "{sent:?}");
+        let mut refused = greeted(other, &house.front);
+        assert_eq!(refused.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+        let refused = refused.say("RCPT TO:<bob@b.test>").expect("a reply");
         assert_eq!((refused.code, refused.lines[0].starts_with("5.7.1")), (550, true), "{refused:?}");
         let taken = house.sink.wait_for(1);
         let received = String::from_utf8_lossy(&taken[0].content).into_owned();
         assert!(received.contains("from client.test ([127.0.0.9])"), "the client's own name and address: {received}");
 
         // The same words from a peer that is not listed are no words at all.
-        let mut stranger =
-            Talk::connect_from(other, house.hubs[0].address()).and_then(Talk::greeted).expect("a greeting");
-        let claimed = stranger.say("MAIL FROM:<a@a.test> XADDR=127.0.0.9 XPROTO=ESMTP").expect("a reply");
+        let claimed =
+            greeted(other, &house.hubs[0]).say("MAIL FROM:<a@a.test> XADDR=127.0.0.9 XPROTO=ESMTP").expect("a reply");
         assert_eq!(claimed.code, 555, "{claimed:?}");
         // And a front end that is not listed is a client like any other: its own address counts.
         house.hubs[0].stop();

@@ -188,3 +188,37 @@ fn m_033_six_thousand_long_recipients_are_split_by_452() {
     sink.wait("every recipient taken", |all| all.iter().map(|one| one.to.len()).sum::<usize>() == taken);
     hub.stop();
 }
+
+/// Each limit of a listener is its own: what comes beyond it is 421 and the end, and one less is served.
+#[test]
+fn m_112_f_137_f_138_the_limits_of_a_listener_end_a_session() {
+    for driver in tests::drivers("m_112_f_137_f_138_the_limits_of_a_listener_end_a_session") {
+        let limits = "idle_commands_max = 3\nrefused_recipients_max = 2\ntarpit_wait = \"0s\"";
+        let mut hub = hub(driver, limits);
+        let mut idle = Talk::hello(hub.address()).expect("a greeting");
+        // EHLO was the first.
+        let codes: Vec<u16> = (0..3).map(|_| idle.say("NOOP").expect("a reply").code).collect();
+        assert_eq!(codes, [250, 250, 421], "{driver}");
+        let mut refused = Talk::hello(hub.address()).expect("a greeting");
+        assert_eq!(refused.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+        let codes: Vec<u16> = (0..3).map(|_| refused.say("RCPT TO:<a@[192.0.2.1]>").expect("a reply").code).collect();
+        assert_eq!(codes, [550, 550, 421], "{driver}");
+        hub.stop();
+    }
+}
+
+/// M-112: a strict listener closes on what cannot be a reply's answer; another takes it in order.
+#[test]
+fn m_112_octets_behind_ehlo_close_a_strict_listener_s_session_alone() {
+    for driver in tests::drivers("m_112_octets_behind_ehlo_close_a_strict_listener_s_session_alone") {
+        for strict in [true, false] {
+            let mut hub = hub(driver, &format!("strict_pipelining = {strict}"));
+            let mut talk = Talk::connect(hub.address()).expect("a connection");
+            assert_eq!(talk.reply().expect("a greeting").code, 220);
+            talk.write(b"EHLO client.test\r\nNOOP\r\n").expect("an open connection");
+            let codes: Vec<u16> = (0..2).map_while(|_| talk.reply().ok()).map(|reply| reply.code).collect();
+            assert_eq!(codes, if strict { &[554][..] } else { &[250, 250] }, "{driver}, strict: {strict}");
+            hub.stop();
+        }
+    }
+}

@@ -32,7 +32,7 @@ impl ServerSession {
             return None;
         }
         let expected = self.envelope.as_ref().declared_bytes();
-        if let Err(refusal) = turn.policy.room(expected.unwrap_or(0)) {
+        if let Err(refusal) = self.may_have_content(expected.unwrap_or(0), turn) {
             self.excused = true;
             self.replies.put_with(turn.out, |out| refusal.write(out));
             return None;
@@ -98,7 +98,7 @@ impl ServerSession {
         // A declaration that the first chunk exceeds already is no better known than that chunk.
         let declared = self.envelope.as_ref().declared_bytes().map(|declared| declared.max(octets));
         let expected = if last { Some(octets) } else { declared };
-        if let Err(refusal) = turn.policy.room(expected.unwrap_or(octets)) {
+        if let Err(refusal) = self.may_have_content(expected.unwrap_or(octets), turn) {
             self.void = Some(Void::Refused(Failure::Policy(refusal)));
             return None;
         }

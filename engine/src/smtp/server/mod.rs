@@ -33,7 +33,7 @@ mod transaction;
 pub use facts::{
     AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionCounts, SessionFacts, Slot, Step, Verdict,
 };
-pub use options::{Extensions, ServerOptions, ServerTimers};
+pub use options::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 
 use super::scan::Scan;
 use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Tick};
@@ -144,6 +144,8 @@ pub struct ServerSession {
     silent: bool,
     /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
     excused: bool,
+    /// A recipient of this transaction, which a front end hands on, was refused.
+    lacks_recipients: bool,
     delayed: Option<Delayed>,
     errors: u32,
     counts: SessionCounts,
@@ -180,6 +182,7 @@ impl ServerSession {
             shutting_down: false,
             silent: false,
             excused: false,
+            lacks_recipients: false,
             delayed: None,
             errors: 0,
             counts: SessionCounts::default(),
@@ -416,6 +419,7 @@ impl ServerSession {
     fn end_transaction(&mut self) {
         self.completed = false;
         self.excused = false;
+        self.lacks_recipients = false;
         self.facts.identified = false;
         self.envelope.clear();
         if !matches!(self.state, State::NoService | State::Connected) {

@@ -3,6 +3,10 @@
 use crate::smtp::{Dialect, Profile};
 use crate::wire::{Network, PathLimits, Span};
 
+/// Recipients of a transaction that a front end hands on, whatever `recipients_max` says: the front end has counted them
+/// already. A record numbers them by 16 bits.
+pub const RECIPIENTS_HANDED_ON_MAX: u32 = 65_534;
+
 /// Which extensions are announced and honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extensions {
@@ -66,7 +70,7 @@ pub struct ServerOptions {
     pub dialect: Dialect,
     /// Largest message in octets, without trace; 0 is no fixed maximum.
     pub size_max: u64,
-    /// Recipients of one transaction, at least 100 (RFC 5321 §4.5.3.1.8).
+    /// Recipients of one transaction, at least 100 (RFC 5321 §4.5.3.1.8), and at most [`RECIPIENTS_HANDED_ON_MAX`].
     pub recipients_max: u32,
     /// Octets of the encoded envelope: a recipient for whom it has no room is one too many (M-033).
     pub envelope_bytes_max: usize,

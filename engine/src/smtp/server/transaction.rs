@@ -1,14 +1,18 @@
 //! MAIL and RCPT (RFC 5321 §4.1.1.2, §4.1.1.3) with their parameters.
 
 use super::facts::{ClientIdentity, Protocol};
+use super::options::RECIPIENTS_HANDED_ON_MAX;
 use super::replies::{Failure, Say};
 use super::{ServerSession, State, Turn};
 use crate::smtp::command::{Parameter, next_parameter, saturating_number};
 use crate::smtp::xtext;
 use crate::wire::cursor::Cursor;
-use crate::wire::{BodyType, MailboxRef, PathError, Refusal, ReversePathRef};
+use crate::wire::{BodyType, MailboxRef, PathError, PathLimits, Refusal, ReversePathRef};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Our front end and we do not agree (I-9).
+const NOT_ALL: Refusal =
+    Refusal::fixed(451, (4, 3, 5), "Not every recipient is taken here, so none is; try again later");
 /// Longest EHLO name that a front end may pass on, in octets.
 const XHELO_BYTES_MAX: usize = 255;
 
@@ -43,7 +47,7 @@ impl ServerSession {
     }
 
     fn read_mail(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
-        let (paths, size_max) = (self.options.paths, self.options.size_max);
+        let (paths, size_max) = (self.paths(), self.options.size_max);
         let rest = self.envelope.read_reverse_path(path, paths).map_err(|error| {
             No::Error(match error {
                 PathError::Syntax => Say::BadSender,
@@ -133,6 +137,7 @@ impl ServerSession {
                 self.envelope.unstage();
                 self.refused_recipients = self.refused_recipients.saturating_add(1);
                 self.counts.recipients_refused = self.counts.recipients_refused.saturating_add(1);
+                self.lacks_recipients |= self.facts.identity().is_some();
                 if self.refused_recipients > self.options.refused_recipients_max && !self.facts.trusted_front_end {
                     self.close_with(Say::TooManyErrors, turn.out);
                 } else {
@@ -143,7 +148,7 @@ impl ServerSession {
     }
 
     fn read_rcpt(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
-        let mut rest = self.envelope.stage_recipient(path, self.options.paths).map_err(|error| {
+        let mut rest = self.envelope.stage_recipient(path, self.paths()).map_err(|error| {
             No::Error(match error {
                 PathError::Syntax => Say::BadRecipient,
                 PathError::Domain => Say::BadRecipientDomain,
@@ -156,16 +161,33 @@ impl ServerSession {
             Err(_) => return Err(No::Error(Say::BadSyntax)),
         }
         let full = self.envelope.staged_bytes() > self.options.envelope_bytes_max;
-        if full || self.envelope.recipient_count() >= self.options.recipients_max {
+        // A front end has said yes to whom it hands on: its limits hold, and what names are its own.
+        let handed_on = self.facts.identity().is_some();
+        let most = if handed_on { RECIPIENTS_HANDED_ON_MAX } else { self.options.recipients_max };
+        if full || self.envelope.recipient_count() >= most {
             return Err(No::Said(Say::TooManyRecipients));
         }
         // Just staged.
         let Some(recipient) = self.envelope.staged() else { return Err(No::Error(Say::BadRecipient)) };
-        if !self.is_qualified(recipient.mailbox) {
+        if !handed_on && !self.is_qualified(recipient.mailbox) {
             return Err(No::Said(Say::UnqualifiedRecipient));
         }
         turn.policy.rcpt(&self.facts, self.envelope.as_ref().reverse_path(), recipient)?;
         Ok(())
+    }
+
+    /// How long paths may be: from a front end as long as any profile allows.
+    fn paths(&self) -> PathLimits {
+        if self.facts.trusted_front_end { PathLimits::EXCHANGE } else { self.options.paths }
+    }
+
+    /// Whether content of this transaction is taken, of so many octets.
+    ///
+    /// # Errors
+    /// A front end's message stands or falls with all of its recipients: it has said yes to each, so what was taken for some
+    /// of them alone would be sent to them again and again.
+    pub(super) fn may_have_content(&self, octets: u64, turn: &Turn<'_>) -> Result<(), Refusal> {
+        if self.lacks_recipients { Err(NOT_ALL) } else { turn.policy.room(octets) }
     }
 
     /// The path behind `FROM:` or `TO:`.

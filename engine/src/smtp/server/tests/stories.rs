@@ -609,6 +609,48 @@ fn s_018_m_078_front_ends_say_who_they_speak_for() {
     }
 }
 
+/// The front end has counted them, and knows its own names and lengths: a limit of the hub's would part its recipients.
+#[test]
+fn m_033_s_018_the_limits_of_a_front_end_hold_for_whom_it_hands_on() {
+    let few = ServerOptions { recipients_max: 100, ..options(Profile::Rfc) };
+    let mut bench = Bench::with(few, true);
+    bench.ask("EHLO fe.test");
+    let long = "x".repeat(300);
+    for (client, last) in [(" XADDR=198.51.100.7 XPROTO=ESMTP", "250 2.1.5"), ("", "452 4.5.3")] {
+        assert_eq!(bench.ask(&format!("MAIL FROM:<a@a.test>{client}")), ["250 2.1.0"]);
+        for number in 0..100 {
+            assert_eq!(bench.ask(&format!("RCPT TO:<user{number}@b.test>")), ["250 2.1.5"], "{number}");
+        }
+        assert_eq!(bench.ask("RCPT TO:<one@b.test>"), [last]);
+        bench.ask("RSET");
+    }
+    bench.ask("MAIL FROM:<a@a.test> XADDR=198.51.100.7 XPROTO=ESMTP");
+    for to in ["host@front", &format!("{long}@b.test")] {
+        assert_eq!(bench.ask(&format!("RCPT TO:<{to}>")), ["250 2.1.5"], "{to}");
+    }
+}
+
+/// Else who was taken would get the message at each repetition for the sake of who was not.
+#[test]
+fn i_3_s_018_what_a_front_end_hands_on_is_taken_for_all_of_its_recipients_or_for_none() {
+    let mut bench = Bench::with(options(Profile::Rfc), true);
+    bench.ask("EHLO fe.test");
+    let mixed = b"RCPT TO:<b@b.test>\r\nRCPT TO:<nobody@b.test>\r\nRCPT TO:<c@b.test>\r\n";
+    let begin = |client: &str| [format!("MAIL FROM:<a@a.test>{client}\r\n").as_bytes(), mixed].concat();
+    let handed_on = begin(" XADDR=198.51.100.7 XPROTO=ESMTP");
+    bench.feed(&[&handed_on[..], b"DATA\r\nRSET\r\n"].concat());
+    assert_eq!(bench.codes()[1..], ["250 2.1.5", "550 5.1.1", "250 2.1.5", "451 4.3.5", "250 2.0.0"]);
+    bench.feed(&[&handed_on[..], b"BDAT 2\r\nhiBDAT 2 LAST\r\n\r\nRSET\r\n"].concat());
+    assert_eq!(bench.codes()[4..], ["451 4.3.5", "503 5.5.1", "250 2.0.0"]);
+    assert!(bench.messages.is_empty());
+    // The next one has nothing to do with it; and a client that speaks for itself hears of each, and is served.
+    bench.feed(b"MAIL FROM:<a@a.test> XADDR=198.51.100.7 XPROTO=ESMTP\r\nRCPT TO:<b@b.test>\r\nBDAT 4 LAST\r\nhi\r\n");
+    assert_eq!(bench.codes()[2..], ["250 2.0.0"]);
+    bench.feed(&[&begin("")[..], b"BDAT 4 LAST\r\nhi\r\n"].concat());
+    assert_eq!(bench.codes()[4..], ["250 2.0.0"]);
+    assert_eq!(bench.messages.len(), 2);
+}
+
 #[test]
 fn m_210_m_211_m_212_lmtp_answers_per_recipient() {
     let lmtp = ServerOptions { dialect: Dialect::Lmtp, ..options(Profile::Rfc) };

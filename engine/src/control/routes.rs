@@ -39,7 +39,8 @@ pub(crate) fn snapshot(
     snapshot.table = table.build();
     let hubs = resolve((&settings.hubs, Role::Frontend), settings, &addresses, &mut snapshot.unresolved);
     snapshot.hubs =
-        NextHop { key: key(HUBS, &settings.hubs), hosts: hubs.into_iter().map(HostAddress::equal).collect() };
+        // Not next hops but front ends' own: whatever a name leads to shares the load.
+        NextHop { key: key(HUBS, &settings.hubs), hosts: hubs.into_iter().map(|hub| HostAddress::equal(hub.address)).collect() };
     snapshot.hub_manners = manners(&settings.hubs);
     snapshot
 }
@@ -61,14 +62,15 @@ fn manners(hop: &settings::NextHop) -> Manners {
     }
 }
 
-/// The addresses of a next hop in the order of its hosts and of the resolver (M-087), each once.
+/// The addresses of a next hop, each once. Its hosts are equals; of the addresses of one name, those that the resolver put
+/// first are preferred (M-087).
 fn resolve(
     (hop, role): (&settings::NextHop, Role),
     settings: &Settings,
     addresses: &impl Fn(&str, u16) -> Vec<SocketAddr>,
     unresolved: &mut Vec<String>,
-) -> Vec<SocketAddr> {
-    let mut all: Vec<SocketAddr> = Vec::new();
+) -> Vec<HostAddress> {
+    let mut all: Vec<HostAddress> = Vec::new();
     for host in &hop.hosts {
         let found = match host {
             Host::Address(address) => vec![*address],
@@ -77,10 +79,12 @@ fn resolve(
         if found.is_empty() {
             unresolved.push(host.to_string());
         }
+        let mut preference = 0;
         for address in found {
             // M-081: never connect to ourselves, whatever a name says.
-            if !settings.comes_back(role, address) && !all.contains(&address) {
-                all.push(address);
+            if !settings.comes_back(role, address) && !all.iter().any(|known| known.address == address) {
+                all.push(HostAddress { preference, address });
+                preference += 1;
             }
         }
     }
@@ -130,8 +134,9 @@ mod tests {
     fn m_087_addresses_keep_the_resolver_s_order_and_m_081_never_name_ourselves() {
         let snapshot = snapshot(&settings(), known, 4);
         let hops = snapshot.table.next_hops();
-        let hosts: Vec<String> = hops[0].hosts.iter().map(|host| host.address.to_string()).collect();
-        assert_eq!(hosts, ["10.0.0.2:25", "10.0.0.1:25"]);
+        let hosts: Vec<(u16, String)> =
+            hops[0].hosts.iter().map(|host| (host.preference, host.address.to_string())).collect();
+        assert_eq!(hosts, [(0, "10.0.0.2:25".to_owned()), (1, "10.0.0.1:25".to_owned())]);
         assert_eq!(snapshot.generation, 4);
         assert_eq!(snapshot.unresolved, ["none.test:25", "none.test:25"]);
         assert_eq!(snapshot.manners[1], Manners { lmtp: true, connections_max: Some(3), ..Manners::default() });

@@ -291,7 +291,8 @@ impl Hop {
     }
 
     /// The host for another connection: of the best preference, alive before unknown before dead, the one with the fewest
-    /// connections for its speed, the configured order deciding between equals and turning with each attempt.
+    /// connections for its speed, the configured order deciding between equals and turning with each attempt (M-087: the
+    /// addresses of one name are no equals).
     pub fn candidate(&self, options: &Options, now: Tick) -> Option<u32> {
         let may = |host: &Host| !host.retired && host.connecting < host.attempts_max();
         let open = |host: &Host| may(host) && host.standing != Standing::Dead && host.connect_at <= now;

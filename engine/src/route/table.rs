@@ -69,15 +69,15 @@ pub struct RouteTableBuilder {
 }
 
 impl RouteTableBuilder {
-    /// Adds a next hop with its hosts, all equally good, in the order given; an address named twice counts once.
+    /// Adds a next hop with its hosts in the order given; an address named twice counts once, as the first time.
     ///
     /// # Errors
     /// When there is no address.
-    pub fn next_hop(&mut self, key: NextHopKey, hosts: &[SocketAddr]) -> Result<NextHopIndex, RouteError> {
+    pub fn next_hop(&mut self, key: NextHopKey, hosts: &[HostAddress]) -> Result<NextHopIndex, RouteError> {
         let mut addresses: Vec<HostAddress> = Vec::with_capacity(hosts.len());
-        for &address in hosts {
-            if !addresses.iter().any(|host| host.address == address) {
-                addresses.push(HostAddress::equal(address));
+        for &host in hosts {
+            if !addresses.iter().any(|known| known.address == host.address) {
+                addresses.push(host);
             }
         }
         if addresses.is_empty() {
@@ -150,7 +150,8 @@ impl RouteTable {
     /// When there is no address.
     pub fn smart_host(key: NextHopKey, hosts: &[SocketAddr]) -> Result<Self, RouteError> {
         let mut builder = Self::builder();
-        let hop = builder.next_hop(key, hosts)?;
+        let hosts: Vec<HostAddress> = hosts.iter().copied().map(HostAddress::equal).collect();
+        let hop = builder.next_hop(key, &hosts)?;
         builder.table.rest = Some(hop);
         Ok(builder.build())
     }
@@ -208,12 +209,15 @@ pub(super) mod tests {
         NextHopKey { delivery: DeliveryType::SmartHost, domain: name.into(), connector: name.into() }
     }
 
+    fn one() -> HostAddress {
+        HostAddress::equal("127.0.0.1:25".parse().expect("an address"))
+    }
+
     /// One next hop per pattern, in the order given.
     pub fn table(patterns: &[&str]) -> RouteTable {
         let mut builder = RouteTable::builder();
         for pattern in patterns {
-            let hop =
-                builder.next_hop(key(pattern), &["127.0.0.1:25".parse().expect("an address")]).expect("has hosts");
+            let hop = builder.next_hop(key(pattern), &[one()]).expect("has hosts");
             builder.route(pattern, hop).expect("a pattern");
         }
         builder.own_name("mx.own.test");
@@ -258,7 +262,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn m_087_addresses_stay_in_the_order_of_the_resolver_and_count_once() {
+    fn m_087_addresses_stay_in_the_order_given_and_count_once() {
         let addresses: Vec<SocketAddr> = ["[2001:db8::1]:25", "192.0.2.1:25", "[2001:db8::1]:25", "192.0.2.1:26"]
             .map(|text| text.parse().expect("an address"))
             .into();
@@ -271,7 +275,7 @@ pub(super) mod tests {
     fn what_is_no_route_is_refused_with_its_reason() {
         let mut builder = RouteTable::builder();
         assert_eq!(builder.next_hop(key("none"), &[]), Err(RouteError::NoHosts(key("none"))));
-        let hop = builder.next_hop(key("one"), &["127.0.0.1:25".parse().expect("an address")]).expect("has hosts");
+        let hop = builder.next_hop(key("one"), &[one()]).expect("has hosts");
         for pattern in ["", ".", "*.", "a..test", "*a.test", "a.*.test", "a test", "../x", "-"] {
             assert_eq!(builder.route(pattern, hop), Err(RouteError::Pattern(pattern.into())));
         }

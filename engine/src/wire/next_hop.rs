@@ -52,7 +52,7 @@ impl fmt::Display for NextHopKey {
 /// One host of a next hop: an address with a health of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostAddress {
-    /// Lower is tried first; equal ones share the load (RFC 5321 §5.1).
+    /// Lower is tried first; equal ones share the load (RFC 5321 §5.1). Addresses of one name have it from the resolver's order.
     pub preference: u16,
     /// Where it listens.
     pub address: SocketAddr,

@@ -38,6 +38,54 @@ fn f_060_all_hosts_dead_is_retry_and_enqueuing_connects_to_nobody() {
     world.assert_nothing_lost();
 }
 
+/// The numbers of the hosts that connections were made to, in that order.
+fn tries(world: &World) -> Vec<u16> {
+    world.connects.iter().map(|(_, at)| at.port()).collect()
+}
+
+#[test]
+fn m_087_the_addresses_of_a_name_are_tried_in_the_order_given() {
+    let mut world = World::named(Options::exchange(), &[&[3, 1, 2]]);
+    (1..=3).for_each(|number| world.set(number, Mode::Refuse));
+    world.send(0);
+    world.run_for(Span::seconds(150));
+    assert_eq!(tries(&world), [3, 1, 2, 3, 1, 2, 3, 1, 2], "each of them, in each round");
+    // The dead are looked for while one works; then each connection begins again at the first.
+    (1..=3).for_each(|number| world.set(number, Mode::Up(Span::millis(1))));
+    for _ in 0..20 {
+        world.send(0);
+        world.run_for(Span::minutes(1));
+    }
+    for _ in 0..3 {
+        world.connects.clear();
+        world.send(0);
+        world.run_for(Span::minutes(2));
+        assert_eq!(tries(&world), [3], "whoever comes first and works has all");
+    }
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn m_087_names_share_the_load_by_their_first_addresses() {
+    let mut world = World::named(Options::bench(), &[&[1, 2], &[3, 4]]);
+    let sent = |world: &mut World| {
+        world.connects.clear();
+        let before = [1, 2, 3, 4].map(|number| world.delivered_by(number));
+        world.send_for(0, Span::micros(300), Span::seconds(2));
+        world.run_for(Span::seconds(1));
+        [0, 1, 2, 3].map(|at| world.delivered_by(at as u16 + 1) - before[at])
+    };
+    let shares = sent(&mut world);
+    assert!(shares[0].min(shares[2]) > 0 && shares[1] + shares[3] == 0, "{shares:?}");
+    world.kill(1);
+    let shares = sent(&mut world);
+    assert!(shares[2] > 0 && shares[1] + shares[3] == 0, "an equal of the first rank works: {shares:?}");
+    world.kill(3);
+    let shares = sent(&mut world);
+    assert!(shares[1].min(shares[3]) > 0, "then those of the second: {shares:?}");
+    world.assert_nothing_lost();
+}
+
 #[test]
 fn f_060_a_dead_host_that_is_alone_all_at_once_is_tried_again() {
     let mut world = World::new(Options::bench(), &[&[1, 2]]);

@@ -112,6 +112,16 @@ impl World {
         }
     }
 
+    /// One next hop of hosts with these names: the numbers are the addresses of each, in the order of the resolver.
+    pub fn named(options: Options, names: &[&[u16]]) -> Self {
+        let mut world = Self::new(options, &[&names.concat()]);
+        let addresses = names.iter().flat_map(|name| (0..).zip(name.iter()));
+        let hosts: Vec<HostAddress> =
+            addresses.map(|(preference, &number)| HostAddress { preference, address: host(number) }).collect();
+        world.queues.install([(&key("hop0"), hosts.as_slice())], world.now, &mut Vec::new());
+        world
+    }
+
     pub fn set(&mut self, number: u16, mode: Mode) {
         self.modes.insert(host(number), mode);
     }

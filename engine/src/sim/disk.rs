@@ -5,6 +5,7 @@
 
 use super::chance::Chance;
 use super::file::Inode;
+use super::world::World;
 use crate::io::driver::Entry;
 use crate::wire::Span;
 use std::cell::{Cell, RefCell};
@@ -70,16 +71,41 @@ impl Default for Wear {
     }
 }
 
+/// What happens to the world once.
+type Spring = Box<dyn FnOnce(&Rc<World>)>;
+
+/// What stands in the file of a write that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fails {
+    /// Any of its sectors.
+    InPart,
+    /// All of it.
+    InWord,
+}
+
+/// What lies in wait for a stable write.
+pub struct Ambush {
+    /// So many pass before it.
+    pub passing: u64,
+    /// It gets EIO, or not.
+    pub fails: Option<Fails>,
+    /// Happens when it has ended.
+    pub springs: Spring,
+}
+
 /// A disk.
 pub struct Disk {
     root: Rc<Folder>,
     journal: RefCell<Vec<Undo>>,
+    /// Whether any octet of it ever rotted.
+    rotten: Cell<bool>,
     files: Cell<u64>,
     /// Every file that may still be seen, for a crash.
     all: RefCell<Vec<std::rc::Weak<Inode>>>,
     pub(super) chance: Chance,
     /// What goes wrong.
     pub wear: RefCell<Wear>,
+    ambush: RefCell<Option<Ambush>>,
     /// Octets that it holds.
     pub capacity: Cell<u64>,
     /// The unit that is written whole or not at all: 512 or 4096 octets.
@@ -95,9 +121,11 @@ impl Disk {
         Rc::new(Self {
             root: Rc::default(),
             journal: RefCell::default(),
+            rotten: Cell::new(false),
             files: Cell::new(0),
             all: RefCell::default(),
             wear: RefCell::default(),
+            ambush: RefCell::default(),
             capacity: Cell::new(CAPACITY),
             sector: *chance.one_of(&[512, 4096]),
             direct_align: *chance.one_of(&[Some(512), Some(4096), None]),
@@ -118,6 +146,24 @@ impl Disk {
             false => Span::ZERO,
         };
         self.chance.span(wear.latency.clone()) + stall
+    }
+
+    /// From now on this lies in wait.
+    pub fn lay(&self, ambush: Ambush) {
+        *self.ambush.borrow_mut() = Some(ambush);
+    }
+
+    /// What lay in wait for the stable write that begins.
+    pub(super) fn ambushed(&self) -> Option<Ambush> {
+        let mut laid = self.ambush.borrow_mut();
+        let ambush = laid.as_mut()?;
+        match ambush.passing.checked_sub(1) {
+            Some(passing) => {
+                ambush.passing = passing;
+                None
+            }
+            None => laid.take(),
+        }
     }
 
     /// Makes a folder and those above it; they are stable.
@@ -181,6 +227,28 @@ impl Disk {
         }
     }
 
+    /// The files in a folder, by their names.
+    pub(super) fn files(&self, path: &Path) -> Vec<(String, Rc<Inode>)> {
+        let Ok(folder) = self.root(path) else { return Vec::new() };
+        let entries = folder.entries.borrow();
+        let files = entries.iter().filter_map(|(name, node)| match node {
+            Node::File(inode) => Some((name.clone(), inode.clone())),
+            Node::Folder(_) => None,
+        });
+        files.collect()
+    }
+
+    /// An octet of a file is another one from now on.
+    pub(super) fn rot(&self, inode: &Inode, at: u64) {
+        self.rotten.set(true);
+        inode.flip(at, 1 << self.chance.below(8));
+    }
+
+    /// Whether any octet of it ever rotted.
+    pub(super) fn is_rotten(&self) -> bool {
+        self.rotten.get()
+    }
+
     /// Octets that files take.
     pub(super) fn used(&self) -> u64 {
         let mut all = self.all.borrow_mut();
@@ -195,6 +263,7 @@ impl Disk {
     /// Nothing goes wrong with it any more.
     pub fn heal(&self) {
         *self.wear.borrow_mut() = Wear::default();
+        *self.ambush.borrow_mut() = None;
         self.capacity.set(CAPACITY);
     }
 

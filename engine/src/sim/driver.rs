@@ -1,7 +1,7 @@
 //! The driver of one simulated shard.
 
 use super::conn::SimConn;
-use super::disk::{Disk, Folder};
+use super::disk::{Disk, Fails, Folder};
 use super::file::Inode;
 use super::net::Listening;
 use super::tasks::locked;
@@ -144,17 +144,24 @@ impl Sim {
         let done = if size > 1 && disk.chance.once_in(wear.short_once_in) { 1 + disk.chance.index(size) } else { size };
         // Direct I/O is short by whole blocks only.
         let done = if done < size { (done / 4096 * 4096).max(size.min(4096)) } else { done };
-        let fails = disk.chance.once_in(wear.write_error_once_in);
+        let ambush = is_stable.then(|| disk.ambushed()).flatten();
+        let fails =
+            disk.chance.once_in(wear.write_error_once_in) || ambush.as_ref().is_some_and(|it| it.fails.is_some());
         self.world.trace.add(self.world.now(), What::Written, &[inode.number, at, digest(&bytes), u64::from(fails)]);
         let number = inode.begin(at, bytes);
         let (told, inode) = (outcome.clone(), inode.clone());
-        self.world.after(disk.latency(), move |_| {
+        self.world.after(disk.latency(), move |world| {
             if fails {
-                inode.fail(number, &disk.chance, disk.sector);
-                return told.tell(Err(io::Error::from_raw_os_error(EIO)));
+                let whole = ambush.as_ref().is_some_and(|ambush| ambush.fails == Some(Fails::InWord));
+                inode.fail(number, &disk.chance, disk.sector, whole);
+                told.tell(Err(refused()));
+            } else {
+                inode.finish(number, done, is_stable);
+                told.tell(Ok(done));
             }
-            inode.finish(number, done, is_stable);
-            told.tell(Ok(done));
+            if let Some(ambush) = ambush {
+                (ambush.springs)(world);
+            }
         });
         outcome
     }

@@ -110,6 +110,23 @@ impl Inode {
         self.cache.borrow().read(at, into)
     }
 
+    /// All of it that is stable.
+    pub fn octets(&self) -> Vec<u8> {
+        let stable = self.stable.borrow();
+        let mut octets = vec![0; usize::try_from(stable.size).expect("small files")];
+        stable.read(0, &mut octets);
+        octets
+    }
+
+    /// Turns these bits of an octet round, wherever it is kept.
+    pub fn flip(&self, at: u64, bits: u8) {
+        for content in [&self.stable, &self.cache] {
+            let mut octet = [0];
+            content.borrow().read(at, &mut octet);
+            content.borrow_mut().write(at, &[octet[0] ^ bits]);
+        }
+    }
+
     pub fn extend(&self, bytes: u64) {
         let mut cache = self.cache.borrow_mut();
         cache.size = cache.size.max(bytes);
@@ -140,10 +157,10 @@ impl Inode {
     }
 
     /// A write fails: some sectors of it are in the file, or none, and the cache does not know which.
-    pub fn fail(&self, number: u64, chance: &Chance, sector: u64) {
+    pub fn fail(&self, number: u64, chance: &Chance, sector: u64, whole: bool) {
         let Some(piece) = self.flying.borrow_mut().remove(&number) else { return };
         self.settle_below(&piece);
-        let written_of_two = chance.below(3);
+        let written_of_two = if whole { 2 } else { chance.below(3) };
         for (at, bytes) in piece.sectors(sector).filter(|_| chance.below(2) < written_of_two) {
             self.cache.borrow_mut().write(at, bytes);
             self.stable.borrow_mut().write(at, bytes);

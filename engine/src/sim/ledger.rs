@@ -41,12 +41,14 @@ struct Pair {
     arrivals: Vec<Arrival>,
     /// A sink refused it for good.
     failed: bool,
+    /// The disk that it was kept on let it rot: it need not come.
+    rotted: bool,
 }
 
 impl Pair {
     /// Whether we still owe it.
     fn is_owed(&self) -> bool {
-        self.verdict == Verdict::Acknowledged && self.arrivals.is_empty() && !self.failed
+        self.verdict == Verdict::Acknowledged && self.arrivals.is_empty() && !self.failed && !self.rotted
     }
 }
 
@@ -116,7 +118,8 @@ impl Ledger {
         let mut messages = self.messages.borrow_mut();
         let number = messages.len();
         let content: Rc<[u8]> = content(chance, number, bytes).into();
-        let pair = |recipient| Pair { recipient, verdict: Verdict::Open, arrivals: Vec::new(), failed: false };
+        let pair =
+            |recipient| Pair { recipient, verdict: Verdict::Open, arrivals: Vec::new(), failed: false, rotted: false };
         messages.push(Message { content: content.clone(), pairs: recipients.into_iter().map(pair).collect() });
         (number, content)
     }
@@ -175,6 +178,24 @@ impl Ledger {
             }
             None => self.breach("I-2", format!("{recipient} was named in a message that nobody sent to him")),
         }
+    }
+
+    /// The disk has let message `number` rot: from now on it need not come, but if it does, then whole.
+    pub fn rots(&self, number: usize) {
+        self.note(&[3, number as u64]);
+        self.world.tell(|| format!("message {number} rots"));
+        let mut messages = self.messages.borrow_mut();
+        for pair in messages.get_mut(number).into_iter().flat_map(|message| &mut message.pairs) {
+            if pair.is_owed() {
+                self.owed.set(self.owed.get() - 1);
+            }
+            pair.rotted = true;
+        }
+    }
+
+    /// Whether message `number` has still to come to somebody.
+    pub fn is_owed(&self, number: usize) -> bool {
+        self.messages.borrow().get(number).is_some_and(|message| message.pairs.iter().any(Pair::is_owed))
     }
 
     /// A server's process or machine died.
@@ -250,7 +271,7 @@ impl Ledger {
 }
 
 /// The header field that names a message.
-const FIELD: &[u8] = b"X-Number: ";
+pub(super) const FIELD: &[u8] = b"X-Number: ";
 
 /// The number of the message that `content` is, if it says.
 fn number_of(content: &[u8]) -> Option<usize> {

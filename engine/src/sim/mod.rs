@@ -7,6 +7,7 @@ pub mod conn;
 pub mod disk;
 pub mod driver;
 mod file;
+mod inspect;
 pub mod ledger;
 pub mod machine;
 mod net;

@@ -1,7 +1,7 @@
 //! One run: a world drawn from its seed, mail through it while things go wrong, then peace, then the audit.
 
 use super::chance::Chance;
-use super::disk::Wear;
+use super::disk::{Ambush, Fails, Wear};
 use super::ledger::{Accounts, Breach, Ledger};
 use super::machine::Doom;
 use super::net::Weather;
@@ -51,11 +51,14 @@ pub struct Faults {
     pub network: bool,
     /// Sinks misbehave.
     pub sinks: bool,
+    /// What stands on disks rots.
+    pub rot: bool,
 }
 
 impl Faults {
     /// All of them.
-    pub const ALL: Faults = Faults { processes: true, machines: true, disks: true, network: true, sinks: true };
+    pub const ALL: Faults =
+        Faults { processes: true, machines: true, disks: true, network: true, sinks: true, rot: true };
 }
 
 impl Default for Plan {
@@ -147,6 +150,9 @@ struct Scenario {
     world: Rc<World>,
     ledger: Rc<Ledger>,
     servers: Vec<Rc<Server>>,
+    /// Where mail enters, and the domains that it is for.
+    entries: Vec<SocketAddr>,
+    domains: Vec<String>,
     vice: Rc<RefCell<Vice>>,
     /// Senders that are not done.
     senders: Rc<Cell<usize>>,
@@ -187,27 +193,34 @@ impl Scenario {
             world: world.clone(),
             ledger,
             servers,
+            entries,
+            domains,
             vice,
             senders: Rc::default(),
             drawn: Cell::new(0),
             plan,
             chance,
         });
-        (0..1 + scenario.chance.index(4)).for_each(|_| scenario.sender(&entries, &domains));
+        for _ in 0..1 + scenario.chance.index(4) {
+            let messages = 1 + scenario.chance.index(plan.messages_max);
+            let pause = Span(plan.trouble.0 / scenario.chance.one_of(&[8, 40, 200]));
+            scenario.sender(messages, pause, *scenario.chance.one_of(&[20_000, 100_000, 400_000]));
+        }
         scenario
     }
 
-    fn sender(&self, entries: &[SocketAddr], domains: &[String]) {
+    /// Sends so many messages of at most so many octets, with pauses between its sessions.
+    fn sender(&self, messages: usize, pause: Span, bytes_max: usize) {
         let (_, mut drivers) = self.world.machine().start(&self.world, 1);
         let sim = drivers.remove(0);
         let sender = Sender {
             sim: sim.clone(),
-            to: entries.to_vec(),
-            domains: domains.to_vec(),
-            messages: 1 + self.chance.index(self.plan.messages_max),
+            to: self.entries.clone(),
+            domains: self.domains.clone(),
+            messages,
             until: Tick::NEVER,
-            pause: Span(self.plan.trouble.0 / self.chance.one_of(&[8, 40, 200])),
-            bytes_max: *self.chance.one_of(&[20_000, 100_000, 400_000]),
+            pause,
+            bytes_max,
             ledger: self.ledger.clone(),
             chance: self.chance.branch(),
         };
@@ -233,7 +246,7 @@ impl Scenario {
 
     fn fault(&self) {
         let kinds = self.plan.faults;
-        let drawn = self.chance.below(11);
+        let drawn = self.chance.below(15);
         let server = self.chance.one_of(&self.servers);
         self.world.trace.add(self.world.now(), What::Fault, &[drawn]);
         self.world.tell(|| format!("fault {drawn} at machine {}", server.machine.number()));
@@ -249,6 +262,8 @@ impl Scenario {
             8 if kinds.network => self.world.net.reset_some(&self.world),
             9 if kinds.sinks => self.tempt(),
             10 if kinds.sinks => self.leave(),
+            11..14 if kinds.disks && kinds.machines => self.ambush(server),
+            14 if kinds.rot => self.rot(server),
             _ => self.drawn.set(self.drawn.get() - 1),
         }
     }
@@ -282,6 +297,47 @@ impl Scenario {
             disk.capacity.set(disk.used() + chance.below(3 << 20));
         }
         self.world.after(chance.span(Span::millis(50)..Span::seconds(4)), move |_| disk.heal());
+    }
+
+    /// A slow disk, on which many messages share a write; one write of the next few fails or is the last one that ends, and
+    /// the process or the machine dies while it matters what was promised of it.
+    fn ambush(&self, server: &Rc<Server>) {
+        let chance = &self.chance;
+        let slow = chance.span(Span::millis(1)..Span::millis(20));
+        let disk = server.machine.disk.clone();
+        disk.wear.borrow_mut().latency = Span(slow.0 / 4)..slow;
+        let wait = Span(slow.0 * chance.one_of(&[1, 1, 4]));
+        let (wait, darkness) = (chance.span(Span::ZERO..wait), self.darkness());
+        let is_killed = chance.once_in(3);
+        let victim = server.clone();
+        disk.lay(Ambush {
+            passing: chance.below(10),
+            fails: *chance.one_of(&[None, None, Some(Fails::InPart), Some(Fails::InWord)]),
+            springs: Box::new(move |world| {
+                world.after(wait, move |_| if is_killed { victim.kill() } else { victim.crash(darkness) });
+            }),
+        });
+        if self.plan.faults.sinks && chance.below(3) > 0 {
+            // What is promised now has nowhere to go before.
+            self.leave();
+        }
+        (0..2).for_each(|_| self.sender(1 + chance.index(self.plan.messages_max / 4), slow, 20_000));
+        self.world.after(chance.span(Span::seconds(1)..Span::seconds(4)), move |_| disk.heal());
+    }
+
+    /// What was taken and cannot leave rots, a message or two; then a start has to read it.
+    fn rot(&self, server: &Rc<Server>) {
+        self.leave();
+        (0..2).for_each(|_| self.sender(1 + self.chance.index(self.plan.messages_max / 4), Span::millis(5), 20_000));
+        let (victim, twice, is_killed) = (server.clone(), self.chance.once_in(2), self.chance.once_in(2));
+        self.world.after(self.chance.span(Span::millis(20)..Span::millis(400)), move |_| {
+            if victim.rot() && twice {
+                victim.rot();
+            }
+            if is_killed {
+                victim.kill();
+            }
+        });
     }
 
     /// Cuts the ways between a server and another machine, or one way only, for a while.

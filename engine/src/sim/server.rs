@@ -70,6 +70,7 @@ impl Server {
     }
 
     fn boot(&self) {
+        super::inspect::inspect(&self.machine.disk, SPOOL.as_ref(), &self.ledger);
         let settings = self.settings.clone();
         let shards = settings.server.cores.len();
         let (process, drivers) = self.machine.start(&self.world, shards);
@@ -139,6 +140,19 @@ impl Server {
         let process = self.process.borrow().clone();
         if let Some(process) = process {
             process.doom(self.world.chance.below(400), how);
+        }
+    }
+
+    /// A message that stands on its disk rots, if there is one that is still owed.
+    pub fn rot(&self) -> bool {
+        super::inspect::rot(&self.machine.disk, SPOOL.as_ref(), &self.ledger)
+    }
+
+    /// Its process dies at once.
+    pub fn kill(&self) {
+        let process = self.process.borrow().clone();
+        if let Some(process) = process.filter(|process| process.is_alive()) {
+            end(&self.world, &self.ledger, &process);
         }
     }
 

@@ -29,6 +29,9 @@ bugs! {
     ForgottenCancel "forgotten-cancel": "Of the messages of a batch that failed only the first is cancelled.";
     DoubleSettle "double-settle": "An outcome is written down for the neighbour of the recipient as well.";
     LateSettles "late-settles": "Recovery looks at what is live before it has read the outcomes that stand in other segments.";
+    TornAsRot "torn-as-rot": "The end of a write that was cut off is taken for what the disk let rot.";
+    RotAsTorn "rot-as-torn": "What the disk let rot is taken for the end of a write that was cut off.";
+    UncheckedContent "unchecked-content": "Content that is read back is not compared with what was received.";
     LostWakeUp "lost-wake-up": "One in so many signals wakes nobody.";
     ForgottenFolder "forgotten-folder": "A segment is used before its name in the folder is durable.";
 }

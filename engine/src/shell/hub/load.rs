@@ -4,6 +4,7 @@ use super::Hub;
 use super::messages::{Message, from_record};
 use super::quarantine::{Aside, Quarantine};
 use crate::io::driver::{Driver, Open};
+use crate::planted;
 use crate::queue::{Outcome, Taken};
 use crate::shell::body::Slices;
 use crate::spool::{Cause, Damage, Fetch, Fetched, FileId, Read, RecordId, RecordRef, Stretch};
@@ -271,7 +272,7 @@ impl<D: Driver> Hub<D> {
             left -= count as u64;
             skip = 0;
         }
-        if !stretch.is_whole(read.iter().map(|piece| &**piece)) {
+        if !stretch.is_whole(read.iter().map(|piece| &**piece)) && !planted!(UncheckedContent) {
             let bytes = usize::try_from(stretch.read_bytes()).unwrap_or(usize::MAX);
             return Err(LoadError::Damaged(Read { file: stretch.file, at: stretch.at, bytes }));
         }

@@ -17,7 +17,22 @@ fn is_found(bug: Bug, seeds: u64) {
 
 #[test]
 fn an_early_250_is_found() {
-    is_found(Bug::Early250, 30);
+    is_found(Bug::Early250, 10);
+}
+
+#[test]
+fn the_end_of_one_batch_taken_for_the_next_ones_is_found() {
+    is_found(Bug::WrongBatch, 20);
+}
+
+#[test]
+fn a_second_sync_that_is_believed_is_found() {
+    is_found(Bug::TrustedSync, 30);
+}
+
+#[test]
+fn a_forgotten_cancel_is_found() {
+    is_found(Bug::ForgottenCancel, 40);
 }
 
 #[test]
@@ -28,4 +43,29 @@ fn an_outcome_written_down_twice_is_found() {
 #[test]
 fn outcomes_read_too_late_at_recovery_are_found() {
     is_found(Bug::LateSettles, 20);
+}
+
+#[test]
+fn a_segment_used_before_its_folder_is_durable_is_found() {
+    is_found(Bug::ForgottenFolder, 20);
+}
+
+#[test]
+fn f_014_the_end_of_a_write_taken_for_rot_is_found() {
+    is_found(Bug::TornAsRot, 20);
+}
+
+#[test]
+fn f_014_rot_taken_for_the_end_of_a_write_is_found() {
+    is_found(Bug::RotAsTorn, 20);
+}
+
+#[test]
+fn f_016_content_read_back_unchecked_is_found() {
+    is_found(Bug::UncheckedContent, 20);
+}
+
+#[test]
+fn a_lost_wake_up_is_found() {
+    is_found(Bug::LostWakeUp, 40);
 }

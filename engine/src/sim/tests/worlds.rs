@@ -56,6 +56,13 @@ fn f_026_f_027_disks_that_fail_lose_nothing_that_was_acknowledged() {
     all_hold(2000..2040, Plan { hubs_max: 1, faults, ..Plan::default() });
 }
 
+/// F-014, F-016: what rots on a disk need not come, and never comes changed; the rest of it does come.
+#[test]
+fn f_014_f_016_disks_that_rot_cost_what_rots_and_nothing_else() {
+    let faults = Faults { rot: true, processes: true, machines: true, ..Faults::default() };
+    all_hold(3000..3030, Plan { faults, ..Plan::default() });
+}
+
 /// I-1 to I-4, I-8, I-9, I-12: everything at once, behind a front end or not.
 #[test]
 fn i_1_i_2_i_3_i_4_i_8_i_9_i_12_hold_whatever_goes_wrong() {

@@ -371,6 +371,22 @@ impl Log {
         Ok(ticket)
     }
 
+    /// Puts a record into the open batch that says why recipients of `original` failed, and with it that they did: both are
+    /// durable or none is. Nothing is written when the original is not here any more: all of it was settled.
+    ///
+    /// # Errors
+    /// Flow control; nothing has changed then.
+    pub fn append_owed(&mut self, original: RecordId, failed: &[u16], owed: &NewRecord<'_>) -> Result<Ticket, Full> {
+        let names = std::iter::successors(Some(original), |name| self.renamed.after(*name));
+        let here = names.filter(|name| self.segments.contains_key(&name.number()));
+        let settle = |id| failed.iter().map(move |&recipient| Settle { id, recipient, outcome: Outcome::Failed });
+        let settles: Vec<Settle> = here.flat_map(settle).collect();
+        if settles.is_empty() {
+            return Ok(Ticket(0));
+        }
+        self.append(&NewRecord { settles: &settles, ..*owed }).map(|appended| appended.ticket)
+    }
+
     /// Takes a durable record back: it will not be delivered.
     ///
     /// # Errors

@@ -106,6 +106,13 @@ pub struct Failure {
     pub unwritten: Option<RangeInclusive<u64>>,
 }
 
+impl Failure {
+    /// Whether this is the ticket of a batch that failed.
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.in_doubt == Some(ticket) || self.unwritten.as_ref().is_some_and(|unwritten| unwritten.contains(&ticket.0))
+    }
+}
+
 /// So many batches may pass before a chore that could wait gets its turn.
 const CHORE_WAIT_BATCHES: u32 = 16;
 

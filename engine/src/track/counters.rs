@@ -78,8 +78,9 @@ counters! {
     Attempts "attempts" Counter: "Tries of a message at a next hop.";
     Delivered "recipients_delivered" Counter: "Recipients that a next hop took.";
     Deferred "recipients_deferred" Counter: "Recipients that a next hop put off.";
-    DsnOwed "recipients_failed_dsn_owed" Counter: "Recipients that failed for good and are owed a notice.";
-    Expired "recipients_expired" Counter: "Of those, given up because their time was over.";
+    DsnOwed "recipients_failed_dsn_owed" Counter: "Recipients that failed for good and whose sender is owed a notice; those of earlier runs too.";
+    FailedUnowed "recipients_failed_unowed" Counter: "Recipients that failed for good of messages without a sender: no notice is owed.";
+    Expired "recipients_expired" Counter: "Of both, given up because their time was over.";
     Unknown "outcomes_unknown" Counter: "Messages whose outcome at the next hop is unknown (W5).";
     NotAttempted "not_attempted" Counter: "Messages put back because an earlier one spoiled the connection.";
     Unreadable "messages_unreadable" Counter: "Tries that ended because a message's content could not be read from the spool.";

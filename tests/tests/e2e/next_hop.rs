@@ -447,6 +447,7 @@ fn m_097_given_up_is_durable_counted_and_shown() {
     until("another", || (pairs(&far.handle().ledger().0).values().sum::<u64>() == 2).then_some(()));
     let status = hub.status();
     assert_eq!(status["counters"]["redelivered_after_restart"].as_u64(), Some(0), "{status}");
+    assert_eq!(status["dsn_owed"].as_u64(), Some(1), "it is owed as before: {status}");
     hub.stop();
     assert_eq!(pairs(&far.stop().expect("a ledger").ledger).len(), 1, "the first recipient alone");
 }

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::messages::Message;
+use super::notice::{Why, numbers};
 use crate::io::driver::Driver;
 use crate::queue::{self, EntryId, Fate, RecipientOutcome};
 use crate::spool::{ALL_RECIPIENTS, Outcome, RecordId};
@@ -14,6 +15,17 @@ pub(super) struct Attempt {
     pub message: u32,
     /// It was for all of the message's recipients, and none was answered on its own.
     pub whole: bool,
+    /// Why those failed that were not answered on their own, if they did.
+    pub why: Option<Why>,
+}
+
+/// A recipient that was answered on its own.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub recipient: u32,
+    pub outcome: RecipientOutcome,
+    /// Why it failed, if it did.
+    pub why: Option<Why>,
 }
 
 impl<D: Driver> Hub<D> {
@@ -29,23 +41,26 @@ impl<D: Driver> Hub<D> {
     }
 
     /// A recipient was answered on its own.
-    pub(super) fn answered(&self, entry: EntryId, message: u32, recipient: u32, outcome: RecipientOutcome) {
+    pub(super) fn answered(&self, entry: EntryId, message: u32, answer: Answered) {
+        let Answered { recipient, outcome, why } = answer;
         self.queues.borrow_mut().recipient(entry, recipient as usize, outcome);
-        let (settled, counter) = match outcome {
-            RecipientOutcome::Delivered => (Outcome::Delivered, Counter::Delivered),
-            RecipientOutcome::Failed => (Outcome::Failed, Counter::DsnOwed),
-            RecipientOutcome::Deferred | RecipientOutcome::TooMany => return self.tally.one(Counter::Deferred),
-        };
-        self.tally.one(counter);
-        let record = self.messages.borrow().get(message).record;
-        self.settle(record, u16::try_from(recipient).unwrap_or(u16::MAX), settled);
+        let number = u16::try_from(recipient).unwrap_or(u16::MAX);
+        match outcome {
+            RecipientOutcome::Delivered => {
+                self.tally.one(Counter::Delivered);
+                let record = self.messages.borrow().get(message).record;
+                self.settle(record, number, Outcome::Delivered);
+            }
+            RecipientOutcome::Failed => self.fail(message, &[number], &why.unwrap_or_else(Why::unknown)),
+            RecipientOutcome::Deferred | RecipientOutcome::TooMany => self.tally.one(Counter::Deferred),
+        }
     }
 
     /// An attempt ended: outcomes that are final are written down, the rest waits as the queue says.
     pub(super) fn conclude(&self, attempt: &Attempt, outcome: queue::Outcome, now: Tick) {
         match outcome {
-            queue::Outcome::Delivered => self.settle_rest(attempt, Outcome::Delivered, Counter::Delivered),
-            queue::Outcome::Failed => self.settle_rest(attempt, Outcome::Failed, Counter::DsnOwed),
+            queue::Outcome::Delivered => self.deliver_rest(attempt),
+            queue::Outcome::Failed => self.fail_rest(attempt),
             queue::Outcome::Unknown => self.tally.one(Counter::Unknown),
             queue::Outcome::NotAttempted | queue::Outcome::Unreadable | queue::Outcome::Elsewhere => {
                 self.tally.one(Counter::NotAttempted)
@@ -76,20 +91,22 @@ impl<D: Driver> Hub<D> {
             (record, queues.unsettled(entry).map_or_else(Vec::new, Iterator::collect::<Vec<usize>>))
         };
         let Some(record) = record else { return };
-        tracing::warn!(cause = "expired", status = "4.4.7", record = %record, recipients = recipients.len(),
-            "a message was not delivered in its time and is given up");
-        self.tally.add(Counter::DsnOwed, recipients.len() as u64);
-        self.tally.add(Counter::Expired, recipients.len() as u64);
-        for recipient in recipients {
-            self.settle(record, u16::try_from(recipient).expect("recipients are numbered by 16 bits"), Outcome::Failed);
+        let (count, content) =
+            (recipients.len() as u64, self.queues.borrow().find(entry).and_then(|taken| taken.content));
+        if !self.fail_expired(record, content, numbers(recipients.into_iter())) {
+            return;
         }
+        tracing::warn!(cause = "expired", status = "4.4.7", record = %record, recipients = count,
+            "a message was not delivered in its time and is given up");
+        self.tally.add(Counter::Expired, count);
         let content = self.queues.borrow_mut().expire(entry, now);
         if let Some(message) = content {
             self.messages.borrow_mut().release(message);
         }
     }
 
-    fn settle_rest(&self, attempt: &Attempt, outcome: Outcome, counter: Counter) {
+    /// Whoever was not answered on his own was delivered to.
+    fn deliver_rest(&self, attempt: &Attempt) {
         let (record, all) = {
             let messages = self.messages.borrow();
             let message = messages.get(attempt.message);
@@ -98,14 +115,19 @@ impl<D: Driver> Hub<D> {
             (message.record, whole.then_some(message.recipients))
         };
         if let Some(count) = all {
-            self.tally.add(counter, u64::from(count));
-            self.settle(record, if count == 1 { 0 } else { ALL_RECIPIENTS }, outcome);
+            self.tally.add(Counter::Delivered, u64::from(count));
+            self.settle(record, if count == 1 { 0 } else { ALL_RECIPIENTS }, Outcome::Delivered);
             return;
         }
-        let queues = self.queues.borrow();
-        for recipient in queues.recipients(attempt.entry) {
-            self.tally.one(counter);
-            self.settle(record, u16::try_from(recipient).expect("recipients are numbered by 16 bits"), outcome);
+        for recipient in self.queues.borrow().recipients(attempt.entry) {
+            self.tally.one(Counter::Delivered);
+            let recipient = u16::try_from(recipient).expect("recipients are numbered by 16 bits");
+            self.settle(record, recipient, Outcome::Delivered);
         }
+    }
+
+    fn fail_rest(&self, attempt: &Attempt) {
+        let failed = numbers(self.queues.borrow().recipients(attempt.entry));
+        self.fail(attempt.message, &failed, attempt.why.as_ref().unwrap_or(&Why::unknown()));
     }
 }

@@ -45,6 +45,7 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
         perform(&hub, order).await;
         hub.retry_stalled();
         hub.retry_settles();
+        hub.write_notices();
         let due = due && hub.log.borrow().pending() && hub.settled_upto.get() < last;
         if due {
             // What was written was something else: the outcomes that were due still wait.
@@ -139,6 +140,7 @@ impl<D: Driver> Hub<D> {
         self.tally.one(Counter::Commits);
         let settled_upto = self.log.borrow().settled_upto();
         self.settled_upto.set(settled_upto);
+        self.notices_are_durable(ticket);
         loop {
             let last = if planted!(WrongBatch) { Ticket(ticket.0 + 1) } else { ticket };
             let Some(waiting) = self.pop_waiting(last) else { break };
@@ -195,6 +197,7 @@ impl<D: Driver> Hub<D> {
             self.refuse_message(&waiting, Answer::Refused(NOT_KEPT));
         }
         self.drop_doubts_of(failure);
+        self.notices_failed(failure);
         match failure.cancelled_by {
             Some(cancelled_by) => self.doubts.borrow_mut().push(Doubt { cancelled_by, waiting: doubtful }),
             None => doubtful.iter().for_each(|waiting| self.refuse_message(waiting, Answer::Silence)),

@@ -2,10 +2,11 @@
 //! a copy, and turns replies into outcomes.
 
 use super::Hub;
-use super::attempt::Attempt;
+use super::attempt::{Answered, Attempt};
 use super::exchange::Ticket;
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
+use super::notice::Why;
 use super::share::{Guest, Loan};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
@@ -23,6 +24,7 @@ use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, HostAddress, Tick};
 use slab::Slab;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,6 +64,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     let mut line = Line {
         hub: hub.clone(),
         id: order.conn,
+        host: order.host.address,
         session: ClientSession::new(hub.client.options(manners), hub.driver.now()).speaking_from(conn.local().ip()),
         ready: false,
         flights: Slab::new(),
@@ -91,6 +94,8 @@ struct Flight {
     offered: Option<Box<[u32]>>,
     /// Some recipients were answered on their own: the rest are settled one by one.
     split: bool,
+    /// Why those failed that were not answered on their own, if they did.
+    why: Option<Why>,
     /// Another shard keeps the message; and what our queues name it, if a host of ours could not take it.
     loan: Option<Loan>,
     guest: Option<EntryId>,
@@ -111,6 +116,7 @@ impl Flight {
             message,
             offered,
             split: false,
+            why: None,
             loan,
             guest: None,
             #[cfg(feature = "fail-points")]
@@ -129,6 +135,7 @@ enum Flow {
 struct Line<D: Driver> {
     hub: Rc<Hub<D>>,
     id: ConnId,
+    host: SocketAddr,
     session: ClientSession,
     ready: bool,
     flights: Slab<Flight>,
@@ -236,7 +243,7 @@ impl<D: Driver> Line<D> {
         for ticket in tickets {
             let Ticket { owner, entry, message, offered } = ticket;
             let message = self.hub.messages.borrow_mut().insert(message);
-            let loan = Some(Loan { owner, taken: now, answers: Vec::new() });
+            let loan = Some(Loan { owner, taken: now, answers: Vec::new(), why: None });
             self.offer(Flight::new(entry, message, offered, loan), now);
         }
     }
@@ -281,7 +288,10 @@ impl<D: Driver> Line<D> {
                 let outcome = match why.refusal() {
                     None => Outcome::NotAttempted,
                     Some(_) if self.hub.queues.borrow().has_other_host(self.id, known) => Outcome::Elsewhere,
-                    Some(_) => Outcome::Failed,
+                    Some(refusal) => {
+                        flight.why = Some(Why::refused(self.host, refusal.reply()));
+                        self.hub.failed_for_good()
+                    }
                 };
                 tracing::info!(%why, ?outcome, "a message cannot be sent to this host");
                 self.finish(flight, outcome, now);
@@ -324,7 +334,7 @@ impl<D: Driver> Line<D> {
                     if class != Class::Accepted {
                         self.said_no(now);
                     }
-                    answer_recipient(&self.hub, &mut self.flights, token, index, class);
+                    self.answer_recipient(token, index, class);
                 }
                 ClientEvent::Done { token, .. } if self.out.holds(token) => {
                     // Answered before its body left: whatever it means, it is no verdict on that body (F-081).
@@ -339,7 +349,7 @@ impl<D: Driver> Line<D> {
                     }
                     let outcome = match class {
                         Class::Accepted => Outcome::Delivered,
-                        Class::Refused => Outcome::Failed,
+                        Class::Refused => self.refused(token),
                         Class::Deferred | Class::Again => Outcome::Deferred,
                     };
                     self.done(token, outcome, now);
@@ -385,14 +395,48 @@ impl<D: Driver> Line<D> {
             message,
             offered,
             split,
+            why,
             loan,
             guest,
             #[cfg(feature = "fail-points")]
                 sent: _sent,
         } = flight;
+        let whole = !split && offered.is_none();
         match loan {
-            None => self.hub.conclude(&Attempt { entry, message, whole: !split && offered.is_none() }, outcome, now),
-            Some(loan) => self.hub.borrowed_ended(self.id, guest, Guest { entry, loan, message, offered }, outcome),
+            None => self.hub.conclude(&Attempt { entry, message, whole, why }, outcome, now),
+            Some(loan) => self.hub.borrowed_ended(
+                self.id,
+                guest,
+                Guest { entry, loan: Loan { why, ..loan }, message, offered },
+                outcome,
+            ),
+        }
+    }
+
+    /// Whoever was not answered on his own was refused for good.
+    fn refused(&mut self, token: u32) -> Outcome {
+        if let Some(flight) = self.flights.get_mut(token as usize) {
+            flight.why = Some(Why::refused(self.host, self.session.reply()));
+        }
+        self.hub.failed_for_good()
+    }
+
+    /// A recipient was answered on its own.
+    fn answer_recipient(&mut self, token: u32, index: u32, class: Class) {
+        let Some(flight) = self.flights.get_mut(token as usize) else { return };
+        flight.split = true;
+        let recipient = flight.offered.as_ref().map_or(index, |offered| offered[index as usize]);
+        let outcome = match class {
+            Class::Accepted => RecipientOutcome::Delivered,
+            Class::Refused if self.hub.can_owe() => RecipientOutcome::Failed,
+            Class::Again => RecipientOutcome::TooMany,
+            Class::Deferred | Class::Refused => RecipientOutcome::Deferred,
+        };
+        let why = (outcome == RecipientOutcome::Failed).then(|| Why::refused(self.host, self.session.reply()));
+        let answer = Answered { recipient, outcome, why };
+        match &mut flight.loan {
+            None => self.hub.answered(flight.entry, flight.message, answer),
+            Some(loan) => loan.answers.push(answer),
         }
     }
 
@@ -428,23 +472,6 @@ impl<D: Driver> Line<D> {
         for token in rest {
             self.done(token_of(token), Outcome::Unknown, now);
         }
-    }
-}
-
-/// A recipient was answered on its own.
-fn answer_recipient<D: Driver>(hub: &Hub<D>, flights: &mut Slab<Flight>, token: u32, index: u32, class: Class) {
-    let Some(flight) = flights.get_mut(token as usize) else { return };
-    flight.split = true;
-    let recipient = flight.offered.as_ref().map_or(index, |offered| offered[index as usize]);
-    let outcome = match class {
-        Class::Accepted => RecipientOutcome::Delivered,
-        Class::Refused => RecipientOutcome::Failed,
-        Class::Again => RecipientOutcome::TooMany,
-        Class::Deferred => RecipientOutcome::Deferred,
-    };
-    match &mut flight.loan {
-        None => hub.answered(flight.entry, flight.message, recipient, outcome),
-        Some(loan) => loan.answers.push((recipient, outcome)),
     }
 }
 

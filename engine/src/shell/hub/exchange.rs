@@ -5,8 +5,10 @@
 //! Both ways have room for everything that can be under way, so nobody waits and nothing is dropped. The one lock is taken
 //! when routes are installed, never on a message's path.
 
+use super::attempt::Answered;
 use super::messages::Message;
-use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome, RecipientOutcome};
+use super::notice::Why;
+use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome};
 use crate::sys::lockfree::{HotRing, Receiver, Sender, SleepFlag, WAITERS_MAX, Wake, crossing};
 use crate::wire::NextHopKey;
 use std::collections::BTreeMap;
@@ -36,9 +38,10 @@ pub(super) struct Return {
     /// Its entry at the shard that keeps it.
     pub entry: EntryId,
     /// Recipients that were answered on their own.
-    pub answers: Vec<(u32, RecipientOutcome)>,
-    /// The end of the attempt, for all others.
+    pub answers: Vec<Answered>,
+    /// The end of the attempt, for all others, and why they failed, if they did.
     pub outcome: Outcome,
+    pub why: Option<Why>,
 }
 
 /// Rings that are told apart when a shard is woken to look into one; those beyond share a mark with others and are looked

@@ -14,6 +14,7 @@ mod enqueue;
 mod exchange;
 mod load;
 mod messages;
+mod notice;
 mod quarantine;
 mod recover;
 mod relocate;
@@ -138,6 +139,9 @@ pub struct Hub<D: Driver> {
     /// Outcomes up to this ticket are durable.
     settled_upto: Cell<Ticket>,
     settled: Signal,
+    notices: RefCell<notice::Notices>,
+    /// Messages whose time is over are to be read.
+    expired: Signal,
 
     /// Messages being read back.
     loading: Cell<u32>,
@@ -206,6 +210,8 @@ impl<D: Driver> Hub<D> {
             last_settle: Cell::new(Ticket(0)),
             settled_upto: Cell::new(Ticket(0)),
             settled: Signal::default(),
+            notices: RefCell::default(),
+            expired: Signal::default(),
             loading: Cell::new(0),
             reroute: reroute::Reroute::default(),
             unread: unread::Unread::new(queue_options(&settings).queue_ladder),
@@ -232,6 +238,7 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(keep_time(self.clone()));
         self.driver.spawn(reroute::run(self.clone()));
         self.driver.spawn(unread::run(self.clone()));
+        self.driver.spawn(notice::run(self.clone()));
         if self.share.is_some() {
             self.install_rings(self.routing.borrow().hops());
             self.driver.spawn(share::lend(self.clone()));

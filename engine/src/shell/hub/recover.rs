@@ -212,6 +212,9 @@ impl<D: Driver> Hub<D> {
     }
 
     fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {
+        if self.is_owed(head.kind, head.recipients) {
+            return;
+        }
         let mut routing = self.routing.borrow_mut();
         let (snapshot, hops, groups) = routing.parts();
         groups.fill(&snapshot.table, envelope.recipients().map(|recipient| recipient.domain()));

@@ -80,7 +80,7 @@ impl<D: Driver> Hub<D> {
         self.settle_is_due();
     }
 
-    fn settled_in(&self, ticket: Ticket) {
+    pub(super) fn settled_in(&self, ticket: Ticket) {
         // Ticket 0: everything about it was durable before; what others wait for is not.
         self.last_settle.set(self.last_settle.get().max(ticket));
         if ticket > self.settled_upto.get() {
@@ -90,7 +90,7 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    fn settle_is_due(&self) {
+    pub(super) fn settle_is_due(&self) {
         if !self.settle_due.replace(true) {
             self.settled.raise();
         }
@@ -98,7 +98,7 @@ impl<D: Driver> Hub<D> {
 
     /// As if the log had had no room for an outcome of this record.
     #[cfg(test)]
-    pub(super) fn owe(&self, record: RecordId) {
+    pub(super) fn hold_back(&self, record: RecordId) {
         let owed = Unsettled { record, recipient: 0, outcome: Outcome::Delivered, entries: Vec::new() };
         self.unsettled.borrow_mut().push_back(owed);
     }

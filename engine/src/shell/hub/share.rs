@@ -2,10 +2,11 @@
 //! the message, its entry and its outcome; whoever borrows it only sends.
 
 use super::Hub;
-use super::attempt::Attempt;
+use super::attempt::{Answered, Attempt};
 use super::exchange::{Exchange, Return, Ring, Ticket};
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
+use super::notice::Why;
 use crate::io::driver::Driver;
 use crate::queue::{ConnId, EntryId, HopId, Outcome, RingView, Room, Taken};
 use crate::shell::signal::Signal;
@@ -81,7 +82,9 @@ impl Share {
 pub(super) struct Loan {
     pub owner: usize,
     pub taken: Tick,
-    pub answers: Vec<(u32, crate::queue::RecipientOutcome)>,
+    pub answers: Vec<Answered>,
+    /// Why the others failed, if they did.
+    pub why: Option<Why>,
 }
 
 /// A message of another shard that a host of ours could not take.
@@ -204,14 +207,12 @@ impl<D: Driver> Hub<D> {
 
     /// What became of a message that was lent.
     fn came_back(self: &Rc<Self>, back: Return) {
-        let Return { entry, answers, outcome } = back;
+        let Return { entry, answers, outcome, why } = back;
         let content = self.queues.borrow().find(entry).and_then(|taken| taken.content);
         let message = content.expect("a message that is lent stays in memory");
-        for (recipient, outcome) in &answers {
-            self.answered(entry, message, *recipient, *outcome);
-        }
         let whole = answers.is_empty() && self.messages.borrow().get(message).recipients == 1;
-        self.conclude(&Attempt { entry, message, whole }, outcome, self.driver.now());
+        answers.into_iter().for_each(|answer| self.answered(entry, message, answer));
+        self.conclude(&Attempt { entry, message, whole, why }, outcome, self.driver.now());
     }
 }
 
@@ -308,7 +309,7 @@ impl<D: Driver> Hub<D> {
         let Guest { entry, loan, message, .. } = guest;
         self.messages.borrow_mut().release(message);
         share.borrowed.set(share.borrowed.get() - 1);
-        self.hand_back(share, loan.owner, Return { entry, answers: loan.answers, outcome });
+        self.hand_back(share, loan.owner, Return { entry, answers: loan.answers, outcome, why: loan.why });
     }
 
     fn hand_back(self: &Rc<Self>, share: &Share, owner: usize, back: Return) {
@@ -323,7 +324,7 @@ impl<D: Driver> Hub<D> {
     fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
         share.wake(ring.no_longer_await(share.me), ring);
         while let Some(ticket) = ring.pop() {
-            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome: Outcome::NotAttempted };
+            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome: Outcome::NotAttempted, why: None };
             self.hand_back(share, ticket.owner, back);
         }
         self.queues.borrow_mut().offered_by_others(hop, 0);

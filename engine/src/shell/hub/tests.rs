@@ -3,6 +3,7 @@
 mod bad_heads;
 mod bad_segment;
 mod carried;
+mod notice;
 mod sharing;
 
 use super::quarantine::Quarantine;
@@ -86,8 +87,12 @@ fn routes(name: &str, sinks: &[SocketAddr]) -> Arc<Snapshot> {
 
 /// Sends so many messages in one go and waits until all are acknowledged.
 async fn send(driver: &Epoll, at: SocketAddr, count: usize) {
+    send_from(driver, at, count, "ann@a.test").await;
+}
+
+async fn send_from(driver: &Epoll, at: SocketAddr, count: usize, sender: &str) {
     let mut conn = driver.connect(at, driver.now() + Span::seconds(20)).await.expect("it listens");
-    let one = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n";
+    let one = format!("MAIL FROM:<{sender}>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n");
     conn.put(b"EHLO client.test\r\n");
     let (mut heard, mut said) = (String::new(), false);
     while heard.matches("Queued as").count() < count {

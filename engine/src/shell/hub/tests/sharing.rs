@@ -159,7 +159,7 @@ fn f_024_lending_waits_for_outcomes_to_be_written() {
         // A write that ends would try again what is owed.
         pair.faults.inject(Rule::new(Op::Write, Fault::Held));
         pair.pass(None).await;
-        pair.lender().owe(spool::RecordId::from_raw(u64::MAX).expect("an id"));
+        pair.lender().hold_back(spool::RecordId::from_raw(u64::MAX).expect("an id"));
         pair.start_borrower();
         pair.pass(None).await;
         let lent = pair.counts.read(Counter::Lent);

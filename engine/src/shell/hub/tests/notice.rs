@@ -1,0 +1,179 @@
+//! Recipients that failed for good: what is on disk of them.
+
+use super::*;
+use crate::spool::{Fetched, RecordKind};
+
+/// A next hop that refuses every recipient.
+fn refusing(driver: &Epoll) -> SocketAddr {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let (at, driver) = (driver.local(&listener).expect("bound"), driver.clone());
+    driver.clone().spawn(async move {
+        while let Ok(conn) = driver.accept(&listener).await {
+            driver.spawn(refuse(driver.clone(), conn));
+        }
+    });
+    at
+}
+
+async fn refuse<C: Conn>(driver: Epoll, mut conn: C) {
+    conn.put(b"220 refusing.test\r\n");
+    let mut heard = String::new();
+    let by = driver.now() + Span::seconds(600);
+    while let Next::Bytes(octets) = conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+        heard.push_str(&String::from_utf8_lossy(&octets));
+        while let Some((command, rest)) = heard.split_once("\r\n") {
+            let is_rcpt = command.starts_with("RCPT");
+            conn.put(if is_rcpt { &b"550 5.1.1 nobody of that name\r\n"[..] } else { b"250 2.0.0 fine\r\n" });
+            heard = rest.to_owned();
+        }
+    }
+}
+
+/// What one record says that a notice is owed by.
+#[derive(Debug, PartialEq, Eq)]
+struct Owed {
+    sender: String,
+    recipients: Vec<String>,
+    fields: String,
+    header: String,
+}
+
+/// All that a start on this folder finds of them.
+fn on_disk(folder: &Path) -> Vec<Owed> {
+    let mut left = recover::recover(folder, DriverChoice::Epoll, 1).expect("it is read");
+    let options = log_options(&settings(), 0, Numbers::of_shard(left.recovered.next_number, 0, 1));
+    let mut log = Log::new(options, Pool::new(Budget::new(8 << 20)));
+    let mut backlog = log.adopt(left.recovered.adoptions.remove(0));
+    let read = |read: crate::spool::Read| {
+        let file = std::fs::read(folder.join(segments::name(read.file))).expect("ours");
+        let at = usize::try_from(read.at).expect("in a segment");
+        file[at..file.len().min(at + read.bytes)].to_vec()
+    };
+    let mut found = Vec::new();
+    while !backlog.is_done() {
+        if let Some(wanted) = backlog.wants() {
+            backlog.feed(&read(wanted));
+        }
+        let Some(id) = backlog.next(&log).map(|loaded| loaded.id) else { continue };
+        let fetch = log.fetch(id).expect("it is live");
+        let mut wanted = fetch.first_read();
+        let octets = loop {
+            let octets = read(wanted);
+            match fetch.parse(&octets).expect("it is sound") {
+                Fetched::Record(_) => break octets,
+                Fetched::More(more) => wanted = more,
+            }
+        };
+        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { panic!("it was parsed before") };
+        assert_eq!(record.head.kind, RecordKind::Owed, "nothing else is left");
+        let envelope = crate::wire::EnvelopeRef::parse(record.envelope).expect("ours");
+        let mut header = Vec::new();
+        for stretch in log.content_of(&record).expect("it is sound") {
+            let whole = std::fs::read(folder.join(segments::name(stretch.file))).expect("ours");
+            let at = usize::try_from(stretch.at).expect("in a segment") + stretch.skip;
+            header.extend_from_slice(&whole[at..at + usize::try_from(stretch.bytes).expect("small")]);
+        }
+        found.push(Owed {
+            sender: match envelope.reverse_path() {
+                crate::wire::ReversePathRef::Null => String::new(),
+                crate::wire::ReversePathRef::Mailbox(mailbox) => mailbox.to_string(),
+            },
+            recipients: envelope.recipients().map(|recipient| recipient.mailbox.to_string()).collect(),
+            fields: String::from_utf8_lossy(record.trace).into_owned(),
+            header: String::from_utf8_lossy(&header).into_owned(),
+        });
+    }
+    found
+}
+
+fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str) {
+    assert_eq!(found.len(), count, "{found:?}");
+    for owed in found {
+        assert_eq!((owed.sender.as_str(), &owed.recipients[..]), ("ann@a.test", &["bob@b.test".to_owned()][..]));
+        assert!(owed.fields.contains(&format!("Status: {status}\r\n")) && owed.fields.contains(said), "{owed:?}");
+        assert!(owed.header.starts_with("Received: ") && owed.header.ends_with("Subject: x\r\n"), "{owed:?}");
+    }
+}
+
+/// Runs `test` on a hub whose next hop refuses everybody.
+fn refused(path: &Path, test: impl AsyncFnOnce(&World)) {
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, path);
+        world.hub.install_routes(routes("sink", &[refusing(&world.driver)]));
+        test(&world).await;
+        world.hub.drain(world.driver.now() + Span::seconds(60)).await;
+    })
+    .expect("runs");
+}
+
+const SAID: &str = "Remote-MTA: dns; [127.0.0.1]\r\nDiagnostic-Code: smtp; 550 5.1.1 nobody of that name\r\n";
+
+#[test]
+fn f_068_who_was_refused_for_good_is_on_record_with_the_reason_whenever_the_server_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    refused(folder.path(), async |world| {
+        world.send(3).await;
+        world.wait_until("the outcomes", || world.counts.read(Counter::Settles) == 3).await;
+        assert_eq!((world.hub.queued(), world.counts.read(Counter::DsnOwed)), (0, 3));
+    });
+    assert_owed(&on_disk(folder.path()), 3, "5.1.1", SAID);
+    let mut left = recover::recover(folder.path(), DriverChoice::Epoll, 1).expect("it is read");
+    let (adoption, next) = (left.recovered.adoptions.remove(0), (left.recovered.next_number, left.next_file));
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::open(driver, folder.path(), next);
+        world.hub.adopt(adoption).await.expect("its files open");
+        world.hub.start();
+        world.wait_until("they are known again", || world.counts.read(Counter::DsnOwed) == 3).await;
+        assert_eq!((world.hub.queued(), world.counts.read(Counter::Redelivered)), (0, 0), "nobody is tried again");
+    })
+    .expect("runs");
+}
+
+#[test]
+fn f_023_a_notice_whose_batch_fails_is_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    refused(folder.path(), async |world| {
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(2).await;
+        world.faults.heal();
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)));
+        let (owed, failed) = (|| world.counts.read(Counter::DsnOwed), || world.counts.read(Counter::CommitErrors));
+        world.wait_until("batches with them to fail", || owed() == 2 && failed() > 0).await;
+        world.faults.heal();
+        world.wait_until("the outcomes", || world.hub.notices.borrow().is_empty()).await;
+    });
+    assert_owed(&on_disk(folder.path()), 2, "5.1.1", SAID);
+}
+
+#[test]
+fn m_097_who_is_given_up_while_his_message_is_on_disk_alone_is_on_record_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let mut settings = settings();
+        settings.delivery.expire_after = Span::seconds(1);
+        let world = World::open_as(driver, &path, (1, 1), settings);
+        world.hub.start();
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(3).await;
+        let now = world.driver.now();
+        let release = |content| world.hub.messages.borrow_mut().release(content);
+        while world.hub.queues.borrow_mut().shed_content(64, now, release) {}
+        world.wait_until("the outcomes", || world.counts.read(Counter::Settles) == 3).await;
+        assert_eq!((world.hub.queued(), world.counts.read(Counter::Expired)), (0, 3));
+        world.hub.drain(world.driver.now() + Span::seconds(60)).await;
+    })
+    .expect("runs");
+    assert_owed(&on_disk(folder.path()), 3, "4.4.7", "Action: failed\r\n");
+}
+
+#[test]
+fn f_068_nothing_is_owed_to_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    refused(folder.path(), async |world| {
+        send_from(&world.driver, world.at, 2, "").await;
+        world.wait_until("the outcomes", || world.counts.read(Counter::Settles) == 2).await;
+        assert_eq!((world.counts.read(Counter::DsnOwed), world.counts.read(Counter::FailedUnowed)), (0, 2));
+    });
+    assert_eq!(on_disk(folder.path()), []);
+}

@@ -10,6 +10,7 @@
 //! `None` beyond it: that is flow control, not an error.
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -27,20 +28,30 @@ pub const CHUNK_CLASSES: [usize; 8] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 
 /// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator.
 const CACHED_CHUNKS: [usize; 8] = [1024, 512, 512, 256, 256, 256, 64, 16];
 
-/// Octets of content memory that a set of pools may take from the allocator, and how many are in use.
+/// Pools that count what they lease each on a cache line of its own; beyond them some share one.
+const COUNTS: usize = 64;
+
+/// Octets of content memory that a set of pools may take from the allocator, and how many are in use. A lease out of a
+/// pool's cache writes to nothing that other pools write to.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: usize,
-    held_bytes: AtomicUsize,
-    leased_bytes: AtomicUsize,
+    held_bytes: CachePadded<AtomicUsize>,
+    pools: AtomicUsize,
+    leased_bytes: [CachePadded<AtomicUsize>; COUNTS],
     denials: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit_bytes` octets.
     pub fn new(limit_bytes: usize) -> Arc<Self> {
-        let [held_bytes, leased_bytes, denials] = [const { AtomicUsize::new(0) }; 3];
-        Arc::new(Self { limit_bytes, held_bytes, leased_bytes, denials })
+        Arc::new(Self {
+            limit_bytes,
+            held_bytes: CachePadded::default(),
+            pools: AtomicUsize::new(0),
+            leased_bytes: [const { CachePadded::new(AtomicUsize::new(0)) }; COUNTS],
+            denials: AtomicUsize::new(0),
+        })
     }
 
     /// The most that may be held.
@@ -50,7 +61,8 @@ impl Budget {
 
     /// Octets pinned by leases now.
     pub fn leased_bytes(&self) -> usize {
-        self.leased_bytes.load(Ordering::Relaxed)
+        let pools = self.pools.load(Ordering::Relaxed).min(COUNTS);
+        self.leased_bytes[..pools].iter().map(|leased| leased.load(Ordering::Relaxed)).sum()
     }
 
     /// Octets taken from the allocator: leased, or cached for reuse.
@@ -118,6 +130,8 @@ impl Drop for Memory {
 struct Chunk {
     memory: Option<Memory>,
     home: Arc<ArrayQueue<Memory>>,
+    /// Where the budget counts it.
+    count: usize,
 }
 
 impl Chunk {
@@ -129,7 +143,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let memory = self.memory.take().expect("dropped once");
-        memory.budget.leased_bytes.fetch_sub(memory.bytes, Ordering::Relaxed);
+        memory.budget.leased_bytes[self.count].fetch_sub(memory.bytes, Ordering::Relaxed);
         // A full cache hands the memory back to the allocator.
         drop(self.home.push(memory));
     }
@@ -140,6 +154,7 @@ impl Drop for Chunk {
 pub struct Pool {
     homes: Arc<[Arc<ArrayQueue<Memory>>; CHUNK_CLASSES.len()]>,
     budget: Arc<Budget>,
+    count: usize,
 }
 
 impl fmt::Debug for Pool {
@@ -151,7 +166,8 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// An empty pool that charges `budget`.
     pub fn new(budget: Arc<Budget>) -> Self {
-        Self { homes: Arc::new(CACHED_CHUNKS.map(|cached| Arc::new(ArrayQueue::new(cached)))), budget }
+        let count = budget.pools.fetch_add(1, Ordering::Relaxed) % COUNTS;
+        Self { homes: Arc::new(CACHED_CHUNKS.map(|cached| Arc::new(ArrayQueue::new(cached)))), budget, count }
     }
 
     /// The budget that is charged.
@@ -164,9 +180,9 @@ impl Pool {
     pub fn fill(&self, bytes: usize) -> Option<Fill> {
         let class = CHUNK_CLASSES.iter().position(|&size| size >= bytes).unwrap_or(CHUNK_CLASSES.len() - 1);
         let memory = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
-        self.budget.leased_bytes.fetch_add(memory.bytes, Ordering::Relaxed);
+        self.budget.leased_bytes[self.count].fetch_add(memory.bytes, Ordering::Relaxed);
         let end = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
-        let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone() };
+        let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone(), count: self.count };
         Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap: end, end })
     }
 
@@ -443,6 +459,22 @@ mod tests {
         let pool = Pool::new(Budget::new(16 << 10));
         drop(pool.fill(1).expect("fits"));
         assert!(pool.fill(16 << 10).is_some());
+    }
+
+    #[test]
+    fn every_pool_counts_apart_and_the_budget_knows_the_sum() {
+        let budget = Budget::new(1 << 20);
+        let pools: Vec<Pool> = (0..COUNTS + 2).map(|_| Pool::new(budget.clone())).collect();
+        let held: Vec<Fill> = pools.iter().map(|pool| pool.fill(1).expect("fits")).collect();
+        let counts = |budget: &Budget| budget.leased_bytes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(
+            counts(&budget)[..3],
+            [2 * BLOCK_BYTES, 2 * BLOCK_BYTES, BLOCK_BYTES],
+            "the last two share with the first"
+        );
+        assert_eq!(budget.leased_bytes(), (COUNTS + 2) * BLOCK_BYTES);
+        drop(held);
+        assert_eq!(counts(&budget), [0; COUNTS]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Hub;
 use super::messages::{Message, from_record};
-use super::quarantine::{Aside, Quarantine};
+use super::quarantine::{Quarantine, is_news};
 use crate::io::driver::{Driver, Open};
 use crate::planted;
 use crate::queue::{Outcome, Taken};
@@ -184,17 +184,11 @@ impl<D: Driver> Hub<D> {
         let number = Some(record.number());
         let Read { file, at: offset, bytes } = place;
         let damage = Damage { file, number, offset, bytes: bytes as u64, record: Some(record), cause: Cause::Rot };
-        match async { Quarantine::open(&self.driver, dir).await?.copy(&self.pool, &damage).await }.await {
-            Ok(Aside::Before) => return,
-            Ok(Aside::Now) => tracing::error!(cause = "spool", file = file.0, offset, bytes, %record,
-                "damage in the spool: put aside, never delivered; its message stays where it is"),
-            Err(error) => {
-                self.aside.borrow_mut().remove(&(record, place.at));
-                tracing::error!(cause = "spool", %error, file = file.0, offset, bytes, %record,
-                    "damage in the spool that cannot be put aside: it stays in place, never delivered");
-            }
+        let aside = async { Quarantine::open(&self.driver, dir).await?.copy(&self.pool, &damage).await }.await;
+        if aside.is_err() {
+            self.aside.borrow_mut().remove(&(record, place.at));
         }
-        self.tally.one(Counter::Damage);
+        self.tally.add(Counter::Damage, u64::from(is_news(&damage, &aside)));
     }
 
     /// Tries again while there is only no memory.

@@ -33,6 +33,26 @@ pub(super) enum Aside {
     Before,
 }
 
+/// Names damage in the log, whoever found it, unless an earlier start did. Whether it was named, and is to be counted.
+pub(super) fn is_news(damage: &Damage, aside: &io::Result<Aside>) -> bool {
+    let Damage { file, offset, bytes, record, cause: kind, .. } = damage;
+    match aside {
+        Ok(Aside::Before) => return false,
+        Ok(Aside::Now) => tracing::error!(
+            cause = "spool",
+            file = file.0,
+            offset,
+            bytes,
+            ?record,
+            ?kind,
+            "damage in the spool: put aside, never delivered"
+        ),
+        Err(error) => tracing::error!(cause = "spool", %error, file = file.0, offset, bytes, ?record, ?kind,
+            "damage in the spool that cannot be put aside: it stays in place, never delivered"),
+    }
+    true
+}
+
 impl<D: Driver> Quarantine<D> {
     /// Opens the folder, and makes it where it is not there.
     pub(super) async fn open(driver: &D, spool: &D::Dir) -> io::Result<Self> {

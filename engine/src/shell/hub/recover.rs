@@ -2,7 +2,7 @@
 //! over and queues what is live, oldest first, while it already serves.
 
 use super::load::HeadOctets;
-use super::quarantine::{Aside, Quarantine};
+use super::quarantine::{Aside, Quarantine, is_news};
 use super::{Hub, segments};
 use crate::hook;
 use crate::io::driver::{Driver, Open};
@@ -160,19 +160,10 @@ async fn put_aside<D: Driver>(driver: &D, dir: &D::Dir, pool: &Pool, recovered: 
         } else {
             quarantine.take(damage.file).await.map(|_| Aside::Now)
         };
-        match aside {
-            Ok(Aside::Before) => continue,
-            Ok(Aside::Now) => tracing::error!(cause = "spool", file = damage.file.0, offset = damage.offset,
-                bytes = damage.bytes, record = ?damage.record, kind = ?damage.cause,
-                "damage in the spool: put aside, never delivered"),
-            Err(error) => {
-                tracing::error!(cause = "spool", %error, file = damage.file.0, offset = damage.offset,
-                    bytes = damage.bytes, record = ?damage.record, kind = ?damage.cause,
-                    "damage in the spool that cannot be put aside: it stays in place, never delivered");
-                left.insert(damage.file);
-            }
+        count += u64::from(is_news(damage, &aside));
+        if aside.is_err() {
+            left.insert(damage.file);
         }
-        count += 1;
     }
     adopted.difference(&left).for_each(|&file| recovered.put_aside(file));
     Ok(count)

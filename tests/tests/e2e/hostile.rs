@@ -145,8 +145,12 @@ fn f_131_nothing_smuggled_by_bdat_comes_out_by_data() {
 
 #[test]
 fn f_147_who_half_closes_behind_the_end_still_gets_the_reply() {
+    tests::drivers("f_147_who_half_closes_behind_the_end_still_gets_the_reply").for_each(half_closed_and_answered);
+}
+
+fn half_closed_and_answered(driver: &'static str) {
     let nowhere = Nowhere::hold();
-    let mut hub = Server::started(Told::relaying_to(nowhere.address()));
+    let mut hub = Server::started(Told { driver, ..Told::relaying_to(nowhere.address()) });
     let large = [b"Subject: large\r\n\r\n".to_vec(), b"0123456789\r\n".repeat(60_000)].concat();
     for round in 0..40 {
         for content in [&b"Subject: small\r\n\r\nx\r\n"[..], &large] {
@@ -209,8 +213,12 @@ fn f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_li
 
 #[test]
 fn f_147_f_098_connections_that_end_anywhere_leave_nothing_behind() {
+    tests::drivers("f_147_f_098_connections_that_end_anywhere_leave_nothing_behind").for_each(ended_anywhere);
+}
+
+fn ended_anywhere(driver: &'static str) {
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Server::started(Told::relaying_to(sink.address()));
+    let mut hub = Server::started(Told { driver, ..Told::relaying_to(sink.address()) });
     let mut first = Talk::hello(hub.address()).expect("a greeting");
     assert!(first.send("a@a.test", &["b@b.test"], b"Subject: 0\r\n\r\nx\r\n").expect("a reply").is_positive());
     sink.wait_for(1);
@@ -395,9 +403,13 @@ fn s_002_the_kernel_polls_no_ring_of_ours() {
 /// A body beyond the most that is taken, however long it goes on: 552 at its end, and neither disk nor memory keep any of it.
 #[test]
 fn f_141_bodies_beyond_the_most_cost_neither_disk_nor_memory() {
+    tests::drivers("f_141_bodies_beyond_the_most_cost_neither_disk_nor_memory").for_each(beyond_the_most);
+}
+
+fn beyond_the_most(driver: &'static str) {
     let nowhere = Nowhere::hold();
     let more = vec![("receive", "size_max = \"2 MiB\"".to_owned())];
-    let mut hub = Server::started(Told { more, ..Told::relaying_to(nowhere.address()) });
+    let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(nowhere.address()) });
     let line = b"0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(1000);
     let spool = |hub: &Server| -> u64 {
         let files = everything(&hub.data());

@@ -86,8 +86,12 @@ fn assert_within_budget(hub: &mut Server, before: u64) {
 /// In memory alone: what does not fit is refused with 452 4.3.1, and taken again once something has left.
 #[test]
 fn f_040_messages_in_memory_stay_within_its_budget() {
+    tests::drivers("f_040_messages_in_memory_stay_within_its_budget").for_each(stays_within_budget);
+}
+
+fn stays_within_budget(driver: &'static str) {
     let next_hop = free_address();
-    let mut hub = Server::started(budgeted(Told { durability: "none", ..Told::relaying_to(next_hop) }));
+    let mut hub = Server::started(budgeted(Told { driver, durability: "none", ..Told::relaying_to(next_hop) }));
     let before = hub.process().resident_bytes();
     let ledger = Ledger::default();
     let accepted = fill(&hub, &ledger, 400);

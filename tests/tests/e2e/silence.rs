@@ -45,11 +45,16 @@ impl Hole {
 
 #[test]
 fn f_061_a_host_that_swallows_connections_is_tried_by_two_at_a_time_and_holds_nobody_up() {
+    tests::drivers("f_061_a_host_that_swallows_connections_is_tried_by_two_at_a_time_and_holds_nobody_up")
+        .for_each(tries_by_two);
+}
+
+fn tries_by_two(driver: &'static str) {
     let hole = Hole::open();
     until("our own knocking to be over", || (hole.attempts() == 0).then_some(()));
     let sink = Sink::start(Offers { chunking: true });
     let told = Told::relaying_to_any(vec![hole.at, sink.address()]).with("delivery", waits("2s"));
-    let mut hub = Server::started(told);
+    let mut hub = Server::started(Told { driver, ..told });
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let mut most = 0;
     for id in 0..60 {
@@ -100,10 +105,17 @@ fn reads_no_body(told: std::sync::mpsc::Sender<TcpStream>) -> SocketAddr {
 
 #[test]
 fn f_084_a_window_that_stays_closed_ends_by_the_timer_for_blocks() {
+    tests::drivers("f_084_a_window_that_stays_closed_ends_by_the_timer_for_blocks").for_each(ends_by_the_timer);
+}
+
+fn ends_by_the_timer(driver: &'static str) {
     let (told, stuck) = channel();
     let narrow = reads_no_body(told);
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Server::started(Told::relaying_to_any(vec![narrow, sink.address()]).with("delivery", waits("500ms")));
+    let mut hub = Server::started(Told {
+        driver,
+        ..Told::relaying_to_any(vec![narrow, sink.address()]).with("delivery", waits("500ms"))
+    });
     let large =
         [b"Subject: large\r\n\r\n".as_slice(), &b"0123456789abcdef0123456789abcdef\r\n".repeat(400_000)].concat();
     // Whichever host comes first for a message: sooner or later one meets the narrow one.

@@ -1,7 +1,9 @@
-//! What a client session wants sent, in order, until it is handed to the connection.
+//! What a client session wants sent, in order, until it is handed to the connection; and what a connection is asked or told
+//! for a session in the same way, whoever holds both.
 
-use crate::io::driver::Conn;
-use crate::smtp::client::{BodyForm, Outbox};
+use crate::io::driver::{Conn, Next};
+use crate::smtp::client::{BodyForm, ClientEvent, ClientSession, Outbox};
+use crate::wire::Tick;
 
 /// Commands, and the places between them where bodies go. Keeps its memory.
 #[derive(Debug, Default)]
@@ -44,4 +46,16 @@ impl Outbound {
         conn.put(&self.text[from..]);
         self.text.clear();
     }
+}
+
+/// The session's deadline has passed: what it makes of that, once it knows when octets last left (F-083).
+pub fn on_deadline<C: Conn>(session: &mut ClientSession, conn: &C, now: Tick) -> ClientEvent {
+    let unsent = conn.unsent() > 0;
+    session.on_sent(conn.sent_at(), unsent);
+    session.on_timeout(now, unsent)
+}
+
+/// Waits for the answer to QUIT, at the latest until `by` (M-014). What is noted meanwhile means nothing any more.
+pub async fn farewell<C: Conn>(conn: &mut C, by: Tick) {
+    while let Next::Note(_) | Next::Room = conn.next(by, |octets| (octets.len(), ())).await {}
 }

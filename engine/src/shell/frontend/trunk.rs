@@ -4,7 +4,7 @@ use super::FrontEnd;
 use crate::io::driver::{Conn, Driver, Next, Notify, SEND_ROOM_BYTES};
 use crate::shell::body::{Slices, push_chunk, push_data};
 use crate::shell::inlet::{Answer, Handle, Inlet, bits};
-use crate::shell::outbound::Outbound;
+use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::client::{Body, BodyForm, Class, ClientEvent, ClientSession, Transaction, Unfinished};
 use crate::smtp::server::{ClientIdentity, Slot};
 use crate::sys::slice::Slice;
@@ -349,11 +349,7 @@ impl<D: Driver> Line<D> {
                 }
                 Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
                 Next::Note(_) | Next::Filled(..) => true,
-                Next::Deadline => {
-                    let unsent = conn.unsent() > 0;
-                    self.session.on_sent(conn.sent_at(), unsent);
-                    !matches!(self.session.on_timeout(driver.now(), unsent), ClientEvent::Down(_))
-                }
+                Next::Deadline => !matches!(on_deadline(&mut self.session, conn, driver.now()), ClientEvent::Down(_)),
                 Next::End | Next::Broken(_) => {
                     self.session.on_lost();
                     false
@@ -373,7 +369,7 @@ impl<D: Driver> Line<D> {
         self.session.quit(now, &mut self.out);
         self.flush(conn);
         let by = now + self.front.client.timers.quit;
-        while let Next::Note(_) | Next::Room = conn.next(by, |octets| (octets.len(), ())).await {}
+        farewell(conn, by).await;
     }
 
     fn offer_jobs(&mut self, conn: &mut D::Conn) {

@@ -15,7 +15,7 @@ use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
 use crate::shell::options::client_timers;
-use crate::shell::outbound::Outbound;
+use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::Dialect;
 use crate::smtp::client::{
     Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Stage, Transaction, Unfinished,
@@ -377,9 +377,7 @@ impl<D: Driver> Line<D> {
     }
 
     fn on_timeout(&mut self, conn: &D::Conn) -> Flow {
-        let unsent = conn.unsent() > 0;
-        self.session.on_sent(conn.sent_at(), unsent);
-        match self.session.on_timeout(self.hub.driver.now(), unsent) {
+        match on_deadline(&mut self.session, conn, self.hub.driver.now()) {
             ClientEvent::Down(reason) => {
                 self.hub.tally.one(Counter::TimeoutsOut);
                 Flow::Down(cause_of(reason, 0))
@@ -445,12 +443,8 @@ impl<D: Driver> Line<D> {
         self.session.quit(self.hub.driver.now(), &mut self.out);
         self.flush(conn);
         let by = self.hub.driver.now() + self.hub.settings.delivery.quit_wait;
-        loop {
-            match conn.next(by, |octets| (octets.len(), ())).await {
-                Next::Note(_) | Next::Room => {}
-                _ => return None,
-            }
-        }
+        farewell(conn, by).await;
+        None
     }
 
     /// The connection is over: what is unfinished ends as the session says. The first that the host may have stumbled over

@@ -6,13 +6,15 @@ use crate::exit::{Exit, UsageError, of_error, print, tell};
 use crate::load;
 use crate::process::{Program, child};
 use crate::pump;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
+use engine::app::program::with_switches;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program with `args`, its own name first.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let said = with_switches(Cli::command()).try_get_matches_from(args);
+    let cli = match said.and_then(|said| Cli::from_arg_matches(&said)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; what cannot be printed has no reader.

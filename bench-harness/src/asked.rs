@@ -2,23 +2,58 @@
 
 use crate::exit::UsageError;
 use crate::scenario::Scenario;
-use loadgen::units::parse_span;
+use engine::io::launch::{DriverChoice, choose};
+use loadgen::units::{Rate, parse_bytes, parse_span};
 use loadgen::workload::corpus;
 use std::path::{Path, PathBuf};
 
 /// Less shows nothing.
 const SECONDS_MIN: f64 = 0.1;
+/// A message has an end of line.
+const MESSAGE_BYTES_MIN: u64 = 2;
+/// What profile `bench` takes.
+const MESSAGE_BYTES_MAX: u64 = 128 << 20;
 
 /// A measured time.
 ///
 /// # Errors
 /// It is no time, or too short.
 pub fn seconds(text: &str) -> Result<f64, UsageError> {
-    let seconds = parse_span(text).map_err(|error| UsageError(error.to_string()))?.as_secs_f64();
+    let seconds = parse_span(text).map_err(|error| UsageError(format!("--duration {error}")))?.as_secs_f64();
     if seconds < SECONDS_MIN {
         return Err(UsageError(format!("--duration {text}: too short to show anything; write 100ms or more, as 10s")));
     }
     Ok(seconds)
+}
+
+/// Octets of a message.
+///
+/// # Errors
+/// It is no size, or none that a message has.
+pub fn size(text: &str) -> Result<u64, UsageError> {
+    let bytes = parse_bytes(text).map_err(|error| UsageError(format!("--size {error}")))?;
+    if (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(UsageError(format!("--size {text}: a message has {MESSAGE_BYTES_MIN} octets to 128 MiB; write 4k or 100k")))
+    }
+}
+
+/// An open loop's rate.
+///
+/// # Errors
+/// It is no rate.
+pub fn rate_per_s(text: &str) -> Result<f64, UsageError> {
+    text.parse::<Rate>().map(Rate::as_f64).map_err(|error| UsageError(format!("--rate {error}")))
+}
+
+/// The engine's driver, before a process of it says so.
+///
+/// # Errors
+/// It was named, and is refused here.
+pub fn driver(name: &str) -> Result<(), UsageError> {
+    let choice = name.parse::<DriverChoice>().map_err(|error| UsageError(format!("--driver: {error}")))?;
+    choose(choice).map(drop).map_err(|error| UsageError(error.to_string()))
 }
 
 /// Mail to replay.
@@ -73,6 +108,12 @@ mod tests {
         for (done, told) in [
             (seconds("0s").map(|_| PathBuf::new()), "--duration 0s: too short"),
             (seconds("soon").map(|_| PathBuf::new()), "write 10s"),
+            (size("1").map(|_| PathBuf::new()), "--size 1: a message has 2 octets to 128 MiB; write"),
+            (size("1G").map(|_| PathBuf::new()), "--size 1G: a message has"),
+            (size("much").map(|_| PathBuf::new()), "--size `much` is not a size"),
+            (rate_per_s("fast").map(|_| PathBuf::new()), "--rate `fast` is not a rate: write 500/s"),
+            (driver("magic").map(|()| PathBuf::new()), "uring, tokio-uring or epoll"),
+            (mail(Path::new("/dev/zero")), "neither a folder"),
             (mail(&nowhere), "--corpus"),
             (mail(folder.path()), "name a folder of .eml files"),
             (peers(Some(&nowhere)).map(|()| PathBuf::new()), "tests/peers/fetch"),
@@ -86,6 +127,7 @@ mod tests {
         assert_eq!(seconds("1500ms").expect("a time"), 1.5);
         own("hub-hop", "--size").expect("it has none of its own");
         peers(None).expect("not needed");
+        driver("auto").expect("there always is one");
         std::fs::write(folder.path().join("one.eml"), "Subject: x\r\n\r\ny\r\n").expect("written");
         assert_eq!(mail(folder.path()).expect("there is mail"), folder.path());
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "ringbench",
-    version,
+    version = engine::app::program::FULL_VERSION,
     max_term_width = 100,
     after_help = "Examples:\n  \
         ringbench quickstart\n  \
@@ -72,7 +72,7 @@ pub struct EngineArgs {
     #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", default_value = "auto", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
     pub driver: String,
     /// Shards (threads) of each engine process [default: 1].
-    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
 }
 

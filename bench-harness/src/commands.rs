@@ -17,7 +17,6 @@ use crate::scenario::{self, ALL, Options, Scenario};
 use crate::summary;
 use crate::targets::{self, Asked, Effort, TARGETS};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
-use loadgen::units::{Rate, UnitError, parse_bytes};
 use serde::Serialize;
 
 /// The seed of every run, unless a person gives another: so that two runs strike at the same moments.
@@ -28,6 +27,7 @@ const SEED: u64 = 1;
 /// # Errors
 /// See [`crate::exit`].
 pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
+    asked::driver(&args.engine.driver)?;
     let mail = args.corpus.as_deref().map(asked::mail).transpose()?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "quickstart")?;
     let mail = match mail {
@@ -54,13 +54,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         ("--shards", args.engine.shards.is_some()),
     ];
     asked::nothing_of_its_own(scenario, &said)?;
+    asked::driver(&args.engine.driver)?;
     let options = Options {
         content: match &args.corpus {
             Some(path) => Some(Content::Corpus(asked::mail(path)?)),
-            None => args.size.as_deref().map(parse_bytes).transpose().map_err(wrong)?.map(Content::Bytes),
+            None => args.size.as_deref().map(asked::size).transpose()?.map(Content::Bytes),
         },
         connections: args.connections,
-        rate_per_s: args.rate.as_deref().map(str::parse::<Rate>).transpose().map_err(wrong)?.map(Rate::as_f64),
+        rate_per_s: args.rate.as_deref().map(asked::rate_per_s).transpose()?,
         seconds: args.duration.as_deref().map(asked::seconds).transpose()?,
         engine: engine(&args.engine),
         cores: placement::available().len(),
@@ -81,7 +82,8 @@ fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Resul
     let Ran { result, trouble } = run::run(plan, &setting);
     if result.phases.is_empty() {
         // Nothing was measured that could be shown.
-        return trouble.map_or_else(|| Ok(run::exit(&result)), Err);
+        let why = anyhow::Error::from(Interrupted).context("nothing was measured");
+        return Err(trouble.unwrap_or(why));
     }
     let report = folder.path().join("report.html");
     let mut text = summary::text(&result);
@@ -113,10 +115,6 @@ fn engine(args: &EngineArgs) -> Engine {
         memory_budget: None,
         segment_bytes: None,
     }
-}
-
-fn wrong(error: UnitError) -> UsageError {
-    UsageError(error.to_string())
 }
 
 /// `ringbench list`.
@@ -202,11 +200,12 @@ fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) ->
 /// # Errors
 /// See [`crate::exit`].
 pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
-    let frame_bytes = usize::try_from(parse_bytes(&args.size).map_err(wrong)?).unwrap_or(usize::MAX);
+    let frame_bytes = usize::try_from(asked::size(&args.size)?).unwrap_or(usize::MAX);
     if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&frame_bytes) {
         let text = format!("--size {}: a frame has {FRAME_BYTES_MIN} to {FRAME_BYTES_MAX} octets", args.size);
         return Err(UsageError(text).into());
     }
+    asked::driver(&args.engine.driver)?;
     let plan = PumpPlan {
         connections: args.connections as usize,
         frame_bytes,

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Signals this near to the first are that one: `timeout` and terminals tell a process and its group, both in one go.
+const SAME_WORD: Duration = Duration::from_millis(300);
 /// How long a wait for another process's words goes on before it looks at the interrupt again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -44,12 +46,15 @@ impl Interrupt {
                 return;
             };
             drop(listening);
-            for _ in 0..2 {
+            let mut asked: Option<Instant> = None;
+            loop {
                 tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                if self.asked() {
-                    std::process::exit(130);
+                match asked {
+                    None => self.ask(),
+                    Some(at) if at.elapsed() < SAME_WORD => {}
+                    Some(_) => std::process::exit(130),
                 }
-                self.ask();
+                asked.get_or_insert_with(Instant::now);
             }
         });
     }

@@ -12,21 +12,18 @@ mod cli;
 mod data_dir;
 pub mod exit;
 mod process;
+pub mod program;
 mod run;
 mod sources;
 
 pub use cli::command;
 pub use exit::Exit;
+pub use program::{GIT, VERSION};
 
 use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command, StatusFlags};
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-/// The commit this was built from, where it is known.
-pub const GIT: Option<&str> = option_env!("RINGPOST_GIT");
-/// The program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The whole program: `args` begins with its name.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {

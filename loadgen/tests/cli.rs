@@ -36,6 +36,8 @@ impl Owned {
 
     /// Ends it by SIGTERM; gives its exit code and the rest of what it printed.
     fn stop(mut self, mut out: impl Read) -> (Option<i32>, String) {
+        // As `timeout` does it: to the process, and to its group.
+        terminate(&self.0);
         terminate(&self.0);
         let mut rest = String::new();
         out.read_to_string(&mut rest).expect("text");
@@ -97,6 +99,15 @@ fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
         (&["sink", "--listen", "127.0.0.1:0", "--fault", "auth:stall"], "TLS"),
         (&["sink", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:1"], "loopback"),
         (&["sink", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
+        (&["sink", "--listen", "127.0.0.1:0", "--name", "a b"], "write one as sink.test"),
+        (&["sink", "--listen", "127.0.0.1:0", "--ledger", "/nonexistent/l"], "name a file that may be written"),
+        (&["sink", "--listen", "127.0.0.1:0", "--admin", "unix:"], "unix:PATH"),
+        (&["sink", "--listen", "127.0.0.1:0", "--cores", "100000"], "write some of ["),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--cores", "x"], "write some of ["),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--name", "a\r\nQUIT"], "write one as ringload.test"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--from-domain", "a b"], "write one as load.test"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--durability", "stone"], "disk+replica"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--corpus", "/dev/zero"], "neither a folder"),
         (&["explode"], "explode"),
     ] {
         let ended = output(arguments);
@@ -104,6 +115,34 @@ fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
         assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(says) && ended.stdout.is_empty(), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn a_switch_in_the_environment_is_said_as_people_say_it() {
+    for (said, code, json) in [("1", 0, true), ("yes", 0, true), ("0", 0, false), ("maybe", 2, false)] {
+        let sink = Sink::start(&[]);
+        let mut send = ringload(&["send", "--target", &sink.at, "--closed", "-n", "5", "-c", "1"]);
+        let ended = send.env("RINGLOAD_JSON", said).output().expect("the program is there");
+        let text = String::from_utf8_lossy(&ended.stderr);
+        // The measurement may not be valid (3) on a slow machine.
+        assert!(ended.status.code() == Some(code) || code == 0 && ended.status.code() == Some(3), "{said}: {text}");
+        assert_eq!(ended.stdout.starts_with(b"{"), json, "{said}: {text}");
+        assert_eq!(sink.stop().0, Some(0));
+    }
+}
+
+#[test]
+fn a_sink_that_is_gone_at_the_end_takes_its_accounts_along_and_no_figures() {
+    let sink = Sink::start(&[]);
+    let base =
+        ["send", "--target", &sink.at, "--closed", "-n", "5", "-c", "1", "--json", "--sink-ledger", "/nonexistent/l"];
+    let ended = output(&base);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("/nonexistent/l"), "{said}");
+    let result = json(&ended);
+    assert_eq!((&result["messages"]["accepted"], &result["pairs"]["delivered"]), (&5.into(), &Value::Null));
+    assert_eq!(sink.stop().0, Some(0));
 }
 
 #[test]
@@ -163,6 +202,7 @@ fn a_run_leaves_its_figures_in_json_and_in_a_folder() {
     assert_eq!(result["pairs"]["content_differs"], 0);
     assert_eq!(result["messages"]["intended"], 130);
     assert_eq!(result["durability"], "none");
+    assert_eq!(result["git"].as_str(), engine::app::program::GIT, "the commit that it was built from");
     let names: Vec<&str> =
         result["phases"].as_array().expect("phases").iter().filter_map(|p| p["name"].as_str()).collect();
     assert_eq!(names, ["warm-up", "stage-1 200/s", "stage-2 300/s", "main"]);
@@ -223,7 +263,7 @@ fn a_terminated_sender_prints_what_it_measured() {
 #[test]
 fn it_documents_itself() {
     for (arguments, says) in [
-        (&["--version"][..], "ringload"),
+        (&["--version"][..], engine::app::program::FULL_VERSION),
         (&["send", "--help"], "Examples:"),
         (&["sink", "--help"], "take+close"),
         (&["completions", "bash"], "complete -F"),

@@ -88,7 +88,7 @@ pub struct Spec {
 #[non_exhaustive]
 pub enum ComponentError {
     /// The system refused to start it.
-    #[error("{name} could not be started: {source}")]
+    #[error("{name} could not be started")]
     Spawn {
         /// Which component.
         name: String,

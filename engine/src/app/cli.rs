@@ -1,5 +1,6 @@
 //! The command line. Every option is an environment variable `RINGPOST_*` too.
 
+use super::program::{FULL_VERSION, with_switches};
 use crate::config::Overrides;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -42,7 +43,7 @@ Exit code 1 when the server answers and is not healthy, 4 when none answers.";
 
 /// The command line with everything in it, for parsing, completions and manual pages.
 pub fn command() -> clap::Command {
-    Cli::command().version(env!("RINGPOST_VERSION"))
+    with_switches(Cli::command().version(FULL_VERSION))
 }
 
 /// An SMTP transport engine.
@@ -119,7 +120,7 @@ pub(super) struct RunFlags {
     #[arg(long, value_name = "DIR|null", env = "RINGPOST_STORE")]
     store: Option<String>,
     /// Run as root all the same
-    #[arg(long, env = "RINGPOST_ALLOW_ROOT", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "RINGPOST_ALLOW_ROOT")]
     pub allow_root: bool,
 }
 
@@ -150,13 +151,13 @@ pub(super) struct CheckFlags {
     #[arg(long, value_name = "FILE", env = "RINGPOST_CONFIG", required_unless_present = "print_defaults")]
     pub config: Option<PathBuf>,
     /// Print every key with its meaning, its range and its default, as a file to begin with
-    #[arg(long, env = "RINGPOST_PRINT_DEFAULTS", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "RINGPOST_PRINT_DEFAULTS")]
     pub print_defaults: bool,
     /// Whose defaults are printed
     #[arg(long, value_name = "PROFILE", env = "RINGPOST_PROFILE", default_value = "exchange", value_parser = ["exchange", "rfc", "bench"])]
     pub profile: String,
     /// Say the result as one JSON document
-    #[arg(long, env = "RINGPOST_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "RINGPOST_JSON")]
     pub json: bool,
 }
 
@@ -173,7 +174,7 @@ pub(super) struct StatusFlags {
     #[arg(long, value_name = "DIR", env = "RINGPOST_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Say the result as one JSON document
-    #[arg(long, env = "RINGPOST_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "RINGPOST_JSON")]
     pub json: bool,
 }
 

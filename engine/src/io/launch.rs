@@ -112,15 +112,7 @@ impl Running {
 /// # Errors
 /// When the driver that was named is refused, or a thread cannot be had.
 pub fn launch<P: Program>(launch: &Launch, program: P) -> Result<Running, LaunchError> {
-    let choice = match launch.driver {
-        DriverChoice::Auto => match probe::reactor() {
-            Ok(()) => (DriverChoice::Uring, None),
-            Err(error) => (DriverChoice::Epoll, Some(format!("io_uring is refused: {error}"))),
-        },
-        DriverChoice::Uring => (named(launch.driver, probe::reactor())?, None),
-        DriverChoice::TokioUring => (named(launch.driver, tokio_uring::probe())?, None),
-        DriverChoice::Epoll => (launch.driver, None),
-    };
+    let choice = choose(launch.driver)?;
     let mut running = Running { driver: "", passed_over: choice.1, threads: Vec::with_capacity(launch.cores.len()) };
     for (shard, core) in launch.cores.iter().copied().enumerate() {
         let program = program.clone();
@@ -154,6 +146,22 @@ fn body<P: Program>(driver: DriverChoice, program: P, shard: usize) -> (&'static
             (tokio_uring::TokioUring::NAME, Box::new(body))
         }
     }
+}
+
+/// The driver to take for `driver`, and why a better one was passed over.
+///
+/// # Errors
+/// [`LaunchError::Refused`]: it was named, and the machine does not allow it.
+pub fn choose(driver: DriverChoice) -> Result<(DriverChoice, Option<String>), LaunchError> {
+    Ok(match driver {
+        DriverChoice::Auto => match probe::reactor() {
+            Ok(()) => (DriverChoice::Uring, None),
+            Err(error) => (DriverChoice::Epoll, Some(format!("io_uring is refused: {error}"))),
+        },
+        DriverChoice::Uring => (named(driver, probe::reactor())?, None),
+        DriverChoice::TokioUring => (named(driver, tokio_uring::probe())?, None),
+        DriverChoice::Epoll => (driver, None),
+    })
 }
 
 /// The driver that was named, if the machine allows it.

@@ -1,8 +1,12 @@
-//! SIGINT and SIGTERM: stop cleanly, keep and print what was measured.
+//! SIGINT and SIGTERM: stop cleanly, keep and print what was measured; a second one ends the program at once.
 
 use std::io;
+use std::time::{Duration, Instant};
 
-/// Calls `stop` on a thread of its own at every SIGINT or SIGTERM from now on.
+/// Signals this near to the first are that one: `timeout` and terminals tell a process and its group, both in one go.
+const SAME_WORD: Duration = Duration::from_millis(300);
+
+/// Calls `stop` on a thread of its own at the first SIGINT or SIGTERM from now on, and ends the program at the second.
 ///
 /// # Errors
 /// When the system has no thread or no signal handler for us.
@@ -15,12 +19,15 @@ pub(super) fn on_interrupt(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
+            let mut asked: Option<Instant> = None;
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                match asked {
+                    None => stop(),
+                    Some(at) if at.elapsed() < SAME_WORD => {}
+                    Some(_) => std::process::exit(130),
                 }
-                stop();
+                asked.get_or_insert_with(Instant::now);
             }
         });
     })?;

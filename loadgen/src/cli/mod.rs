@@ -4,8 +4,9 @@ mod interrupt;
 mod send;
 mod sink;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::app::exit::{self, Exit};
+use engine::app::program::with_switches;
 use engine::io::launch::{DriverChoice, LaunchError};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 /// An open-loop SMTP load generator, and a sink that misbehaves on request.
 #[derive(Debug, Parser)]
-#[command(name = "ringload", version, about, max_term_width = 120)]
+#[command(name = "ringload", version = engine::app::program::FULL_VERSION, about, max_term_width = 120)]
 #[command(
     after_help = "Exit codes: 0 good, 2 usage, 3 the measurement is not valid, 4 a component failed, 99 a threshold was not met.\n\n\
 Examples:\n  \
@@ -55,7 +56,7 @@ struct Threads {
     #[arg(long, env = "RINGLOAD_SHARDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: u16,
     /// Processors to pin the threads to, in turn: 1 or 0,2
-    #[arg(long, env = "RINGLOAD_CORES", value_delimiter = ',')]
+    #[arg(long, env = "RINGLOAD_CORES", value_delimiter = ',', value_parser = core)]
     cores: Vec<usize>,
 }
 
@@ -63,6 +64,17 @@ impl Threads {
     fn cores(&self) -> Vec<Option<usize>> {
         let pin = |shard: usize| (!self.cores.is_empty()).then(|| self.cores[shard % self.cores.len()]);
         (0..usize::from(self.shards)).map(pin).collect()
+    }
+}
+
+/// A processor that this process may run on.
+fn core(text: &str) -> Result<usize, String> {
+    let ours: Vec<usize> = rustix::thread::sched_getaffinity(None)
+        .map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+        .unwrap_or_default();
+    match text.parse() {
+        Ok(core) if ours.contains(&core) => Ok(core),
+        _ => Err(format!("`{text}` is not a processor that this process may run on: write some of {ours:?}, as 0,1")),
     }
 }
 
@@ -103,7 +115,8 @@ impl Failure {
 /// Runs the program.
 pub fn main() -> ExitCode {
     // clap prints usage errors itself and ends with 2, help and version with 0.
-    let ringload = Ringload::parse();
+    let said = with_switches(Ringload::command()).get_matches();
+    let ringload = Ringload::from_arg_matches(&said).unwrap_or_else(|error| error.exit());
     let ended = match ringload.command {
         Command::Send(args) => send::run(*args),
         Command::Sink(args) => sink::run(args),

@@ -119,7 +119,7 @@ pub(super) struct SendArgs {
     )]
     sink_ledger: Vec<PathBuf>,
     /// Durability mode of the target, for the result
-    #[arg(long, env = "RINGLOAD_DURABILITY", default_value = "unknown")]
+    #[arg(long, env = "RINGLOAD_DURABILITY", default_value = "unknown", value_parser = ["none", "os", "disk", "replica", "disk+replica", "unknown"])]
     durability: String,
     /// End with 99 when the 99th percentile of the response time is above this
     #[arg(long, env = "RINGLOAD_MAX_P99", value_parser = parse_span)]
@@ -152,8 +152,12 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     let handle = sender.handle();
     on_interrupt(move || handle.stop()).map_err(Failure::component)?;
     let sent = watch(sender)?;
-    let after = sinks.counts()?;
-    let mut ledger = args.arrivals(&sent, &mut sinks)?;
+    let arrived = sinks.counts().and_then(|after| Ok((after, args.arrivals(&sent, &mut sinks)?)));
+    // Measured is measured: a sink that cannot be asked any more takes its accounts with it, and nothing else.
+    let (after, mut ledger, trouble) = match arrived {
+        Ok((after, ledger)) => (after, ledger, None),
+        Err(failure) => (Vec::new(), None, Some(failure)),
+    };
     let joined =
         ledger.as_mut().map(|ledger| correlate(&sent.sent(), ledger, &Circumstances::default(), sent.main_part().from));
     let context = Context {
@@ -165,7 +169,7 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     };
     let document = Document::new(&sent, joined.as_ref(), context);
     args.show(&sent, joined.as_ref(), &document)?;
-    Ok(args.verdict(&document))
+    trouble.map_or_else(|| Ok(args.verdict(&document)), Err)
 }
 
 impl SendArgs {

@@ -26,7 +26,7 @@ ringload sink --listen 127.0.0.1:2525 --admin unix:sink.sock --ledger sink.ledge
 echo 'pause 2s' | nc -U sink.sock")]
 pub(super) struct SinkArgs {
     /// Address to listen on; port 0 lets the system choose; may be given several times
-    #[arg(long, env = "RINGLOAD_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',', required = true)]
+    #[arg(long, env = "RINGLOAD_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',', required = true, value_parser = address)]
     listen: Vec<SocketAddr>,
     /// A fault that is in force from the start; may be given several times
     #[arg(long, env = "RINGLOAD_FAULT", value_name = "FAULT")]
@@ -71,6 +71,10 @@ impl SinkArgs {
             ledger: self.ledger.clone(),
         }
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address with a port: write one as 127.0.0.1:2525"))
 }
 
 pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {

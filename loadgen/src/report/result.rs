@@ -135,7 +135,7 @@ impl Document {
             schema: SCHEMA,
             tool: "ringload",
             version: env!("CARGO_PKG_VERSION"),
-            git: option_env!("RINGPOST_GIT"),
+            git: engine::app::program::GIT,
             started: context.started,
             host: Host::here(),
             scenario: "send",

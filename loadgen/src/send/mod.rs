@@ -328,7 +328,10 @@ fn check(options: &SendOptions) -> Result<Recipients, SendError> {
         return wrong("the warm-up is as long as the whole schedule: nothing would be measured");
     }
     if !engine::wire::is_domain(options.sender_domain.as_bytes()) {
-        return wrong("the sender's domain is no domain name");
+        return wrong("the senders' domain is no domain name: write one as load.test");
+    }
+    if !engine::wire::is_domain(options.name.as_bytes()) {
+        return wrong("our name in EHLO is no domain name: write one as ringload.test");
     }
     if let Some(messages) = options.pacing.messages().filter(|&n| n > MESSAGES_PER_SHARD_MAX * shards as u64) {
         return Err(SendError::TooMany(messages, MESSAGES_PER_SHARD_MAX));

@@ -56,7 +56,8 @@ impl FromStr for AdminAddress {
 
     /// `unix:PATH`, a path with a slash in it, or `ADDR:PORT` on loopback.
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:").or_else(|| text.contains('/').then_some(text)) {
+        let path = text.strip_prefix("unix:").or_else(|| text.contains('/').then_some(text));
+        if let Some(path) = path.filter(|path| !path.is_empty()) {
             return Ok(Self::Unix(path.into()));
         }
         match text.parse::<SocketAddr>() {

@@ -21,7 +21,7 @@ use engine::wire::Span;
 use fault::Fault;
 use serve::Sink;
 use shared::Shared;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,12 +92,18 @@ pub enum SinkError {
     /// No address, or no shard.
     #[error("a sink needs at least one address to listen on and one shard")]
     Nothing,
+    /// A name that is none.
+    #[error("the banner's name `{0}` is no domain name: write one as sink.test")]
+    Name(String),
     /// The address is taken or not ours.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}; choose another address, or end what listens there")]
     Listen(SocketAddr, io::Error),
     /// The admin address is taken or not ours.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}; choose another address, or end what listens there")]
     Admin(AdminAddress, io::Error),
+    /// There will be no ledger there.
+    #[error("ledger {path}: {1}; name a file that may be written", path = .0.display())]
+    NoLedger(PathBuf, io::Error),
     /// The driver or its threads.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -235,6 +241,14 @@ fn write_ledger(path: &PathBuf, entries: &[Delivery]) -> io::Result<()> {
 pub fn start(options: SinkOptions) -> Result<RunningSink, SinkError> {
     if options.listen.is_empty() || options.cores.is_empty() {
         return Err(SinkError::Nothing);
+    }
+    if !engine::wire::is_domain(options.name.as_bytes()) {
+        return Err(SinkError::Name(options.name));
+    }
+    if let Some(path) = &options.ledger {
+        // Looked at before there is anything to write, so that it is not lost at the end.
+        let there = OpenOptions::new().create(true).append(true).open(path);
+        there.map_err(|error| SinkError::NoLedger(path.clone(), error))?;
     }
     let reserved = options.listen.iter().map(|&at| reserve(at).map_err(|error| SinkError::Listen(at, error)));
     let reserved = reserved.collect::<Result<Vec<_>, _>>()?;

@@ -5,8 +5,9 @@
 //! bare CR included. An mbox is cut at lines that begin with `From ` at its start or behind an empty line; nothing is
 //! unquoted (`>From ` stays), and the empty line before such a line belongs to the mailbox, not to the message.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Octets of a whole corpus: it is held in memory.
@@ -57,7 +58,11 @@ pub enum CorpusError {
 pub fn read(path: &Path) -> Result<Vec<RawMessage>, CorpusError> {
     let mut messages = Vec::new();
     let mut left = CORPUS_BYTES_MAX;
-    if fs::metadata(path).map_err(failed(path))?.is_dir() {
+    let kind = fs::metadata(path).map_err(failed(path))?.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(CorpusError::Unknown(path.to_owned()));
+    }
+    if kind.is_dir() {
         read_folder(path, DEPTH_MAX, &mut left, &mut messages)?;
     } else {
         let bytes = read_bounded(path, &mut left)?;
@@ -103,9 +108,12 @@ fn is_eml(path: &Path) -> bool {
 }
 
 fn read_bounded(path: &Path, left: &mut u64) -> Result<Vec<u8>, CorpusError> {
-    let bytes = fs::metadata(path).map_err(failed(path))?.len();
-    *left = left.checked_sub(bytes).ok_or_else(|| CorpusError::TooLarge(path.to_owned()))?;
-    fs::read(path).map_err(failed(path))
+    let mut bytes = Vec::new();
+    // What stands there need not have the size that it says, or any: a pipe, a device.
+    let file = File::open(path).map_err(failed(path))?;
+    let read = file.take(*left + 1).read_to_end(&mut bytes).map_err(failed(path))?;
+    *left = left.checked_sub(read as u64).ok_or_else(|| CorpusError::TooLarge(path.to_owned()))?;
+    Ok(bytes)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CorpusError + '_ {

@@ -284,10 +284,11 @@ fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
     send_to(&hub, 0..20);
     all_came(&sink, 0..20);
     hub.stop();
-    let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(&wrapper);
     command.arg(ringpost(Build::Plain)).args(["run", "--allow-root", "--driver", "uring", "--role", "hub"]);
-    command.args(["--listen", "127.0.0.1:0", "--next-hop", "127.0.0.1:9", "--data-dir"]).arg(folder.path());
+    command.args(["--listen", "127.0.0.1:0", "--next-hop", "127.0.0.1:9", "--data-dir"]).arg(hub.data());
     let output = command.output().expect("it runs");
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--driver: server.driver: the driver uring is not to be had here"), "{said}");
 }

@@ -78,7 +78,7 @@ const ENGINE: &[(&str, &[&str])] = &[
 
 /// What the crates above may name of those below.
 const ABOVE: &[(&str, &str, &[&str])] = &[
-    ("loadgen", "engine", &["wire", "smtp", "io", "sys::slice", "sys::alloc", "app::exit"]),
+    ("loadgen", "engine", &["wire", "smtp", "io", "sys::slice", "sys::alloc", "app::exit", "app::program"]),
     (
         "bench-harness",
         "engine",

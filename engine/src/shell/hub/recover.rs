@@ -6,7 +6,7 @@ use super::quarantine::{Aside, Quarantine, is_news};
 use super::{Hub, segments};
 use crate::hook;
 use crate::io::driver::{Driver, Open};
-use crate::io::launch::{DriverChoice, Launch, Program, give_way, launch};
+use crate::io::launch::{DriverChoice, Launch, LaunchError, Program, give_way, launch};
 use crate::queue::{HopId, NewEntry, Priority, Queues};
 use crate::spool::{Adoption, Backlog, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
 use crate::sys::slice::{Budget, Fill, Pool};
@@ -42,10 +42,11 @@ pub struct Left {
 pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Left, Failure> {
     let result = Arc::new(Mutex::new(None));
     let reader = Reader { path: path.to_owned(), shards, result: result.clone() };
-    let launched = launch(&Launch { driver, cores: vec![None] }, reader);
-    let ended =
-        launched.map_err(|error| error.to_string()).and_then(|running| running.join().map_err(|e| e.to_string()));
-    ended.map_err(|text| Failure { usage: false, text })?;
+    let running = launch(&Launch { driver, cores: vec![None] }, reader).map_err(|error| match error {
+        LaunchError::Refused { .. } => Failure { usage: true, text: format!("server.driver: {error}") },
+        error => Failure { usage: false, text: error.to_string() },
+    })?;
+    running.join().map_err(|error| Failure { usage: false, text: error.to_string() })?;
     let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
     result.unwrap_or_else(|| Err(Failure { usage: false, text: "the spool was not read".into() }))
 }

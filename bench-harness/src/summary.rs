@@ -133,7 +133,7 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
         "",
         or_none(failover.ack_gap_ms.max, duration_ms),
     );
-    let _ = write!(out, "\n  {:<17} rested on it: {}", "", count(failover.stranded.messages));
+    let _ = write!(out, "\n  {:<17} stranded on it: {}", "", count(failover.stranded.messages));
     if failover.stranded.messages > 0 {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(out, "; the last was delivered {last} after its return");
@@ -238,7 +238,7 @@ mod tests {
         let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
         assert!(text.contains("hub killed        outage 30.0 ms, seen in steps of 10.0 ms: less than 99 %"), "{text}");
         assert!(text.contains("  nobody in time for 10.0 ms; longest time without any 250: –"), "{text}");
-        assert!(text.contains("rested on it: 214; the last was delivered 180 ms after its return"), "{text}");
+        assert!(text.contains("stranded on it: 214; the last was delivered 180 ms after its return"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let mut killed = phase("next-hop-killed");
         killed.failover = Some(Summary { faults: 1, ..Summary::default() });
         let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
-        assert!(text.contains("rested on it: 0\n"), "{text}");
+        assert!(text.contains("stranded on it: 0\n"), "{text}");
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn quickstart_shows_all_that_it_promises_and_loses_nothing() {
     {
         assert!(said.contains(words), "{words:?}: {said}");
     }
-    for words in ["driver ", "each process ", "rested on it: ", " 0 lost", "VALID", "report.html"] {
+    for words in ["driver ", "each process ", "stranded on it: ", " 0 lost", "VALID", "report.html"] {
         assert!(said.contains(words), "{words:?}: {said}");
     }
     let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
@@ -242,7 +242,8 @@ fn an_interrupt_keeps_what_was_measured_and_leaves_nobody() {
     let out = folder.path().join("result");
     let mut run = long_run(&out);
     let pid = run.0.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill starts").success());
+    // As `timeout` does it: to the process, and to its group.
+    assert!(Command::new("kill").args(["-INT", &pid, &pid]).status().expect("kill starts").success());
     let code = run.0.wait().expect("our child").code();
     assert_eq!(code, Some(3), "an interrupted run is not valid");
     let result: Value = serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");

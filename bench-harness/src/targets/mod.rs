@@ -148,7 +148,7 @@ impl Effort {
         sync_s: 0.4,
         everything: false,
     };
-    /// A quarter of an hour.
+    /// Some twenty minutes.
     pub const FULL: Self = Self {
         pairs: 9,
         pairs_beside: 5,

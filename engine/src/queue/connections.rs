@@ -5,8 +5,9 @@ use super::destination::HopId;
 use super::entry::NONE;
 use super::health::Standing;
 use super::link::{ConnId, Link, Listed, Phase};
+use super::places::Place;
 use super::scheduler::Action;
-use crate::wire::Tick;
+use crate::wire::{Span, Tick};
 
 impl Queues {
     pub(super) fn link(&self, conn: ConnId) -> Option<u32> {
@@ -28,7 +29,7 @@ impl Queues {
             hop.hosts.iter().filter(|host| hop.admits(host, &self.options, now)).map(|host| host.ready).sum();
         let fresh: u32 = hop.hosts.iter().map(|host| host.fresh).sum();
         // Work that is done side by side is spread over all good hosts, so that losing one loses little.
-        let work = hop.waiting() + hop.sending;
+        let work = hop.work();
         let desired = work.div_ceil(self.options.work_per_connection.max(1)).max(work.min(hop.equals()));
         if useful + fresh >= desired {
             return false;
@@ -40,87 +41,54 @@ impl Queues {
         true
     }
 
-    /// No more connections may be opened for a hop that has some, by its own cap or by that of all destinations.
-    pub(super) fn is_full(&self, hop: u32) -> bool {
-        let hop = &self.hops[hop as usize];
-        hop.is_capped() || (hop.ready() > 0 && self.links.len() >= self.options.connections_max as usize)
-    }
-
-    /// Makes room for a connection of a hop that is full, in place of one that is idle; when there is none, and
-    /// `busy_too`, one that is busy will make room. Whether there is some now.
-    pub(super) fn make_room(&mut self, hop_index: u32, busy_too: bool, now: Tick) -> bool {
-        let hop = &mut self.hops[hop_index as usize];
-        // Those beyond a lowered cap close by themselves.
-        if hop.shrinks || hop.leaving > 0 || hop.ready() == 0 || !self.keeps_room(hop_index) {
-            return false;
-        }
-        let hop = &mut self.hops[hop_index as usize];
-        if let Some(idle) = hop.idle_longest(&self.links) {
-            hop.makes_room = true;
-            self.close(idle);
-            return true;
-        }
-        // The one that was answered last is done first, as far as can be known.
-        let busy =
-            self.links.iter().filter(|(_, link)| busy_too && link.hop == hop_index && link.phase == Phase::Ready);
-        if let Some((index, _)) = busy.max_by_key(|(_, link)| link.answered) {
-            self.links[index].leaving = true;
-            hop.makes_room = true;
-            hop.leaving += 1;
-            self.relist(u32::try_from(index).expect("bounded by the cap"), now);
-        }
-        false
-    }
-
-    /// Whether a connection that this hop gives up makes room for one of its own: nobody else waits for the place, and an
-    /// unknown host may be tried.
-    fn keeps_room(&self, hop: u32) -> bool {
-        let may_try = self.scheduler.unproven < self.options.connections_max.div_ceil(2);
-        may_try && self.scheduler.starved.iter().all(|&starved| starved == hop)
-    }
-
-    /// The caps hold for probes too: one of several connections makes room while there is nothing to do, and any of them when
-    /// the probe has waited for long (F-091).
-    pub(super) fn has_room_to_probe(&mut self, hop: u32, host: u32, now: Tick) -> bool {
-        if !self.is_full(hop) {
-            return true;
-        }
+    /// The caps hold for probes too: one of several connections gives its place while there is nothing to do, and any of them
+    /// when the probe has waited for long (F-091).
+    pub(super) fn probe(&mut self, hop: u32, host: u32, now: Tick) -> Option<Action> {
         let state = &self.hops[hop as usize];
-        let its_turn = now >= state.probe_turn(&state.hosts[host as usize], &self.options);
         let spare = state.waiting() <= state.promised && state.ready() > 1;
-        !state.is_probing() && (spare || its_turn) && self.make_room(hop, its_turn, now)
+        let turn = state.probe_turn(&state.hosts[host as usize], &self.options);
+        if state.is_probing() || (now < turn && !spare) {
+            return if state.is_capped() { None } else { self.connect(hop, host, now) };
+        }
+        self.open(hop, host, turn, now)
     }
 
-    /// Orders a connection, unless a global cap forbids it: then the hop waits among the starved.
+    /// Orders a connection, if there is a place for it.
     pub(super) fn connect(&mut self, hop_index: u32, host_index: u32, now: Tick) -> Option<Action> {
-        let hop = &mut self.hops[hop_index as usize];
-        let unproven = hop.hosts[host_index as usize].standing != Standing::Alive;
-        let max = self.options.connections_max;
-        let full = self.links.len() >= max as usize || (unproven && self.scheduler.unproven >= max.div_ceil(2));
-        let too_early = self.scheduler.rate.next() > now;
-        if full || too_early {
-            self.scheduler.rate.awaited |= too_early;
-            self.scheduler.starve(hop_index, hop);
-            return None;
+        let place = self.place(hop_index, host_index, now)?;
+        let hop = &self.hops[hop_index as usize];
+        let others = hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable());
+        let short = others || !self.scheduler.line.is_empty();
+        Some(self.order(hop_index, host_index, place, self.connect_wait(short), now))
+    }
+
+    /// How long an attempt may take: less where others can be had instead, or wait for its place.
+    pub(super) fn connect_wait(&self, short: bool) -> Span {
+        let wait = self.options.connect_wait;
+        if short { wait.min(self.options.connect_wait_alternative) } else { wait }
+    }
+
+    /// Orders a connection in a place that is there for it, to be open within `wait`.
+    pub(super) fn order(&mut self, hop_index: u32, host_index: u32, place: Place, wait: Span, now: Tick) -> Action {
+        self.leave_line(hop_index);
+        if self.scheduler.turns.pop_front_if(|turn| turn.hop == hop_index).is_some() {
+            // What else it wants is looked at when others have had their turn.
+            self.mark(hop_index);
         }
         self.scheduler.rate.take(now);
         self.scheduler.serial = self.scheduler.serial.wrapping_add(1);
+        let hop = &mut self.hops[hop_index as usize];
+        let host = &mut hop.hosts[host_index as usize];
+        let unproven = host.standing != Standing::Alive && place != Place::Own;
         self.scheduler.unproven += u32::from(unproven);
-        let link = Link::new(self.scheduler.serial, hop_index, host_index, unproven, now);
+        let link = Link { place, ..Link::new(self.scheduler.serial, hop_index, host_index, unproven, now) };
         let conn = ConnId {
             index: u32::try_from(self.links.insert(link)).expect("bounded by the cap"),
             serial: self.scheduler.serial,
         };
         self.scheduler.attempts.push_back((now + self.options.attempt_stagger, conn));
-        let others = (std::mem::take(&mut hop.makes_room) && unproven)
-            || hop.hosts.iter().any(|host| host.ready > 0 && host.is_usable());
-        let wait = match others {
-            true => self.options.connect_wait_alternative.min(self.options.connect_wait),
-            false => self.options.connect_wait,
-        };
         hop.rotation = hop.rotation.wrapping_add(1);
         hop.totals.connects += 1;
-        let host = &mut hop.hosts[host_index as usize];
         host.connecting += 1;
         host.fresh += 1;
         host.tried = hop.round;
@@ -128,7 +96,7 @@ impl Queues {
             host.connect_at = now + host.probe_wait(&self.options);
             hop.probed = now;
         }
-        Some(Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait })
+        Action::Connect { conn, hop: HopId(hop_index), host: host.at, by: now + wait }
     }
 
     /// An attempt has been under way for so long that others are tried beside it.
@@ -152,7 +120,6 @@ impl Queues {
         host.fresh -= u32::from(fresh);
         if link.unproven {
             self.scheduler.unproven -= 1;
-            self.wake_starved();
         }
     }
 
@@ -164,14 +131,15 @@ impl Queues {
         let hop = &mut self.hops[link.hop as usize];
         hop.promised -= link.promised;
         hop.errands -= u32::from(link.errand);
-        hop.leaving -= u32::from(link.leaving);
         let host = &mut hop.hosts[link.host as usize];
         host.load -= link.load;
         if link.phase == Phase::Ready {
             host.ready -= 1;
         }
         hop.shrinks &= hop.ready() + hop.connecting() > hop.cap;
-        self.wake_starved();
+        if let Some(leave) = link.leaves {
+            self.has_left(link.hop, leave);
+        }
         link
     }
 
@@ -202,7 +170,7 @@ impl Queues {
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
         let used_up = link.taken >= self.options.messages_per_connection;
-        let spent = used_up || link.leaving || host.retired || hop.is_over_cap();
+        let spent = used_up || link.leaves.is_some() || host.retired || hop.is_over_cap();
         let wanted = match link.load {
             0 if spent => return self.close(index),
             0 => Listed::Idle,
@@ -270,12 +238,5 @@ impl Queues {
             }
         }
         shed
-    }
-
-    pub(super) fn wake_starved(&mut self) {
-        while let Some(hop) = self.scheduler.starved.pop_front() {
-            self.hops[hop as usize].starved = false;
-            self.mark(hop);
-        }
     }
 }

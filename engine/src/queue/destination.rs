@@ -7,6 +7,7 @@ use super::lane::List;
 use super::link::{Link, Links};
 use super::options::Options;
 use super::pace::Pace;
+use super::places::{Ask, patience};
 use super::share::Sharing;
 use super::timers::Timed;
 use super::trouble::Trouble;
@@ -14,12 +15,6 @@ use crate::wire::{NextHopKey, Span, Tick};
 
 /// After we were short of something ourselves, a host is not tried again for so long.
 const SHORT_WAIT: Span = Span::millis(100);
-
-/// At the cap, whatever needs a connection of its own waits so long for one to become idle; then a busy one makes room.
-pub(super) const ROOM_WAIT: Span = Span::seconds(1);
-
-/// One part in so many of its connections' time is what probes of hosts that swallow attempts take at most, at the cap.
-const PROBE_PART: u64 = 20;
 
 /// Names a next hop's queue in one shard. It stays valid while the next hop is installed or its queue holds anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,10 +74,8 @@ pub(super) struct Hop {
     pub cap: u32,
     /// It had more when the cap was set, and not yet less.
     pub shrinks: bool,
-    /// Connections that finish what they have and close, to make room for others.
-    pub leaving: u32,
-    /// A connection has made room, or will, for one that was not ordered yet.
-    pub makes_room: bool,
+    /// No other of its connections gives its place to one to another host before.
+    pub room_at: Tick,
     /// When a dead host was tried last.
     pub probed: Tick,
     pub limit: Concurrency,
@@ -99,7 +92,9 @@ pub(super) struct Hop {
     pub timer: Tick,
     pub place: u32,
     pub dirty: bool,
-    pub starved: bool,
+    /// What it asked a place for when it was looked at; what it stands in the line for, and since when.
+    pub asks: Option<Ask>,
+    pub waits: Option<(Ask, Tick)>,
     pub used: Tick,
     /// When a message left it last, or when the first of those that wait came.
     pub moved: Tick,
@@ -129,8 +124,7 @@ impl Hop {
             promised: 0,
             cap: options.connections_per_destination,
             shrinks: false,
-            leaving: 0,
-            makes_room: false,
+            room_at: Tick(0),
             probed: Tick(0),
             limit: Concurrency::new(options.connections_start, options.connections_per_destination),
             round: 1,
@@ -142,7 +136,8 @@ impl Hop {
             timer: Tick::NEVER,
             place: NONE,
             dirty: false,
-            starved: false,
+            asks: None,
+            waits: None,
             used: now,
             moved: now,
             totals: Totals::default(),
@@ -169,6 +164,11 @@ impl Hop {
     /// Messages that a connection could take now.
     pub fn waiting(&self) -> u32 {
         self.queued() + self.sharing.offered
+    }
+
+    /// Messages that wait for connections of ours, or are under way on them. Those that are lent are on others'.
+    pub fn work(&self) -> u32 {
+        self.waiting() + self.sending - self.sharing.lent
     }
 
     pub fn in_retry(&self) -> bool {
@@ -252,9 +252,9 @@ impl Hop {
 
 /// Choices among the hosts, and what failures lead to.
 impl Hop {
-    /// A dead host whose time has come, while another is connected (F-091), or was and has made room for the probe.
+    /// A dead host whose time has come, while another is connected (F-091).
     pub fn host_to_probe(&self, now: Tick) -> Option<u32> {
-        if !self.makes_room && !self.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
+        if !self.hosts.iter().any(|host| host.ready > 0 && host.is_usable()) {
             return None;
         }
         let due = |host: &Host| host.standing == Standing::Dead && host.connecting == 0 && host.connect_at <= now;
@@ -264,13 +264,10 @@ impl Hop {
         Some(u32::try_from(index).expect("hosts are few"))
     }
 
-    /// When a busy connection makes room for a probe of this host, at the cap: one probe after the other. An attempt that
-    /// hangs takes the place of work for its whole time, so there all connections together give no more than a twentieth.
+    /// When a busy connection gives its place to a probe of this host, at the cap: one probe after the other.
     pub fn probe_turn(&self, host: &Host, options: &Options) -> Tick {
         let hangs = host.last_cause == Some(Cause::TimedOut);
-        let attempts = Span(options.connect_wait_alternative.0.saturating_mul(PROBE_PART) / u64::from(self.cap.max(1)));
-        let patience = if hangs { options.probe_wait.max(attempts) } else { options.probe_wait };
-        host.connect_at.max(self.probed) + patience
+        host.connect_at.max(self.probed) + patience(options, hangs, self.cap.min(self.ready()))
     }
 
     pub fn is_probing(&self) -> bool {
@@ -280,7 +277,7 @@ impl Hop {
     /// A good host of the best preference without a connection, while others work side by side: equal hosts share the load
     /// (RFC 5321 §5.1), and losing one loses little.
     pub fn host_to_spread_to(&self, now: Tick) -> Option<u32> {
-        if self.waiting() + self.sending < 2 || !self.hosts.iter().any(Host::is_unused) || self.ready() == 0 {
+        if self.work() < 2 || !self.hosts.iter().any(Host::is_unused) || self.ready() == 0 {
             return None;
         }
         let good = |host: &Host| !host.retired && host.standing != Standing::Dead;
@@ -386,7 +383,8 @@ impl Hop {
         let turn = dead.map(|host| self.probe_turn(host, options)).filter(|&turn| turn > now).min();
         let unused = !self.pinned && !self.has_messages();
         let end = if unused { (self.used + options.queue_idle_wait).max(now + Span::seconds(1)) } else { Tick::NEVER };
-        self.retry_at.min(idle).min(host).min(turn.unwrap_or(Tick::NEVER)).min(end)
+        let room = if self.room_at > now { self.room_at } else { Tick::NEVER };
+        self.retry_at.min(idle).min(host).min(turn.unwrap_or(Tick::NEVER)).min(room).min(end)
     }
 }
 

@@ -12,11 +12,11 @@
 //! and when none can be reached now.
 
 use super::Queues;
-use super::destination::ROOM_WAIT;
 use super::entry::{EntryId, NONE, OF_A_GUEST, State, flag};
 use super::health::{Host, Standing};
 use super::link::ConnId;
 use super::outcome::{Fate, Outcome};
+use super::places::PLACE_WAIT;
 use super::recipients;
 use super::scheduler::{Action, Taken};
 use crate::wire::{Span, Tick};
@@ -30,8 +30,6 @@ const GUEST_WAIT: Span = Span::seconds(5);
 enum Way {
     Wake(u32),
     Open(u32),
-    /// At the cap, in place of another connection.
-    MakeRoom,
     /// Somebody is on the way.
     Wait,
     /// Nobody can be asked now.
@@ -152,25 +150,25 @@ impl Queues {
             let entry = &self.entries[index];
             at = entry.next;
             let too_long = entry.is_guest() && now >= entry.when + GUEST_WAIT;
+            let busy_at = entry.when + PLACE_WAIT;
             match way {
-                Way::Wait | Way::MakeRoom if too_long => {
-                    self.leave_elsewhere(index);
-                    self.part(index);
-                }
-                Way::Wait => looked_at += 1,
-                Way::Open(host) => return self.connect(hop, host, now),
-                Way::MakeRoom => {
-                    looked_at += 1;
-                    let busy_too = now >= self.entries[index].when + ROOM_WAIT;
-                    if self.make_room(hop, busy_too, now) {
-                        at = index;
+                Way::Wake(link) => return Some(self.send_on_errand(link)),
+                Way::Open(host) => {
+                    if let Some(action) = self.open(hop, host, busy_at, now) {
+                        return Some(action);
                     }
                 }
+                Way::Wait => {}
                 Way::Later => {
                     self.leave_elsewhere(index);
                     self.try_later(index, now);
+                    continue;
                 }
-                Way::Wake(link) => return Some(self.send_on_errand(link)),
+            }
+            looked_at += 1;
+            if too_long {
+                self.leave_elsewhere(index);
+                self.part(index);
             }
         }
         None
@@ -202,10 +200,7 @@ impl Queues {
         let good = |host: &Host| host.standing != Standing::Dead && host.connecting == 0 && host.connect_at <= now;
         let open = |host: &Host| good(host) && (host.ready == 0 || host.doubted);
         if let Some((place, _)) = fit().find(|(_, host)| open(host)).filter(|_| state.cap > 0) {
-            return match self.is_full(hop) {
-                true => Way::MakeRoom,
-                false => Way::Open(u32::try_from(place).expect("hosts are few")),
-            };
+            return Way::Open(u32::try_from(place).expect("hosts are few"));
         }
         // Slower than those that cannot take it.
         let slow = |host: &Host| host.ready > 0 && host.is_usable();
@@ -225,8 +220,8 @@ impl Queues {
                 break;
             }
             let entry = &self.entries[at];
-            if entry.when + ROOM_WAIT > now {
-                return soonest.min(entry.when + ROOM_WAIT);
+            if entry.when + PLACE_WAIT > now {
+                return soonest.min(entry.when + PLACE_WAIT);
             }
             if entry.is_guest() && entry.when + GUEST_WAIT > now {
                 soonest = soonest.min(entry.when + GUEST_WAIT);

@@ -2,6 +2,7 @@
 
 use super::entry::NONE;
 use super::lane::List;
+use super::places::{Leave, Place};
 use crate::wire::Tick;
 use slab::Slab;
 
@@ -37,7 +38,7 @@ pub(super) struct Link {
     pub hop: u32,
     pub host: u32,
     pub phase: Phase,
-    /// Its host was not known to live when it was ordered.
+    /// Its host was not known to live when it was ordered, in a place that others could have.
     pub unproven: bool,
     /// When the order to open it was given; then when it became ready.
     pub since: Tick,
@@ -55,8 +56,10 @@ pub(super) struct Link {
     pub promised: u32,
     /// It was woken for a message that other hosts cannot take.
     pub errand: bool,
-    /// It makes room: takes nothing more, and closes when it has nothing under way.
-    pub leaving: bool,
+    /// It gives its place: takes nothing more, and closes when it has nothing under way.
+    pub leaves: Option<Leave>,
+    /// While it is being opened: whose place it was.
+    pub place: Place,
     /// Transactions taken in its life.
     pub taken: u32,
     /// Our entries under way on it.
@@ -82,7 +85,8 @@ impl Link {
             load: 0,
             promised: 0,
             errand: false,
-            leaving: false,
+            leaves: None,
+            place: Place::Free,
             taken: 0,
             sending: List::default(),
             listed: Listed::Nowhere,

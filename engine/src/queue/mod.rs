@@ -24,9 +24,10 @@
 //!
 //! Bounds: 64 octets a message and next hop, and 4 while it waits for its own retry; at most two attempts at once on a
 //! host not known to live; caps of connections per destination and in sum; half of the sum at most for hosts not known to
-//! live. Nothing is allocated per message in steady state: slabs grow by pages and are kept.
+//! live, beside those tried in a queue's own places. Nothing is allocated per message in steady state: slabs grow by pages
+//! and are kept.
 //!
-//! Conformance: M-087, M-091, M-097, M-098, M-101, M-102; F-056, F-060 to F-065, F-072, F-089, F-091 to F-093.
+//! Conformance: M-087, M-091, M-097, M-098, M-101, M-102; F-056, F-060 to F-065, F-072, F-089, F-091 to F-094.
 
 mod concurrency;
 mod connections;
@@ -40,6 +41,7 @@ mod link;
 mod options;
 mod outcome;
 mod pace;
+mod places;
 mod recipients;
 mod reroute;
 mod retry;

@@ -12,6 +12,7 @@
 //!                                               else open another if backlog and caps allow it,
 //!                                               else wake the cheapest host's connection that has room
 //! ```
+//! Where a cap forbids a connection, [`super::places`] says who has one.
 //! Cheapest = delay x (messages under way + 1), so equal hosts share alike and a slow one gets little; one that is slow
 //! beyond tolerance, dead or doubted gets nothing while a better one is connected.
 
@@ -21,8 +22,9 @@ use super::health::{Cause, Host, Standing};
 use super::link::{ConnId, Link, Phase};
 use super::options::Options;
 use super::outcome::{Fate, Outcome};
+use super::places::{Line, Place, Rate, Turn};
 use super::{Queues, flag};
-use crate::wire::{HostAddress, Span, Tick};
+use crate::wire::{HostAddress, Tick};
 use std::collections::VecDeque;
 
 /// What the shell is to do.
@@ -118,8 +120,16 @@ pub struct Taken {
 pub(super) struct Scheduler {
     /// Hops to look at.
     pub(super) marked: VecDeque<u32>,
-    /// Hops that want a connection and wait for a global cap.
-    pub(super) starved: VecDeque<u32>,
+    /// Hops that there is a place for: they are looked at before the marked ones.
+    pub(super) turns: VecDeque<Turn>,
+    /// Hops that wait for a place, and when it is looked at again though nothing happens.
+    pub(super) line: Line,
+    pub(super) line_at: Tick,
+    /// No other connection gives its place to another queue before; for a host not known to live.
+    pub(super) room_at: Tick,
+    pub(super) unproven_at: Tick,
+    /// Hops that wait until less is lent.
+    pub(super) lenders: VecDeque<u32>,
     /// Messages of queues that no route names, which were under way.
     pub(super) strays: VecDeque<EntryId>,
     /// Guests to be given back.
@@ -130,7 +140,7 @@ pub(super) struct Scheduler {
     pub(super) closing: VecDeque<(ConnId, Link)>,
     /// Attempts in the order they began, with the time at which each stops keeping others from being tried.
     pub(super) attempts: VecDeque<(Tick, ConnId)>,
-    /// Attempts on hosts not known to live.
+    /// Attempts on hosts not known to live, but for those in a queue's own places.
     pub(super) unproven: u32,
     /// Messages lent to other shards.
     pub(super) lent: u32,
@@ -138,42 +148,16 @@ pub(super) struct Scheduler {
     pub(super) rate: Rate,
 }
 
-/// New connections per time: a bucket that holds one second's worth, or one connection.
-#[derive(Debug)]
-pub(super) struct Rate {
-    /// Between two connections; `None`: no limit.
-    step: Option<Span>,
-    /// The bucket is full at `full_at`, and holds a connection so long before.
-    held: Span,
-    full_at: Tick,
-    /// A hop waits for it.
-    pub(super) awaited: bool,
-}
-
-impl Rate {
-    fn new(per_minute: Option<u32>) -> Self {
-        let step = per_minute.map(|count| Span(Span::minutes(1).0 / u64::from(count.max(1))));
-        let held = Span(Span::seconds(1).0.saturating_sub(step.map_or(0, |step| step.0)));
-        Self { step, held, full_at: Tick(0), awaited: false }
-    }
-
-    /// When the next connection may be made.
-    pub(super) fn next(&self) -> Tick {
-        self.full_at - self.held
-    }
-
-    pub(super) fn take(&mut self, now: Tick) {
-        if let Some(step) = self.step {
-            self.full_at = self.full_at.max(now) + step;
-        }
-    }
-}
-
 impl Scheduler {
     pub fn new(options: &Options) -> Self {
         Self {
             marked: VecDeque::new(),
-            starved: VecDeque::new(),
+            turns: VecDeque::new(),
+            line: Line::default(),
+            line_at: Tick::NEVER,
+            room_at: Tick(0),
+            unproven_at: Tick(0),
+            lenders: VecDeque::new(),
             strays: VecDeque::new(),
             parting: VecDeque::new(),
             shed: Vec::new(),
@@ -192,13 +176,6 @@ impl Scheduler {
         if !hop.dirty {
             hop.dirty = true;
             self.marked.push_back(index);
-        }
-    }
-
-    pub(super) fn starve(&mut self, index: u32, hop: &mut Hop) {
-        if !hop.starved {
-            hop.starved = true;
-            self.starved.push_back(index);
         }
     }
 }
@@ -229,12 +206,28 @@ impl Queues {
             if let Some(entry) = self.next_stray() {
                 return Some(Action::Reroute { entry });
             }
-            let hop = *self.scheduler.marked.front()?;
+            if let Some(action) = self.connect_in_turn(now) {
+                return Some(action);
+            }
+            let turn = self.scheduler.turns.front().map(|turn| turn.hop);
+            let Some(hop) = turn.or_else(|| self.scheduler.marked.front().copied()) else {
+                if self.serve_line(now) {
+                    continue;
+                }
+                return None;
+            };
             if let Some(action) = self.step(hop, now).or_else(|| self.share(hop)) {
                 return Some(action);
             }
+            if turn.is_some() {
+                // It has no use for the place any more.
+                self.scheduler.turns.pop_front();
+                self.mark(hop);
+                continue;
+            }
             self.scheduler.marked.pop_front();
             self.hops[hop as usize].dirty = false;
+            self.line_up(hop, now);
             self.retime(hop, now);
         }
     }
@@ -246,6 +239,7 @@ impl Queues {
         let link = &mut self.links[index as usize];
         assert!(matches!(link.phase, Phase::Connecting { .. }), "a connection becomes ready once");
         link.phase = Phase::Ready;
+        link.place = Place::Free;
         link.since = now;
         link.window = window.max(1);
         let hop_index = link.hop;
@@ -298,6 +292,7 @@ impl Queues {
             },
         };
         let was_ready = link.phase == Phase::Ready;
+        self.failed_in_place(&link, cause == Some(Cause::TimedOut), now);
         let hop = &mut self.hops[link.hop as usize];
         if let Some(cause) = cause {
             hop.trouble.on_failure(conn, cause, now);
@@ -368,7 +363,7 @@ impl Queues {
         let link = &self.links[index as usize];
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
-        let takes = link.phase == Phase::Ready && !link.leaving && !hop.suspended && host.is_usable();
+        let takes = link.phase == Phase::Ready && link.leaves.is_none() && !hop.suspended && host.is_usable();
         if !takes || hop.is_over_cap() {
             return 0;
         }
@@ -385,6 +380,7 @@ impl Queues {
             .min(self.hop_timers.next(&self.hops))
             .min(stagger)
             .min(rate)
+            .min(self.scheduler.line_at)
             .min(self.next_expiry())
     }
 
@@ -401,7 +397,6 @@ impl Queues {
         }
         if self.scheduler.rate.awaited && self.scheduler.rate.next() <= now {
             self.scheduler.rate.awaited = false;
-            self.wake_starved();
         }
         self.look_for_expired(now);
     }
@@ -506,6 +501,7 @@ impl Queues {
 
     /// One thing to do for a hop, if any.
     fn step(&mut self, hop: u32, now: Tick) -> Option<Action> {
+        self.hops[hop as usize].asks = None;
         let state = &self.hops[hop as usize];
         if !state.live || state.in_retry() || state.suspended {
             self.part_with_guests(hop);
@@ -519,11 +515,11 @@ impl Queues {
         let state = &self.hops[hop as usize];
         let idle = state.waiting() <= state.promised;
         let other = match state.host_to_probe(now) {
-            Some(host) => self.has_room_to_probe(hop, host, now).then_some(host),
+            Some(host) => self.probe(hop, host, now),
             None if state.is_capped() => None,
-            None => state.host_to_spread_to(now),
+            None => state.host_to_spread_to(now).and_then(|host| self.connect(hop, host, now)),
         };
-        if let Some(action) = other.and_then(|host| self.connect(hop, host, now)) {
+        if let Some(action) = other {
             return Some(action);
         }
         if idle {
@@ -583,6 +579,7 @@ impl Queues {
     }
 
     fn forget_hop(&mut self, index: u32) {
+        self.leave_line(index);
         let hop = &mut self.hops[index as usize];
         hop.live = false;
         hop.hosts.clear();

@@ -45,6 +45,8 @@ pub(super) struct Sharing {
     asking: bool,
     /// `Action::Await` was said.
     awaiting: bool,
+    /// Until less is lent by all queues.
+    waits: bool,
 }
 
 impl Queues {
@@ -90,10 +92,10 @@ impl Queues {
     pub fn saw_ring(&mut self, hop: HopId, view: RingView) {
         let sharing = &mut self.hops[hop.0 as usize].sharing;
         let seen = Sharing {
-            lent: sharing.lent,
             offered: view.tickets,
             asking: sharing.asking && view.asking,
             awaiting: sharing.awaiting && view.awaiting,
+            ..*sharing
         };
         if *sharing != seen {
             *sharing = seen;
@@ -113,7 +115,7 @@ impl Queues {
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
         let serves = link.phase == Phase::Ready && !hop.suspended && hop.queued() == 0 && hop.sharing.offered > 0;
-        if !serves || link.leaving || hop.is_over_cap() || !hop.admits(host, &self.options, now) {
+        if !serves || link.leaves.is_some() || hop.is_over_cap() || !hop.admits(host, &self.options, now) {
             return None;
         }
         let left = self.options.messages_per_connection.saturating_sub(link.taken);
@@ -143,7 +145,10 @@ impl Queues {
         self.hops[hop as usize].sharing.lent -= 1;
         self.scheduler.lent -= 1;
         if self.scheduler.lent + 1 == self.options.lent_max {
-            self.wake_starved();
+            while let Some(hop) = self.scheduler.lenders.pop_front() {
+                self.hops[hop as usize].sharing.waits = false;
+                self.mark(hop);
+            }
         }
     }
 
@@ -155,8 +160,9 @@ impl Queues {
         let hop = HopId(index);
         let lendable = self.lendable(hop);
         let state = &mut self.hops[index as usize];
-        if self.scheduler.lent >= self.options.lent_max && state.beyond(&self.options) > 0 {
-            self.scheduler.starve(index, state);
+        if self.scheduler.lent >= self.options.lent_max && state.beyond(&self.options) > 0 && !state.sharing.waits {
+            state.sharing.waits = true;
+            self.scheduler.lenders.push_back(index);
         }
         if lendable > 0 && !state.sharing.asking {
             state.sharing.asking = true;

@@ -7,6 +7,7 @@ mod hosts;
 mod messages;
 mod naive;
 mod pace;
+mod places;
 mod room;
 mod sharing;
 mod world;

@@ -1,7 +1,7 @@
 //! Connections that end while they are being given up, and those that make room for others at the cap.
 
 use super::super::*;
-use super::world::{Mode, World};
+use super::world::{Mode, World, host};
 use crate::wire::Span;
 
 #[test]
@@ -26,26 +26,30 @@ fn m_091_why_a_connection_ended_counts_when_its_last_report_had_closed_it() {
     }
 }
 
-/// The connections of a queue to its one living host are not given up for a probe of its dead one, while others wait for any
-/// place that becomes free.
+/// A queue that has all connections looks for its dead host in its own places, and whoever has none has one before long.
 #[test]
-fn f_091_a_place_that_others_wait_for_is_not_given_up_for_a_probe() {
+fn f_091_a_place_that_is_given_up_for_a_probe_stays_with_its_queue_whoever_waits() {
     let options = Options { connections_max: 4, ..Options::rfc() };
     let mut world = World::new(options, &[&[2, 1], &[3], &[4], &[5], &[6]]);
     world.window = 1;
-    (3..=6).for_each(|number| world.set(number, Mode::Up(Span::seconds(1))));
+    (3..=6).for_each(|number| world.set(number, Mode::Up(Span::millis(500))));
     world.set(1, Mode::Up(Span::millis(20)));
     world.set(2, Mode::Refuse);
     world.send_for(0, Span::millis(4), Span::seconds(5));
     assert_eq!(world.queues.hop(world.hops[0]).connections, (4, 0), "it has them all");
-    let before = world.connects_to(1);
+    let (began, probes) = (world.now, world.connects_to(2));
     for _ in 0..100 {
-        for hop in 1..=4 {
-            world.send(hop);
-        }
+        world.send_to_each(1..=4);
         world.send_for(0, Span::millis(4), Span::seconds(1));
     }
-    assert_eq!(world.connects_to(1), before, "none was given up");
+    let probes = world.connects_to(2) - probes;
+    assert!((1..=3).contains(&probes), "{probes} probes");
+    for number in [1, 3, 4, 5, 6] {
+        let times = world.delivered.iter().filter(|(_, at, by)| *at >= began && *by == host(number));
+        let times: Vec<Tick> = std::iter::once(began).chain(times.map(|(_, at, _)| *at)).collect();
+        let gap = times.windows(2).map(|pair| pair[1].since(pair[0])).max();
+        assert!(gap <= Some(Span::seconds(6)) && gap.is_some(), "{number} waits for {gap:?}");
+    }
     assert!(world.connections_peak <= 4);
 }
 

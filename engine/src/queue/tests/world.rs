@@ -183,6 +183,22 @@ impl World {
         }
     }
 
+    /// Sends one message to each of these hops.
+    pub fn send_to_each(&mut self, hops: impl IntoIterator<Item = usize>) {
+        for hop in hops {
+            self.send(hop);
+        }
+    }
+
+    /// Sends one message to each of these hops every `each`, for `span`.
+    pub fn send_all_for(&mut self, hops: std::ops::Range<usize>, each: Span, span: Span) {
+        let end = self.now + span;
+        while self.now < end {
+            self.send_to_each(hops.clone());
+            self.run_for(each);
+        }
+    }
+
     pub fn run_for(&mut self, span: Span) {
         let end = self.now + span;
         self.act();
@@ -228,6 +244,13 @@ impl World {
         assert_eq!(self.queues.messages(), 0);
     }
 
+    /// Every record sent was delivered, or no host takes it.
+    pub fn assert_all_left(&self) {
+        let seen: BTreeSet<u64> =
+            self.delivered.iter().map(|(record, ..)| *record).chain(self.failed.clone()).collect();
+        assert_eq!((seen.len() as u64, self.queues.messages()), (self.next_record, 0));
+    }
+
     fn after(&mut self, span: Span, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now + span, self.sequence), event);
@@ -257,6 +280,7 @@ impl World {
             }
         }
         self.connections_peak = self.connections_peak.max(self.conns.len());
+        self.queues.assert_places(self.now);
     }
 
     fn connect(&mut self, id: ConnId, host: SocketAddr, by: Tick) {
@@ -350,6 +374,9 @@ impl World {
         let (host, mode) = (conn.host, self.modes[&conn.host]);
         if mode == Mode::PushBack {
             return self.break_connection(id, Cause::PushBack);
+        }
+        if mode == Mode::Stall {
+            return;
         }
         let Some(first) = conn.held.pop_front() else { return };
         let outcome = if mode == Mode::Defer { Outcome::Deferred } else { Outcome::Delivered };

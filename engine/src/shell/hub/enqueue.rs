@@ -1,7 +1,7 @@
 //! The third step: recipients are routed, and one entry stands in the queue of each distinct next hop.
 
 use super::Hub;
-use super::short::DROP_PERCENT;
+use super::short::{DROP_PERCENT, RELIEVED_PERCENT};
 use crate::io::driver::{Driver, Notify};
 use crate::queue::{Action, HopId, NewEntry, Outcome, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
@@ -12,10 +12,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bodies in memory are dropped of so many messages at a time, and so many times where that is enough: so memory is not short
-/// again with the next message, and nothing else waits long.
-const RELIEVE_MESSAGES: usize = 256;
-const RELIEVE_TIMES: u32 = 8;
+/// Bodies in memory are dropped of so many messages at a time, and so many times where that is enough: nothing else waits long.
+const RELIEVE_MESSAGES: usize = 64;
+const RELIEVE_TIMES: u32 = 32;
 
 /// How many connections this shard may have to one destination.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +129,8 @@ impl<D: Driver> Hub<D> {
         let (mut messages, mut queues) = (self.messages.borrow_mut(), self.queues.borrow_mut());
         let now = self.driver.now();
         for time in 0.. {
-            let enough = time >= RELIEVE_TIMES && !self.is_short();
+            let percent = self.pool.budget().percent();
+            let enough = percent < RELIEVED_PERCENT || (percent < DROP_PERCENT && time >= RELIEVE_TIMES);
             if enough || !queues.shed_content(RELIEVE_MESSAGES, now, |handle| messages.release(handle)) {
                 break;
             }

@@ -6,6 +6,8 @@ use std::cell::Cell;
 
 /// With so many hundredths of the budget in use, content that is on disk leaves memory.
 pub(super) const DROP_PERCENT: u32 = 75;
+/// Until so many are left, so that memory is not short again with the next message.
+pub(super) const RELIEVED_PERCENT: u32 = 65;
 
 /// The worst since somebody asked.
 #[derive(Debug, Default)]

@@ -5,6 +5,8 @@ use arc_swap::ArcSwap;
 use engine::io::driver::{Conn, Driver, Next};
 use engine::io::epoll::{self, Epoll};
 use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
+use engine::io::launch::DriverChoice;
+use engine::io::uring::{self, Uring};
 use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};
 use engine::shell::hub::{Hub, HubParts, Left, recover};
@@ -24,6 +26,74 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 const MESSAGES: usize = 24;
+
+/// What does the I/O below the faults.
+trait Under: 'static {
+    type Driver: Driver;
+    /// What it is called where a spool is recovered.
+    const CHOICE: DriverChoice;
+    fn run<F, Fut>(f: F)
+    where
+        F: FnOnce(Self::Driver) -> Fut,
+        Fut: Future<Output = ()> + 'static;
+}
+
+struct OnEpoll;
+
+impl Under for OnEpoll {
+    type Driver = Epoll;
+    const CHOICE: DriverChoice = DriverChoice::Epoll;
+    fn run<F, Fut>(f: F)
+    where
+        F: FnOnce(Epoll) -> Fut,
+        Fut: Future<Output = ()> + 'static,
+    {
+        epoll::run(&epoll::Options::default(), f).expect("runs");
+    }
+}
+
+struct OnUring;
+
+impl Under for OnUring {
+    type Driver = Uring;
+    const CHOICE: DriverChoice = DriverChoice::Uring;
+    fn run<F, Fut>(f: F)
+    where
+        F: FnOnce(Uring) -> Fut,
+        Fut: Future<Output = ()> + 'static,
+    {
+        uring::run(uring::Setup::default(), f).expect("runs");
+    }
+}
+
+/// Every test on each of the drivers.
+macro_rules! each {
+    ($($test:ident)*) => {
+        mod on_epoll {
+            $(#[test] fn $test() { super::$test::<super::OnEpoll>(); })*
+        }
+        mod on_uring {
+            $(#[test] fn $test() { super::$test::<super::OnUring>(); })*
+        }
+    };
+}
+
+each!(
+    f_040_content_that_is_on_disk_makes_room_for_more
+    m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer
+    f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host
+    f_006_the_gauge_of_w1_is_what_a_kill_repeats
+    a_sound_disk_loses_and_refuses_nothing
+    f_021_a_short_write_is_continued_and_nobody_notices
+    m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered
+    f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse
+    f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room
+    m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room
+    f_014_f_016_damage_is_copied_whole_by_name_and_reported_once
+    f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again
+    m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one
+    f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it
+);
 
 /// What became of the messages of one run.
 #[derive(Debug, Default)]
@@ -95,10 +165,10 @@ async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: 
 }
 
 /// A hub on a disk that may go wrong, and the store that it delivers to.
-struct World {
-    driver: Epoll,
+struct World<D: Driver> {
+    driver: D,
     faults: Faults,
-    hub: Rc<Hub<Faulty<Epoll>>>,
+    hub: Rc<Hub<Faulty<D>>>,
     at: SocketAddr,
     /// The hub's counters and the store's.
     counts: Rc<Tally>,
@@ -108,24 +178,24 @@ struct World {
 /// How long verdicts are waited for where a test says nothing else.
 const VERDICT: Span = Span::minutes(5);
 
-impl World {
-    fn start(driver: Epoll, folder: &Path, faults: Faults) -> Self {
+impl<D: Driver> World<D> {
+    fn start(driver: D, folder: &Path, faults: Faults) -> Self {
         Self::patient(driver, folder, faults, VERDICT)
     }
 
     /// A hub whose clients get a verdict within this time or none.
-    fn patient(driver: Epoll, folder: &Path, faults: Faults, verdict: Span) -> Self {
+    fn patient(driver: D, folder: &Path, faults: Faults, verdict: Span) -> Self {
         Self::with_memory(driver, folder, faults, (verdict, 64 << 20))
     }
 
     /// The same with so many octets for content.
-    fn with_memory(driver: Epoll, folder: &Path, faults: Faults, limits: (Span, usize)) -> Self {
+    fn with_memory(driver: D, folder: &Path, faults: Faults, limits: (Span, usize)) -> Self {
         Self::with_settings(driver, folder, faults, limits, Settings::of(Profile::Bench))
     }
 
     /// The same with these settings, as far as they are not about where things are.
     fn with_settings(
-        driver: Epoll,
+        driver: D,
         folder: &Path,
         faults: Faults,
         (verdict, memory): (Span, usize),
@@ -186,7 +256,7 @@ impl World {
     }
 }
 
-async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, (body_bytes, verdict): (usize, Span)) -> Story {
+async fn run_hub<D: Driver>(driver: D, folder: &Path, faults: Faults, (body_bytes, verdict): (usize, Span)) -> Story {
     let world = World::patient(driver, folder, faults, verdict);
     let mut story = world.send_all(body_bytes).await;
     world.faults.heal();
@@ -201,20 +271,21 @@ async fn run_hub(driver: Epoll, folder: &Path, faults: Faults, (body_bytes, verd
 }
 
 /// Runs a world in this folder to the end of `tell`, which is as good as a kill.
-fn in_world<F: Future<Output = ()> + 'static>(folder: &TempDir, tell: impl FnOnce(World) -> F + 'static) {
+fn in_world<U: Under, F: Future<Output = ()> + 'static>(
+    folder: &TempDir,
+    tell: impl FnOnce(World<U::Driver>) -> F + 'static,
+) {
     let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), |driver| async move {
+    U::run(|driver| async move {
         tell(World::start(driver, &path, Faults::none())).await;
-    })
-    .expect("runs");
+    });
 }
 
 /// F-040: mail for a next hop that is down goes on being taken, far beyond what memory holds, and leaves when it is back.
-#[test]
-fn f_040_content_that_is_on_disk_makes_room_for_more() {
+fn f_040_content_that_is_on_disk_makes_room_for_more<U: Under>() {
     let folder = folder();
     let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), |driver| async move {
+    U::run(|driver| async move {
         let world = World::with_memory(driver, &path, Faults::none(), (VERDICT, 4 << 20));
         world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
         let rounds = 5;
@@ -227,21 +298,19 @@ fn f_040_content_that_is_on_disk_makes_room_for_more() {
         assert_eq!((world.counts.read(Counter::Unreadable), world.counts.read(Counter::Deferred)), (0, 0));
         world.hub.drain(world.driver.now() + Span::seconds(10)).await;
         assert_eq!((world.hub.queued(), world.stored.read(Counter::Stored)), (0, all));
-    })
-    .expect("runs");
+    });
 }
 
 /// M-072: mail that waits and mail that comes follow a clock that nobody sets. Whichever way the wall clock jumps, nothing is
 /// given up before its time, nothing waits for the old time to come again, and sessions go on.
-#[test]
-fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer() {
+fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer<U: Under>() {
     const DAY: i64 = 86_400_000_000;
     // Everybody's age is looked at within a 64th of the time that he has.
     const TURN: Span = Span::seconds(2);
     for jumps in [[-30 * DAY, 60 * DAY], [30 * DAY, -60 * DAY]] {
         let folder = folder();
         let path = folder.path().to_owned();
-        epoll::run(&epoll::Options::default(), |driver| async move {
+        U::run(|driver| async move {
             let mut settings = Settings::of(Profile::Bench);
             settings.delivery.expire_after = Span(64 * TURN.0);
             let world = World::with_settings(driver, &path, Faults::none(), (VERDICT, 64 << 20), settings);
@@ -263,16 +332,14 @@ fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer() {
             assert!(world.driver.now().since(began) < Span::hours(1), "the other clock did not jump");
             world.hub.drain(world.driver.now() + Span::seconds(10)).await;
             assert_eq!((world.hub.queued(), world.stored.read(Counter::Stored)), (0, all));
-        })
-        .expect("runs");
+        });
     }
 }
 
-#[test]
-fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host() {
+fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host<U: Under>() {
     let folder = folder();
     let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), |driver| async move {
+    U::run(|driver| async move {
         // Too little memory to keep them all: delivery reads them back.
         let world = World::with_memory(driver, &path, Faults::none(), (VERDICT, 2 << 20));
         world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
@@ -286,16 +353,14 @@ fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host() {
         assert_eq!((world.counts.read(Counter::Deferred), report.queues[0].put_off), (0, 0));
         world.faults.heal();
         world.wait_until("everything", || world.stored.read(Counter::Stored) == MESSAGES as u64).await;
-    })
-    .expect("runs");
+    });
 }
 
 /// F-006, P-004: what may come twice after a kill is what the gauge of window W1 says, neither more nor less.
-#[test]
-fn f_006_the_gauge_of_w1_is_what_a_kill_repeats() {
+fn f_006_the_gauge_of_w1_is_what_a_kill_repeats<U: Under>() {
     for reaches_the_disk in [false, true] {
         let folder = folder();
-        in_world(&folder, move |world| async move {
+        in_world::<U, _>(&folder, move |world| async move {
             let refused = Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED));
             world.faults.inject(refused);
             assert_eq!(world.send_all(2_000).await.accepted, MESSAGES);
@@ -319,7 +384,8 @@ fn f_006_the_gauge_of_w1_is_what_a_kill_repeats() {
             }
             assert_eq!(world.counts.read(Counter::SettlesWaitingMax), MESSAGES as u64);
         });
-        let again: usize = start_on(&folder).recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
+        let again: usize =
+            start_on::<U>(&folder).recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
         assert_eq!(again, if reaches_the_disk { 0 } else { MESSAGES });
     }
 }
@@ -330,56 +396,52 @@ fn folder() -> TempDir {
     folder
 }
 
-fn start_on(folder: &TempDir) -> Left {
-    recover(folder.path(), engine::io::launch::DriverChoice::Epoll, 1).expect("the spool is readable")
+fn start_on<U: Under>(folder: &TempDir) -> Left {
+    recover(folder.path(), U::CHOICE, 1).expect("the spool is readable")
 }
 
 /// One run with these faults, and what the next start finds.
-fn story(rules: Vec<Rule>, body_bytes: usize) -> Story {
-    story_in(&folder(), rules, body_bytes)
+fn story<U: Under>(rules: Vec<Rule>, body_bytes: usize) -> Story {
+    story_in::<U>(&folder(), rules, body_bytes)
 }
 
-fn story_in(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
-    story_with(folder, rules, (body_bytes, VERDICT))
+fn story_in<U: Under>(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
+    story_with::<U>(folder, rules, (body_bytes, VERDICT))
 }
 
-fn story_with(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) -> Story {
+fn story_with<U: Under>(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) -> Story {
     let faults = Faults::none();
     rules.into_iter().for_each(|rule| faults.inject(rule));
     let told = Rc::new(std::cell::RefCell::new(None));
     let (tell, path) = (told.clone(), folder.path().to_owned());
-    epoll::run(&epoll::Options::default(), |driver| async move {
+    U::run(|driver| async move {
         let story = run_hub(driver, &path, faults, how).await;
         *tell.borrow_mut() = Some(story);
-    })
-    .expect("runs");
-    let recovered = start_on(folder).recovered;
+    });
+    let recovered = start_on::<U>(folder).recovered;
     let live: usize = recovered.adoptions.iter().map(engine::spool::Adoption::live_count).sum();
     assert_eq!(live, 0, "what was delivered or refused does not come back");
     told.take().expect("a story")
 }
 
-#[test]
-fn a_sound_disk_loses_and_refuses_nothing() {
-    let story = story(Vec::new(), 2_000);
+fn a_sound_disk_loses_and_refuses_nothing<U: Under>() {
+    let story = story::<U>(Vec::new(), 2_000);
     assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
 }
 
-#[test]
-fn f_021_a_short_write_is_continued_and_nobody_notices() {
+fn f_021_a_short_write_is_continued_and_nobody_notices<U: Under>() {
     let rule = Rule::new(Op::StableWrite, Fault::Short(4096)).every(3);
-    let story = story(vec![rule], 20_000);
+    let story = story::<U>(vec![rule], 20_000);
     assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
 }
 
-#[test]
-fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered() {
+fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered<U: Under>() {
     // Whether the octets reached the disk or not: nobody knows, and nobody is told something false.
     for fault in [Fault::Fails(Errno::IO), Fault::FailsAfterwards(Errno::IO)] {
         let mut struck = 0;
         for nth in 3..9 {
             let rule = Rule::new(Op::StableWrite, fault).nth(nth);
-            let story = story(vec![rule], 2_000);
+            let story = story::<U>(vec![rule], 2_000);
             assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
             assert_eq!(story.accepted + story.deferred + story.silent, MESSAGES, "write {nth}: {story:?}");
             assert!(story.accepted >= MESSAGES - 4, "write {nth}: the hub goes on: {story:?}");
@@ -390,28 +452,25 @@ fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_no
     }
 }
 
-#[test]
-fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse() {
+fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse<U: Under>() {
     for nth in [4, 5, 7] {
         let rule = Rule::new(Op::StableWrite, Fault::Torn(512, Errno::IO)).nth(nth);
-        let story = story(vec![rule], 9_000);
+        let story = story::<U>(vec![rule], 9_000);
         assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
     }
 }
 
-#[test]
-fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room() {
+fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room<U: Under>() {
     // The first files are made; then there is no room for more, as long as it takes.
     let rule = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
-    let story = story(vec![rule], 150_000);
+    let story = story::<U>(vec![rule], 150_000);
     assert_eq!(story.delivered, story.accepted as u64, "{story:?}");
 }
 
-#[test]
-fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room() {
+fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room<U: Under>() {
     let folder = folder();
     let path = folder.path().to_owned();
-    epoll::run(&epoll::Options::default(), |driver| async move {
+    U::run(|driver| async move {
         let faults = Faults::none();
         faults.inject(Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)));
         let world = World::start(driver, &path, faults);
@@ -426,8 +485,7 @@ fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room() 
         world.faults.heal();
         let taken = ask_until(driver, &mut talk, "MAIL FROM:<a@a.test> SIZE=1000\r\n", "250 2.1.0").await;
         assert!(taken, "and no longer when there is room");
-    })
-    .expect("runs");
+    });
 }
 
 /// Says `line` behind RSET again and again until the answer begins with `reply`; whether it ever does.
@@ -482,18 +540,17 @@ fn quarantined(folder: &TempDir) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-#[test]
-fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once() {
+fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once<U: Under>() {
     let folder = folder();
-    story_in(&folder, Vec::new(), 2_000);
+    story_in::<U>(&folder, Vec::new(), 2_000);
     let segment = rot(&folder);
-    assert_eq!(start_on(&folder).damage, 1);
+    assert_eq!(start_on::<U>(&folder).damage, 1);
     // As if it had died half-way through its copy.
     let [(name, copy)] = &quarantined(&folder)[..] else { panic!("{:?}", quarantined(&folder)) };
     let quarantine = folder.path().join("quarantine");
     std::fs::remove_file(quarantine.join(name)).expect("ours");
     std::fs::write(quarantine.join(format!("{name}.tmp")), &copy[..copy.len() / 2]).expect("ours");
-    let left = start_on(&folder);
+    let left = start_on::<U>(&folder);
     assert_eq!(left.damage, 1, "it is counted once");
     let [damage] = left.recovered.damage[..] else { panic!("{:?}", left.recovered.damage) };
     let [(name, copy)] = &quarantined(&folder)[..] else { panic!("{:?}", quarantined(&folder)) };
@@ -502,15 +559,14 @@ fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once() {
     let octets = std::fs::read(&segment).expect("ours");
     assert_eq!(*copy, octets[at..at + usize::try_from(damage.bytes).expect("small")], "octet by octet");
     // The process dies before the segment is closed: the damage is met again, and nothing is said.
-    let again = start_on(&folder);
+    let again = start_on::<U>(&folder);
     assert_eq!((again.damage, again.recovered.damage.len()), (0, 1));
     assert_eq!(quarantined(&folder).len(), 1);
 }
 
-#[test]
-fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again() {
+fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again<U: Under>() {
     let folder = folder();
-    story_in(&folder, Vec::new(), 2_000);
+    story_in::<U>(&folder, Vec::new(), 2_000);
     let segment = rot(&folder);
     let mut octets = std::fs::read(&segment).expect("ours");
     let last = octets.len() - 4096;
@@ -519,7 +575,7 @@ fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used
     let file_name = segment.file_name().expect("a file").to_string_lossy().into_owned();
     std::fs::create_dir_all(folder.path().join("quarantine")).expect("ours");
     std::fs::write(folder.path().join("quarantine").join(&file_name), b"an earlier one").expect("ours");
-    let left = start_on(&folder);
+    let left = start_on::<U>(&folder);
     assert_eq!(left.damage, 1);
     assert!(!segment.exists(), "it is out of the spool");
     let files = quarantined(&folder);
@@ -527,22 +583,20 @@ fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used
     assert_eq!(files[1], (format!("{file_name}.1"), octets));
     let number = u32::from_str_radix(&file_name[..8], 16).expect("a number");
     assert!(left.next_file > number);
-    let again = start_on(&folder);
+    let again = start_on::<U>(&folder);
     assert_eq!((again.damage, again.recovered.damage.len()), (0, 0), "the next start meets nothing");
 }
 
-#[test]
-fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one() {
+fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one<U: Under>() {
     let rule = Rule::new(Op::StableWrite, Fault::Held).nth(6);
-    let story = story_with(&folder(), vec![rule], (2_000, Span::millis(100)));
+    let story = story_with::<U>(&folder(), vec![rule], (2_000, Span::millis(100)));
     assert_eq!(story.accepted + story.silent, MESSAGES, "{story:?}");
     assert!(story.silent > 0 && story.delivered == MESSAGES as u64, "{story:?}");
 }
 
 /// A client that closes its side behind the end of its message is answered when the disk has the message, and not before.
-#[test]
-fn f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it() {
-    in_world(&folder(), |world| async move {
+fn f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it<U: Under>() {
+    in_world::<U, _>(&folder(), |world| async move {
         let driver = &world.driver;
         let envelope = "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n";
         for (content, replies) in [("BDAT 6 LAST\r\nx\r\ny\r\n", 3), ("DATA\r\n", 4)] {

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; try again later");
+/// With so many hundredths of its places taken a listener is crowded.
+const CROWDED_PERCENT: u64 = 90;
 const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many connections from your address");
 
 /// One listener's door.
@@ -59,6 +61,12 @@ impl Door {
         };
         drop(inside);
         Place { door: door.clone(), source, refused }
+    }
+
+    /// Whether few places are left (F-121).
+    pub fn is_crowded(&self) -> bool {
+        let all = self.inside.lock().unwrap_or_else(PoisonError::into_inner).all;
+        u64::from(all) * 100 >= u64::from(self.all_max) * CROWDED_PERCENT
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sys::spare::Spare;
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
 use smallvec::SmallVec;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -146,6 +146,8 @@ pub struct Lobby {
     pub tarpit: Rc<Tarpit>,
     /// The date, for greetings.
     pub date: LocalDate,
+    /// Connections or memory run short (F-121, F-122).
+    pressed: Cell<bool>,
     /// Emptied buffers of replies: a session that waits for its client holds none (P-108).
     spare_outs: RefCell<Spare<Vec<u8>, SPARE_OUTS>>,
 }
@@ -153,7 +155,18 @@ pub struct Lobby {
 impl Lobby {
     /// An empty lobby.
     pub fn new(tally: Rc<Tally>) -> Rc<Self> {
-        Rc::new(Self { tally, tarpit: Rc::default(), date: LocalDate::default(), spare_outs: RefCell::default() })
+        Rc::new(Self {
+            tally,
+            tarpit: Rc::default(),
+            date: LocalDate::default(),
+            pressed: Cell::new(false),
+            spare_outs: RefCell::default(),
+        })
+    }
+
+    /// Says whether connections or memory run short. Whether that is new, so that sessions which wait are to be told.
+    pub fn press(&self, pressed: bool) -> bool {
+        !self.pressed.replace(pressed) && pressed
     }
 
     /// A buffer for replies.
@@ -347,6 +360,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             conn.set_receive_room(self.room());
         }
         self.take_place();
+        self.session.set_pressed(self.lobby.pressed.get());
         let by = self.session.deadline();
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
             Next::Bytes(Flow::Go) => {
@@ -401,6 +415,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             tracing::error!(cause = "verdict", "nobody knows what becomes of a message; its sender gets no reply");
         }
         let delayed = self.session.is_delayed();
+        // It may have passed while the client was waited for.
+        self.session.set_pressed(self.lobby.pressed.get());
         let event = self.session.on_timeout(now, &mut self.out);
         if !delayed {
             return event;

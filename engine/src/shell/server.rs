@@ -10,6 +10,7 @@ use super::serve::{Admission, Lobby, Service, serve};
 use super::signal::Signal;
 use crate::io::driver::{Conn, Driver, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
+use crate::roles::hub::REFUSE_PERCENT;
 use crate::roles::relay_policy;
 use crate::route::{RelayPolicy, Snapshot};
 use crate::settings::{Durability, Listener, Role, Settings, Store};
@@ -43,6 +44,8 @@ const END_WAIT: Span = Span::seconds(3);
 const PUBLISH_EVERY: Span = Span::millis(250);
 /// How often a condition of another shard, or a drain, is looked at.
 const LOOK_EVERY: Span = Span::millis(2);
+/// How often a shard looks whether connections or memory run short.
+const PRESSURE_EVERY: Span = Span::seconds(1);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +246,7 @@ impl<D: Driver> Shard<D> {
             listen.push(listening.map_err(unusable)?);
         }
         this.driver.spawn(this.clone().publish());
+        this.driver.spawn(this.clone().feel_pressure(shared.doors.clone()));
         Ok((this, Ready { listen, commit }))
     }
 
@@ -287,6 +291,17 @@ impl<D: Driver> Shard<D> {
         let closing = Rc::new(Signal::default());
         self.closing.borrow_mut().push(closing.clone());
         self.driver.spawn(self.clone().accept((socket, closing), door.clone(), options, service));
+    }
+
+    /// Looks whether connections or memory run short: then clients are waited for less (F-121, F-122).
+    async fn feel_pressure(self: Rc<Self>, doors: Vec<Arc<Door>>) {
+        loop {
+            self.driver.sleep(PRESSURE_EVERY).await;
+            let short = self.pool.budget().percent() >= REFUSE_PERCENT;
+            if self.lobby.press(short || doors.iter().any(|door| door.is_crowded())) {
+                self.sessions.borrow().iter().for_each(|(_, inlet)| inlet.note(bits::AGAIN));
+            }
+        }
     }
 
     /// Accepts connections until the listener is closed.

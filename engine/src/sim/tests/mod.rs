@@ -1,5 +1,6 @@
 //! Worlds that prove what the simulation itself promises, and what servers promise in it.
 
 mod bugs;
+mod crowd;
 mod slow;
 mod worlds;

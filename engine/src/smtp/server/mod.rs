@@ -36,10 +36,15 @@ pub use facts::{
 pub use options::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 
 use super::scan::Scan;
-use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Tick};
+use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Span, Tick};
 use replies::{Failure, HELD_BYTES_MAX, Replies, Say};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// How long a command is waited for while connections or memory run short (F-121).
+const PRESSED_WAIT: Span = Span::minutes(1);
+/// The average that content must reach then, from its second minute on, in octets per second (F-122).
+const PRESSED_BYTES_PER_SECOND_MIN: u64 = 128;
 
 /// Where the session stands between commands: the states of docs/ROWS.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +159,8 @@ pub struct ServerSession {
     deadline: Tick,
     session_end: Tick,
     body_began: Tick,
+    /// Connections or memory run short here.
+    pressed: bool,
 }
 
 impl ServerSession {
@@ -191,6 +198,7 @@ impl ServerSession {
             deadline,
             session_end,
             body_began: now,
+            pressed: false,
         }
     }
 
@@ -287,6 +295,18 @@ impl ServerSession {
         if self.silent { Tick::NEVER } else { self.replies.owed_by() }
     }
 
+    /// Whether connections or memory run short here: who says nothing is waited for less, and content must keep a least rate
+    /// (F-121, F-122). A front end of ours has its time: it speaks for many.
+    pub fn set_pressed(&mut self, pressed: bool) {
+        self.pressed = pressed && !self.facts.trusted_front_end;
+    }
+
+    /// How long a command is waited for, if less than usual.
+    fn command_deadline(&self) -> Tick {
+        let spared = if self.pressed { self.options.timers.command.0.saturating_sub(PRESSED_WAIT.0) } else { 0 };
+        Tick(self.deadline.0.saturating_sub(spared))
+    }
+
     fn peer_deadline(&self) -> Tick {
         if let Some(delayed) = &self.delayed {
             return delayed.until;
@@ -300,15 +320,16 @@ impl ServerSession {
             return Tick::NEVER;
         }
         let between = matches!(self.state, State::NoService | State::Connected | State::Ready);
-        if between { self.deadline.min(self.session_end) } else { self.deadline }
+        if between { self.command_deadline().min(self.session_end) } else { self.command_deadline() }
     }
 
     /// The content's average rate falls below the least at this instant, unless more comes (M-071).
     fn rate_deadline(&self) -> Tick {
-        let least = u64::from(self.options.timers.content_bytes_per_second_min);
+        let configured = u64::from(self.options.timers.content_bytes_per_second_min);
+        let least = if self.pressed { configured.max(PRESSED_BYTES_PER_SECOND_MIN) } else { configured };
         match self.scan.facts().bytes.checked_div(least) {
             None => Tick::NEVER,
-            Some(seconds) => self.body_began.after(crate::wire::Span::seconds(seconds.saturating_add(60))),
+            Some(seconds) => self.body_began.after(Span::seconds(seconds.saturating_add(60))),
         }
     }
 

@@ -82,3 +82,32 @@ fn m_001_m_071_a_client_that_was_greeted_with_554_and_says_nothing_is_closed_lik
     assert_eq!(session.on_timeout(by, &mut out), Event::Close);
     assert_eq!(out, b"554 5.7.1 Not for you\r\n421 4.4.2 Connection timed out\r\n");
 }
+
+#[test]
+fn f_121_f_122_who_is_silent_or_slow_is_waited_for_less_while_places_or_memory_are_short() {
+    let minutes = |count| Tick(1).after(Span::minutes(count));
+    let mut bench = Bench::rfc().hello();
+    bench.session.set_pressed(true);
+    assert_eq!(bench.session.deadline(), minutes(1));
+    bench.session.set_pressed(false);
+    assert_eq!(late(&mut bench, minutes(1)), Event::More, "it has passed in time");
+    bench.session.set_pressed(true);
+    bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n");
+    assert_eq!(bench.session.deadline(), minutes(2), "a command has its own minute");
+    bench.feed(b"DATA\r\n");
+    assert_eq!(bench.session.deadline(), minutes(2), "the least rate counts from the second minute on");
+    bench.feed(&[b'x'; 1280]);
+    assert_eq!(bench.session.deadline(), minutes(2).after(Span::seconds(10)));
+    bench.session.set_pressed(false);
+    assert_eq!(bench.session.deadline(), minutes(4), "else the block's wait is all");
+    // A wait that is shorter anyway stays; a front end speaks for many and has its time.
+    let mut short = options(Profile::Rfc);
+    short.timers.command = Span::seconds(30);
+    for (trusted, options, by) in
+        [(false, short, Tick(1).after(Span::seconds(30))), (true, options(Profile::Rfc), minutes(5))]
+    {
+        let mut bench = Bench::with(options, trusted);
+        bench.session.set_pressed(true);
+        assert_eq!(bench.session.deadline(), by, "trusted: {trusted}");
+    }
+}

@@ -23,6 +23,11 @@ impl Extents {
         self.bytes
     }
 
+    /// Pieces written so far.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
     /// Nothing was written.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

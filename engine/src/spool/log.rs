@@ -153,6 +153,8 @@ pub struct Log {
     pub(super) renamed: Renamed,
     /// Records of poisoned segments that cannot be read: they stay where they are.
     pub(super) left: BTreeSet<RecordId>,
+    /// Records of poisoned segments that could not be relocated for the moment: others go first.
+    pub(super) put_off: BTreeSet<RecordId>,
     /// Emptied batches and lists, for their memory.
     pub(super) spare_batches: Spare<Batch, SPARES_MAX>,
     pub(super) spare_parts: Spare<Vec<Slice>, SPARES_MAX>,
@@ -200,6 +202,7 @@ impl Log {
             reclaim_due: false,
             renamed: Renamed::default(),
             left: BTreeSet::new(),
+            put_off: BTreeSet::new(),
             spare_batches: Spare::default(),
             spare_parts: Spare::default(),
             spare_pieces: Pieces::default(),

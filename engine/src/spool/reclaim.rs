@@ -153,8 +153,18 @@ impl Log {
     }
 
     /// The oldest live record that stands, or has a part of its content, in a poisoned segment and is not yet on its way
-    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`], or, when it cannot be read, [`Log::leave`].
-    pub fn relocation(&self) -> Option<RecordId> {
+    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`]; when it cannot now, [`Log::put_off`], and when
+    /// it never will, [`Log::leave`].
+    pub fn relocation(&mut self) -> Option<RecordId> {
+        let next = self.next_relocation();
+        if next.is_some() || self.put_off.is_empty() {
+            return next;
+        }
+        self.put_off.clear();
+        self.next_relocation()
+    }
+
+    fn next_relocation(&self) -> Option<RecordId> {
         let poisoned = self.segments.iter().filter(|(_, segment)| segment.state == State::Poisoned);
         for (&number, segment) in poisoned {
             let inside = segment.live.iter().map(|(place, _)| RecordId::at_place(number, place));
@@ -162,13 +172,19 @@ impl Log {
                 let needing = segment.pins.iter().filter(move |(_, holders)| holders.contains(&number));
                 needing.map(move |(&place, _)| RecordId::at_place(other, place))
             });
-            let waits = |id: &RecordId| self.renamed.after(*id).is_none() && !self.left.contains(id);
+            let stays = |id: &RecordId| self.left.contains(id) || self.put_off.contains(id);
+            let waits = |id: &RecordId| self.renamed.after(*id).is_none() && !stays(id);
             let next = inside.chain(elsewhere).find(|id| waits(id) && !self.settles_pending(*id));
             if next.is_some() {
                 return next;
             }
         }
         None
+    }
+
+    /// A record could not be relocated: it is asked for again when all others were.
+    pub fn put_off(&mut self, id: RecordId) {
+        self.put_off.insert(id);
     }
 
     /// A record cannot be read: it stays in its poisoned segment, which is kept for it, and others are moved.

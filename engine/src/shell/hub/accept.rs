@@ -109,15 +109,7 @@ impl<D: Driver> Service<D> for Hub<D> {
     }
 
     fn abandon(&self, spill: Spill) {
-        if spill.extents.is_empty() {
-            return;
-        }
-        self.log.borrow_mut().abandon(spill.extents);
-        // They may have been the last that was needed in their segments.
-        if self.log.borrow().is_urgent() {
-            self.commit.raise();
-        }
-        self.segments.raise();
+        self.abandon_extents(spill.extents);
     }
 
     fn message(&self, arrived: Arrived<'_, D, Spill>) {
@@ -235,6 +227,19 @@ impl<D: Driver> Hub<D> {
             self.commit.raise();
         }
         Ok(())
+    }
+
+    /// What was written of a body will not become a message.
+    pub(super) fn abandon_extents(&self, extents: Extents) {
+        if extents.is_empty() {
+            return;
+        }
+        self.log.borrow_mut().abandon(extents);
+        // They may have been the last that was needed in their segments.
+        if self.log.borrow().is_urgent() {
+            self.commit.raise();
+        }
+        self.segments.raise();
     }
 
     fn give_up(&self, inlet: &Rc<Inlet<D>>, slot: Slot, kept: Kept, full: Full) {

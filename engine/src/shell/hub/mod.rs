@@ -36,7 +36,7 @@ use crate::roles::hub::HubPolicy;
 use crate::route::Snapshot;
 use crate::settings::{Durability, Profile, Settings};
 use crate::smtp::server::Slot;
-use crate::spool::{self, FileId, Log, LogOptions, Numbers, RecordId, Ticket};
+use crate::spool::{self, Extents, FileId, Log, LogOptions, Numbers, RecordId, Ticket};
 use crate::sys::slice::Pool;
 use crate::track::counters::Tally;
 use crate::wire::{Span, Tick};
@@ -125,6 +125,8 @@ pub struct Hub<D: Driver> {
 
     unsettled: RefCell<VecDeque<Unsettled>>,
     unsynced: RefCell<Unsynced>,
+    /// Large bodies on their way out of bad segments, by record: what of each is written already.
+    moving: RefCell<BTreeMap<RecordId, Extents>>,
     /// Damaged places that were put aside, by record and offset.
     aside: RefCell<BTreeSet<(RecordId, u64)>>,
     /// How short memory was.
@@ -172,7 +174,6 @@ impl<D: Driver> Hub<D> {
             exchange,
         } = parts;
         let numbers = Numbers::of_shard(next_number, shard as usize, shards as usize);
-        let options = log_options(&settings, shard, numbers);
         let share = exchange.map(|exchange| Share::new(exchange, shard as usize));
         let caps =
             Caps { per_hop_max: settings.delivery.connections_per_hop_max, shard, shards, shared: share.is_some() };
@@ -187,7 +188,7 @@ impl<D: Driver> Hub<D> {
             policy,
             shows_message_ids: settings.profile == Profile::Exchange,
             client: deliver::Clients::of(&settings),
-            log: RefCell::new(Log::new(options, pool.clone())),
+            log: RefCell::new(Log::new(log_options(&settings, shard, numbers), pool.clone())),
             files: RefCell::default(),
             next_file: Cell::new(next_file + shard),
             commit: Signal::default(),
@@ -202,6 +203,7 @@ impl<D: Driver> Hub<D> {
             links: RefCell::default(),
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
+            moving: RefCell::default(),
             aside: RefCell::default(),
             short: short::Short::default(),
             sampled: Cell::new(0),

@@ -31,8 +31,15 @@ enum MoveError {
     Full(#[from] Full),
 }
 
+impl MoveError {
+    /// It will not be otherwise the next time.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Load(LoadError::Read(_) | LoadError::Damaged(_)) | Self::Full(Full::TooLarge))
+    }
+}
+
 impl<D: Driver> Hub<D> {
-    /// Does one piece of this work, if there is any. Whether there was.
+    /// Does one piece of this work, if there is any. Whether there was, and may be more before the log has what it wants.
     pub(super) async fn tidy(self: &Rc<Self>) -> bool {
         let unborn = self.log.borrow().unborn();
         if let Some(file) = unborn {
@@ -44,7 +51,8 @@ impl<D: Driver> Hub<D> {
             self.put_away(file).await;
             return true;
         }
-        let next = self.log.borrow().relocation();
+        self.forget_settled_moves();
+        let next = self.log.borrow_mut().relocation();
         let Some(id) = next else { return false };
         // What the disk refuses is asked for once more (F-028).
         let moved = match self.move_record(id).await {
@@ -52,24 +60,60 @@ impl<D: Driver> Hub<D> {
             moved => moved,
         };
         match moved {
-            Ok(()) => return true,
-            Err(MoveError::Load(error @ (LoadError::Read(_) | LoadError::Damaged(_)))) => {
-                match error {
-                    LoadError::Damaged(place) => self.set_aside(id, place).await,
-                    _ => self.tally.one(Counter::Damage),
-                }
-                tracing::error!(cause = "spool", record = %id, %error, "a record of a bad segment stays where it is");
-                self.log.borrow_mut().leave(id);
-                return true;
+            Ok(()) => true,
+            Err(error) => self.not_moved(id, error).await,
+        }
+    }
+
+    /// A record was not written again. Whether there is anything to be done before the log has what it wants.
+    async fn not_moved(self: &Rc<Self>, id: RecordId, error: MoveError) -> bool {
+        if error.is_final() {
+            match error {
+                MoveError::Load(LoadError::Damaged(place)) => self.set_aside(id, place).await,
+                _ => self.tally.one(Counter::Damage),
             }
-            Err(MoveError::Full(full)) => {
-                tracing::warn!(cause = "spool", %full, "a record of a bad segment waits for room")
+            tracing::error!(cause = "spool", record = %id, %error, "a record of a bad segment stays where it is");
+            self.stop_moving(id);
+            self.log.borrow_mut().leave(id);
+            return true;
+        }
+        self.log.borrow_mut().put_off(id);
+        match error {
+            MoveError::Full(Full::Segment) => return self.await_segment().await,
+            MoveError::Full(Full::Memory) | MoveError::Load(_) => self.relieve(),
+            MoveError::Full(full) => {
+                // What is written of it may be the room that others need, or lost.
+                self.stop_moving(id);
+                tracing::warn!(cause = "spool", %full, "a record of a bad segment waits for room");
             }
-            Err(MoveError::Load(_)) => self.relieve(),
         }
         self.commit.raise();
         self.driver.sleep(AGAIN_WAIT).await;
         true
+    }
+
+    /// Waits for the next segment; not when it has still to be brought, by our caller.
+    async fn await_segment(&self) -> bool {
+        self.commit.raise();
+        if self.log.borrow().wants().is_some() {
+            self.segments.raise();
+            return false;
+        }
+        self.segments.unless_raised(self.driver.sleep(AGAIN_WAIT)).await;
+        true
+    }
+
+    /// What is written of a large body is given up.
+    fn stop_moving(&self, id: RecordId) {
+        let written = self.moving.borrow_mut().remove(&id);
+        written.into_iter().for_each(|extents| self.abandon_extents(extents));
+    }
+
+    /// The same for records that were settled meanwhile.
+    fn forget_settled_moves(&self) {
+        let gone = |id: &RecordId| self.log.borrow().fetch(*id).is_none();
+        let settled: Vec<_> = self.moving.borrow().keys().copied().filter(gone).collect();
+        settled.into_iter().for_each(|id| self.stop_moving(id));
     }
 
     /// Removes a file that never became a segment, durably: another would be in its place, and another.
@@ -138,31 +182,46 @@ impl<D: Driver> Hub<D> {
             }
             return Ok(());
         }
-        let mut pieces = Vec::with_capacity(stretches.len());
-        for stretch in stretches {
-            pieces.push((self.read_blocks(stretch).await?, stretch.bytes));
-        }
-        if self.is_gone(record) {
+        if let (Placement::Own { .. }, [stretch]) = (record.head.placement, stretches) {
+            let chunks = self.read_blocks(stretch).await?;
+            if !self.is_gone(record) {
+                self.log.borrow_mut().relocate(record, Content::Chunks(&chunks))?;
+            }
             return Ok(());
         }
-        let mut log = self.log.borrow_mut();
-        if let (Placement::Own { .. }, [(chunks, _)]) = (record.head.placement, pieces.as_slice()) {
-            log.relocate(record, Content::Chunks(chunks))?;
-            return Ok(());
+        let written = self.moving.borrow_mut().remove(&record.head.id);
+        let mut extents = written.unwrap_or_default();
+        let moved = self.relocate_extents(record, stretches, &mut extents).await;
+        if !matches!(moved, Ok(true)) {
+            self.moving.borrow_mut().insert(record.head.id, extents);
         }
-        let mut extents = Extents::default();
-        for (chunks, bytes) in &pieces {
-            if let Err(full) = log.extent(&mut extents, chunks, *bytes) {
-                log.abandon(extents);
-                return Err(full.into());
+        moved.map(|_| ())
+    }
+
+    /// Goes on writing a body piece by piece, behind what is `written` of it; whether it is whole now, and `written` is the
+    /// record's. It may span more segments than are at hand: whenever the log wants one, there is a pause.
+    async fn relocate_extents(
+        self: &Rc<Self>,
+        record: &RecordRef<'_>,
+        stretches: &[Stretch],
+        written: &mut Extents,
+    ) -> Result<bool, MoveError> {
+        if !self.log.borrow().has_room_for(record.head.facts.body_bytes.saturating_sub(written.bytes())) {
+            return Err(Full::Space.into());
+        }
+        while let Some(stretch) = stretches.get(written.count()) {
+            let chunks = self.read_blocks(stretch).await?;
+            self.log.borrow_mut().extent(written, &chunks, stretch.bytes)?;
+            self.commit.raise();
+            if self.log.borrow().wants().is_some() {
+                return Ok(false);
             }
         }
-        let moved = log.relocate(record, Content::Extents(&extents));
-        if moved.is_err() {
-            log.abandon(extents);
+        if self.is_gone(record) {
+            return Ok(false);
         }
-        moved?;
-        Ok(())
+        self.log.borrow_mut().relocate(record, Content::Extents(written))?;
+        Ok(true)
     }
 
     /// Whether a record was settled while it was read: it must not come to life again.

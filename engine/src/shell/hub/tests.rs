@@ -85,14 +85,20 @@ fn routes(name: &str, sinks: &[SocketAddr]) -> Arc<Snapshot> {
     Arc::new(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() })
 }
 
-/// Sends so many messages in one go and waits until all are acknowledged.
+/// Sends so many small messages in one go and waits until all are acknowledged.
 async fn send(driver: &Epoll, at: SocketAddr, count: usize) {
     send_from(driver, at, count, "ann@a.test").await;
 }
 
 async fn send_from(driver: &Epoll, at: SocketAddr, count: usize, sender: &str) {
+    send_each(driver, at, (sender, "Subject: x\r\n\r\n"), count).await;
+}
+
+/// The same with this content.
+async fn send_each(driver: &Epoll, at: SocketAddr, (sender, content): (&str, &str), count: usize) {
     let mut conn = driver.connect(at, driver.now() + Span::seconds(20)).await.expect("it listens");
-    let one = format!("MAIL FROM:<{sender}>\r\nRCPT TO:<bob@b.test>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n");
+    let bytes = content.len();
+    let one = format!("MAIL FROM:<{sender}>\r\nRCPT TO:<bob@b.test>\r\nBDAT {bytes} LAST\r\n{content}");
     conn.put(b"EHLO client.test\r\n");
     let (mut heard, mut said) = (String::new(), false);
     while heard.matches("Queued as").count() < count {

@@ -87,3 +87,23 @@ fn f_027_a_record_that_moves_before_it_is_told_is_told() {
     assert!(backlog.is_done());
     assert_eq!(told, left);
 }
+
+#[test]
+fn f_027_a_record_that_cannot_be_moved_now_lets_others_go_first() {
+    let mut world = World::new(Durability::Disk);
+    world.warm_up();
+    let [first, second, third] = [1, 2, 3].map(|seed| world.append_patiently(&content(seed, 3000), 1).id);
+    world.settle_down();
+    world.lose_segment();
+    for (next, moves) in [(first, false), (second, true), (third, false), (first, false), (third, true), (first, true)]
+    {
+        assert_eq!(world.log.relocation(), Some(next));
+        if moves {
+            world.relocate(next).expect("room");
+            world.settle_down();
+        } else {
+            world.log.put_off(next);
+        }
+    }
+    assert_eq!(world.log.relocation(), None);
+}

@@ -118,3 +118,37 @@ fn f_027_a_record_that_moves_while_it_is_read_is_queued() {
         world.wait_until("it is queued once more", || world.hub.queued() == 2).await;
     });
 }
+
+/// F-027: a body that needs more segments than are at hand leaves a bad one in turns, and what stands behind it too.
+#[test]
+fn f_027_a_body_larger_than_the_segments_at_hand_is_moved_and_blocks_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let mut settings = settings();
+        settings.spool.segment_bytes = 2 << 20;
+        let world = World::open_as(driver, folder.path(), (1, 1), settings);
+        world.hub.start();
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        let large = format!("Subject: large\r\n\r\n{}", format!("{}\r\n", "x".repeat(76)).repeat(5 << 20 >> 6));
+        send_each(&world.driver, world.at, ("ann@a.test", &large), 1).await;
+        world.send(2).await;
+        let mut records = Vec::new();
+        world.hub.messages.borrow_mut().each(|message| records.push(message.record));
+        let bad = world.hub.log.borrow().fetch(records[0]).expect("live").first_read().file;
+        assert!(records.iter().all(|record| record.number() == records[0].number()), "they share a segment");
+        world.prepared().await;
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
+        // An outcome of nobody: its write is what fails.
+        world.hub.settle(records[0], 1, spool::Outcome::Delivered);
+        let moved = |&record: &spool::RecordId| {
+            world.hub.log.borrow().fetch(record).is_some_and(|fetch| fetch.id().number() != record.number())
+        };
+        world.wait_until("all of them stand elsewhere", || records.iter().all(moved)).await;
+        world.wait_until("it is given up", || !world.hub.files.borrow().contains_key(&bad)).await;
+        assert!(world.hub.moving.borrow().is_empty());
+        world.faults.heal();
+        let all = || world.stored.read(Counter::Stored) == records.len() as u64;
+        world.wait_until("everything is delivered", all).await;
+    })
+    .expect("runs");
+}

@@ -360,7 +360,7 @@ impl Queues {
         self.guests -= u32::from(guest);
         let state = &mut self.hops[hop as usize];
         state.totals.left += u64::from(!guest);
-        (state.used, state.moved) = (now, now);
+        (state.used, state.moved) = (now, if guest { state.moved } else { now });
         self.entries.release(index);
         self.mark(hop);
     }

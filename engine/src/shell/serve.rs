@@ -288,6 +288,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         if refuse.is_some() || wait == Span::ZERO {
             return self.say_greeting(refuse, driver);
         }
+        if S::HELD_BYTES_MAX < usize::MAX {
+            conn.set_receive_room(S::HELD_BYTES_MAX);
+        }
         let by = driver.now() + wait;
         loop {
             match conn.next(by, |_| (0, ())).await {

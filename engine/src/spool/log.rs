@@ -313,7 +313,8 @@ impl Log {
             own,
             table: batch::item_bytes(items),
             footer: Segment::property_bytes(&head).saturating_add(batch::item_bytes(new.settles.len())),
-            message: true,
+            // What is kept at a segment's end is for outcomes, and for what goes with them.
+            message: new.kind == RecordKind::Message,
         };
         if let Content::Extents(extents) = new.content {
             self.make_room(&need)?;

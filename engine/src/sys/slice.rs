@@ -31,14 +31,23 @@ const CACHED_CHUNKS: [usize; 8] = [1024, 512, 512, 256, 256, 256, 64, 16];
 /// Pools that count what they lease each on a cache line of its own; beyond them some share one.
 const COUNTS: usize = 64;
 
+/// What one pool has leased: as it is, and as the budget was told last.
+#[derive(Debug, Default)]
+struct Count {
+    bytes: AtomicUsize,
+    told: AtomicUsize,
+}
+
 /// Octets of content memory that a set of pools may take from the allocator, and how many are in use. A lease out of a
-/// pool's cache writes to nothing that other pools write to.
+/// pool's cache writes to what is the pool's own; what all have leased is brought up to date in steps of a 1024th of the
+/// limit.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: usize,
     held_bytes: CachePadded<AtomicUsize>,
+    leased_bytes: CachePadded<AtomicUsize>,
     pools: AtomicUsize,
-    leased_bytes: [CachePadded<AtomicUsize>; COUNTS],
+    counts: [CachePadded<Count>; COUNTS],
     denials: AtomicUsize,
 }
 
@@ -48,8 +57,9 @@ impl Budget {
         Arc::new(Self {
             limit_bytes,
             held_bytes: CachePadded::default(),
+            leased_bytes: CachePadded::default(),
             pools: AtomicUsize::new(0),
-            leased_bytes: [const { CachePadded::new(AtomicUsize::new(0)) }; COUNTS],
+            counts: std::array::from_fn(|_| CachePadded::default()),
             denials: AtomicUsize::new(0),
         })
     }
@@ -61,8 +71,7 @@ impl Budget {
 
     /// Octets pinned by leases now.
     pub fn leased_bytes(&self) -> usize {
-        let pools = self.pools.load(Ordering::Relaxed).min(COUNTS);
-        self.leased_bytes[..pools].iter().map(|leased| leased.load(Ordering::Relaxed)).sum()
+        self.counts.iter().map(|count| count.bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Octets taken from the allocator: leased, or cached for reuse.
@@ -75,9 +84,21 @@ impl Budget {
         self.denials.load(Ordering::Relaxed)
     }
 
-    /// Leased octets in hundredths of the limit, rounded down (F-040 acts on it).
+    /// Leased octets in hundredths of the limit, rounded down (F-040 acts on it), but for a 1024th of it for each pool.
     pub fn percent(&self) -> u32 {
-        u32::try_from(self.leased_bytes().saturating_mul(100) / self.limit_bytes.max(1)).unwrap_or(u32::MAX)
+        // Counts that are told on two threads at once may be told in another order: below nothing is nothing.
+        let leased = self.leased_bytes.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned();
+        u32::try_from(leased.saturating_mul(100) / self.limit_bytes.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// A pool has leased so many octets more or, modulo 2^64, less.
+    fn count(&self, pool: usize, change: usize) {
+        let count = &self.counts[pool];
+        let now = count.bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change);
+        if now.abs_diff(count.told.load(Ordering::Relaxed)) > self.limit_bytes / 1024 {
+            let told = count.told.swap(now, Ordering::Relaxed);
+            self.leased_bytes.fetch_add(now.wrapping_sub(told), Ordering::Relaxed);
+        }
     }
 
     fn try_hold(&self, bytes: usize) -> bool {
@@ -143,7 +164,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let memory = self.memory.take().expect("dropped once");
-        memory.budget.leased_bytes[self.count].fetch_sub(memory.bytes, Ordering::Relaxed);
+        memory.budget.count(self.count, memory.bytes.wrapping_neg());
         // A full cache hands the memory back to the allocator.
         drop(self.home.push(memory));
     }
@@ -180,7 +201,7 @@ impl Pool {
     pub fn fill(&self, bytes: usize) -> Option<Fill> {
         let class = CHUNK_CLASSES.iter().position(|&size| size >= bytes).unwrap_or(CHUNK_CLASSES.len() - 1);
         let memory = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
-        self.budget.leased_bytes[self.count].fetch_add(memory.bytes, Ordering::Relaxed);
+        self.budget.count(self.count, memory.bytes);
         let end = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
         let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone(), count: self.count };
         Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap: end, end })
@@ -466,15 +487,16 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let pools: Vec<Pool> = (0..COUNTS + 2).map(|_| Pool::new(budget.clone())).collect();
         let held: Vec<Fill> = pools.iter().map(|pool| pool.fill(1).expect("fits")).collect();
-        let counts = |budget: &Budget| budget.leased_bytes.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let counts = |budget: &Budget| budget.counts.each_ref().map(|count| count.bytes.load(Ordering::Relaxed));
         assert_eq!(
             counts(&budget)[..3],
             [2 * BLOCK_BYTES, 2 * BLOCK_BYTES, BLOCK_BYTES],
             "the last two share with the first"
         );
         assert_eq!(budget.leased_bytes(), (COUNTS + 2) * BLOCK_BYTES);
+        assert_eq!(budget.percent() as usize, (COUNTS + 2) * BLOCK_BYTES * 100 / (1 << 20));
         drop(held);
-        assert_eq!(counts(&budget), [0; COUNTS]);
+        assert_eq!((counts(&budget), budget.percent()), ([0; COUNTS], 0));
     }
 
     #[test]

@@ -45,7 +45,6 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
         perform(&hub, order).await;
         hub.retry_stalled();
         hub.retry_settles();
-        hub.write_notices();
         let due = due && hub.log.borrow().pending() && hub.settled_upto.get() < last;
         if due {
             // What was written was something else: the outcomes that were due still wait.

@@ -290,7 +290,7 @@ impl<D: Driver> Line<D> {
                     Some(_) if self.hub.queues.borrow().has_other_host(self.id, known) => Outcome::Elsewhere,
                     Some(refusal) => {
                         flight.why = Some(Why::refused(self.host, refusal.reply()));
-                        self.hub.failed_for_good()
+                        Outcome::Failed
                     }
                 };
                 tracing::info!(%why, ?outcome, "a message cannot be sent to this host");
@@ -349,7 +349,10 @@ impl<D: Driver> Line<D> {
                     }
                     let outcome = match class {
                         Class::Accepted => Outcome::Delivered,
-                        Class::Refused => self.refused(token),
+                        Class::Refused => {
+                            self.refused(token);
+                            Outcome::Failed
+                        }
                         Class::Deferred | Class::Again => Outcome::Deferred,
                     };
                     self.done(token, outcome, now);
@@ -412,11 +415,10 @@ impl<D: Driver> Line<D> {
     }
 
     /// Whoever was not answered on his own was refused for good.
-    fn refused(&mut self, token: u32) -> Outcome {
+    fn refused(&mut self, token: u32) {
         if let Some(flight) = self.flights.get_mut(token as usize) {
             flight.why = Some(Why::refused(self.host, self.session.reply()));
         }
-        self.hub.failed_for_good()
     }
 
     /// A recipient was answered on its own.
@@ -426,9 +428,9 @@ impl<D: Driver> Line<D> {
         let recipient = flight.offered.as_ref().map_or(index, |offered| offered[index as usize]);
         let outcome = match class {
             Class::Accepted => RecipientOutcome::Delivered,
-            Class::Refused if self.hub.can_owe() => RecipientOutcome::Failed,
+            Class::Refused => RecipientOutcome::Failed,
             Class::Again => RecipientOutcome::TooMany,
-            Class::Deferred | Class::Refused => RecipientOutcome::Deferred,
+            Class::Deferred => RecipientOutcome::Deferred,
         };
         let why = (outcome == RecipientOutcome::Failed).then(|| Why::refused(self.host, self.session.reply()));
         let answer = Answered { recipient, outcome, why };

@@ -192,7 +192,7 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Tries again while there is only no memory.
-    async fn patiently<T>(&self, read: impl AsyncFn() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    pub(super) async fn patiently<T>(&self, read: impl AsyncFn() -> Result<T, LoadError>) -> Result<T, LoadError> {
         loop {
             match read().await {
                 Err(LoadError::Memory) => {

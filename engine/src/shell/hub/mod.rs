@@ -142,8 +142,8 @@ pub struct Hub<D: Driver> {
     settled_upto: Cell<Ticket>,
     settled: Signal,
     notices: RefCell<notice::Notices>,
-    /// Messages whose time is over are to be read.
-    expired: Signal,
+    /// Notices wait for memory, or for what their messages' records say.
+    owed: Signal,
 
     /// Messages being read back.
     loading: Cell<u32>,
@@ -213,7 +213,7 @@ impl<D: Driver> Hub<D> {
             settled_upto: Cell::new(Ticket(0)),
             settled: Signal::default(),
             notices: RefCell::default(),
-            expired: Signal::default(),
+            owed: Signal::default(),
             loading: Cell::new(0),
             reroute: reroute::Reroute::default(),
             unread: unread::Unread::new(queue_options(&settings).queue_ladder),
@@ -273,7 +273,7 @@ impl<D: Driver> Hub<D> {
         let busy = || {
             !self.waiting.borrow().is_empty()
                 || !self.stalled.borrow().is_empty()
-                || !self.unsettled.borrow().is_empty()
+                || !self.can_settle()
                 || self.log.borrow().pending()
                 || self.log.borrow().is_writing()
                 || self.queues.borrow().hops().any(|(_, hop)| hop.sending > 0)

@@ -6,14 +6,15 @@
 
 use super::Hub;
 use super::accept::crc;
-use super::load::LoadError;
+use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
-use crate::queue;
+use crate::queue::EntryId;
 use crate::settings::Durability;
+use crate::shell::body::Slices;
 use crate::spool::{ALL_RECIPIENTS, Content, Facts, Failure, Full, NewRecord, Outcome, RecordId, RecordKind, Ticket};
 use crate::track::counters::Counter;
-use crate::wire::{EnhancedStatus, EnvelopeBuf, EnvelopeRef, Reply, ReversePathRef};
+use crate::wire::{EnhancedStatus, EnvelopeBuf, EnvelopeRef, Reply, ReversePathRef, Span};
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -22,9 +23,11 @@ use std::rc::Rc;
 /// Recipients that one record names.
 const RECIPIENTS_MAX: usize = 256;
 /// Octets of the original that one record holds.
-const HEADER_BYTES_MAX: usize = 64 << 10;
-/// So many that could not be written yet wait in memory; recipients that are refused beyond them are deferred.
-const WAITING_MAX: usize = 1024;
+const HEADER_BYTES_MAX: usize = 16 << 10;
+/// So many messages whose time is over wait to be read.
+const EXPIRED_MAX: usize = 1024;
+/// Before a record that the disk did not give back is read again.
+const READ_WAIT: Span = Span::seconds(5);
 
 /// Why recipients failed.
 #[derive(Debug, Clone)]
@@ -77,6 +80,8 @@ struct Notice {
     envelope: EnvelopeBuf,
     fields: Vec<u8>,
     header: Vec<u8>,
+    /// Who waits for it to be durable.
+    entries: Vec<EntryId>,
 }
 
 /// Those on their way to the disk.
@@ -88,6 +93,18 @@ pub(super) struct Notices {
     written: VecDeque<(Ticket, Notice)>,
     /// Messages whose time is over, and who of their recipients was not delivered to: their records are to be read.
     expired: VecDeque<(RecordId, Vec<u16>)>,
+}
+
+impl Notices {
+    /// The log has had no room for some.
+    pub fn wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// This entry goes on only when those that wait are durable (M-102); `false` when none does.
+    pub fn hold(&mut self, entry: EntryId) -> bool {
+        self.waiting.back_mut().map(|last| last.entries.push(entry)).is_some()
+    }
 }
 
 #[cfg(test)]
@@ -106,16 +123,6 @@ struct Original<'a> {
 }
 
 impl<D: Driver> Hub<D> {
-    /// Whether it can be written down now that recipients failed; they are deferred while not.
-    pub(super) fn can_owe(&self) -> bool {
-        self.notices.borrow().waiting.len() < WAITING_MAX
-    }
-
-    /// How an attempt ends when nobody else is to be asked.
-    pub(super) fn failed_for_good(&self) -> queue::Outcome {
-        if self.can_owe() { queue::Outcome::Failed } else { queue::Outcome::Deferred }
-    }
-
     /// These recipients of a message in memory failed for good.
     pub(super) fn fail(&self, message: u32, failed: &[u16], why: &Why) {
         let message: Message = self.messages.borrow().get(message).clone();
@@ -141,7 +148,8 @@ impl<D: Driver> Hub<D> {
             let recipients = original.envelope.recipients().filter(|recipient| of_notice(recipient.index));
             recipients.for_each(|recipient| envelope.add_recipient(recipient.mailbox));
             let (fields, header) = (why.fields(), original.header.clone());
-            let notice = Notice { original: original.record, failed: failed.to_vec(), envelope, fields, header };
+            let (original, failed, entries) = (original.record, failed.to_vec(), Vec::new());
+            let notice = Notice { original, failed, envelope, fields, header, entries };
             self.notices.borrow_mut().waiting.push_back(notice);
         }
         self.write_notices();
@@ -150,10 +158,11 @@ impl<D: Driver> Hub<D> {
     /// Puts into batches what waits for room there.
     pub(super) fn write_notices(&self) {
         loop {
-            let Some(notice) = self.notices.borrow_mut().waiting.pop_front() else { return };
+            let Some(mut notice) = self.notices.borrow_mut().waiting.pop_front() else { return };
             match self.append_notice(&notice) {
                 Ok(ticket) => {
                     notice.failed.iter().for_each(|_| self.settled_in(ticket));
+                    notice.entries.drain(..).for_each(|entry| self.await_last_settle(entry));
                     self.notices.borrow_mut().written.push_back((ticket, notice));
                     self.settle_is_due();
                 }
@@ -162,9 +171,15 @@ impl<D: Driver> Hub<D> {
                     let settled = notice.failed.iter();
                     settled.for_each(|&recipient| self.settle(notice.original, recipient, Outcome::Failed));
                 }
-                Err(Full::Segment | Full::Space | Full::Memory) => {
+                Err(Full::Space) if !notice.header.is_empty() => {
+                    // What little is kept for outcomes takes many that are small.
+                    notice.header.clear();
                     self.notices.borrow_mut().waiting.push_front(notice);
-                    return self.segments.raise();
+                }
+                Err(full @ (Full::Segment | Full::Space | Full::Memory)) => {
+                    self.notices.borrow_mut().waiting.push_front(notice);
+                    let who = if full == Full::Memory { &self.owed } else { &self.segments };
+                    return who.raise();
                 }
             }
         }
@@ -211,7 +226,7 @@ impl<D: Driver> Hub<D> {
     /// The time of these recipients of a message is over; `false` when that cannot be said now. Its record is read for it
     /// when the message is not in memory: until that is done it is as live as before.
     pub(super) fn fail_expired(&self, record: RecordId, message: Option<u32>, failed: Vec<u16>) -> bool {
-        if !self.can_owe() || self.notices.borrow().expired.len() >= WAITING_MAX {
+        if self.notices.borrow().expired.len() >= EXPIRED_MAX {
             return false;
         }
         let in_memory = message.filter(|&message| self.messages.borrow().get(message).is_whole());
@@ -219,33 +234,38 @@ impl<D: Driver> Hub<D> {
             Some(message) => self.fail(message, &failed, &Why::expired()),
             None => {
                 self.notices.borrow_mut().expired.push_back((record, failed));
-                self.expired.raise();
+                self.owed.raise();
             }
         }
         true
     }
 
-    /// Reads what a notice is made from, and has it written down.
-    async fn read_expired(self: &Rc<Self>, record: RecordId, failed: &[u16]) {
+    /// Reads what a notice is made from, and has it written down; `false` when the disk does not give it back now.
+    async fn read_expired(self: &Rc<Self>, record: RecordId, failed: &[u16]) -> bool {
         let head = match self.read_record(record).await {
             Ok(head) => head,
-            Err(LoadError::Gone) => return,
-            // It is queued again when it can be read, and given up again.
-            Err(_) => return self.unread.add(record),
+            Err(error) => return matches!(error, LoadError::Gone),
         };
-        let Some(found) = head.record() else { return };
-        let Ok(envelope) = EnvelopeRef::parse(found.envelope) else { return };
-        let mut content = crate::shell::body::Slices::new();
+        let Some(found) = head.record() else { return false };
+        let Ok(envelope) = EnvelopeRef::parse(found.envelope) else { return false };
         let first = self.log.borrow().content_of(&found).ok().and_then(|stretches| stretches.into_iter().next());
-        if let Some(stretch) = first
-            && let Err(error) = self.read_stretch(&stretch, &mut content).await
-        {
-            tracing::warn!(cause = "spool", record = %record, %error, "a notice goes without the header of its message");
+        let mut content = Slices::new();
+        if let Some(stretch) = first {
+            let read = async || {
+                let mut content = Slices::new();
+                self.read_stretch(&stretch, &mut content).await.map(|()| content)
+            };
+            match self.patiently(read).await {
+                Ok(read) => content = read,
+                Err(error) => tracing::warn!(cause = "spool", record = %record, %error,
+                    "a notice goes without the header of its message"),
+            }
         }
         let pieces = std::iter::once(found.trace).chain(content.iter().map(|piece| &**piece));
         let header_bytes = found.head.facts.header_bytes as usize;
         let header = start_of(pieces, found.trace.len().saturating_add(header_bytes));
         self.owe(&Original { record, envelope, header }, failed, &Why::expired());
+        true
     }
 
     /// A record of an earlier run that a notice is owed by; it is queued nowhere. Whether it is one.
@@ -256,13 +276,25 @@ impl<D: Driver> Hub<D> {
     }
 }
 
-/// Reads messages whose time is over, one after the other, as long as the shard runs.
+/// Reads messages whose time is over, one after the other, and finds memory for notices, as long as the shard runs.
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
-        hub.expired.wait().await;
-        loop {
+        hub.owed.wait().await;
+        if hub.notices.borrow().wait() {
+            hub.relieve();
+            hub.driver.sleep(NO_MEMORY_WAIT).await;
+            hub.retry_settles();
+        }
+        let count = hub.notices.borrow().expired.len();
+        for _ in 0..count {
             let Some((record, failed)) = hub.notices.borrow_mut().expired.pop_front() else { break };
-            hub.read_expired(record, &failed).await;
+            if !hub.read_expired(record, &failed).await {
+                hub.notices.borrow_mut().expired.push_back((record, failed));
+                hub.driver.sleep(READ_WAIT).await;
+            }
+        }
+        if !hub.notices.borrow().expired.is_empty() {
+            hub.owed.raise();
         }
     }
 }

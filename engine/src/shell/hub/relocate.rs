@@ -127,6 +127,9 @@ impl<D: Driver> Hub<D> {
             };
             if let Err(error) = removed {
                 tracing::error!(cause = "spool", %error, file = name, "a file that became no segment cannot be removed");
+                // There will be no other before it is gone: nobody waits for one.
+                self.log.borrow_mut().no_file();
+                self.retry_stalled();
                 return self.driver.sleep(REMOVE_WAIT).await;
             }
         }

@@ -43,7 +43,7 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
             hub.after_bad_head(failed).await;
             continue;
         }
-        heads_failed = failed;
+        heads_failed = heads_failed.min(failed);
         let made = match want {
             Some(Want::File) => create(&hub).await,
             Some(Want::Recycle(file)) => {

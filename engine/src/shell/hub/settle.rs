@@ -105,7 +105,7 @@ impl<D: Driver> Hub<D> {
 
     /// Whether outcomes can be written down now; no new delivery begins while not (F-024).
     pub(super) fn can_settle(&self) -> bool {
-        self.unsettled.borrow().is_empty()
+        self.unsettled.borrow().is_empty() && !self.notices.borrow().wait()
     }
 
     /// Tries again what the log had no room for.
@@ -127,6 +127,10 @@ impl<D: Driver> Hub<D> {
             }
             self.settle_is_due();
         }
+        self.write_notices();
+        if !self.can_settle() {
+            return;
+        }
         // Connections that found no room for outcomes took nothing, and nobody else would tell them.
         for (_, handle) in self.links.borrow().iter().flatten() {
             handle.note(FEED);
@@ -136,6 +140,9 @@ impl<D: Driver> Hub<D> {
 
     /// This entry goes on only when everything settled so far is durable (M-102).
     pub(super) fn await_settle(&self, entry: EntryId) {
+        if self.notices.borrow_mut().hold(entry) {
+            return;
+        }
         if let Some(last) = self.unsettled.borrow_mut().back_mut() {
             last.entries.push(entry);
             return;
@@ -143,7 +150,7 @@ impl<D: Driver> Hub<D> {
         self.await_last_settle(entry);
     }
 
-    fn await_last_settle(&self, entry: EntryId) {
+    pub(super) fn await_last_settle(&self, entry: EntryId) {
         let last = self.last_settle.get();
         if last <= self.settled_upto.get() {
             return self.queues.borrow_mut().settle_is_durable(entry, self.driver.now());

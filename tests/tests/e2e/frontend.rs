@@ -127,6 +127,18 @@ fn i_4_through_a_front_end_on_every_driver() {
 /// Front end and hub were told different things: the front end takes both recipients, and more than the hub would. Its word
 /// holds, so that each gets the message, once.
 #[test]
+fn m_113_a_large_body_crosses_to_a_hub_without_pipelining() {
+    let house = House::with(1, |told| told.with("receive", "pipelining = false"), |told| told);
+    let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+    for _ in 0..2 {
+        let reply = talk.send(&sender(3), &["bob@b.test", "eve@b.test"], &large(20_000)).expect("a reply");
+        assert_eq!(reply.code, 250, "{reply:?}");
+    }
+    house.sink.wait_for(2);
+    assert!(house.sink.taken().iter().all(|one| one.content.len() > large(20_000).len()), "all of it");
+}
+
+#[test]
 fn i_3_s_018_what_the_front_end_accepts_the_hub_takes_for_every_recipient() {
     for driver in tests::drivers("i_3_s_018_what_the_front_end_accepts_the_hub_takes_for_every_recipient") {
         let mut house = House::with(

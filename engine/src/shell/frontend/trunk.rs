@@ -263,6 +263,8 @@ struct Flight<D: Driver> {
     job: Job<D>,
     /// Pieces announced, not yet queued on the connection, and how many octets of the body each has.
     announced: VecDeque<(Slices, u64)>,
+    /// The trace header is the first of them, and there is one.
+    trace_announced: bool,
     last_announced: bool,
     /// Octets of its pieces given to the connection that may not have left; those announced are not among them.
     unsent: u64,
@@ -272,7 +274,8 @@ struct Flight<D: Driver> {
 
 impl<D: Driver> Flight<D> {
     fn of(job: Job<D>) -> Self {
-        Self { job, announced: VecDeque::new(), last_announced: false, unsent: 0, refused: (0, None) }
+        let trace_announced = job.trace.is_empty();
+        Self { job, announced: VecDeque::new(), trace_announced, last_announced: false, unsent: 0, refused: (0, None) }
     }
 }
 
@@ -393,17 +396,10 @@ impl<D: Driver> Line<D> {
             let token = u32::try_from(self.flights.vacant_key()).expect("few messages under way");
             match self.session.offer(token, &transaction, self.front.driver.now(), &mut self.out) {
                 Ok(()) => {
-                    let trace = (!job.trace.is_empty()).then(|| Slices::from_iter([job.trace.clone()]));
-                    let mut flight = Flight::of(job);
-                    if let (JobContent::Stream(_), Some(trace)) = (&flight.job.content, trace) {
-                        self.session.chunk(token, flight.job.trace.len() as u64, false, &mut self.out);
-                        // No octet of the body.
-                        flight.announced.push_back((trace, 0));
-                    }
                     if self.flights.is_empty() {
                         self.trunk.heard_at.set(self.front.driver.now());
                     }
-                    self.flights.insert(flight);
+                    self.flights.insert(Flight::of(job));
                     self.trunk.under_way.set(self.flights.len());
                 }
                 Err(why) => {
@@ -431,6 +427,16 @@ impl<D: Driver> Line<D> {
         }
         if flight.last_announced || conn.unsent() > STREAM_ROOM {
             return false;
+        }
+        if !self.session.takes_chunk(number) {
+            return false;
+        }
+        if !std::mem::replace(&mut flight.trace_announced, true) {
+            let trace = flight.job.trace.clone();
+            self.session.chunk(number, trace.len() as u64, false, &mut self.out);
+            // No octet of the body.
+            flight.announced.push_back((Slices::from_iter([trace]), 0));
+            return true;
         }
         let Some((piece, bytes, last)) = stream.take() else { return false };
         self.session.chunk(number, bytes, last, &mut self.out);

@@ -325,6 +325,13 @@ impl ClientSession {
         commands.extend_from_slice(b"\r\n");
     }
 
+    /// Whether the next chunk of the streamed body of `token` may be announced now: a peer without PIPELINING takes it when it
+    /// has answered all before it (RFC 3030 §4.2).
+    pub fn takes_chunk(&self, token: u32) -> bool {
+        let flight = self.flights.back().filter(|flight| flight.token == token && flight.lockstep);
+        flight.is_none_or(|flight| flight.stage() == Stage::End && flight.chunks_owed == 0)
+    }
+
     /// Announces the next `bytes` octets of the streamed body of `token`, and their place in the outbox. Does nothing when
     /// the transaction is over already (M-125), which its events told, or does not end in the open.
     pub fn chunk(&mut self, token: u32, bytes: u64, last: bool, out: &mut impl Outbox) {

@@ -13,6 +13,8 @@ use crate::sys::slice::{Fill, Pool, Slice};
 pub(super) struct Added {
     pub(super) place: u32,
     pub(super) recipients: u16,
+    /// Its octets, if a notice is owed by it.
+    pub(super) owed: Option<u32>,
 }
 
 /// A settle on its way to disk.

@@ -8,9 +8,9 @@
 use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
 use super::ids::{FileId, RecordId, SegmentNumber};
 use super::log::{Appended, Content, Full, Log, NewRecord};
-use super::record::RecordRef;
+use super::record::{RecordHead, RecordRef};
 use super::room::{Need, Room};
-use super::segment::State;
+use super::segment::{Segment, State};
 use super::write::Chore;
 
 /// Marks that free one segment may take so many octets.
@@ -59,6 +59,7 @@ impl Log {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         segment.state = if segment.state == State::Poisoned { State::Bad } else { State::Free };
         segment.live = Default::default();
+        segment.owed.clear();
         let pieces = segment.forget_notes();
         self.keep_pieces(pieces);
     }
@@ -152,8 +153,15 @@ impl Log {
         self.reclaim_all();
     }
 
+    /// A live record of an earlier run is one that a notice is owed by.
+    pub fn note_owed(&mut self, id: RecordId, head: &RecordHead) {
+        if let Some(segment) = self.segments.get_mut(&id.number()) {
+            segment.owed.insert(id.place(), u32::try_from(head.packed_bytes()).unwrap_or(u32::MAX));
+        }
+    }
+
     /// The oldest live record that stands, or has a part of its content, in a poisoned segment and is not yet on its way
-    /// (F-027). The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`]; when it cannot now, [`Log::put_off`], and when
+    /// (F-027); or, while no segment is free, that is one of few notices for which alone a segment is kept. The shell reads it ([`Log::fetch`]) and calls [`Log::relocate`]; when it cannot now, [`Log::put_off`], and when
     /// it never will, [`Log::leave`].
     pub fn relocation(&mut self) -> Option<RecordId> {
         let next = self.next_relocation();
@@ -165,8 +173,9 @@ impl Log {
     }
 
     fn next_relocation(&self) -> Option<RecordId> {
-        let poisoned = self.segments.iter().filter(|(_, segment)| segment.state == State::Poisoned);
-        for (&number, segment) in poisoned {
+        let is_short = !self.segments.values().any(|segment| segment.state == State::Free);
+        let leaves = |segment: &Segment| segment.state == State::Poisoned || (is_short && segment.is_held_by_notices());
+        for (&number, segment) in self.segments.iter().filter(|(_, segment)| leaves(segment)) {
             let inside = segment.live.iter().map(|(place, _)| RecordId::at_place(number, place));
             let elsewhere = self.segments.iter().filter(|_| segment.extent_pins > 0).flat_map(|(&other, segment)| {
                 let needing = segment.pins.iter().filter(move |(_, holders)| holders.contains(&number));

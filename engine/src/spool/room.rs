@@ -6,7 +6,7 @@ use super::bytes::length;
 use super::ids::{RecordId, Ticket};
 use super::log::{Appended, Content, Full, Log, NewRecord};
 use super::pack::{Added, Batch, Pending};
-use super::record::{Placement, RecordHead};
+use super::record::{Placement, RecordHead, RecordKind};
 use super::segment::Segment;
 
 /// A batch's table takes no more octets.
@@ -107,7 +107,8 @@ impl Room<'_> {
         if let Content::Chunks(slices) = new.content {
             open.push_own(slices);
         }
-        open.records.push(Added { place, recipients: new.recipients });
+        let owed = (new.kind == RecordKind::Owed).then_some(length(packed));
+        open.records.push(Added { place, recipients: new.recipients, owed });
         batch::put_record(&mut open.table, place, length(packed));
         self.segment.note_properties(&encoded, &extents, new.envelope);
         self.segment.note_recipients(new.recipients);

@@ -41,6 +41,9 @@ pub(super) enum State {
 /// Part of the last segment that is left to settles when no further one is at hand: 1/16.
 const RESERVE_SHARE: u64 = 16;
 
+/// A segment is worth to be rewritten when what is live in it is at most so small a part.
+const SPARSE_SHARE: u64 = 8;
+
 /// A log's segments.
 #[derive(Debug, Default)]
 pub(super) struct Segments(BTreeMap<SegmentNumber, Segment>);
@@ -92,6 +95,8 @@ pub(super) struct Segment {
     /// Batches issued in this life.
     pub(super) ordinal: u32,
     pub(super) live: LiveSet,
+    /// Of those, the ones that a notice is owed by, as far as they were told, and their octets.
+    pub(super) owed: BTreeMap<u32, u32>,
     /// For records here whose content is in extents: the segments that hold them.
     pub(super) pins: BTreeMap<u32, Box<[SegmentNumber]>>,
     /// Extents here that a record or a body under way needs.
@@ -117,6 +122,16 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// It is kept by notices alone that are owed, and they are few.
+    pub(super) fn is_held_by_notices(&self) -> bool {
+        let count = self.owed.len();
+        let bytes = || self.owed.values().map(|&bytes| u64::from(bytes)).sum::<u64>();
+        count > 0
+            && self.state == State::Closed
+            && self.live.count() == count
+            && bytes() <= self.segment_bytes / SPARSE_SHARE
+    }
+
     pub(super) fn new(file: FileId, secret: Secret, segment_bytes: u64) -> Self {
         Self {
             file,
@@ -129,6 +144,7 @@ impl Segment {
             next_at: BLOCK as u64,
             ordinal: 0,
             live: LiveSet::default(),
+            owed: BTreeMap::new(),
             pins: BTreeMap::new(),
             extent_pins: 0,
             refs: BTreeSet::new(),

@@ -371,6 +371,7 @@ impl Log {
         let segment = self.segments.of_mut(number);
         for added in &batch.records {
             segment.live.push(added.place, added.recipients);
+            segment.owed.extend(added.owed.map(|bytes| (added.place, bytes)));
         }
         for (place, holders) in &batch.pins {
             segment.pins.insert(*place, holders.clone());
@@ -391,6 +392,7 @@ impl Log {
             return;
         }
         let holders = segment.pins.remove(&place);
+        segment.owed.remove(&place);
         let dead = segment.live.count() == 0;
         for holder in holders.into_iter().flatten() {
             self.unpin(holder);

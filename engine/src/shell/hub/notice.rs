@@ -267,13 +267,6 @@ impl<D: Driver> Hub<D> {
         self.owe(&Original { record, envelope, header }, failed, &Why::expired());
         true
     }
-
-    /// A record of an earlier run that a notice is owed by; it is queued nowhere. Whether it is one.
-    pub(super) fn is_owed(&self, kind: RecordKind, recipients: u16) -> bool {
-        let owed = kind == RecordKind::Owed;
-        self.tally.add(Counter::DsnOwed, if owed { u64::from(recipients) } else { 0 });
-        owed
-    }
 }
 
 /// Reads messages whose time is over, one after the other, and finds memory for notices, as long as the shard runs.

@@ -8,7 +8,9 @@ use crate::hook;
 use crate::io::driver::{Driver, Open};
 use crate::io::launch::{DriverChoice, Launch, LaunchError, Program, give_way, launch};
 use crate::queue::{HopId, NewEntry, Priority, Queues};
-use crate::spool::{Adoption, Backlog, Durability, FileId, RecordHead, RecordId, Recovered, Recovery, Scan};
+use crate::spool::{
+    Adoption, Backlog, Durability, FileId, RecordHead, RecordId, RecordKind, Recovered, Recovery, Scan,
+};
 use crate::sys::slice::{Budget, Fill, Pool};
 use crate::track::counters::Counter;
 use crate::track::desk::Failure;
@@ -204,8 +206,9 @@ impl<D: Driver> Hub<D> {
     }
 
     fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {
-        if self.is_owed(head.kind, head.recipients) {
-            return;
+        if head.kind == RecordKind::Owed {
+            self.tally.add(Counter::DsnOwed, u64::from(head.recipients));
+            return self.log.borrow_mut().note_owed(id, head);
         }
         let mut routing = self.routing.borrow_mut();
         let (snapshot, hops, groups) = routing.parts();

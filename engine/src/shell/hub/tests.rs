@@ -115,6 +115,33 @@ async fn send_each(driver: &Epoll, at: SocketAddr, (sender, content): (&str, &st
     }
 }
 
+/// A next hop that answers commands, and bodies by DATA, as `answer` says.
+fn next_hop(driver: &Epoll, answer: impl FnMut(&str) -> &'static str + 'static) -> SocketAddr {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let (at, driver, answer) = (driver.local(&listener).expect("bound"), driver.clone(), Rc::new(RefCell::new(answer)));
+    driver.clone().spawn(async move {
+        while let Ok(conn) = driver.accept(&listener).await {
+            driver.spawn(talk(driver.clone(), conn, answer.clone()));
+        }
+    });
+    at
+}
+
+async fn talk<C: Conn>(driver: Epoll, mut conn: C, answer: Rc<RefCell<impl FnMut(&str) -> &'static str>>) {
+    conn.put(b"220 scripted.test\r\n");
+    let (mut heard, mut in_body) = (String::new(), false);
+    let by = driver.now() + Span::seconds(600);
+    while let Next::Bytes(octets) = conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+        heard.push_str(&String::from_utf8_lossy(&octets));
+        while let Some((command, rest)) = heard.split_once(if in_body { "\r\n.\r\n" } else { "\r\n" }) {
+            let said = answer.borrow_mut()(command);
+            conn.put(said.as_bytes());
+            in_body = said.starts_with("354");
+            heard = rest.to_owned();
+        }
+    }
+}
+
 async fn wait_until(driver: &Epoll, what: &str, condition: impl Fn() -> bool) {
     let by = driver.now() + Span::seconds(60);
     while !condition() {

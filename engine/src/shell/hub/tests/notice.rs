@@ -3,30 +3,17 @@
 use super::*;
 use crate::spool::{Fetched, RecordKind};
 
-/// A next hop that refuses every recipient.
-fn refusing(driver: &Epoll) -> SocketAddr {
-    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
-    let (at, driver) = (driver.local(&listener).expect("bound"), driver.clone());
-    driver.clone().spawn(async move {
-        while let Ok(conn) = driver.accept(&listener).await {
-            driver.spawn(refuse(driver.clone(), conn));
+/// A next hop that refuses one in so many recipients.
+fn refusing(driver: &Epoll, one_in: u32) -> SocketAddr {
+    let mut turn = 0;
+    next_hop(driver, move |command| {
+        turn += u32::from(command.starts_with("RCPT"));
+        match command {
+            "DATA" => "354 go on\r\n",
+            _ if command.starts_with("RCPT") && turn % one_in == 0 => "550 5.1.1 nobody of that name\r\n",
+            _ => "250 2.0.0 fine\r\n",
         }
-    });
-    at
-}
-
-async fn refuse<C: Conn>(driver: Epoll, mut conn: C) {
-    conn.put(b"220 refusing.test\r\n");
-    let mut heard = String::new();
-    let by = driver.now() + Span::seconds(600);
-    while let Next::Bytes(octets) = conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
-        heard.push_str(&String::from_utf8_lossy(&octets));
-        while let Some((command, rest)) = heard.split_once("\r\n") {
-            let is_rcpt = command.starts_with("RCPT");
-            conn.put(if is_rcpt { &b"550 5.1.1 nobody of that name\r\n"[..] } else { b"250 2.0.0 fine\r\n" });
-            heard = rest.to_owned();
-        }
-    }
+    })
 }
 
 /// What one record says that a notice is owed by.
@@ -97,9 +84,13 @@ fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str) {
 
 /// Runs `test` on a hub whose next hop refuses everybody.
 fn refused(path: &Path, test: impl AsyncFnOnce(&World)) {
+    refused_one_in(1, path, test);
+}
+
+fn refused_one_in(one_in: u32, path: &Path, test: impl AsyncFnOnce(&World)) {
     epoll::run(&epoll::Options::default(), async |driver| {
         let world = World::start(driver, path);
-        world.hub.install_routes(routes("sink", &[refusing(&world.driver)]));
+        world.hub.install_routes(routes("sink", &[refusing(&world.driver, one_in)]));
         test(&world).await;
         world.hub.drain(world.driver.now() + Span::seconds(60)).await;
     })
@@ -143,6 +134,22 @@ fn f_023_a_notice_whose_batch_fails_is_written_again() {
         world.wait_until("the outcomes", || world.hub.notices.borrow().is_empty()).await;
     });
     assert_owed(&on_disk(folder.path()), 2, "5.1.1", SAID);
+}
+
+/// A few notices in every segment do not keep them all.
+#[test]
+fn f_022_notices_leave_segments_that_are_kept_for_them_alone() {
+    const MESSAGES: u64 = 6000;
+    let folder = tempfile::tempdir().expect("a folder");
+    refused_one_in(50, folder.path(), async |world| {
+        for _ in 0..6 {
+            world.send(usize::try_from(MESSAGES / 6).expect("few")).await;
+        }
+        world.wait_until("the outcomes", || world.counts.read(Counter::Settles) == MESSAGES).await;
+        assert!(world.hub.files.borrow().len() > 2, "more than is written to");
+        world.wait_until("a segment to be free", || world.hub.log.borrow().surplus(0).is_some()).await;
+    });
+    assert_owed(&on_disk(folder.path()), usize::try_from(MESSAGES / 50).expect("few"), "5.1.1", SAID);
 }
 
 #[test]

@@ -204,34 +204,13 @@ fn a_ring_that_comes_back_with_its_route_is_lent_to_again() {
     });
 }
 
-/// A next hop that answers a message's body before it came, on its first connection.
+/// A next hop that answers the first body before it came.
 fn hasty(driver: &Epoll) -> SocketAddr {
-    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
-    let (at, driver) = (driver.local(&listener).expect("bound"), driver.clone());
-    driver.clone().spawn(async move {
-        let mut early = Some("354 go on\r\n250 2.0.0 taken\r\n");
-        while let Ok(conn) = driver.accept(&listener).await {
-            let told = early.take().unwrap_or("354 go on\r\n");
-            driver.spawn(talk(driver.clone(), conn, told));
-        }
-    });
-    at
-}
-
-async fn talk<C: Conn>(driver: Epoll, mut conn: C, to_data: &str) {
-    conn.put(b"220 hasty.test\r\n");
-    let (mut heard, mut in_body) = (String::new(), false);
-    while let Next::Bytes(octets) =
-        conn.next(driver.now() + Span::seconds(60), |octets| (octets.len(), octets.to_vec())).await
-    {
-        heard.push_str(&String::from_utf8_lossy(&octets));
-        let end = if in_body { "\r\n.\r\n" } else { "\r\n" };
-        while let Some((command, rest)) = heard.split_once(end) {
-            conn.put(if command.starts_with("DATA") { to_data } else { "250 2.0.0 fine\r\n" }.as_bytes());
-            in_body = command.starts_with("DATA");
-            heard = rest.to_owned();
-        }
-    }
+    let mut early = Some("354 go on\r\n250 2.0.0 taken\r\n");
+    next_hop(driver, move |command| match command {
+        "DATA" => early.take().unwrap_or("354 go on\r\n"),
+        _ => "250 2.0.0 fine\r\n",
+    })
 }
 
 #[test]

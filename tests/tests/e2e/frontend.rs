@@ -377,6 +377,8 @@ fn f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other() {
         let body = large(20_000);
         let mut talk = amid_a_large_body(&house, &body);
         let served = house.hubs.iter().position(|hub| hub.counter("connections_in") > 0).expect("one has it");
+        // Figures are those of a moment ago.
+        until("the front end to count it", || (house.front.counter("connections_out") > 0).then_some(()));
         house.hubs[served].kill();
         until("the front end to know", || (house.front.counter("connections_out") == 0).then_some(()));
         talk.write(&body[body.len() / 2..]).expect("the client's session goes on");

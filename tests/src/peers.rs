@@ -189,6 +189,15 @@ fn packages(file: &str) -> Result<PathBuf, Missing> {
     }
 }
 
+/// `strace`, fetched or installed.
+pub fn strace() -> std::process::Command {
+    let Ok(folder) = packages("usr/bin/strace") else { return std::process::Command::new("strace") };
+    let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu"].map(|path| folder.join(path));
+    let mut command = std::process::Command::new(folder.join("usr/bin/strace"));
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).expect("paths without colons"));
+    command
+}
+
 fn as_root() -> Result<(), Missing> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err("needs to be root".to_owned()) }
 }

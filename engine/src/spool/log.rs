@@ -314,7 +314,7 @@ impl Log {
             table: batch::item_bytes(items),
             footer: Segment::property_bytes(&head).saturating_add(batch::item_bytes(new.settles.len())),
             // What is kept at a segment's end is for outcomes, and for what goes with them.
-            message: new.kind == RecordKind::Message,
+            message: new.kind == RecordKind::Message || was.is_some(),
         };
         if let Content::Extents(extents) = new.content {
             self.make_room(&need)?;

@@ -125,11 +125,11 @@ impl Segment {
     /// It is kept by notices alone that are owed, and they are few.
     pub(super) fn is_held_by_notices(&self) -> bool {
         let count = self.owed.len();
-        let bytes = || self.owed.values().map(|&bytes| u64::from(bytes)).sum::<u64>();
-        count > 0
-            && self.state == State::Closed
-            && self.live.count() == count
-            && bytes() <= self.segment_bytes / SPARSE_SHARE
+        // Each by the blocks that a batch of its own takes, or they would be moved in a circle.
+        let block = BLOCK as u64;
+        let bytes = || self.owed.values().map(|&bytes| u64::from(bytes).next_multiple_of(block)).sum::<u64>();
+        let is_all = count > 0 && self.live.count() == count && self.extent_pins == 0 && !self.kept;
+        is_all && self.state == State::Closed && bytes() <= self.segment_bytes / SPARSE_SHARE
     }
 
     pub(super) fn new(file: FileId, secret: Secret, segment_bytes: u64) -> Self {

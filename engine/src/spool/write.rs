@@ -392,13 +392,16 @@ impl Log {
             return;
         }
         let holders = segment.pins.remove(&place);
-        segment.owed.remove(&place);
+        let is_owed = segment.owed.remove(&place).is_some();
         let dead = segment.live.count() == 0;
         for holder in holders.into_iter().flatten() {
             self.unpin(holder);
         }
         if settle.outcome != Outcome::Moved {
             self.renamed.forget(settle.id);
+        } else if is_owed && let Some(now) = self.renamed.after(settle.id) {
+            // Nobody knows a notice by its name.
+            self.renamed.take_back(settle.id, now);
         }
         if dead {
             self.reclaim(number);

@@ -2,7 +2,6 @@
 
 use rustix::process::Signal;
 use std::fs;
-use std::process::Command;
 use tests::process::Process;
 use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
@@ -37,7 +36,7 @@ fn shard(pid: u32) -> String {
 #[test]
 fn p_106_a_shard_counts_the_system_calls_that_it_makes() {
     const TEST: &str = "p_106_a_shard_counts_the_system_calls_that_it_makes";
-    if Command::new("strace").arg("-V").output().is_err() {
+    if tests::peers::strace().arg("-V").output().is_err() {
         return tests::skip(TEST, "strace is not here");
     }
     if let Some(why) = tests::no_uring() {
@@ -46,7 +45,7 @@ fn p_106_a_shard_counts_the_system_calls_that_it_makes() {
     let sink = Sink::start(Offers { chunking: true });
     let mut hub = Server::started(Told { driver: "uring", ..Told::relaying_to(sink.address()) });
     let log = hub.data().join("calls");
-    let mut command = Command::new("strace");
+    let mut command = tests::peers::strace();
     command.args(["-p", &shard(hub.process().pid()), "-o"]).arg(&log);
     let mut tracer = Process::spawn(command);
     until("the tracer to say something", || (!tracer.said().is_empty()).then_some(()));

@@ -226,12 +226,10 @@ impl<D: Driver> Hub<D> {
     /// The time of these recipients of a message is over; `false` when that cannot be said now. Its record is read for it
     /// when the message is not in memory: until that is done it is as live as before.
     pub(super) fn fail_expired(&self, record: RecordId, message: Option<u32>, failed: Vec<u16>) -> bool {
-        if self.notices.borrow().expired.len() >= EXPIRED_MAX {
-            return false;
-        }
         let in_memory = message.filter(|&message| self.messages.borrow().get(message).is_whole());
         match in_memory {
             Some(message) => self.fail(message, &failed, &Why::expired()),
+            None if self.notices.borrow().expired.len() >= EXPIRED_MAX => return false,
             None => {
                 self.notices.borrow_mut().expired.push_back((record, failed));
                 self.owed.raise();
@@ -272,22 +270,19 @@ impl<D: Driver> Hub<D> {
 /// Reads messages whose time is over, one after the other, and finds memory for notices, as long as the shard runs.
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
-        hub.owed.wait().await;
         if hub.notices.borrow().wait() {
             hub.relieve();
             hub.driver.sleep(NO_MEMORY_WAIT).await;
             hub.retry_settles();
         }
-        let count = hub.notices.borrow().expired.len();
-        for _ in 0..count {
-            let Some((record, failed)) = hub.notices.borrow_mut().expired.pop_front() else { break };
-            if !hub.read_expired(record, &failed).await {
-                hub.notices.borrow_mut().expired.push_back((record, failed));
-                hub.driver.sleep(READ_WAIT).await;
-            }
-        }
-        if !hub.notices.borrow().expired.is_empty() {
-            hub.owed.raise();
+        let next = hub.notices.borrow_mut().expired.pop_front();
+        let Some((record, failed)) = next else {
+            hub.owed.wait().await;
+            continue;
+        };
+        if !hub.read_expired(record, &failed).await {
+            hub.notices.borrow_mut().expired.push_back((record, failed));
+            hub.owed.unless_raised(hub.driver.sleep(READ_WAIT)).await;
         }
     }
 }

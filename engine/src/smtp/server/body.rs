@@ -202,6 +202,7 @@ impl ServerSession {
 
     fn end_chunk(&mut self, chunk: Chunk, now: Tick, out: &mut Vec<u8>) -> Option<Event> {
         self.phase = Phase::Command;
+        self.deadline = now.after(self.options.timers.command);
         if chunk.last && !chunk.outside {
             return self.finish_body(now, out);
         }
@@ -228,6 +229,7 @@ impl ServerSession {
     /// The last octet of a body was read.
     pub(super) fn finish_body(&mut self, now: Tick, out: &mut Vec<u8>) -> Option<Event> {
         self.phase = Phase::Command;
+        self.deadline = now.after(self.options.timers.command);
         self.scan.finish();
         let discard = self.check_limits();
         if let Some(failure) = self.take_failure() {

@@ -298,7 +298,7 @@ fn start_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Vec<u8> 
     out
 }
 
-/// All recipients of a message, or one.
+/// Recipients by their numbers in the record.
 pub(super) fn numbers(recipients: impl Iterator<Item = usize>) -> Vec<u16> {
     let number = |recipient| u16::try_from(recipient).expect("recipients are numbered by 16 bits");
     let numbers: Vec<u16> = recipients.map(number).collect();

@@ -4,6 +4,7 @@ use super::conn::SimConn;
 use super::driver::Sim;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::wire::Span;
+use std::net::SocketAddr;
 
 /// Why a conversation is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,16 @@ impl Talk {
     /// Over `conn`; each answer is waited for so long.
     pub fn new(sim: Sim, conn: SimConn, wait: Span) -> Self {
         Self { sim, conn, pending: Vec::new(), wait, last: String::new() }
+    }
+
+    /// The same with `to`, as soon as anybody listens there.
+    pub async fn reach(sim: Sim, to: SocketAddr, wait: Span) -> Self {
+        loop {
+            match sim.connect(to, sim.now() + Span::seconds(5)).await {
+                Ok(conn) => return Self::new(sim, conn, wait),
+                Err(_) => sim.sleep(Span::millis(50)).await,
+            }
+        }
     }
 
     /// Queues octets.

@@ -123,7 +123,7 @@ struct Original<'a> {
 }
 
 impl<D: Driver> Hub<D> {
-    /// These recipients of a message in memory failed for good.
+    /// These recipients of a message in memory, ascending, failed for good.
     pub(super) fn fail(&self, message: u32, failed: &[u16], why: &Why) {
         let message: Message = self.messages.borrow().get(message).clone();
         let header_bytes = usize::try_from(message.facts.header_bytes).unwrap_or(HEADER_BYTES_MAX);
@@ -141,12 +141,16 @@ impl<D: Driver> Hub<D> {
             return failed.iter().for_each(|&recipient| self.settle(original.record, recipient, Outcome::Failed));
         }
         self.tally.add(Counter::DsnOwed, failed.len() as u64);
+        // Both go up: each recipient is looked at once, however many there are.
+        let mut recipients = original.envelope.recipients();
         for failed in failed.chunks(RECIPIENTS_MAX) {
             let mut envelope = EnvelopeBuf::new();
             envelope.set_reverse_path(original.envelope.reverse_path());
-            let of_notice = |index: u32| failed.iter().any(|&recipient| u32::from(recipient) == index);
-            let recipients = original.envelope.recipients().filter(|recipient| of_notice(recipient.index));
-            recipients.for_each(|recipient| envelope.add_recipient(recipient.mailbox));
+            for &wanted in failed {
+                if let Some(recipient) = recipients.find(|recipient| recipient.index == u32::from(wanted)) {
+                    envelope.add_recipient(recipient.mailbox);
+                }
+            }
             let (fields, header) = (why.fields(), original.header.clone());
             let (original, failed, entries) = (original.record, failed.to_vec(), Vec::new());
             let notice = Notice { original, failed, envelope, fields, header, entries };

@@ -18,7 +18,7 @@ use crate::shell::inlet::Inlet;
 use crate::shell::mailbox::MailboxDelivery;
 use crate::shell::serve::{Admission, Lobby, Service, serve};
 use crate::smtp::server::ServerOptions;
-use crate::spool::{Content, Facts, LeadingDots, NewRecord, RecordKind};
+use crate::spool::{Content, Facts, NewRecord, RecordKind};
 use crate::sys::slice::Budget;
 use crate::track::counters::{Board, Counter};
 use crate::track::report::QueueStatus;
@@ -150,6 +150,15 @@ async fn wait_until(driver: &Epoll, what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// A log as a start on this folder has it, and what it is to tell.
+fn reopened(folder: &Path) -> (Log, spool::Backlog) {
+    let mut left = recover::recover(folder, DriverChoice::Epoll, 1).expect("it is read");
+    let options = log_options(&settings(), 0, Numbers::of_shard(left.recovered.next_number, 0, 1));
+    let mut log = Log::new(options, Pool::new(Budget::new(8 << 20)));
+    let backlog = log.adopt(left.recovered.adoptions.remove(0));
+    (log, backlog)
+}
+
 /// A message that nobody waits for, put into the log; its record.
 fn append(world: &World) -> Result<spool::RecordId, spool::Full> {
     let body = [b'x'; 200_000];
@@ -157,12 +166,8 @@ fn append(world: &World) -> Result<spool::RecordId, spool::Full> {
         body_bytes: body.len() as u64,
         crc32c: crc_fast::crc32_iscsi(&body),
         longest_line: 1,
-        header_bytes: 0,
-        received_count: 0,
-        eight_bit: false,
-        nul: false,
         ends_with_crlf: true,
-        leading_dots: LeadingDots::new([]),
+        ..Facts::default()
     };
     let new = NewRecord {
         kind: RecordKind::Message,

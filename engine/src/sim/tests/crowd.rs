@@ -24,13 +24,7 @@ fn client(world: &Rc<World>, machine: &Rc<Machine>, to: SocketAddr, words: &'sta
     let patience = Patience::default();
     let told = patience.clone();
     sim.clone().spawn(async move {
-        let mut conn = sim.connect(to, sim.now() + Span::seconds(5)).await;
-        while conn.is_err() {
-            // Nobody listens yet.
-            sim.sleep(Span::millis(50)).await;
-            conn = sim.connect(to, sim.now() + Span::seconds(5)).await;
-        }
-        let mut talk = Talk::new(sim.clone(), conn.expect("just looked"), Span::seconds(20));
+        let mut talk = Talk::reach(sim.clone(), to, Span::seconds(20)).await;
         assert_eq!(talk.reply().await, Ok(220));
         let began = sim.now();
         for word in words {

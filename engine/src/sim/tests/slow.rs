@@ -38,13 +38,7 @@ fn client(world: &Rc<World>, ledger: &Rc<Ledger>, machine: &Rc<Machine>, to: Soc
     let (number, content) = ledger.intend(&world.chance.branch(), vec!["user@d.test".to_owned()], bytes);
     let ledger = ledger.clone();
     sim.clone().spawn(async move {
-        let mut conn = sim.connect(to, sim.now() + Span::seconds(5)).await;
-        while conn.is_err() {
-            // Nobody listens yet.
-            sim.sleep(Span::millis(50)).await;
-            conn = sim.connect(to, sim.now() + Span::seconds(5)).await;
-        }
-        let mut talk = Talk::new(sim.clone(), conn.expect("just looked"), Span::minutes(30));
+        let mut talk = Talk::reach(sim.clone(), to, Span::minutes(30)).await;
         let lines = [
             String::new(),
             "EHLO c.test\r\n".to_owned(),

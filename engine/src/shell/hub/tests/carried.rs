@@ -8,18 +8,7 @@ fn is_settled_on_disk(folder: &Path, record: spool::RecordId) -> bool {
     for entry in std::fs::read_dir(folder).expect("ours").flatten().filter(|entry| entry.path().is_file()) {
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("ours");
     }
-    let mut left = recover::recover(copy.path(), DriverChoice::Epoll, 1).expect("it is read");
-    let mut log = Log::new(
-        LogOptions {
-            shard: 0,
-            durability: spool::Durability::Disk,
-            segment_bytes: 8 << 20,
-            batch_bytes_max: spool::BATCH_BYTES_MAX,
-            numbers: Numbers::of_shard(left.recovered.next_number, 0, 1),
-        },
-        Pool::new(Budget::new(1 << 20)),
-    );
-    log.adopt(left.recovered.adoptions.remove(0));
+    let (log, _) = reopened(copy.path());
     log.is_settled(record, 0)
 }
 

@@ -27,10 +27,7 @@ struct Owed {
 
 /// All that a start on this folder finds of them.
 fn on_disk(folder: &Path) -> Vec<Owed> {
-    let mut left = recover::recover(folder, DriverChoice::Epoll, 1).expect("it is read");
-    let options = log_options(&settings(), 0, Numbers::of_shard(left.recovered.next_number, 0, 1));
-    let mut log = Log::new(options, Pool::new(Budget::new(8 << 20)));
-    let mut backlog = log.adopt(left.recovered.adoptions.remove(0));
+    let (log, mut backlog) = reopened(folder);
     let read = |read: crate::spool::Read| {
         let file = std::fs::read(folder.join(segments::name(read.file))).expect("ours");
         let at = usize::try_from(read.at).expect("in a segment");

@@ -85,15 +85,14 @@ impl<D: Driver> Hub<D> {
         if !self.can_settle() {
             return;
         }
-        let (record, recipients) = {
+        let (taken, failed) = {
             let queues = self.queues.borrow();
-            let record = queues.find(entry).and_then(|taken| RecordId::from_raw(taken.record));
-            (record, queues.unsettled(entry).map_or_else(Vec::new, Iterator::collect::<Vec<usize>>))
+            (queues.find(entry), queues.unsettled(entry).map_or_else(Vec::new, numbers))
         };
-        let Some(record) = record else { return };
-        let (count, content) =
-            (recipients.len() as u64, self.queues.borrow().find(entry).and_then(|taken| taken.content));
-        if !self.fail_expired(record, content, numbers(recipients.into_iter())) {
+        let Some(taken) = taken else { return };
+        let Some(record) = RecordId::from_raw(taken.record) else { return };
+        let count = failed.len() as u64;
+        if !self.fail_expired(record, taken.content, failed) {
             return;
         }
         tracing::warn!(cause = "expired", status = "4.4.7", record = %record, recipients = count,

@@ -128,6 +128,7 @@ fn set(options: &mut ServerOptions, name: &str, value: &str) {
         "strict_pipelining" => options.strict_pipelining = flag,
         "strict_blanks" => options.strict_blanks = flag,
         "binary_mime" => options.extensions.binary_mime = flag,
+        "dsn" => options.extensions.dsn = flag,
         "normalize" => {
             options.normalize_from = flag.then(|| "0.0.0.0/0".parse().expect("everybody")).into_iter().collect()
         }

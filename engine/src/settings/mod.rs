@@ -257,6 +257,8 @@ pub struct Receive {
     pub chunking: bool,
     /// Offer 8BITMIME.
     pub eight_bit_mime: bool,
+    /// Offer DSN.
+    pub dsn: bool,
     /// Offer ENHANCEDSTATUSCODES.
     pub enhanced_status_codes: bool,
     /// Offer SIZE.

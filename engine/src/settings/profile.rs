@@ -71,6 +71,7 @@ impl Receive {
             pipelining: true,
             chunking: true,
             eight_bit_mime: true,
+            dsn: true,
             enhanced_status_codes: true,
             announce_size: true,
             received: ReceivedForm::Rfc,

@@ -43,6 +43,8 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             chunking: receive.chunking,
             size: receive.announce_size,
             eight_bit_mime: receive.eight_bit_mime,
+            // Who keeps nothing cannot report later; whoever hands on to him hands on to a host without DSN.
+            dsn: receive.dsn && passes_on,
             enhanced_status_codes: receive.enhanced_status_codes,
             ..defaults.extensions
         },

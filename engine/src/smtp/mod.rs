@@ -24,7 +24,6 @@ mod reader;
 mod scan;
 pub mod server;
 pub mod stuff;
-mod xtext;
 
 pub use reader::{ProtocolError, REPLY_BYTES_MAX, REPLY_LINE_BYTES_MAX, REPLY_LINES_MAX};
 

@@ -21,10 +21,18 @@
 //! | 6 | l, d | local-part, domain, canonical |
 //! | 6+l+d | | tagged fields of the recipient, up to its end |
 //!
-//! A tagged field is tag (1), octets (2), value. No tag is defined in version 1; readers skip tags that they do not know,
-//! so DSN parameters can join without a new version.
+//! A tagged field is tag (1), octets (2), value. Readers skip tags that they do not know, so others can join without a new
+//! version; a tag stands in one place once at most.
+//!
+//! | of | tag | value: what RFC 3461 made MAIL and RCPT say |
+//! |---|---|---|
+//! | transaction | 1 | RET: 1 FULL, 2 HDRS |
+//! | transaction | 2 | ENVID, as xtext, 1 to 100 octets |
+//! | recipient | 1 | NOTIFY: 1 SUCCESS, 2 FAILURE, 4 DELAY added up; 0 NEVER |
+//! | recipient | 2 | ORCPT, address type and xtext, up to 500 octets |
 
 use super::cursor::Cursor;
+use super::dsn::{self, Notify, Return};
 use super::mailbox::{MailboxRef, PathError, PathLimits, PathParts, ReversePathRef, parse_path};
 use std::fmt;
 
@@ -137,15 +145,58 @@ impl EnvelopeBuf {
         patch(&mut self.octets, 12, &bytes.to_le_bytes());
     }
 
-    /// Adds a recipient behind those there are.
-    pub fn add_recipient(&mut self, mailbox: MailboxRef<'_>) {
+    /// States RET and ENVID, as xtext that [`dsn::is_envelope_id`] accepts. To be called before there are recipients.
+    pub fn set_report(&mut self, ret: Option<Return>, envelope_id: Option<&[u8]>) {
+        self.ensure_head();
+        debug_assert!(
+            self.recipients == 0 && self.staged.is_none(),
+            "the transaction's fields stand before recipients"
+        );
+        if let Some(ret) = ret {
+            push_field(&mut self.octets, dsn::TAG_RET, &[ret.octet()]);
+        }
+        if let Some(id) = envelope_id {
+            push_field(&mut self.octets, dsn::TAG_ENVID, id);
+        }
+        let first_recipient = length(self.octets.len());
+        patch(&mut self.octets, 2, &first_recipient);
+        self.patch_totals();
+    }
+
+    /// States NOTIFY and ORCPT of the staged recipient, the latter as [`dsn::is_original_recipient`] accepts it. To be
+    /// called once.
+    pub fn set_staged_report(&mut self, notify: Option<Notify>, original: Option<&[u8]>) {
+        if self.staged.is_none() {
+            return;
+        }
+        if let Some(notify) = notify {
+            push_field(&mut self.octets, dsn::TAG_NOTIFY, &[notify.octet()]);
+        }
+        if let Some(original) = original {
+            push_field(&mut self.octets, dsn::TAG_ORCPT, original);
+        }
+    }
+
+    /// Adds a copy of another envelope's recipient, with what it says about reports.
+    pub fn add_copy(&mut self, recipient: RecipientRef<'_>) {
+        self.add(recipient.mailbox, recipient.notify(), recipient.original());
+    }
+
+    /// Adds a recipient behind those there are, with this said about reports.
+    pub fn add(&mut self, mailbox: MailboxRef<'_>, notify: Option<Notify>, original: Option<&[u8]>) {
         self.unstage();
         let at = self.begin_recipient();
         self.octets.extend_from_slice(mailbox.local());
         self.octets.extend_from_slice(mailbox.domain());
         let parts = PathParts { local_bytes: mailbox.local().len(), domain_bytes: mailbox.domain().len() };
         self.staged = Some((at, parts));
+        self.set_staged_report(notify, original);
         self.commit();
+    }
+
+    /// Adds a recipient behind those there are.
+    pub fn add_recipient(&mut self, mailbox: MailboxRef<'_>) {
+        self.add(mailbox, None, None);
     }
 
     /// Reads the forward-path at the start of `text`, in angle brackets, without making it a recipient yet. Returns what
@@ -178,7 +229,7 @@ impl EnvelopeBuf {
         let mut cursor = Cursor::new(self.octets.get(at.saturating_add(RECIPIENT_HEAD_BYTES)..)?);
         let local = cursor.take(parts.local_bytes)?;
         let mailbox = MailboxRef::from_canonical(local, cursor.take(parts.domain_bytes)?).ok()?;
-        Some(RecipientRef { index: self.recipients, mailbox })
+        Some(RecipientRef { index: self.recipients, mailbox, fields: cursor.rest() })
     }
 
     /// Octets of the encoded form once what is staged is part of it.
@@ -288,6 +339,8 @@ pub struct RecipientRef<'a> {
     pub index: u32,
     /// Where it goes.
     pub mailbox: MailboxRef<'a>,
+    /// Its tagged fields.
+    fields: &'a [u8],
 }
 
 impl<'a> RecipientRef<'a> {
@@ -299,6 +352,16 @@ impl<'a> RecipientRef<'a> {
     /// The domain in lower case; empty for `postmaster` alone.
     pub fn domain(&self) -> &'a [u8] {
         self.mailbox.domain()
+    }
+
+    /// What NOTIFY asked for; `None` when nothing was said.
+    pub fn notify(&self) -> Option<Notify> {
+        Notify::from_octet(*field(self.fields, dsn::TAG_NOTIFY)?.first()?)
+    }
+
+    /// What ORCPT said, octet by octet: address type, semicolon, xtext.
+    pub fn original(&self) -> Option<&'a [u8]> {
+        field(self.fields, dsn::TAG_ORCPT)
     }
 }
 
@@ -341,11 +404,19 @@ impl<'a> EnvelopeRef<'a> {
         } else {
             MailboxRef::from_canonical(local, domain).ok()?;
         }
-        check_fields(head)?;
+        check_fields(head, |tag, value| match tag {
+            dsn::TAG_RET => is_octet(value, |octet| Return::from_octet(octet).is_some()),
+            dsn::TAG_ENVID => dsn::is_envelope_id(value),
+            _ => true,
+        })?;
         let mut rest = Cursor::new(self.octets.get(usize::from(self.u16_at(2)?)..)?);
         for _ in 0..self.recipient_count() {
             let (_, fields) = next_recipient(&mut rest)?;
-            check_fields(fields)?;
+            check_fields(fields, |tag, value| match tag {
+                dsn::TAG_NOTIFY => is_octet(value, |octet| Notify::from_octet(octet).is_some()),
+                dsn::TAG_ORCPT => dsn::is_original_recipient(value),
+                _ => true,
+            })?;
         }
         rest.rest().is_empty().then_some(())
     }
@@ -375,6 +446,28 @@ impl<'a> EnvelopeRef<'a> {
             Some(3) => Some(BodyType::Binary),
             _ => None,
         }
+    }
+
+    /// What RET asked for; `None` when nothing was said.
+    pub fn ret(&self) -> Option<Return> {
+        Return::from_octet(*field(self.fields(), dsn::TAG_RET)?.first()?)
+    }
+
+    /// What ENVID said, as xtext.
+    pub fn envelope_id(&self) -> Option<&'a [u8]> {
+        field(self.fields(), dsn::TAG_ENVID)
+    }
+
+    /// The transaction's tagged fields.
+    fn fields(&self) -> &'a [u8] {
+        let fields = || {
+            let mut head = Cursor::new(self.octets.get(..usize::from(self.u16_at(2)?))?);
+            head.take(20)?;
+            let path_bytes = usize::from(head.u16()?).checked_add(head.u16()?.into())?;
+            head.take(path_bytes)?;
+            Some(head.rest())
+        };
+        fields().unwrap_or_default()
     }
 
     /// The size that MAIL declared, in octets.
@@ -420,13 +513,35 @@ impl fmt::Debug for EnvelopeRef<'_> {
     }
 }
 
-fn check_fields(mut cursor: Cursor<'_>) -> Option<()> {
+/// Checks tagged fields: their lengths, and by `known` what they say.
+fn check_fields(mut cursor: Cursor<'_>, known: impl Fn(u8, &[u8]) -> bool) -> Option<()> {
     while !cursor.rest().is_empty() {
-        cursor.u8()?;
-        let bytes = cursor.u16()?;
-        cursor.take(bytes.into())?;
+        let (tag, value) = next_field(&mut cursor)?;
+        known(tag, value).then_some(())?;
     }
     Some(())
+}
+
+fn next_field<'a>(cursor: &mut Cursor<'a>) -> Option<(u8, &'a [u8])> {
+    let tag = cursor.u8()?;
+    let bytes = cursor.u16()?;
+    Some((tag, cursor.take(bytes.into())?))
+}
+
+/// The value of the field with this tag.
+fn field(fields: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut cursor = Cursor::new(fields);
+    std::iter::from_fn(|| next_field(&mut cursor)).find(|(tag, _)| *tag == wanted).map(|(_, value)| value)
+}
+
+fn push_field(octets: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    octets.push(tag);
+    octets.extend_from_slice(&length(value.len()));
+    octets.extend_from_slice(value);
+}
+
+fn is_octet(value: &[u8], good: impl Fn(u8) -> bool) -> bool {
+    matches!(value, [octet] if good(*octet))
 }
 
 /// The next recipient's mailbox and its tagged fields.
@@ -453,10 +568,10 @@ impl<'a> Iterator for Recipients<'a> {
     type Item = RecipientRef<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (mailbox, _) = next_recipient(&mut self.cursor)?;
+        let (mailbox, fields) = next_recipient(&mut self.cursor)?;
         let index = self.index;
         self.index = index.saturating_add(1);
-        Some(RecipientRef { index, mailbox })
+        Some(RecipientRef { index, mailbox, fields: fields.rest() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -466,113 +581,4 @@ impl<'a> Iterator for Recipients<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Mailbox;
-    use proptest::prelude::*;
-
-    fn sample() -> EnvelopeBuf {
-        let mut envelope = EnvelopeBuf::new();
-        let rest = envelope.read_reverse_path(b"<Ann@A.test> SIZE=7", PathLimits::RFC).expect("a path");
-        assert_eq!(rest, b" SIZE=7");
-        envelope.set_body(Some(BodyType::EightBit));
-        envelope.set_declared_bytes(7);
-        for path in [&b"<bob@b.test>"[..], b"<\"c d\"@c.test>", b"<Postmaster>"] {
-            envelope.stage_recipient(path, PathLimits::RFC).expect("a path");
-            envelope.commit();
-        }
-        envelope
-    }
-
-    #[test]
-    fn what_was_built_is_read_back() {
-        let envelope = sample();
-        let read = EnvelopeRef::parse(envelope.bytes()).expect("sound");
-        let ReversePathRef::Mailbox(from) = read.reverse_path() else { panic!("not null") };
-        assert_eq!((from.local(), from.domain()), (&b"Ann"[..], &b"a.test"[..]));
-        assert_eq!((read.body(), read.declared_bytes()), (Some(BodyType::EightBit), Some(7)));
-        let to: Vec<_> = read.recipients().map(|recipient| (recipient.index, recipient.mailbox.to_string())).collect();
-        assert_eq!(to, [(0, "bob@b.test".into()), (1, "\"c d\"@c.test".into()), (2, "Postmaster".to_string())]);
-        assert_eq!(read.recipient(1).map(|recipient| recipient.domain()), Some(&b"c.test"[..]));
-        assert_eq!(read.recipient(3), None);
-    }
-
-    #[test]
-    fn the_plain_builder_writes_the_same_octets() {
-        let parse = |text: &str| Mailbox::parse(text.as_bytes()).expect("a mailbox");
-        let mut envelope = EnvelopeBuf::new();
-        envelope.set_reverse_path(ReversePathRef::Mailbox(parse("Ann@a.test").as_ref()));
-        envelope.set_declared_bytes(7);
-        envelope.set_body(Some(BodyType::EightBit));
-        for to in ["bob@b.test", "\"c d\"@c.test", "Postmaster"] {
-            envelope.add_recipient(parse(to).as_ref());
-        }
-        assert_eq!(envelope.bytes(), sample().bytes());
-    }
-
-    #[test]
-    fn a_staged_recipient_counts_only_when_committed() {
-        let mut envelope = sample();
-        let before = envelope.bytes().to_vec();
-        envelope.stage_recipient(b"<d@d.test> X", PathLimits::RFC).expect("a path");
-        assert_eq!(envelope.staged().map(|recipient| (recipient.index, recipient.domain())), Some((3, &b"d.test"[..])));
-        assert_eq!(envelope.bytes(), before);
-        envelope.unstage();
-        assert!(envelope.stage_recipient(b"<d@d..test>", PathLimits::RFC).is_err());
-        assert!(envelope.stage_recipient(b"<>", PathLimits::RFC).is_err());
-        assert_eq!(envelope.bytes(), before);
-        assert_eq!(envelope.recipient_count(), 3);
-    }
-
-    #[test]
-    fn nothing_is_an_envelope_too() {
-        let envelope = EnvelopeBuf::new();
-        let read = EnvelopeRef::parse(envelope.bytes()).expect("sound");
-        assert_eq!(read.reverse_path(), ReversePathRef::Null);
-        assert_eq!(read.recipient_count(), 0);
-        let mut one = EnvelopeBuf::new();
-        one.set_reverse_path(ReversePathRef::Null);
-        assert_eq!(one.bytes(), envelope.bytes());
-    }
-
-    #[test]
-    fn unknown_fields_are_skipped() {
-        let mut octets = sample().bytes().to_vec();
-        // One field of three octets at the end of the last recipient.
-        octets.extend_from_slice(&[77, 3, 0, 1, 2, 3]);
-        let grown = octets.len();
-        octets[8..12].copy_from_slice(&u32::try_from(grown).expect("small").to_le_bytes());
-        let last = grown - 6 - (6 + "Postmaster".len());
-        octets[last..last + 2].copy_from_slice(&u16::try_from(grown - last).expect("small").to_le_bytes());
-        let read = EnvelopeRef::parse(&octets).expect("sound");
-        assert_eq!(read.recipient(2).map(|recipient| recipient.mailbox.to_string()).as_deref(), Some("Postmaster"));
-        octets[0] = 2;
-        assert_eq!(EnvelopeRef::parse(&octets), Err(EnvelopeError::Version(2)));
-    }
-
-    #[test]
-    fn every_cut_and_every_flipped_length_is_noticed_or_harmless() {
-        let octets = sample().bytes().to_vec();
-        for end in 0..octets.len() {
-            assert!(EnvelopeRef::parse(&octets[..end]).is_err(), "cut at {end}");
-        }
-        for at in 0..octets.len() {
-            for bit in 0..8 {
-                let mut damaged = octets.clone();
-                damaged[at] ^= 1 << bit;
-                if let Ok(read) = EnvelopeRef::parse(&damaged) {
-                    assert_eq!(read.recipients().count(), read.recipient_count() as usize);
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(read) = EnvelopeRef::parse(&octets) {
-                prop_assert_eq!(read.recipients().count(), read.recipient_count() as usize);
-            }
-        }
-    }
-}
+mod tests;

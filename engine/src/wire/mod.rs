@@ -7,8 +7,10 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub(crate) mod cursor;
+pub mod dsn;
 pub mod envelope;
 pub(crate) mod mailbox;
+pub(crate) mod xtext;
 
 mod content;
 mod network;
@@ -18,6 +20,7 @@ mod status;
 mod tick;
 
 pub use content::{ContentFacts, LEADING_DOTS_KEPT, LeadingDots, TEXT_LINE_BYTES_MAX};
+pub use dsn::{Notify, Return};
 pub use envelope::{BodyType, EnvelopeBuf, EnvelopeError, EnvelopeRef, RecipientRef, Recipients};
 pub use mailbox::{
     DOMAIN_BYTES_MAX, Mailbox, MailboxRef, PathError, PathLimits, ReversePathRef, is_domain, is_ehlo_name,

@@ -13,9 +13,13 @@ fuzz_target!(|octets: &[u8]| {
             !recipient.domain().contains(&b'\n') && !recipient.local().contains(&b'\n'),
             "a mailbox holds no line end"
         );
+        let said = recipient.original().unwrap_or_default();
+        assert!(!said.iter().any(|octet| matches!(octet, b'\r' | b'\n')), "nor does what is said of one");
+        std::hint::black_box(recipient.notify());
         count += 1;
     }
     assert_eq!(count, envelope.recipient_count());
     assert_eq!(envelope.recipient(count).map(|_| ()), None);
     std::hint::black_box((envelope.reverse_path(), envelope.body(), envelope.declared_bytes()));
+    std::hint::black_box((envelope.ret(), envelope.envelope_id()));
 });

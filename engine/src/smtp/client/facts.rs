@@ -217,6 +217,8 @@ pub struct PeerFacts {
     pub binary_mime: bool,
     /// RFC 6152.
     pub eight_bit_mime: bool,
+    /// RFC 3461.
+    pub dsn: bool,
     /// RFC 2034.
     pub enhanced_status_codes: bool,
     /// RFC 1870: `Some(0)` is no fixed maximum.
@@ -244,6 +246,8 @@ impl PeerFacts {
             self.binary_mime = true;
         } else if is("8BITMIME") {
             self.eight_bit_mime = true;
+        } else if is("DSN") {
+            self.dsn = true;
         } else if is("ENHANCEDSTATUSCODES") {
             self.enhanced_status_codes = true;
         } else if is("SIZE") && self.size.is_none() {

@@ -32,11 +32,11 @@ pub use facts::{
 };
 pub use options::{ClientOptions, ClientTimers};
 
+use super::Dialect;
 use super::reader::{ProtocolError, Read, ReplyReader};
 use super::server::ClientIdentity;
 use super::server::replies::push_decimal;
-use super::{Dialect, xtext};
-use crate::wire::{BodyType, Reply, ReplyClass, Span, TEXT_LINE_BYTES_MAX, Tick};
+use crate::wire::{BodyType, Reply, ReplyClass, Span, TEXT_LINE_BYTES_MAX, Tick, xtext};
 use flight::{Flight, Outcome, Step};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -282,7 +282,7 @@ impl ClientSession {
             flight.step = Step::Reset;
         }
         self.write_mail(transaction, &mut commands);
-        flight.recipients = write_recipients(transaction, &mut commands);
+        flight.recipients = write_recipients(transaction, self.peer.dsn, &mut commands);
         match (flight.form, transaction.body) {
             (BodyForm::Data, _) => commands.extend_from_slice(b"DATA\r\n"),
             (BodyForm::Bdat, Body::Streamed) => {}
@@ -318,6 +318,9 @@ impl ClientSession {
             && (transaction.facts.eight_bit || unknown || declared == Some(BodyType::EightBit))
         {
             commands.extend_from_slice(b" BODY=8BITMIME");
+        }
+        if peer.dsn {
+            write_report(transaction, commands);
         }
         if let Some(identity) = transaction.identity.filter(|_| peer.ringpost) {
             write_identity(identity, commands);
@@ -634,8 +637,8 @@ impl ClientSession {
     }
 }
 
-/// Writes a RCPT for each recipient asked for; returns how many.
-fn write_recipients(transaction: &Transaction<'_>, commands: &mut Vec<u8>) -> u32 {
+/// Writes a RCPT for each recipient asked for, to a peer that knows `dsn` with what was said about reports; returns how many.
+fn write_recipients(transaction: &Transaction<'_>, dsn: bool, commands: &mut Vec<u8>) -> u32 {
     let mut wanted = transaction.recipients.map(<[u32]>::iter);
     let mut count = 0u32;
     let mut next = wanted.as_mut().and_then(Iterator::next);
@@ -649,10 +652,31 @@ fn write_recipients(transaction: &Transaction<'_>, commands: &mut Vec<u8>) -> u3
         }
         commands.extend_from_slice(b"RCPT TO:<");
         recipient.mailbox.write(commands);
-        commands.extend_from_slice(b">\r\n");
+        commands.push(b'>');
+        if let Some(notify) = recipient.notify().filter(|_| dsn) {
+            commands.extend_from_slice(b" NOTIFY=");
+            notify.write(commands);
+        }
+        if let Some(original) = recipient.original().filter(|_| dsn) {
+            commands.extend_from_slice(b" ORCPT=");
+            commands.extend_from_slice(original);
+        }
+        commands.extend_from_slice(b"\r\n");
         count = count.saturating_add(1);
     }
     count
+}
+
+/// What MAIL said about reports, as it was said (M-149).
+fn write_report(transaction: &Transaction<'_>, commands: &mut Vec<u8>) {
+    if let Some(ret) = transaction.envelope.ret() {
+        commands.extend_from_slice(b" RET=");
+        commands.extend_from_slice(ret.name().as_bytes());
+    }
+    if let Some(id) = transaction.envelope.envelope_id() {
+        commands.extend_from_slice(b" ENVID=");
+        commands.extend_from_slice(id);
+    }
 }
 
 fn write_chunk(bytes: u64, last: bool, commands: &mut Vec<u8>) {

@@ -238,6 +238,7 @@ impl ServerSession {
             }
             for (offer, line) in [
                 (offered.pipelining, &b"250-PIPELINING\r\n"[..]),
+                (offered.dsn, b"250-DSN\r\n"),
                 (offered.enhanced_status_codes, b"250-ENHANCEDSTATUSCODES\r\n"),
                 (offered.eight_bit_mime, b"250-8BITMIME\r\n"),
                 (offered.binary_mime && offered.chunking, b"250-BINARYMIME\r\n"),

@@ -20,6 +20,8 @@ pub struct Extensions {
     pub size: bool,
     /// RFC 6152.
     pub eight_bit_mime: bool,
+    /// RFC 3461.
+    pub dsn: bool,
     /// RFC 2034. The replies carry the codes in any case.
     pub enhanced_status_codes: bool,
 }
@@ -32,6 +34,7 @@ impl Default for Extensions {
             binary_mime: false,
             size: true,
             eight_bit_mime: true,
+            dsn: true,
             enhanced_status_codes: true,
         }
     }

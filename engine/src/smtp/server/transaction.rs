@@ -5,9 +5,8 @@ use super::options::RECIPIENTS_HANDED_ON_MAX;
 use super::replies::{Failure, Say};
 use super::{ServerSession, State, Turn};
 use crate::smtp::command::{Parameter, next_parameter, saturating_number};
-use crate::smtp::xtext;
 use crate::wire::cursor::Cursor;
-use crate::wire::{BodyType, MailboxRef, PathError, PathLimits, Refusal, ReversePathRef};
+use crate::wire::{BodyType, MailboxRef, Notify, PathError, PathLimits, Refusal, Return, ReversePathRef, dsn, xtext};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Our front end and we do not agree (I-9).
@@ -18,9 +17,11 @@ const XHELO_BYTES_MAX: usize = 255;
 
 /// What MAIL's parameters said.
 #[derive(Debug, Default)]
-struct MailParameters {
+struct MailParameters<'a> {
     size: Option<u64>,
     body: Option<BodyType>,
+    ret: Option<Return>,
+    envelope_id: Option<&'a [u8]>,
     address: Option<IpAddr>,
     name: bool,
     protocol: Option<Protocol>,
@@ -67,6 +68,9 @@ impl ServerSession {
         }
         self.envelope.set_body(parameters.body);
         self.envelope.set_declared_bytes(declared);
+        if parameters.ret.is_some() || parameters.envelope_id.is_some() {
+            self.envelope.set_report(parameters.ret, parameters.envelope_id);
+        }
         if let (Some(address), Some(protocol)) = (parameters.address, parameters.protocol) {
             let identity = &mut self.facts.identity;
             identity.address = address;
@@ -78,7 +82,7 @@ impl ServerSession {
         Ok(())
     }
 
-    fn read_mail_parameters(&mut self, mut rest: &[u8]) -> Result<MailParameters, Say> {
+    fn read_mail_parameters<'a>(&mut self, mut rest: &'a [u8]) -> Result<MailParameters<'a>, Say> {
         let extended = self.facts.protocol != Protocol::Smtp;
         let offered = self.options.extensions;
         let trusted = self.facts.trusted_front_end;
@@ -94,6 +98,11 @@ impl ServerSession {
             } else if offered.eight_bit_mime && is(b"BODY") {
                 let binary = offered.binary_mime && offered.chunking;
                 once(&mut all.body, body_type(parameter, binary)?)?;
+            } else if offered.dsn && is(b"RET") {
+                once(&mut all.ret, parameter.value.and_then(Return::named).ok_or(Say::BadParameter)?)?;
+            } else if offered.dsn && is(b"ENVID") {
+                let id = parameter.value.filter(|id| dsn::is_envelope_id(id));
+                once(&mut all.envelope_id, id.ok_or(Say::BadParameter)?)?;
             } else if trusted && is(b"XADDR") {
                 once(&mut all.address, parameter.value.and_then(address).ok_or(Say::BadParameter)?)?;
             } else if trusted && is(b"XPROTO") {
@@ -148,18 +157,14 @@ impl ServerSession {
     }
 
     fn read_rcpt(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
-        let mut rest = self.envelope.stage_recipient(path, self.paths()).map_err(|error| {
+        let rest = self.envelope.stage_recipient(path, self.paths()).map_err(|error| {
             No::Error(match error {
                 PathError::Syntax => Say::BadRecipient,
                 PathError::Domain => Say::BadRecipientDomain,
                 PathError::NotAscii => Say::Utf8Recipient,
             })
         })?;
-        match next_parameter(&mut rest) {
-            Ok(None) => {}
-            Ok(Some(_)) => return Err(No::Error(Say::UnknownParameter)),
-            Err(_) => return Err(No::Error(Say::BadSyntax)),
-        }
+        self.read_rcpt_parameters(rest).map_err(No::Error)?;
         let full = self.envelope.staged_bytes() > self.options.envelope_bytes_max;
         // A front end has said yes to whom it hands on: its limits hold, and what names are its own.
         let handed_on = self.facts.identity().is_some();
@@ -173,6 +178,26 @@ impl ServerSession {
             return Err(No::Said(Say::UnqualifiedRecipient));
         }
         turn.policy.rcpt(&self.facts, self.envelope.as_ref().reverse_path(), recipient)?;
+        Ok(())
+    }
+
+    fn read_rcpt_parameters(&mut self, mut rest: &[u8]) -> Result<(), Say> {
+        let offered = self.options.extensions.dsn && self.facts.protocol != Protocol::Smtp;
+        let (mut notify, mut original) = (None, None);
+        while let Some(parameter) = next_parameter(&mut rest).map_err(|_| Say::BadSyntax)? {
+            let is = |keyword: &[u8]| offered && parameter.keyword.eq_ignore_ascii_case(keyword);
+            if is(b"NOTIFY") {
+                once(&mut notify, parameter.value.and_then(Notify::parse).ok_or(Say::BadParameter)?)?;
+            } else if is(b"ORCPT") {
+                let address = parameter.value.filter(|address| dsn::is_original_recipient(address));
+                once(&mut original, address.ok_or(Say::BadParameter)?)?;
+            } else {
+                return Err(Say::UnknownParameter);
+            }
+        }
+        if notify.is_some() || original.is_some() {
+            self.envelope.set_staged_report(notify, original);
+        }
         Ok(())
     }
 

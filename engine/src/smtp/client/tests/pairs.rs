@@ -244,6 +244,30 @@ fn m_213_lmtp_maps_replies_to_recipients_by_place() {
     }
 }
 
+/// As from a front end to a hub, or from hub to hub.
+#[test]
+fn m_149_what_was_said_about_reports_arrives_as_it_left() {
+    let sent = with_reports();
+    let sent = sent.envelope.as_ref();
+    let said = |envelope: EnvelopeRef<'_>| -> Vec<_> {
+        envelope.recipients().map(|to| (to.notify(), to.original().map(<[u8]>::to_vec))).collect()
+    };
+    for (dsn, step) in [(true, 1), (true, 1 << 20), (false, 64)] {
+        let server = ServerOptions { paths: PathLimits::RFC, ..server_options(|_| {}) };
+        let extensions = crate::smtp::server::Extensions { dsn, ..server.extensions };
+        let (_, server) =
+            run(ClientOptions::new("c.test"), ServerOptions { extensions, ..server }, &[with_reports()], step);
+        let read = EnvelopeRef::parse(&server.envelope).expect("sound");
+        if dsn {
+            assert_eq!((read.ret(), read.envelope_id()), (sent.ret(), sent.envelope_id()));
+            assert_eq!(said(read), said(sent));
+        } else {
+            assert_eq!((read.ret(), read.envelope_id()), (None, None));
+            assert!(said(read).iter().all(|said| *said == (None, None)));
+        }
+    }
+}
+
 #[test]
 fn refusing_one_of_64_leaves_the_other_63_unharmed() {
     for bad in [0, 1, 31, 63] {

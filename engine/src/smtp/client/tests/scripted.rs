@@ -60,6 +60,31 @@ fn m_010_only_what_was_offered_is_used() {
 }
 
 #[test]
+fn m_149_what_was_said_about_reports_goes_to_hosts_with_dsn_as_it_came() {
+    let mut talk = Talk::ready(options(), &["PIPELINING", "dsn"]);
+    talk.offer(1, &with_reports()).expect("sent");
+    let sent = "MAIL FROM:<a@a.test> RET=HDRS ENVID=QQ+2B1\r\n\
+                RCPT TO:<b@b.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;Bob+2Bx@b.test\r\n\
+                RCPT TO:<c@b.test> NOTIFY=NEVER\r\nRCPT TO:<d@b.test>\r\nDATA\r\n";
+    assert_eq!(talk.sent(), sent);
+    let lmtp = ClientOptions { dialect: Dialect::Lmtp, ..options() };
+    let mut talk = Talk::ready(lmtp, &["PIPELINING", "DSN"]);
+    talk.offer(1, &with_reports()).expect("sent");
+    assert_eq!(talk.sent(), sent);
+    let mut talk = Talk::ready(options(), &["PIPELINING", "DSN"]);
+    talk.offer(1, &one()).expect("sent");
+    assert_eq!(talk.sent(), "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n", "nothing is made up");
+}
+
+#[test]
+fn m_149_hosts_without_dsn_see_none_of_it() {
+    let mut talk = Talk::ready(options(), &["PIPELINING"]);
+    talk.offer(1, &with_reports()).expect("sent");
+    let sent = "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nRCPT TO:<c@b.test>\r\nRCPT TO:<d@b.test>\r\nDATA\r\n";
+    assert_eq!(talk.sent(), sent);
+}
+
+#[test]
 fn m_011_the_first_of_repeated_keywords_wins() {
     let talk = Talk::ready(options(), &["SIZE 10", "SIZE 20", "SIZE"]);
     assert_eq!(talk.client.peer().size, Some(10));

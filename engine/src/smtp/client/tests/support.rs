@@ -3,7 +3,7 @@
 use crate::smtp::client::*;
 use crate::smtp::scan::Scan;
 use crate::smtp::stuff::Stuffer;
-use crate::wire::{ContentFacts, EnvelopeBuf, Mailbox, ReversePathRef, Tick};
+use crate::wire::{ContentFacts, EnvelopeBuf, Mailbox, Notify, PathLimits, Return, ReversePathRef, Tick};
 use std::sync::Arc;
 
 /// A message to send.
@@ -28,6 +28,23 @@ pub(super) fn mail(from: &str, to: &[&str], content: &[u8]) -> Mail {
     scan.plain(content);
     scan.finish();
     Mail { envelope, content: content.to_vec(), facts: *scan.facts() }
+}
+
+/// A message whose sender said what he wants to hear of.
+pub(super) fn with_reports() -> Mail {
+    let mut envelope = EnvelopeBuf::new();
+    envelope.read_reverse_path(b"<a@a.test>", PathLimits::RFC).expect("a path");
+    envelope.set_report(Some(Return::Headers), Some(b"QQ+2B1"));
+    for (to, notify, original) in [
+        (&b"<b@b.test>"[..], Some(Notify::FAILURE | Notify::DELAY), Some(&b"rfc822;Bob+2Bx@b.test"[..])),
+        (b"<c@b.test>", Some(Notify::NEVER), None),
+        (b"<d@b.test>", None, None),
+    ] {
+        envelope.stage_recipient(to, PathLimits::RFC).expect("a path");
+        envelope.set_staged_report(notify, original);
+        envelope.commit();
+    }
+    Mail { envelope, ..mail("a@a.test", &["b@b.test"], b"hi\r\n") }
 }
 
 /// What was sent, with bodies in their places.

@@ -139,6 +139,24 @@ pub fn smtplib(to: SocketAddr, from: &str, message: &Path, recipients: &[&str]) 
     Ok(())
 }
 
+/// What Python's email package makes of a delivery report, as `tests/peers/report.py` prints it.
+///
+/// # Errors
+/// Python is missing.
+///
+/// # Panics
+/// When it cannot read the report.
+pub fn read_report(message: &[u8]) -> Result<String, Missing> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.eml");
+    std::fs::write(&path, message).expect("a file");
+    let mut command = Command::new("python3");
+    command.arg(root().join("tests/peers/report.py")).arg(path);
+    let output = command.output().map_err(|_| "python3 is not here".to_owned())?;
+    assert!(output.status.success(), "it cannot be read:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// An address of loopback with a port that nobody listens on and nobody else will be given: its host is this process's and
 /// this call's own.
 ///

@@ -188,3 +188,66 @@ fn difference(sent: &[u8], got: &[u8]) -> String {
     };
     format!("the last {same} octets are the same; sent {:?}, got {:?}", around(sent), around(got))
 }
+
+/// Reports on failures, read by Python's email package.
+mod reports {
+    use engine::mime::report::{Action, Original, Recipient, Report};
+    use engine::wire::{EnhancedStatus, Mailbox};
+    use tests::peers::read_report;
+
+    fn said(original: Original<'_>) -> Result<String, String> {
+        let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).expect("a mailbox");
+        let (ann, bob, eve) = (mailbox("ann@a.test"), mailbox("bob@b.test"), mailbox("\"e v e\"@b.test"));
+        let refused = Recipient {
+            mailbox: bob.as_ref(),
+            original: Some(b"rfc822;Bob+2Bx@b.test"),
+            status: EnhancedStatus::new(5, 1, 1),
+            remote: Some(b"dns; [192.0.2.1]"),
+            diagnostic: Some(b"smtp; 550 5.1.1 nobody of that name, and as this is said with many words it is folded"),
+            last_attempt: None,
+        };
+        let mut message = Vec::new();
+        let report = Report {
+            action: Action::Failed,
+            reporting: "hub.test",
+            to: ann.as_ref(),
+            id: 1,
+            date: b"Sun, 22 Nov 2026 06:28:17 +0000",
+            arrival: None,
+            envelope_id: Some(b"QQ"),
+            recipients: &[refused, Recipient { mailbox: eve.as_ref(), original: None, ..refused }],
+            original,
+        };
+        report.write(&mut message);
+        read_report(&message)
+    }
+
+    #[test]
+    fn m_153_m_154_python_reads_what_a_report_says() {
+        let head = "multipart/report delivery-status 0\npostmaster@hub.test ann@a.test auto-replied\n";
+        let body = "text/plain True\nmessage/delivery-status\nReporting-MTA: dns; hub.test\nOriginal-Envelope-Id: QQ\n\n\
+                    Original-Recipient: rfc822; Bob+x@b.test\nFinal-Recipient: rfc822; bob@b.test\nAction: failed\n\
+                    Status: 5.1.1\nRemote-MTA: dns; [192.0.2.1]\n\
+                    Diagnostic-Code: smtp; 550 5.1.1 nobody of that name, and as this is said with many words it is folded\n\n\
+                    Final-Recipient: rfc822; \"e v e\"@b.test\nAction: failed\nStatus: 5.1.1\nRemote-MTA: dns; [192.0.2.1]\n\
+                    Diagnostic-Code: smtp; 550 5.1.1 nobody of that name, and as this is said with many words it is folded\n\n";
+        for (original, subject, third) in [
+            (
+                Original::Headers(b"Subject: x\r\nTo: b\r\n"),
+                "Undeliverable: x",
+                "text/rfc822-headers\nSubject: x|To: b|\n",
+            ),
+            (
+                Original::Headers("Subject: caf\u{e9}\r\n".as_bytes()),
+                "Undeliverable",
+                "text/rfc822-headers\nSubject: caf\u{e9}|\n",
+            ),
+            (Original::Whole(b"Subject: x\r\n\r\nbody\r\n"), "Undeliverable: x", "message/rfc822\nSubject: x||body|\n"),
+        ] {
+            match said(original) {
+                Ok(said) => assert_eq!(said, format!("{head}{subject}\n{body}{third}")),
+                Err(why) => return tests::skip("m_153_m_154_python_reads_what_a_report_says", &why),
+            }
+        }
+    }
+}

@@ -21,5 +21,5 @@ pub mod source;
 pub mod talk;
 pub mod wait;
 
-pub use drivers::{drivers, no_uring};
+pub use drivers::{driver, drivers, no_uring};
 pub use skip::skip;

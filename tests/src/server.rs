@@ -47,7 +47,7 @@ pub struct Told {
     pub profile: &'static str,
     /// What 250 means.
     pub durability: &'static str,
-    /// The I/O.
+    /// The I/O; unless a test chooses it, what [`crate::driver`] says.
     pub driver: &'static str,
     /// Threads that carry mail.
     pub shards: usize,
@@ -70,7 +70,7 @@ impl Default for Told {
             routed: "*",
             profile: "rfc",
             durability: "disk",
-            driver: "auto",
+            driver: crate::driver(),
             shards: 1,
             build: Build::Plain,
             under: None,

@@ -37,6 +37,8 @@ pub struct Offers {
 struct Ledger {
     taken: Mutex<Vec<Taken>>,
     more: Condvar,
+    /// A recipient that is refused, and the reply.
+    refused: Mutex<Option<(&'static str, &'static str)>>,
     /// Messages that are still to be taken without a reply.
     silent: AtomicUsize,
     /// The next connection: no greeting before the gate opens, and its replies held back until they are cut.
@@ -98,6 +100,14 @@ impl Sink {
     /// The next `count` messages are taken, and their connections close without a reply.
     pub fn fall_silent(&self, count: usize) {
         self.ledger.silent.store(count, Ordering::Relaxed);
+    }
+
+    /// From now on this recipient, and no other, is answered with this reply.
+    ///
+    /// # Panics
+    /// When another thread has panicked.
+    pub fn refuse(&self, recipient: &'static str, reply: &'static str) {
+        *self.ledger.refused.lock().expect("no panic") = Some((recipient, reply));
     }
 
     /// The next connection is greeted when the gate that this gives is told to, takes so many `messages` in silence, gets
@@ -238,7 +248,7 @@ fn session(stream: TcpStream, offers: Offers, ledger: &Ledger) -> io::Result<()>
             }
             "EHLO" => "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0",
             "MAIL" => open.begin(&line),
-            "RCPT" => open.add(&line),
+            "RCPT" => open.add(&line, ledger),
             "DATA" if !open.to.is_empty() => {
                 out.say("354 go on")?;
                 (open.content, open.raw) = read_stuffed(&mut reader)?;
@@ -290,11 +300,15 @@ impl Transaction {
         "250 2.1.0 ok"
     }
 
-    fn add(&mut self, line: &str) -> &'static str {
+    fn add(&mut self, line: &str, ledger: &Ledger) -> &'static str {
         if self.from.is_none() {
             return "503 5.5.1 no sender";
         }
-        self.to.push(path_in(line));
+        let path = path_in(line);
+        if let Some((_, reply)) = ledger.refused.lock().expect("no panic").filter(|(of, _)| *of == path) {
+            return reply;
+        }
+        self.to.push(path);
         "250 2.1.5 ok"
     }
 

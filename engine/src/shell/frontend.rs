@@ -6,6 +6,9 @@
 //! on. A larger one gets a hub connection of its own and is passed on chunk by chunk as it arrives. Of either at most
 //! 64 KiB are held here: what waits for the hub, what the connection to it has not sent, what is being received, and what
 //! was received and not looked at. It is so because no receive asks for more than the room that these leave.
+//!
+//! Each recipient was told 250 before any hub is asked. A hub that trusts us takes them all or none; before another one the
+//! content of a message to several waits for what it says of each, and if it refuses one the message is refused to all.
 
 mod trunk;
 
@@ -78,6 +81,7 @@ impl<D: Driver> FrontEnd<D> {
             in_flight_max: delivery.in_flight_max as usize,
             long_lines: true,
             just_send_eight_bit: true,
+            all_or_none: true,
             timers: ClientTimers {
                 greeting: delivery.greeting_wait.min(GREETING_WAIT),
                 end: delivery.dot_wait.min(HUB_WAIT),

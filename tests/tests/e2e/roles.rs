@@ -64,6 +64,34 @@ fn m_049_a_client_hears_nothing_when_its_hub_was_lost_behind_the_last_octet() {
     }
 }
 
+/// A hub that does not know us refuses one of two recipients, who were both told 250: neither gets the message, and its client
+/// is told so, with that hub's reply. What comes next over the same connection is not troubled by it.
+#[test]
+fn m_049_i_3_before_a_hub_that_refuses_one_recipient_a_message_is_refused_and_nobody_gets_it() {
+    let large = [CONTENT, &b"0123456789\r\n".repeat(20_000)].concat();
+    for (chunking, body) in [(true, CONTENT), (false, CONTENT), (true, &large)] {
+        let sink = Sink::start(Offers { chunking });
+        let mut front = Server::started(Told::front_end_of(sink.address()));
+        let mut talk = Talk::hello(front.address()).expect("a greeting");
+        for (round, refusal) in ["550 5.1.1 nobody here", "450 4.2.1 not now"].into_iter().enumerate() {
+            sink.refuse("eve@b.test", refusal);
+            let reply = talk.send("a@a.test", &["bob@b.test", "eve@b.test", "ann@b.test"], body).expect("a reply");
+            let said = format!("{} {}", reply.code, reply.lines[0]);
+            assert_eq!(said, refusal, "chunking {chunking}, {} octets", body.len());
+            assert_eq!(sink.taken().len(), round, "chunking {chunking}, {} octets: nobody has it", body.len());
+            let reply = talk.send("a@a.test", &["bob@b.test", "ann@b.test"], body).expect("a reply");
+            assert!(reply.is_positive(), "{reply:?}");
+            assert_eq!(sink.wait_for(round + 1)[round].to, ["bob@b.test", "ann@b.test"]);
+        }
+        assert_eq!(sink.taken().len(), 2, "nothing comes twice");
+        let counters =
+            ["messages_refused", "messages_deferred", "messages_accepted", "outcomes_unknown", "connections_made"];
+        let counted = counters.map(|name| front.counter(name));
+        assert_eq!(counted, [1, 1, 2, 0, 1], "chunking {chunking}, {} octets: {counters:?}", body.len());
+        front.stop();
+    }
+}
+
 /// Mailbox delivery, with ann's mailbox and one for everybody else at b.test, and the folder of its store.
 fn delivery() -> (Server, tempfile::TempDir) {
     let store = tempfile::tempdir().expect("a folder");

@@ -29,6 +29,9 @@ const CLOSE: u32 = 2;
 /// What is said when the hub was lost with the message half-way (F-103).
 const HUB_LOST: Refusal = Refusal::fixed(451, (4, 3, 0), "The hub was lost; try again later");
 
+/// What is said when a hub does not take so many recipients at once.
+const TOO_MANY: Refusal = Refusal::fixed(452, (4, 5, 3), "Too many recipients");
+
 /// A message on its way to a hub.
 pub(super) struct Job<D: Driver> {
     pub envelope: Slice,
@@ -268,7 +271,7 @@ struct Flight<D: Driver> {
     last_announced: bool,
     /// Octets of its pieces given to the connection that may not have left; those announced are not among them.
     unsent: u64,
-    /// Recipients that the hub refused although the client was told otherwise, and why the first.
+    /// Recipients that the hub refused although the client was told otherwise, and why: see [`verdict`].
     refused: (u32, Option<Refusal>),
 }
 
@@ -276,6 +279,14 @@ impl<D: Driver> Flight<D> {
     fn of(job: Job<D>) -> Self {
         let trace_announced = job.trace.is_empty();
         Self { job, announced: VecDeque::new(), trace_announced, last_announced: false, unsent: 0, refused: (0, None) }
+    }
+}
+
+/// What a client is told of a message that was refused for several reasons: the first, or the first that asks it to try again.
+fn verdict(known: Option<Refusal>, next: Option<Refusal>) -> Option<Refusal> {
+    match (known, next) {
+        (Some(known), Some(next)) if known.is_permanent() && !next.is_permanent() => Some(next),
+        (known, next) => known.or(next),
     }
 }
 
@@ -502,14 +513,17 @@ impl<D: Driver> Line<D> {
                     if let Some(flight) = self.flights.get_mut(token as usize).filter(|_| class != Class::Accepted) {
                         let (count, why) = &mut flight.refused;
                         *count += 1;
-                        *why = why.take().or_else(|| Refusal::of(self.session.reply().clone()));
+                        let said = Refusal::of(self.session.reply().clone());
+                        // 552 is 4yz where it means one recipient too many (M-034).
+                        let said = said.filter(|said| class == Class::Refused || !said.is_permanent());
+                        *why = verdict(why.take(), said.or(Some(TOO_MANY)));
                     }
                 }
                 ClientEvent::Done { token, .. } if self.out.holds(token) => {
                     self.out.clear();
                     return (at, false);
                 }
-                ClientEvent::Done { token, .. } => self.done(token as usize),
+                ClientEvent::Done { token, class } => self.done(token as usize, class),
                 ClientEvent::NotAttempted { token } => {
                     if let Some(flight) = self.take_flight(token as usize) {
                         self.again(flight);
@@ -530,21 +544,20 @@ impl<D: Driver> Line<D> {
         Some(flight)
     }
 
-    fn done(&mut self, token: usize) {
+    fn done(&mut self, token: usize, class: Class) {
         let Some(flight) = self.take_flight(token) else { return };
         self.front.hubs.borrow_mut().works(self.trunk.hub);
         let reply = self.session.reply();
-        match flight.refused {
-            (refused, Some(why)) if refused >= flight.job.recipients() => {
-                // The hub takes it for nobody: why is what it said of the recipients, not of content without any.
-                self.front.relay(&flight.job, why.reply());
-            }
-            (1.., _) if Refusal::of(reply.clone()).is_none() => {
-                // The hub has the message, for some of the recipients that we said yes to: neither 250 nor 4yz is true (M-049).
-                self.front.keep_silent(&flight.job);
-            }
-            _ => self.front.relay(&flight.job, reply),
+        let (refused, why) = flight.refused;
+        let Some(why) = why else { return self.front.relay(&flight.job, reply) };
+        if class == Class::Accepted {
+            // A hub whose word was for all of them has the message for some: neither 250 nor 4yz is true (M-049).
+            return self.front.keep_silent(&flight.job);
         }
+        // Of content to nobody it says nothing that counts.
+        let content = Refusal::of(reply.clone()).filter(|_| refused < flight.job.recipients());
+        let verdict = verdict(Some(why.clone()), content).unwrap_or(why);
+        self.front.relay(&flight.job, verdict.reply());
     }
 
     /// Nothing of it was looked at: another hub may have it, if all of it is still here.

@@ -40,6 +40,12 @@ pub(super) struct Flight {
     pub(super) lockstep: bool,
     /// Behind a transaction that was refused: a 503 says nothing about this one (M-118).
     pub(super) behind_refusal: bool,
+    /// It goes to all of its recipients or to none, and its content waits until each was answered for.
+    pub(super) all_or_none: bool,
+    /// The commands behind RCPT wait for that, though others did not.
+    pub(super) held: bool,
+    /// What the peer made of recipients that it refused, where it is all or none: `Deferred` if that of any.
+    pub(super) refused: Option<Class>,
     /// RCPT commands of it.
     pub(super) recipients: u32,
     /// Replies to them so far.
@@ -70,6 +76,9 @@ impl Flight {
             lmtp,
             lockstep: false,
             behind_refusal: false,
+            all_or_none: false,
+            held: false,
+            refused: None,
             recipients: 0,
             answered: 0,
             accepted: 0,
@@ -151,6 +160,10 @@ impl Flight {
             return Outcome::Quiet;
         }
         let class = recipient_class(class, reply, self.accepted > 0);
+        if self.all_or_none {
+            let permanent = class == Class::Refused && self.refused != Some(Class::Deferred);
+            self.refused = Some(if permanent { Class::Refused } else { Class::Deferred });
+        }
         Outcome::Tell(ClientEvent::Recipient { token: self.token, index, class })
     }
 
@@ -251,6 +264,18 @@ impl Flight {
     pub(super) fn is_pointless(&self) -> bool {
         let open = self.form == BodyForm::Bdat && !self.last_out && self.chunks_owed == 0;
         open && self.step == Step::End && self.is_hopeless()
+    }
+
+    /// Each recipient was answered for.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.step, Step::Go | Step::End)
+    }
+
+    /// Nothing of its content has left, and it is to nobody: it ends here, without a further reply.
+    pub(super) fn is_over(&self) -> bool {
+        let for_nobody = (self.lockstep || self.held) && self.is_hopeless();
+        let taken_back = self.refused.is_some() && !self.body_out;
+        self.is_pointless() || (self.is_answered() && (for_nobody || taken_back))
     }
 
     /// In LMTP the last recipient's reply was read.

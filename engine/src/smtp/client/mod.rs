@@ -21,6 +21,9 @@
 //! refused one is "not attempted", never an outcome (M-118). LMTP always uses DATA: with nobody accepted, BDAT LAST has no
 //! reply there (M-212), which a pipelining client could not count.
 //!
+//! Who has to take all recipients of a transaction or none (`all_or_none`) holds back its DATA, or its first BDAT, until each
+//! RCPT was answered: nothing is pipelined behind such a transaction until then, and a refusal ends it there.
+//!
 //! Addresses and parameters are written from their parsed forms, never copied from what a peer said (S-026).
 
 mod facts;
@@ -230,7 +233,8 @@ impl ClientSession {
             self.send_next_command(out);
             return Ok(());
         }
-        out.text(&self.commands);
+        let until = if flight.held { self.unsent_at } else { self.commands.len() };
+        out.text(self.commands.get(..until).unwrap_or_default());
         if flight.form == BodyForm::Bdat && flight.last_out {
             flight.body_out = true;
             out.body(token, BodyForm::Bdat);
@@ -283,14 +287,18 @@ impl ClientSession {
         }
         self.write_mail(transaction, &mut commands);
         flight.recipients = write_recipients(transaction, self.peer.dsn, &mut commands);
+        flight.all_or_none = self.options.all_or_none && !self.peer.ringpost && flight.recipients > 1;
+        self.unsent_at = commands.len();
         match (flight.form, transaction.body) {
             (BodyForm::Data, _) => commands.extend_from_slice(b"DATA\r\n"),
             (BodyForm::Bdat, Body::Streamed) => {}
-            (BodyForm::Bdat, Body::Whole(bytes)) => {
-                write_chunk(bytes, true, &mut commands);
-                flight.chunks_owed = 1;
-                flight.last_out = true;
-            }
+            (BodyForm::Bdat, Body::Whole(bytes)) => write_chunk(bytes, true, &mut commands),
+        }
+        let has_rest = self.unsent_at < commands.len();
+        flight.held = flight.all_or_none && !flight.lockstep && has_rest;
+        if flight.form == BodyForm::Bdat && has_rest && !flight.held {
+            flight.chunks_owed = 1;
+            flight.last_out = true;
         }
         self.commands = commands;
         if flight.recipients == 0 {
@@ -329,10 +337,11 @@ impl ClientSession {
     }
 
     /// Whether the next chunk of the streamed body of `token` may be announced now: a peer without PIPELINING takes it when it
-    /// has answered all before it (RFC 3030 §4.2).
+    /// has answered all before it (RFC 3030 §4.2), and one to all or none waits for the answers to RCPT.
     pub fn takes_chunk(&self, token: u32) -> bool {
-        let flight = self.flights.back().filter(|flight| flight.token == token && flight.lockstep);
-        flight.is_none_or(|flight| flight.stage() == Stage::End && flight.chunks_owed == 0)
+        let flight = self.flights.back().filter(|flight| flight.token == token);
+        let Some(flight) = flight.filter(|flight| flight.lockstep || flight.all_or_none) else { return true };
+        flight.step == Step::End && (flight.chunks_owed == 0 || !flight.lockstep)
     }
 
     /// Announces the next `bytes` octets of the streamed body of `token`, and their place in the outbox. Does nothing when
@@ -501,18 +510,32 @@ impl ClientSession {
     /// Sends what waited for this reply, where commands go one by one.
     fn go_on(&mut self, out: &mut impl Outbox) {
         let Some(flight) = self.flights.front() else { return };
-        let hopeless = matches!(flight.step, Step::Go | Step::End) && flight.is_hopeless();
-        if flight.is_pointless() || (flight.lockstep && hopeless) {
+        if flight.is_over() {
             // Nobody to send it to: it ends here, and RSET comes before the next.
-            let (token, told) = (flight.token, flight.settled);
+            let (token, told, class) = (flight.token, flight.settled, flight.refused.unwrap_or(Class::Refused));
             self.unclean = true;
             self.after_refusal = true;
             self.flights.pop_front();
-            self.next = (!told).then_some(ClientEvent::Done { token, class: Class::Refused });
+            self.next = (!told).then_some(ClientEvent::Done { token, class });
         } else if flight.lockstep {
             self.send_next_command(out);
+        } else if flight.held && flight.is_answered() {
+            self.release(out);
         } else {
             self.forget_abandoned();
+        }
+    }
+
+    /// Everybody was taken: what was held of the one transaction that nothing can be behind goes out.
+    fn release(&mut self, out: &mut impl Outbox) {
+        out.text(self.commands.get(self.unsent_at..).unwrap_or_default());
+        let Some(flight) = self.flights.back_mut() else { return };
+        flight.held = false;
+        if flight.form == BodyForm::Bdat {
+            flight.chunks_owed = 1;
+            flight.last_out = true;
+            flight.body_out = true;
+            out.body(flight.token, BodyForm::Bdat);
         }
     }
 

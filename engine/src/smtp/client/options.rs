@@ -62,6 +62,10 @@ pub struct ClientOptions {
     pub pipelining: bool,
     /// Send 8-bit content to a host without 8BITMIME as it is. Breaks RFC 6152 §3 (M-175).
     pub just_send_eight_bit: bool,
+    /// Of a transaction whose recipients a peer does not all take, nothing is sent but the envelope: its content waits for the
+    /// answers to MAIL and every RCPT, and one refusal takes it back. For who has said yes to each of them already. A peer
+    /// that announces our keyword answers for all of them alike, so there nothing waits.
+    pub all_or_none: bool,
     /// Send lines over 998 octets as they are (M-054).
     pub long_lines: bool,
     /// Waits.
@@ -78,6 +82,7 @@ impl ClientOptions {
             in_flight_max: 64,
             chunking: true,
             pipelining: true,
+            all_or_none: false,
             just_send_eight_bit: false,
             long_lines: false,
             timers: ClientTimers::default(),

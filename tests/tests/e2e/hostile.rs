@@ -381,7 +381,7 @@ fn s_040_what_a_message_holds_and_who_else_gets_it_is_said_nowhere() {
 fn s_002_the_kernel_polls_no_ring_of_ours() {
     let nowhere = Nowhere::hold();
     let mut hub = Server::started(Told::relaying_to(nowhere.address()));
-    let is_uring = hub.ready()["driver"] == "uring";
+    let has_rings = hub.ready()["driver"] != "epoll";
     let folder = format!("/proc/{}", hub.process().pid());
     let mut rings = 0;
     for entry in std::fs::read_dir(format!("{folder}/fd")).expect("it runs") {
@@ -396,7 +396,7 @@ fn s_002_the_kernel_polls_no_ring_of_ours() {
             assert!(!info.contains("Personalities") || info.lines().all(|line| !line.contains("uid=")), "{info}");
         }
     }
-    assert_eq!(rings > 0, is_uring, "{rings} rings, {}", hub.ready());
+    assert_eq!(rings > 0, has_rings, "{rings} rings, {}", hub.ready());
     hub.stop();
 }
 

@@ -278,8 +278,8 @@ fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
         return tests::skip("f_045_where_io_uring_is_refused_it_runs_on_epoll", "python3 or seccomp is not here");
     }
     let sink = Sink::start(Offers { chunking: true });
-    let mut hub = Server::new(Told { under: Some(wrapper.clone()), ..Told::relaying_to(sink.address()) });
-    hub.start();
+    let told = Told { under: Some(wrapper.clone()), driver: "auto", ..Told::relaying_to(sink.address()) };
+    let mut hub = Server::started(told);
     assert_eq!(hub.ready()["driver"], "epoll");
     send_to(&hub, 0..20);
     all_came(&sink, 0..20);

@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -181,5 +184,28 @@ fn status_ends_by_what_it_learnt() {
         assert_eq!(status["healthy"], healthy);
         server.join().unwrap();
         fs::remove_file(&path).unwrap();
+    }
+}
+
+/// A pipe may be the configuration, as `<(...)` of a shell is one; while nobody writes, SIGINT ends the wait.
+#[test]
+fn a_pipe_is_waited_for_until_a_signal_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    for arguments in [&["check"][..], &["run", "--allow-root"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        let mut waiting = command
+            .args(arguments)
+            .arg("--config")
+            .arg(&pipe)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Open when the program has it open to read.
+        let _silent = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
+        assert_eq!(waiting.wait().unwrap().signal(), Some(2), "{arguments:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! `ringpost check`: everything that is wrong with a configuration; nothing is changed.
 
 use super::cli::CheckFlags;
+use super::sources::When;
 use super::{Exit, exit, print, sources};
 use crate::config::{self, File, Origin, Overrides, Problem, Weight};
 use crate::settings::Profile;
@@ -33,7 +34,7 @@ pub(super) fn check(flags: &CheckFlags) -> Exit {
     // The command line asks for one of both.
     let Some(path) = &flags.config else { return exit::fail(Exit::Usage, "check: say --config FILE") };
     let name = path.display().to_string();
-    let octets = sources::read_file(path);
+    let octets = sources::read_file(path, When::First);
     let read = match &octets {
         Ok(octets) => config::read(Some(File { name: &name, octets }), &Overrides::default(), &sources::machine()),
         Err(unreadable) => Err(vec![unreadable.clone()]),

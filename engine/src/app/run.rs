@@ -2,6 +2,7 @@
 
 use super::cli::RunFlags;
 use super::data_dir::DataDir;
+use super::sources::When;
 use super::{Exit, GIT, VERSION, exit, print, process, sources};
 use crate::config::{Checked, Overrides};
 use crate::control::{Control, ControlError, Plan, Serving, log};
@@ -56,7 +57,7 @@ pub(super) fn run(flags: &RunFlags) -> Exit {
 
 fn serve(flags: &RunFlags) -> Result<(), Stop> {
     let overrides = flags.overrides();
-    let mut checked = sources::settings(flags.config.as_deref(), &overrides).map_err(Stop::usage)?;
+    let mut checked = sources::settings(flags.config.as_deref(), When::First, &overrides).map_err(Stop::usage)?;
     let places = std::mem::take(&mut checked.places);
     // What the start finds out has its place in the file, or its flag, like what was found in the text.
     serve_as(checked, overrides, flags).map_err(|stop| Stop { line: places.locate(stop.line), ..stop })
@@ -78,7 +79,10 @@ fn serve_as(checked: Checked, overrides: Overrides, flags: &RunFlags) -> Result<
     }
     let config = flags.config.clone();
     let reload = move || match &config {
-        Some(path) => sources::settings(Some(path), &overrides).map(|checked| named(checked.settings, &instance)),
+        Some(path) => {
+            let again = sources::settings(Some(path), When::Again, &overrides);
+            again.map(|checked| named(checked.settings, &instance))
+        }
         None => Err("there is no file to reload; start with --config FILE".to_owned()),
     };
     let ended = control(settings, Box::new(reload));

@@ -21,6 +21,8 @@ pub struct Evidence {
     pub undrained: u64,
     /// The accounts of all pairs add up.
     pub accounts_add_up: bool,
+    /// Copies whose content is not what was sent: what they cost is the cost of something else.
+    pub content_differs: u64,
     /// Times that fit no histogram.
     pub overflowed: u64,
     /// How far the wall clock moved against the monotonic one, in microseconds.
@@ -82,6 +84,9 @@ pub fn judge(evidence: &Evidence) -> Validity {
     if !evidence.accounts_add_up {
         reasons.push("the accounts do not add up".to_owned());
     }
+    if evidence.content_differs > 0 {
+        reasons.push(format!("{} copies are not what was sent", evidence.content_differs));
+    }
     if evidence.overflowed > 0 {
         reasons.push(format!("{} times were longer than a histogram holds (1 h)", evidence.overflowed));
     }
@@ -130,13 +135,14 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_run_is_named() {
-        let bad: [(Evidence, &str); 9] = [
+        let bad: [(Evidence, &str); 10] = [
             (Evidence { schedule_lag_p99_us: Some(1001), ..good() }, "schedule lag p99 1001 µs is above 1000 µs"),
             (Evidence { achieved_per_s: 989.0, ..good() }, "98.9 %"),
             (Evidence { generator_busy: Some(0.81), ..good() }, "a generator thread was 81 % busy"),
             (Evidence { sink_busy: Some(0.9), ..good() }, "a sink thread was 90 % busy"),
             (Evidence { undrained: 3, ..good() }, "the drain did not end: 3"),
             (Evidence { accounts_add_up: false, ..good() }, "accounts"),
+            (Evidence { content_differs: 2, ..good() }, "2 copies are not what was sent"),
             (Evidence { overflowed: 1, ..good() }, "1 times were longer"),
             (Evidence { clock_step_us: 60_000, ..good() }, "60000 µs"),
             (Evidence { restarts: 1, ..good() }, "restarted"),

@@ -269,6 +269,7 @@ fn evidence(
     evidence.overflowed += settled.delivery.overflowed();
     evidence.restarts += given.observed.died.len() as u32;
     if let Some(failover) = failover {
+    evidence.content_differs = settled.accounts.content_differs;
         (evidence.offered_per_s, evidence.achieved_per_s) = outside_faults(given, part, failover);
     }
     if given.outcome.ended == Ended::Stopped {

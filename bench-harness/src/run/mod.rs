@@ -229,24 +229,60 @@ fn nonce() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// How a command ends that ran to its end.
+/// How a command ends that ran to its end: a message that was lost or changed is what it is, however its times were measured.
 pub fn exit(result: &RunResult) -> Exit {
     match () {
-        () if !result.main.validity.valid => Exit::Invalid,
         () if result.phases.iter().any(breaks_a_promise) => Exit::Failed,
+        () if !result.main.validity.valid => Exit::Invalid,
+        () if result.phases.iter().any(exceeds_its_faults) => Exit::Failed,
         () => Exit::Good,
     }
 }
 
-/// Lost, altered, delivered though refused, or doubled in no window or beyond what a fault explains: P-002 to P-005. Or taken
-/// without the sender being told so, beyond what was under way when servers died.
+/// Lost, altered, delivered though refused, or doubled in no window: P-002 to P-005.
 fn breaks_a_promise(phase: &result::Phase) -> bool {
+    let pairs = &phase.figures.pairs;
+    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0
+}
+
+/// Doubled beyond what a fault explains, or taken without the sender being told so, beyond what was under way when servers
+/// died.
+fn exceeds_its_faults(phase: &result::Phase) -> bool {
     let pairs = &phase.figures.pairs;
     let fault = phase.failover.as_ref();
     let doubled_beyond = fault.is_some_and(|of| of.duplicated.is_some_and(|twice| twice > of.duplicates_max));
     let untold = pairs.recovered + pairs.deferred_yet_taken;
     let untold_beyond = untold > fault.map_or(0, |of| of.unanswered_max);
-    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0
-        || doubled_beyond
-        || untold_beyond
+    doubled_beyond || untold_beyond
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failover::Summary;
+
+    #[test]
+    fn what_was_broken_comes_before_how_it_was_measured() {
+        let ends_as = |valid: bool, bend: fn(&mut result::Phase)| {
+            let mut phase = result::Phase::default();
+            bend(&mut phase);
+            let mut result = RunResult { phases: vec![result::Phase::default(), phase], ..RunResult::default() };
+            result.main.validity.valid = valid;
+            exit(&result).code()
+        };
+        for valid in [true, false] {
+            let unbroken = if valid { 0 } else { 3 };
+            assert_eq!(ends_as(valid, |_| {}), unbroken);
+            assert_eq!(ends_as(valid, |phase| phase.figures.pairs.lost = 1), 1);
+            assert_eq!(ends_as(valid, |phase| phase.figures.pairs.content_differs = 1), 1);
+            assert_eq!(ends_as(valid, |phase| phase.figures.pairs.refused_yet_delivered = 1), 1);
+            assert_eq!(ends_as(valid, |phase| phase.figures.pairs.duplicated.unattributed = 1), 1);
+            let beyond = if valid { 1 } else { 3 };
+            assert_eq!(ends_as(valid, |phase| phase.figures.pairs.recovered = 1), beyond);
+            let doubled = |phase: &mut result::Phase| {
+                phase.failover = Some(Summary { duplicated: Some(2), duplicates_max: 1, ..Summary::default() });
+            };
+            assert_eq!(ends_as(valid, doubled), beyond);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use super::measure::{Done, Evidences, Measured, Observed, measure};
 use crate::interrupt::Interrupt;
 use crate::load::{DRAIN, SendSpec, sent};
-use crate::maildir;
+use crate::maildir::{Kept, Reader};
 use crate::observe::process::{Usage, usage};
 use crate::observe::{monotonic, wall_ahead_ns};
 use crate::plan::{NOBODY, Part, Phase};
@@ -69,7 +69,7 @@ pub fn perform(
     }
     let queued = empty_queues(stage)?;
     let outcome = sent::read(&spec.record, &spec)?;
-    let ledgers = collect(stage, &outcome)?;
+    let ledgers = collect(stage, &outcome, spec.corpus.as_deref())?;
     let mut observed = observe(stage, part, &edges);
     observed.queued = queued;
     Ok(measure(&Evidences {
@@ -266,7 +266,7 @@ fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
 
 /// What this phase's messages became: one list for each sink, and one for the mailboxes behind them. Copies of earlier
 /// phases' messages are theirs.
-fn collect(stage: &Stage, outcome: &Outcome) -> anyhow::Result<Vec<Vec<Delivery>>> {
+fn collect(stage: &Stage, outcome: &Outcome, corpus: Option<&Path>) -> anyhow::Result<Vec<Vec<Delivery>>> {
     let mut all = stage.ledgers()?;
     for ledger in &mut all {
         ledger.retain(|delivery| delivery.run == outcome.run);
@@ -275,8 +275,12 @@ fn collect(stage: &Stage, outcome: &Outcome) -> anyhow::Result<Vec<Vec<Delivery>
         (stamp.run == outcome.run).then(|| outcome.recipients.of(stamp.seq).next().map(|to| to.key)).flatten()
     };
     let mut stored = Vec::new();
-    for folder in stage.mailboxes() {
-        let found = maildir::deliveries(&folder, wall_ahead_ns(), recipient);
+    let folders = stage.mailboxes();
+    let corpus = corpus.filter(|_| !folders.is_empty());
+    let kept = corpus.map(Kept::of_corpus).transpose()?.unwrap_or_default();
+    let reader = Reader { wall_ahead_ns: wall_ahead_ns(), recipient, kept: &kept };
+    for folder in folders {
+        let found = reader.deliveries(&folder);
         stored.extend(found.with_context(|| format!("reading {}", folder.display()))?);
     }
     all.push(stored);

@@ -125,6 +125,7 @@ impl Document {
         let mut evidence = sent.evidence(part, &figures);
         evidence.sink_busy = context.sink_busy;
         evidence.accounts_add_up &= joined.is_none_or(|joined| joined.accounts.add_up());
+        evidence.content_differs = joined.map_or(0, |joined| joined.accounts.content_differs);
         evidence.overflowed += joined.map_or(0, |joined| joined.delivery.overflowed());
         let delivery = joined.and_then(|joined| joined.delivery_main.percentiles());
         let cpu_us = sent.cpu_us_per_message(&figures);

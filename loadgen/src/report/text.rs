@@ -61,6 +61,8 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
             accounts.unexpected,
             accounts.content_differs
         )?;
+    } else {
+        writeln!(text, "pairs      no sink was asked: where the accepted went, and whether unchanged, is not known")?;
     }
     let lines = [
         ("response  ", figures.response.percentiles()),

@@ -185,6 +185,7 @@ impl Outcome {
             sink_busy: None,
             undrained: figures.open,
             accounts_add_up: figures.add_up(),
+            content_differs: 0,
             overflowed: figures.overflowed() + self.connect.iter().map(Times::overflowed).sum::<u64>(),
             clock_step_us: self.clock_step_us,
             restarts: 0,

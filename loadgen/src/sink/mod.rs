@@ -5,7 +5,7 @@
 //! ([`SinkHandle::ledger`]), over the admin address, or from the file that is written at the end.
 
 pub mod admin;
-mod content;
+pub mod content;
 pub mod fault;
 mod guest;
 mod serve;

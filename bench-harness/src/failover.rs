@@ -72,7 +72,7 @@ impl Fate {
 }
 
 /// One fault as it was really injected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Strike {
     /// When it struck.
     pub struck_us: u64,
@@ -80,8 +80,11 @@ pub struct Strike {
     pub gone_us: u64,
     /// When its cause was gone again (the killed process said it is ready); `None` if it never was.
     pub healed_us: Option<u64>,
-    /// The sink it took away, for the time of detection; `None` when another component failed.
+    /// The sink it took away; `None` when another component failed.
     pub lost_route: Option<u16>,
+    /// Of a hub behind a front end: the share of messages that the other hubs took before, 0 to 1; `None` where nobody could
+    /// take its place, or nobody knows.
+    pub others_share: Option<f64>,
     /// First instant that belongs to this fault's baseline.
     pub window_start_us: u64,
     /// First instant that no longer belongs to it.
@@ -109,7 +112,8 @@ pub struct Impact {
     pub hard_outage_ms: f64,
     /// The rest of them.
     pub brownout_ms: f64,
-    /// Until the survivors carried more than their share before the fault explains.
+    /// Until the survivors had delivered (a next hop died) or acknowledged (a hub behind a front end died) more of what was
+    /// due after the strike than their share before it explains.
     pub detection_ms: Option<f64>,
     /// Until the first ten seconds without a bad bucket and with p99 at most twice the one before.
     pub recovery_ms: Option<f64>,
@@ -277,28 +281,39 @@ fn recovery(buckets: &[Bucket], after: &[Fate], strike: &Strike, width: u64, p99
     None
 }
 
-/// The first new message routed around the fault: the survivors' deliveries of messages due after the strike are counted
-/// against what their share before the fault explains (three standard deviations above it). A survivor that carried
+/// The first new message that must have been routed around the fault: those due after the strike that survivors took are
+/// counted against what their share before the fault explains (three standard deviations above it). A survivor that took
 /// nothing before shows it with its first message.
 fn detection(window: &[Fate], strike: &Strike) -> Option<u64> {
-    let lost = strike.lost_route?;
-    let carried = |f: &&Fate| f.delivered_us.is_some_and(|at| at < strike.struck_us);
-    let before = window.iter().filter(carried).count() as f64;
-    let others = window.iter().filter(carried).filter(|f| f.route != lost).count() as f64;
-    let share = if before > 0.0 { others / before } else { return None };
-    let due: Vec<u64> = window.iter().map(|f| f.intended_us).filter(|at| *at >= strike.struck_us).collect();
-    let mut deliveries: Vec<u64> = window
-        .iter()
-        .filter(|f| f.intended_us >= strike.struck_us && f.route != lost)
-        .filter_map(|f| f.delivered_us)
-        .collect();
-    deliveries.sort_unstable();
-    deliveries.iter().enumerate().find_map(|(index, &at)| {
+    let new = || window.iter().filter(|f| f.intended_us >= strike.struck_us);
+    let (share, mut taken): (f64, Vec<u64>) = match (strike.lost_route, strike.others_share) {
+        (Some(lost), _) => {
+            let survivors = new().filter(|f| f.route != lost);
+            (share_before(window, strike, lost)?, survivors.filter_map(|f| f.delivered_us).collect())
+        }
+        // Which hub took a message is not known; the dead one took none that was begun after its end.
+        (None, Some(share)) => {
+            let later = new().filter(|f| f.begun_us.is_some_and(|begun| begun >= strike.gone_us));
+            (share, later.filter_map(Fate::accepted_us).collect())
+        }
+        (None, None) => return None,
+    };
+    let due: Vec<u64> = new().map(|f| f.intended_us).collect();
+    taken.sort_unstable();
+    taken.iter().enumerate().find_map(|(index, &at)| {
         let due_by_then = due.partition_point(|due| *due <= at) as f64;
         let expected = share * due_by_then;
         let noise = 3.0 * (share * (1.0 - share) * due_by_then).sqrt();
         ((index + 1) as f64 > expected + noise).then(|| at - strike.struck_us)
     })
+}
+
+/// The share of what was delivered before the strike that did not go to `lost`; `None`: nothing was.
+fn share_before(window: &[Fate], strike: &Strike, lost: u16) -> Option<f64> {
+    let carried = |f: &&Fate| f.delivered_us.is_some_and(|at| at < strike.struck_us);
+    let before = window.iter().filter(carried).count() as f64;
+    let others = window.iter().filter(carried).filter(|f| f.route != lost).count() as f64;
+    (before > 0.0).then(|| others / before)
 }
 
 /// The longest time after the strike without any 250 while at least one message was due and unanswered.

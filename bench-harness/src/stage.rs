@@ -191,6 +191,12 @@ impl Stage {
         self.part.topology.entry == name
     }
 
+    /// The hubs among which a front end chooses when it does not take `name`, with `name`; empty when no front end hands it mail.
+    pub fn hubs_beside(&self, name: &str) -> &[String] {
+        let mut servers = self.part.topology.servers.iter().filter(|server| server.role == Role::Frontend);
+        servers.find(|server| server.next.iter().any(|next| next == name)).map_or(&[], |server| &server.next)
+    }
+
     /// What the readiness lines say about `key`, of those engine processes that say anything: each value once.
     pub fn said(&self, key: &str) -> Vec<String> {
         let mut all: Vec<String> = self

@@ -30,6 +30,7 @@ fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
         gone_us: struck_s * SECOND,
         healed_us: healed_s.map(|s| s * SECOND),
         lost_route: Some(0),
+        others_share: None,
         window_start_us: 0,
         window_end_us: end_s * SECOND,
     }
@@ -197,6 +198,31 @@ fn a_standby_shows_detection_with_its_first_message() {
     });
     let detection = impact(&fates, &strike(2, None, 14)).expect("a baseline").detection_ms;
     assert_eq!(detection, Some(19.0), "due at 2.017 s, delivered 2 ms later");
+}
+
+/// Of two hubs one is dead from 2 s on. Every other message, which was its part, is refused until 2.04 s (or for ever); from
+/// then on the other takes them all.
+#[test]
+fn a_dead_hub_is_detected_when_more_is_acknowledged_than_the_others_usual_share() {
+    let routed_around_from = |at_us: u64| {
+        timeline(14, |f| {
+            if (2_000_000..at_us).contains(&f.intended_us) && f.route == 0 {
+                (f.answer, f.delivered_us) = (Answer::Other, None);
+            }
+        })
+    };
+    let hub = |others_share| Strike { lost_route: None, others_share, ..strike(2, None, 14) };
+    let detected = |fates: &[Fate], strike: &Strike| impact(fates, strike).expect("a baseline").detection_ms;
+    // Half of n + 200 of the 2n due is more than half of all by three deviations a little later, and 1 ms for the answer.
+    let found = detected(&routed_around_from(2_040_000), &hub(Some(0.5))).expect("detected");
+    assert!((41.0..55.0).contains(&found), "{found}");
+    let at_once = detected(&routed_around_from(0), &hub(Some(0.5))).expect("detected");
+    assert!((1.0..6.0).contains(&at_once), "{at_once}: as soon as it can be told from chance");
+    assert_eq!(detected(&routed_around_from(u64::MAX), &hub(Some(0.5))), None, "the usual share proves nothing");
+    assert_eq!(detected(&routed_around_from(2_040_000), &hub(None)), None, "nobody beside it, or nobody knows");
+    // It was alone: the first acknowledgement of what was begun when it was gone.
+    let gone = Strike { gone_us: 2_010_000, ..hub(Some(0.0)) };
+    assert_eq!(detected(&routed_around_from(0), &gone), Some(11.0));
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn strike() -> Strike {
         gone_us: STRUCK_US,
         healed_us: Some(HEALED_US),
         lost_route: Some(1),
+        others_share: None,
         window_start_us: 0,
         window_end_us: SECONDS * 1_000_000,
     }

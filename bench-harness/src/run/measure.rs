@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// A fault as it was really done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Done {
     /// Who.
     pub victim: String,
@@ -31,6 +31,8 @@ pub struct Done {
     pub route: Option<u16>,
     /// Whether it is a server that another one hands messages to before it answers.
     pub is_behind: bool,
+    /// Of such a hub: the share of messages that the others of its front end took since the fault before, if that is known.
+    pub others_share: Option<f64>,
 }
 
 /// What each kind of process used in the measured time, from all observations.
@@ -245,6 +247,7 @@ fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: 
                 gone_us: fault.gone.0 / 1000,
                 healed_us: fault.healed.map(|at| at.0 / 1000),
                 lost_route: fault.route,
+                others_share: fault.others_share,
                 window_start_us: window_start_us.max(begin),
                 window_end_us: next.map_or(end, |next| next.struck.0 / 1000),
             };

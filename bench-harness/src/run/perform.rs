@@ -200,6 +200,7 @@ fn play(
     }
     acts.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut done, mut seen, mut told) = (Vec::<Done>::new(), Vec::new(), false);
+    let mut before = stage.counts();
     for (at_s, act) in acts {
         let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
         let interrupted = around.interrupt.wait_until(at).is_err();
@@ -210,16 +211,18 @@ fn play(
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
                 let is_somebody = victim != NOBODY;
+                let others_share = share_of_others(stage.hubs_beside(&victim), &victim, &before, &stage.counts());
                 let (struck, gone) = if is_somebody { stage.kill(&victim)? } else { (monotonic(), monotonic()) };
                 let route = stage.route(&victim);
                 let is_behind = is_somebody && route.is_none() && !stage.is_entry(&victim);
-                done.push(Done { victim, struck, gone, healed: None, route, is_behind });
+                done.push(Done { victim, struck, gone, healed: None, route, is_behind, others_share });
             }
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {
                 if let Some(fault) = done.get_mut(index) {
                     let is_somebody = fault.victim != NOBODY;
                     fault.healed = Some(if is_somebody { stage.revive(&fault.victim)? } else { monotonic() });
+                    before = stage.counts();
                 }
             }
         }
@@ -229,6 +232,21 @@ fn play(
         }
     }
     Ok((done, seen))
+}
+
+/// Which share of what `hubs` accepted between two looks was not the victim's; `None` when nothing was, or one of them does
+/// not tell. A counter that is less than before belongs to a new life.
+fn share_of_others(hubs: &[String], victim: &str, before: &Counts, now: &Counts) -> Option<f64> {
+    const ACCEPTED: &str = "ringpost_messages_accepted_total";
+    let (mut all, mut others) = (0.0, 0.0);
+    for hub in hubs {
+        let of = |counts: &Counts| counts.servers.get(hub)?.get(ACCEPTED).copied();
+        let (now, before) = (of(now)?, of(before).unwrap_or(0.0));
+        let accepted = if now >= before { now - before } else { now };
+        all += accepted;
+        others += if hub == victim { 0.0 } else { accepted };
+    }
+    (all > 0.0).then(|| others / all)
 }
 
 fn wall_time(at: Tick) -> SystemTime {
@@ -357,4 +375,34 @@ fn sink_busy(from: &Seen, to: &Seen) -> Option<f64> {
         cpu.iter().zip(more).map(move |(a, b)| b.saturating_sub(*a) as f64 / over)
     });
     shares.reduce(f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_the_others_is_told_by_their_counters() {
+        let counts = |of: &[(&str, f64)]| Counts {
+            servers: of
+                .iter()
+                .map(|(name, count)| {
+                    ((*name).to_owned(), [("ringpost_messages_accepted_total".to_owned(), *count)].into())
+                })
+                .collect(),
+        };
+        let hubs = ["hub-1".to_owned(), "hub-2".to_owned()];
+        let before = counts(&[("hub-1", 100.0), ("hub-2", 500.0)]);
+        for (now, expected) in [
+            (counts(&[("hub-1", 400.0), ("hub-2", 600.0)]), Some(0.75)),
+            // Started anew since then.
+            (counts(&[("hub-1", 400.0), ("hub-2", 100.0)]), Some(0.75)),
+            (counts(&[("hub-1", 100.0), ("hub-2", 600.0)]), Some(0.0)),
+            (before.clone(), None),
+            (counts(&[("hub-1", 400.0)]), None),
+        ] {
+            assert_eq!(share_of_others(&hubs, "hub-2", &before, &now), expected, "{now:?}");
+        }
+        assert_eq!(share_of_others(&[], "hub", &before, &before), None, "nobody is beside it");
+    }
 }

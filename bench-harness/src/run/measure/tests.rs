@@ -142,6 +142,7 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
         healed: Some(START + Span::seconds(3)),
         route: Some(1),
         is_behind: false,
+        others_share: None,
     };
     let found = measured(&phase, &outcome, &ledgers(&outcome, |_| true), &[fault], &Observed::default());
     assert!(found.phase.figures.validity.valid, "{:?}", found.phase.figures.validity);
@@ -207,7 +208,7 @@ fn duplicates_around_a_death_belong_to_it() {
 
 fn hub_death(struck: Tick, healed: Tick, is_behind: bool) -> Done {
     let gone = struck + Span::millis(1);
-    Done { victim: "hub-2".into(), struck, gone, healed: Some(healed), route: None, is_behind }
+    Done { victim: "hub-2".into(), struck, gone, healed: Some(healed), route: None, is_behind, others_share: None }
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Result<Exit> {
     let setting = Setting {
         folder,
-        interrupt: &Interrupt::watch(),
+        interrupt: &Interrupt::watch(folder.scratch()),
         progress: &Progress::new(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: SEED,
@@ -169,7 +169,7 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let asked = Asked { only, effort, peers: args.peers.as_deref() };
-    let interrupt = Interrupt::watch();
+    let interrupt = Interrupt::watch(folder.scratch());
     let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
     let rows = &report.targets;
     let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
@@ -218,7 +218,7 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
     };
     let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
     let started = jiff::Timestamp::now();
-    let figures = run_pump(&plan, folder.path(), &Interrupt::watch())?;
+    let figures = run_pump(&plan, folder.path(), &Interrupt::watch(folder.scratch()))?;
     let result = crate::pump::result(&plan, &figures, started, folder.scratch());
     let kept = keep_pump(&folder, &plan, &figures, &result);
     if args.out.json {

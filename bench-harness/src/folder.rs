@@ -8,11 +8,17 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// What the folder of a run begins with that is needed only while it runs.
+const SCRATCH: &str = ".running-";
+/// The file in it that its run has locked: unlocked, the run is gone.
+const OWNER: &str = "owner";
+
 /// A result folder.
 #[derive(Debug)]
 pub struct ResultFolder {
     path: PathBuf,
     scratch: tempfile::TempDir,
+    _owner: File,
 }
 
 impl ResultFolder {
@@ -34,9 +40,15 @@ impl ResultFolder {
             UsageError(format!("the result folder {path} cannot be used: {error}; name another by --out"))
         };
         std::fs::create_dir_all(&path).map_err(unusable)?;
-        let scratch = tempfile::Builder::new().prefix(".running-").tempdir_in(&path).map_err(unusable)?;
+        clear_up(&path);
+        if asked.is_none() {
+            let others = path.parent().and_then(|all| std::fs::read_dir(all).ok()).into_iter().flatten().flatten();
+            others.for_each(|other| clear_up(&other.path()));
+        }
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&path).map_err(unusable)?;
+        let owner = own(scratch.path()).map_err(unusable)?;
         forget_words(&path).with_context(|| format!("clearing {}", path.display()))?;
-        Ok(Self { path, scratch })
+        Ok(Self { path, scratch, _owner: owner })
     }
 
     /// Where it is.
@@ -73,6 +85,29 @@ impl ResultFolder {
     }
 }
 
+/// Makes the folder `scratch` this process's. Nobody sees the file before it is locked.
+fn own(scratch: &Path) -> std::io::Result<File> {
+    let new = scratch.join("new-owner");
+    let file = File::create(&new)?;
+    file.lock()?;
+    std::fs::rename(&new, scratch.join(OWNER))?;
+    Ok(file)
+}
+
+/// Removes what runs left behind in `folder` that were killed. What cannot be removed, or looked at, stays.
+fn clear_up(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH);
+        if !is_scratch || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let owner = File::open(entry.path().join(OWNER));
+        if owner.is_ok_and(|owner| owner.try_lock().is_ok()) {
+            let _stays = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// What processes of an earlier run in the same folder said is not this run's.
 fn forget_words(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)?.flatten() {
@@ -87,6 +122,20 @@ fn forget_words(folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_is_gone_and_what_a_living_one_needs_stays() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let living = ResultFolder::make(Some(root.path()), "x").expect("made");
+        for (name, file) in [(".running-dead", OWNER), (".running-unknown", "something"), ("running", OWNER)] {
+            std::fs::create_dir(root.path().join(name)).expect("made");
+            std::fs::write(root.path().join(name).join(file), b"").expect("written");
+        }
+        let another = ResultFolder::make(Some(root.path()), "x").expect("made");
+        assert!(living.scratch().is_dir() && another.scratch().is_dir());
+        let is_there = |name: &str| root.path().join(name).is_dir();
+        assert_eq!([".running-dead", ".running-unknown", "running"].map(is_there), [false, true, true]);
+    }
 
     #[test]
     fn what_a_run_needs_only_while_it_runs_is_gone_afterwards() {

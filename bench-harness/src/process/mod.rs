@@ -133,6 +133,18 @@ pub enum ComponentError {
     },
 }
 
+/// Stops every component of this process where it is; they can still be killed.
+pub fn hold_children_still() {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    for line in children {
+        for child in line.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)) {
+            // It may have ended.
+            let _ = kill_process(child, Signal::STOP);
+        }
+    }
+}
+
 fn tail_of(tail: &str) -> String {
     match tail.lines().count() {
         0 => String::new(),

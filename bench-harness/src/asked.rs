@@ -8,11 +8,11 @@ use loadgen::workload::corpus;
 use std::path::{Path, PathBuf};
 
 /// Less shows nothing.
-const SECONDS_MIN: f64 = 0.1;
+pub(crate) const SECONDS_MIN: f64 = 0.1;
 /// A message has an end of line.
-const MESSAGE_BYTES_MIN: u64 = 2;
+pub(crate) const MESSAGE_BYTES_MIN: u64 = 2;
 /// What profile `bench` takes.
-const MESSAGE_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 128 << 20;
 
 /// A measured time.
 ///

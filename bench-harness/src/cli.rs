@@ -14,6 +14,7 @@ use std::path::PathBuf;
         ringbench quickstart\n  \
         ringbench run hub-hop --size 4k -c 50 -d 10s\n  \
         ringbench run failover-hub --out results/failover\n  \
+        ringbench run results/failover/run.toml --durability os\n  \
         ringbench pump -c 256 --size 4k\n  \
         ringbench pump --one-per-write\n  \
         ringbench targets --quick --json\n\n\
@@ -31,7 +32,7 @@ pub struct Cli {
 pub enum Command {
     /// Front end, two hubs, mailbox delivery and sinks: throughput, latency, two failovers and a report, in a minute.
     Quickstart(QuickstartArgs),
-    /// Runs a scenario by name.
+    /// Runs a scenario by name, or what a run.toml says.
     Run(RunArgs),
     /// Lists the scenarios.
     List(ListArgs),
@@ -65,12 +66,12 @@ pub struct OutArgs {
 /// How the engine is started.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
-    /// What a 250 means.
-    #[arg(long, env = "RINGBENCH_DURABILITY", value_name = "MODE", default_value = "disk", value_parser = ["none", "os", "disk"])]
-    pub durability: String,
-    /// The I/O driver.
-    #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", default_value = "auto", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
-    pub driver: String,
+    /// What a 250 means [default: disk].
+    #[arg(long, env = "RINGBENCH_DURABILITY", value_name = "MODE", value_parser = ["none", "os", "disk"])]
+    pub durability: Option<String>,
+    /// The I/O driver [default: auto].
+    #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
+    pub driver: Option<String>,
     /// Shards (threads) of each engine process [default: 1].
     #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
@@ -93,8 +94,9 @@ pub struct QuickstartArgs {
 /// `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Which scenario; `ringbench list` shows them.
-    #[arg(value_name = "SCENARIO")]
+    /// Which scenario (`ringbench list` shows them); or the run.toml of a result folder, to run the same again: options beside
+    /// it come before what stands there.
+    #[arg(value_name = "SCENARIO|FILE")]
     pub scenario: String,
     /// Octets of a message: 4096, 4k, 100k, 1M.
     #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES")]

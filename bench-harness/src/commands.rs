@@ -2,24 +2,26 @@
 
 use crate::asked;
 use crate::cli::{EngineArgs, ListArgs, OutArgs, PumpArgs, QuickstartArgs, RunArgs, TargetsArgs};
-use crate::corpus;
 use crate::exit::{Exit, UsageError, print, tell};
 use crate::folder::ResultFolder;
 use crate::html::text::{duration_us, or_none, rate};
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::plan::{Content, Engine, Plan};
+use crate::plan::{Content, Plan};
 use crate::process::placement;
 use crate::progress::Progress;
-use crate::pump::{PumpFigures, PumpPlan, run as run_pump};
+use crate::pump::{PUMP, PumpFigures, PumpPlan, run as run_pump};
 use crate::result::RunResult;
 use crate::run::{self, Ran, Setting};
-use crate::scenario::{self, ALL, Options, Scenario};
+use crate::run_file::{self, Asked, RunFile};
+use crate::said::Said;
+use crate::scenario::{self, ALL, Scenario};
 use crate::summary;
-use crate::targets::{self, Asked, Effort, TARGETS};
+use crate::targets::{self, Effort, TARGETS};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use serde::Serialize;
+use std::path::Path;
 
-/// The seed of every run, unless a person gives another: so that two runs strike at the same moments.
+/// The seed of every run, unless its file has another: so that two runs strike at the same moments.
 const SEED: u64 = 1;
 
 /// `ringbench quickstart`.
@@ -27,14 +29,10 @@ const SEED: u64 = 1;
 /// # Errors
 /// See [`crate::exit`].
 pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
-    asked::driver(&args.engine.driver)?;
-    let mail = args.corpus.as_deref().map(asked::mail).transpose()?;
+    let said = said(&args.engine)?;
+    let mail = args.corpus.as_deref().map(asked::mail).transpose()?.map_or(Content::OwnCorpus, Content::Corpus);
     let folder = ResultFolder::make(args.out.out.as_deref(), "quickstart")?;
-    let mail = match mail {
-        Some(mail) => mail,
-        None => corpus::unpack(folder.scratch())?,
-    };
-    let plan = scenario::quickstart(&engine(&args.engine), &Content::Corpus(mail), SEED);
+    let plan = scenario::quickstart(&said.engine(), &mail, SEED);
     carry_out(&plan, &folder, &args.out)
 }
 
@@ -43,19 +41,7 @@ pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// See [`crate::exit`].
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
-    let Some(scenario) = Scenario::find(&args.scenario) else {
-        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-        let text = format!("no scenario is called `{}`: there are {}", args.scenario, names.join(", "));
-        return Err(UsageError(text).into());
-    };
-    let said = [
-        ("--size", args.size.is_some()),
-        ("--corpus", args.corpus.is_some()),
-        ("--shards", args.engine.shards.is_some()),
-    ];
-    asked::nothing_of_its_own(scenario, &said)?;
-    asked::driver(&args.engine.driver)?;
-    let options = Options {
+    let said = Said {
         content: match &args.corpus {
             Some(path) => Some(Content::Corpus(asked::mail(path)?)),
             None => args.size.as_deref().map(asked::size).transpose()?.map(Content::Bytes),
@@ -63,12 +49,50 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         connections: args.connections,
         rate_per_s: args.rate.as_deref().map(asked::rate_per_s).transpose()?,
         seconds: args.duration.as_deref().map(asked::seconds).transpose()?,
-        engine: engine(&args.engine),
-        cores: placement::available().len(),
-        seed: SEED,
+        ..said(&args.engine)?
     };
+    let Some(scenario) = Scenario::find(&args.scenario) else { return run_again(args, &said) };
+    let own = [
+        ("--size", args.size.is_some()),
+        ("--corpus", args.corpus.is_some()),
+        ("--shards", args.engine.shards.is_some()),
+    ];
+    asked::nothing_of_its_own(scenario, &own)?;
     let folder = ResultFolder::make(args.out.out.as_deref(), scenario.name)?;
-    carry_out(&scenario.plan(&options), &folder, &args.out)
+    carry_out(&scenario.plan(&said.options(placement::available().len(), SEED)), &folder, &args.out)
+}
+
+/// Runs what a file says.
+fn run_again(args: &RunArgs, said: &Said) -> anyhow::Result<Exit> {
+    let path = Path::new(&args.scenario);
+    if !path.exists() {
+        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        let text = format!("no scenario or file is called `{}`: there are {}", args.scenario, names.join(", "));
+        return Err(UsageError(text).into());
+    }
+    let mut file = RunFile::read(path)?;
+    match &mut file.asked {
+        Asked::Run(plan) => said.change(plan)?,
+        Asked::Pump(plan) => {
+            said.change_pump(plan)?;
+            frame_bytes(plan.frame_bytes)?;
+        }
+    }
+    file.can_be_done()?;
+    match &file.asked {
+        Asked::Run(plan) => {
+            let folder = ResultFolder::make(args.out.out.as_deref(), &plan.scenario)?;
+            carry_out(plan, &folder, &args.out)
+        }
+        Asked::Pump(plan) => carry_out_pump(plan, &args.out),
+    }
+}
+
+/// How the engine is to be started, as far as it was said; a driver that is refused here is told at once.
+fn said(args: &EngineArgs) -> Result<Said, UsageError> {
+    args.driver.as_deref().map_or(Ok(()), asked::driver)?;
+    let EngineArgs { durability, driver, shards } = args.clone();
+    Ok(Said { durability, driver, shards: shards.map(usize::from), ..Said::default() })
 }
 
 fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Result<Exit> {
@@ -77,7 +101,6 @@ fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Resul
         interrupt: &Interrupt::watch(folder.scratch()),
         progress: &Progress::new(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
-        seed: SEED,
     };
     let Ran { result, trouble } = run::run(plan, &setting);
     if result.phases.is_empty() {
@@ -107,16 +130,6 @@ fn show(text: &str, json: Option<&impl Serialize>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn engine(args: &EngineArgs) -> Engine {
-    Engine {
-        durability: args.durability.clone(),
-        driver: args.driver.clone(),
-        shards: usize::from(args.shards.unwrap_or(1)),
-        memory_budget: None,
-        segment_bytes: None,
-    }
-}
-
 /// `ringbench list`.
 ///
 /// # Errors
@@ -136,21 +149,7 @@ pub fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 
 /// Whole seconds that a scenario takes here unless it is told otherwise.
 fn length_s(scenario: &Scenario) -> u64 {
-    let options = Options {
-        content: None,
-        connections: None,
-        rate_per_s: None,
-        seconds: None,
-        engine: Engine {
-            durability: "disk".into(),
-            driver: "auto".into(),
-            shards: 1,
-            memory_budget: None,
-            segment_bytes: None,
-        },
-        cores: placement::available().len(),
-        seed: SEED,
-    };
+    let options = Said::default().options(placement::available().len(), SEED);
     crate::progress::expected_s(&scenario.plan(&options)).round() as u64
 }
 
@@ -168,7 +167,7 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     asked::peers(args.peers.as_deref())?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let asked = Asked { only, effort, peers: args.peers.as_deref() };
+    let asked = targets::Asked { only, effort, peers: args.peers.as_deref() };
     let interrupt = Interrupt::watch(folder.scratch());
     let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
     let rows = &report.targets;
@@ -200,31 +199,39 @@ fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) ->
 /// # Errors
 /// See [`crate::exit`].
 pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
-    let frame_bytes = usize::try_from(asked::size(&args.size)?).unwrap_or(usize::MAX);
-    if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&frame_bytes) {
-        let text = format!("--size {}: a frame has {FRAME_BYTES_MIN} to {FRAME_BYTES_MAX} octets", args.size);
-        return Err(UsageError(text).into());
-    }
-    asked::driver(&args.engine.driver)?;
+    let frame_bytes = frame_bytes(usize::try_from(asked::size(&args.size)?).unwrap_or(usize::MAX))?;
+    let engine = said(&args.engine)?.engine();
     let plan = PumpPlan {
+        scenario: PUMP.into(),
         connections: args.connections as usize,
         frame_bytes,
         seconds: asked::seconds(&args.duration)?,
-        durability: args.engine.durability.clone(),
-        driver: args.engine.driver.clone(),
-        shards: engine(&args.engine).shards,
+        durability: engine.durability,
+        driver: engine.driver,
+        shards: engine.shards,
         answers: !args.no_answers,
         one_per_write: args.one_per_write.then_some(args.next_hop_connections as usize),
     };
-    let folder = ResultFolder::make(args.out.out.as_deref(), "pump")?;
+    carry_out_pump(&plan, &args.out)
+}
+
+fn frame_bytes(bytes: usize) -> Result<usize, UsageError> {
+    if (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(UsageError(format!("--size {bytes}: a frame has {FRAME_BYTES_MIN} to {FRAME_BYTES_MAX} octets")))
+}
+
+fn carry_out_pump(plan: &PumpPlan, out: &OutArgs) -> anyhow::Result<Exit> {
+    let folder = ResultFolder::make(out.out.as_deref(), PUMP)?;
     let started = jiff::Timestamp::now();
-    let figures = run_pump(&plan, folder.path(), &Interrupt::watch(folder.scratch()))?;
-    let result = crate::pump::result(&plan, &figures, started, folder.scratch());
-    let kept = keep_pump(&folder, &plan, &figures, &result);
-    if args.out.json {
+    let figures = run_pump(plan, &folder, &Interrupt::watch(folder.scratch()))?;
+    let result = crate::pump::result(plan, &figures, started, folder.scratch());
+    let kept = keep_pump(&folder, plan, &figures, &result);
+    if out.json {
         print(format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())?;
     } else {
-        show(&pump_in_words(&plan, &figures), None::<&PumpFigures>)?;
+        show(&pump_in_words(plan, &figures), None::<&PumpFigures>)?;
     }
     kept.map(|()| run::exit(&result))
 }
@@ -232,7 +239,7 @@ pub fn pump(args: &PumpArgs) -> anyhow::Result<Exit> {
 fn keep_pump(folder: &ResultFolder, plan: &PumpPlan, figures: &PumpFigures, result: &RunResult) -> anyhow::Result<()> {
     folder.write_json("pump.json", figures)?;
     folder.write_json("result.json", result)?;
-    folder.write("run.toml", toml::to_string(plan)?.as_bytes())
+    folder.write("run.toml", run_file::text(plan)?.as_bytes())
 }
 
 fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {

@@ -29,12 +29,15 @@ const FILES: &[(&str, u32, &[u8])] = &[
 ];
 
 /// Puts the corpus into a folder below `scratch`: each message as many times as its share says, since every file of a corpus
-/// is sent as often as every other.
+/// is sent as often as every other. It is done once for each `scratch`.
 ///
 /// # Errors
 /// The system's.
 pub fn unpack(scratch: &Path) -> anyhow::Result<PathBuf> {
     let folder = scratch.join("corpus");
+    if folder.is_dir() {
+        return Ok(folder);
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     for (name, share, octets) in FILES {
         for copy in 0..*share {

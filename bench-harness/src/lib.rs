@@ -28,6 +28,8 @@ pub mod progress;
 pub mod pump;
 pub mod result;
 pub mod run;
+pub mod run_file;
+pub mod said;
 pub mod scenario;
 pub mod stage;
 pub mod stats;

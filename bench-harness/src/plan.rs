@@ -1,19 +1,23 @@
 //! What a run will do, before it does anything: which processes, which load, which faults, when. Pure data.
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What messages are made of.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Content {
     /// Generated, so many octets each.
     Bytes(u64),
     /// Real mail, replayed octet by octet.
     Corpus(PathBuf),
+    /// The same, from the corpus that this program brings.
+    OwnCorpus,
 }
 
 /// How the engine's processes are started.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Engine {
     /// `none`, `os`, `disk`.
     pub durability: String,
@@ -28,8 +32,8 @@ pub struct Engine {
 }
 
 /// The service of an engine process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Role {
     /// Keeps and forwards.
     Hub,
@@ -60,7 +64,8 @@ impl Role {
 }
 
 /// One engine process.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Server {
     /// Unique in its topology.
     pub name: String,
@@ -78,7 +83,8 @@ pub const MAILBOX_DOMAIN: &str = "mailbox.test";
 pub const SINK_DOMAIN: &str = "sink.test";
 
 /// One sink.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sink {
     /// Unique in its topology.
     pub name: String,
@@ -87,7 +93,8 @@ pub struct Sink {
 }
 
 /// Who hands mail to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Topology {
     /// Started first.
     pub sinks: Vec<Sink>,
@@ -100,8 +107,8 @@ pub struct Topology {
 }
 
 /// How fast messages come.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Pace {
     /// As many as are acknowledged: finds the highest rate, and no latency.
     FlatOut,
@@ -115,7 +122,8 @@ pub enum Pace {
 pub const NOBODY: &str = "nobody";
 
 /// A process that is killed and started again.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Whom; or [`NOBODY`].
     pub victim: String,
@@ -126,7 +134,8 @@ pub struct Fault {
 }
 
 /// One stretch of load.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Phase {
     /// Short, with hyphens.
     pub name: String,
@@ -189,7 +198,8 @@ impl Phase {
 }
 
 /// One topology with its phases.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Part {
     /// Told apart from the run's other parts by this: `2 shards`; empty when there is one.
     pub label: String,
@@ -202,10 +212,13 @@ pub struct Part {
 }
 
 /// A whole run.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The scenario's name.
     pub scenario: String,
+    /// For everything that is chosen.
+    pub seed: u64,
     /// One after another, each with fresh processes.
     pub parts: Vec<Part>,
 }

@@ -43,7 +43,7 @@ impl Scenario {
 
     /// What it will do.
     pub fn plan(&self, options: &Options) -> Plan {
-        Plan { scenario: self.name.to_owned(), parts: (self.plan)(options) }
+        Plan { scenario: self.name.to_owned(), seed: options.seed, parts: (self.plan)(options) }
     }
 }
 
@@ -101,6 +101,10 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
+/// What the latency phase is for, behind a probe.
+pub const AT_HALF: &str = "Open loop at half of the rate found: what a sender feels.";
+/// The same where the rate is given.
+pub const AT_A_RATE: &str = "Open loop at the given rate: what a sender feels.";
 const CONNECTIONS: u32 = 50;
 const SIZE: u64 = 4096;
 const SECONDS: f64 = 10.0;
@@ -160,8 +164,8 @@ impl Options {
 
     fn latency(&self, content: &Content) -> Phase {
         let about = match self.rate_per_s {
-            None => "Open loop at half of the rate found: what a sender feels.",
-            Some(_) => "Open loop at the given rate: what a sender feels.",
+            None => AT_HALF,
+            Some(_) => AT_A_RATE,
         };
         Phase::new("latency", about, self.pace(), self.connections(), content.clone(), self.seconds())
     }
@@ -337,7 +341,7 @@ pub fn quickstart(engine: &Engine, content: &Content, seed: u64) -> Plan {
         seed.wrapping_add(1),
     );
     let phases = probe.into_iter().chain([latency, next_hop, hub]).collect();
-    Plan { scenario: "quickstart".into(), parts: vec![options.part("", topology, phases)] }
+    Plan { scenario: "quickstart".into(), seed, parts: vec![options.part("", topology, phases)] }
 }
 
 fn plural(count: usize, what: &str) -> String {

@@ -222,6 +222,41 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
     for line in [
         &["run", "hub-hop", "-d", "0s"][..],
         &["run", "hub-hop", "--corpus", "/nowhere"],
+#[test]
+fn what_a_run_did_is_done_again_from_its_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = |name: &str| folder.path().join(name);
+    let text = |name: &str| std::fs::read_to_string(out(name).join("run.toml")).expect("kept");
+    let again = |of: &str, name: &str, beside: &[&str]| {
+        let (file, out) = (out(of).join("run.toml"), out(name));
+        let line = ["run", file.to_str().expect("text"), "--out", out.to_str().expect("text")];
+        let done = run(&[&line, beside].concat());
+        // A build for debugging is never valid (3).
+        let code = done.status.code();
+        assert!(matches!(code, Some(0 | 3)), "{of}: {code:?} {}", String::from_utf8_lossy(&done.stderr));
+    };
+    for (name, line) in [
+        ("hop", &["run", "hub-hop", "-r", "20/s", "-d", "300ms", "-c", "2", "--durability", "os"][..]),
+        ("pump", &["pump", "-d", "300ms", "-c", "3"]),
+    ] {
+        let done = run(&[line, &["--out", out(name).to_str().expect("text")]].concat());
+        assert!(matches!(done.status.code(), Some(0 | 3)), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+        let (second, third) = (format!("{name}-2"), format!("{name}-3"));
+        again(name, &second, &[]);
+        assert_eq!(text(&second), text(name), "the same run");
+        again(&second, &third, &["-c", "5"]);
+        let wanted =
+            text(name).replace("connections = 2", "connections = 5").replace("connections = 3", "connections = 5");
+        assert_eq!(text(&third), wanted, "the same run, but for what was said beside it");
+    }
+    let bad = out("bad.toml");
+    std::fs::write(&bad, text("hop").replace("durability = \"os\"", "durability = \"tape\"")).expect("written");
+    let done = run(&["run", bad.to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("bad.toml:9:14: parts[0].engine.durability: \"tape\" is no durability; write"), "{said}");
+}
+
         &["run", "hub-hop", "--out", "/proc/nowhere"],
         &["run", "payload-sweep", "--size", "4k"],
         &["quickstart", "--corpus", "/nowhere"],

@@ -5,6 +5,7 @@ pub mod send;
 pub mod sent;
 pub mod sink;
 
+use crate::corpus as own_corpus;
 use crate::plan::{Content, MAILBOX_DOMAIN, SINK_DOMAIN};
 use engine::io::launch::DriverChoice;
 use engine::wire::Span;
@@ -17,7 +18,7 @@ use loadgen::workload::recipients::{Recipients, RecipientsError, Template};
 use loadgen::workload::size::Sizes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Replies are waited for so long after the schedule's end.
 pub const DRAIN: Span = Span::seconds(10);
@@ -79,12 +80,17 @@ pub enum SpecError {
 }
 
 impl SendSpec {
-    /// What its messages are made of.
-    pub fn set_content(&mut self, content: &Content) {
-        match content {
-            Content::Bytes(bytes) => (self.size_bytes, self.corpus) = (*bytes, None),
-            Content::Corpus(path) => (self.size_bytes, self.corpus) = (0, Some(path.clone())),
-        }
+    /// What its messages are made of. Our own corpus is unpacked below `scratch`.
+    ///
+    /// # Errors
+    /// There it cannot be.
+    pub fn set_content(&mut self, content: &Content, scratch: &Path) -> anyhow::Result<()> {
+        (self.size_bytes, self.corpus) = match content {
+            Content::Bytes(bytes) => (*bytes, None),
+            Content::Corpus(path) => (0, Some(path.clone())),
+            Content::OwnCorpus => (0, Some(own_corpus::unpack(scratch)?)),
+        };
+        Ok(())
     }
 
     fn templates(&self) -> Result<Vec<Template>, SpecError> {

@@ -7,6 +7,7 @@ mod component;
 
 pub use component::main as component_main;
 
+use crate::folder::ResultFolder;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::observe::process::{Usage, usage};
 use crate::process::placement::Placement;
@@ -20,9 +21,15 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
+/// The `scenario` of a pump's plan and result.
+pub const PUMP: &str = "pump";
+
 /// What to pump.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PumpPlan {
+    /// [`PUMP`], which tells its file from those of other plans.
+    pub scenario: String,
     /// Connections of the source.
     pub connections: usize,
     /// Octets of a frame.
@@ -78,13 +85,14 @@ struct Mark {
     at_us: u64,
 }
 
-/// Runs the pump once. `folder` takes its log (removed afterwards) and its processes' stderr.
+/// Runs the pump once. `folder` takes its processes' stderr, and its log while it runs.
 ///
 /// # Errors
 /// A component does not start or dies, or the folder cannot be used.
-pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Result<PumpFigures> {
+pub fn run(plan: &PumpPlan, folder: &ResultFolder, interrupt: &Interrupt) -> anyhow::Result<PumpFigures> {
     let placement = Placement::here(plan.shards);
-    let data = tempfile::Builder::new().prefix("pump-").tempdir_in(folder).context("making the pump's folder")?;
+    let data =
+        tempfile::Builder::new().prefix("pump-").tempdir_in(folder.scratch()).context("making the pump's folder")?;
     let (relay_at, sink_at) = (free_port()?, free_port()?);
     let load = Spec {
         name: "pump-load".into(),
@@ -99,8 +107,8 @@ pub fn run(plan: &PumpPlan, folder: &Path, interrupt: &Interrupt) -> anyhow::Res
         args: relay_args(plan, relay_at, sink_at, data.path()),
     };
     // The sink listens before the relay connects; the source waits for the relay.
-    let mut load = Component::start(&load, folder)?;
-    let mut relay = Component::start(&relay, folder)?;
+    let mut load = Component::start(&load, folder.path())?;
+    let mut relay = Component::start(&relay, folder.path())?;
     let measured = measure(&mut load, &relay, plan, interrupt);
     // What the source complains of then is the relay's death.
     if let Some(death) = relay.death() {
@@ -152,7 +160,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
         ..Phase::default()
     };
     RunResult {
-        scenario: "pump".into(),
+        scenario: PUMP.into(),
         phases: vec![phase],
         durability: found.durability.clone(),
         main: figures,

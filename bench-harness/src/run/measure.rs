@@ -128,7 +128,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         seconds,
         size_bytes: match given.phase.content {
             plan::Content::Bytes(bytes) => Some(bytes),
-            plan::Content::Corpus(_) => None,
+            plan::Content::Corpus(_) | plan::Content::OwnCorpus => None,
         },
         figures: Figures {
             rate: Rate {
@@ -269,10 +269,10 @@ fn evidence(
     evidence.sink_busy = given.observed.sink_busy;
     evidence.undrained += given.observed.queued;
     evidence.accounts_add_up &= settled.accounts.add_up();
+    evidence.content_differs = settled.accounts.content_differs;
     evidence.overflowed += settled.delivery.overflowed();
     evidence.restarts += given.observed.died.len() as u32;
     if let Some(failover) = failover {
-    evidence.content_differs = settled.accounts.content_differs;
         (evidence.offered_per_s, evidence.achieved_per_s) = outside_faults(given, part, failover);
     }
     if given.outcome.ended == Ended::Stopped {

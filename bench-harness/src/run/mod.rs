@@ -11,6 +11,7 @@ use crate::observe::host;
 use crate::plan::{Pace, Part, Phase, Plan};
 use crate::progress::Progress;
 use crate::result::{self, RunResult, judge_whole};
+use crate::run_file;
 use crate::stage::Stage;
 use crate::timeline::{moments, write_csv};
 use loadgen::validity::Validity;
@@ -29,8 +30,6 @@ pub struct Setting<'a> {
     pub progress: &'a Progress,
     /// The command that repeats it.
     pub command: String,
-    /// For everything that is chosen.
-    pub seed: u64,
 }
 
 /// What came of a plan.
@@ -54,7 +53,7 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
         ..begun(started, setting.folder.scratch())
     };
     let views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
-    let mut running = Running { result, views, number: 0, unwritten: Ok(()) };
+    let mut running = Running { result, views, seed: plan.seed, number: 0, unwritten: Ok(()) };
     let mut done = Ok(());
     for part in &plan.parts {
         if setting.interrupt.asked() || done.is_err() {
@@ -85,7 +84,7 @@ pub fn begun(started: jiff::Timestamp, folder: &Path) -> RunResult {
 fn keep_whole(plan: &Plan, result: &RunResult, views: &Views, folder: &ResultFolder) -> anyhow::Result<()> {
     folder
         .write_json("result.json", result)
-        .and(folder.write("run.toml", toml::to_string(plan)?.as_bytes()))
+        .and(folder.write("run.toml", run_file::text(plan)?.as_bytes()))
         .and(folder.write("report.html", page(result, views).as_bytes()))
 }
 
@@ -93,6 +92,7 @@ fn keep_whole(plan: &Plan, result: &RunResult, views: &Views, folder: &ResultFol
 struct Running {
     result: RunResult,
     views: Views,
+    seed: u64,
     number: u32,
     /// The first file that could not be written.
     unwritten: anyhow::Result<()>,
@@ -150,7 +150,7 @@ impl Running {
             scratch: setting.folder.scratch(),
             interrupt: setting.interrupt,
             number: self.number,
-            seed: setting.seed,
+            seed: self.seed,
         };
         perform(stage, part, phase, rate_per_s, &around)
     }

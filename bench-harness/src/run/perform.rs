@@ -126,7 +126,7 @@ pub(crate) fn spec_of(
         seed: around.seed,
         record: around.scratch.join(format!("sent-{}", around.number)),
     };
-    spec.set_content(&phase.content);
+    spec.set_content(&phase.content, around.scratch)?;
     Ok(spec)
 }
 

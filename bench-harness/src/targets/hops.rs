@@ -179,6 +179,7 @@ impl Bench<'_> {
 
     fn pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<f64> {
         let plan = PumpPlan {
+            scenario: pump::PUMP.into(),
             connections: hop.connections as usize,
             frame_bytes: hop.bytes as usize,
             seconds: self.effort.seconds,
@@ -189,7 +190,7 @@ impl Bench<'_> {
             one_per_write: hop.by_data.then_some(ONE_PER_WRITE_CONNECTIONS),
         };
         self.tell(id, "pump");
-        let figures = pump::run(&plan, self.folder.scratch(), self.interrupt)?;
+        let figures = pump::run(&plan, self.folder, self.interrupt)?;
         self.keep(Kind::Pump, id, hop, Some(figures.relay_cpu_us), Some(figures.rate_per_s));
         Ok(figures.relay_cpu_us)
     }

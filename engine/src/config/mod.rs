@@ -23,11 +23,10 @@ mod tests;
 
 pub use flags::{Overrides, SMART_HOST};
 pub use print::defaults;
-pub use problem::{Origin, Problem, Weight, picture};
+pub use problem::{Origin, Problem, Weight, picture, position};
 pub use said::Places;
 
 use crate::settings::*;
-use problem::position;
 use read::{Draft, Reader};
 use std::path::PathBuf;
 

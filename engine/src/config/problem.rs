@@ -74,7 +74,7 @@ pub(super) struct Complaint {
 }
 
 /// Line and column (in characters), from 1, of the octet `at` of `text`; the end where it is beyond.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
+pub fn position(text: &str, at: usize) -> (usize, usize) {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
         at -= 1;

@@ -37,6 +37,11 @@ pub enum Command {
     /// Lists the scenarios.
     List(ListArgs),
     /// Measures the promises of SPECIFICATION.md on this machine.
+    #[command(
+        after_help = "Exit codes: 0 what was measured holds what is promised, 1 a promise is broken, 2 wrong command line, 3 a figure \
+        could not be measured, or not validly (its row says why; no figure of a build for debugging is valid), 4 the same, \
+        because a component failed to start or died. Figures that this run leaves out count for nothing, unless none is left."
+    )]
     Targets(TargetsArgs),
     /// The raw byte pump: what a hop costs without mail.
     Pump(PumpArgs),

@@ -183,8 +183,10 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     if interrupt.asked() {
         return Err(Interrupted.into());
     }
-    let broken = rows.iter().any(|row| row.holds == Some(false));
-    Ok(if broken { Exit::Failed } else { Exit::Good })
+    if let Some(missing) = targets::missing(rows) {
+        tell(&format!("ringbench: {missing}\n"));
+    }
+    Ok(targets::exit(rows))
 }
 
 fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {

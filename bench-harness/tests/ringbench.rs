@@ -27,6 +27,17 @@ fn processes_naming(text: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The process id of the component whose command line names both.
+fn pid_of(out: &Path, words: &str) -> Option<String> {
+    let named = |entry: &std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains("component") && line.contains(words) && line.contains(&*out.to_string_lossy())
+    };
+    let mut all = std::fs::read_dir("/proc").expect("proc is there").flatten();
+    all.find(named).map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
 /// Waits until `holds`, at most a while.
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
@@ -212,17 +223,6 @@ fn the_pump_is_measured_in_each_of_its_forms() {
 }
 
 #[test]
-fn a_wrong_command_line_is_exit_2_and_one_line() {
-    let done = run(&["run", "hub-hopp"]);
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert_eq!((done.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-    assert!(said.contains("there are accept-only, hub-hop"), "{said}");
-    assert_eq!(run(&["run", "hub-hop", "-r", "fast"]).status.code(), Some(2));
-    assert_eq!(run(&["measure"]).status.code(), Some(2));
-    for line in [
-        &["run", "hub-hop", "-d", "0s"][..],
-        &["run", "hub-hop", "--corpus", "/nowhere"],
-#[test]
 fn what_a_run_did_is_done_again_from_its_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = |name: &str| folder.path().join(name);
@@ -257,6 +257,17 @@ fn what_a_run_did_is_done_again_from_its_file() {
     assert!(said.contains("bad.toml:9:14: parts[0].engine.durability: \"tape\" is no durability; write"), "{said}");
 }
 
+#[test]
+fn a_wrong_command_line_is_exit_2_and_one_line() {
+    let done = run(&["run", "hub-hopp"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("there are accept-only, hub-hop"), "{said}");
+    assert_eq!(run(&["run", "hub-hop", "-r", "fast"]).status.code(), Some(2));
+    assert_eq!(run(&["measure"]).status.code(), Some(2));
+    for line in [
+        &["run", "hub-hop", "-d", "0s"][..],
+        &["run", "hub-hop", "--corpus", "/nowhere"],
         &["run", "hub-hop", "--out", "/proc/nowhere"],
         &["run", "payload-sweep", "--size", "4k"],
         &["quickstart", "--corpus", "/nowhere"],
@@ -269,6 +280,62 @@ fn what_a_run_did_is_done_again_from_its_file() {
         assert!(said.starts_with("ringbench: "), "{said}");
     }
     assert_eq!(run(&["list"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_figure_that_could_not_be_measured_is_exit_3_and_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let done = run(&["targets", "--only", "T-hop-tls-100k", "--out", folder.path().to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert!(said.ends_with("ringbench: not measured, or not validly (each row says why): T-hop-tls-100k\n"), "{said}");
+    let help = run(&["targets", "--help"]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Exit codes: 0 what was measured holds"));
+}
+
+/// Folders of what is needed only while a run runs.
+fn left_behind(out: &Path) -> Vec<std::ffi::OsString> {
+    let all = std::fs::read_dir(out).expect("kept").flatten().map(|entry| entry.file_name());
+    all.filter(|name| name.to_string_lossy().starts_with(".running")).collect()
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_clears_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let mut run = long_run(&out);
+    let pid = run.0.id().to_string();
+    let kill = |args: &[&str]| assert!(Command::new("kill").args(args).status().expect("kill starts").success());
+    // A sender that does not end keeps the run from winding up.
+    let sender = pid_of(&out, " send -- ").expect("it runs");
+    kill(&["-STOP", &sender]);
+    assert_eq!(left_behind(&out).len(), 1);
+    let until = Instant::now() + Duration::from_secs(20);
+    let code = loop {
+        // Signals near to the first are that one; a later one is the second.
+        if let Some(status) = run.0.try_wait().expect("our child") {
+            break status.code();
+        }
+        assert!(Instant::now() < until, "it did not end");
+        // It may end while it is told.
+        let _told = Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status();
+        std::thread::park_timeout(Duration::from_millis(50));
+    };
+    assert_eq!((code, left_behind(&out)), (Some(130), Vec::new()));
+    eventually("no component outlives the harness", || processes_naming(&out).is_empty());
+}
+
+#[test]
+fn a_later_run_clears_up_behind_one_that_was_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let mut killed = long_run(&out);
+    killed.0.kill().expect("it runs");
+    killed.0.wait().expect("our child");
+    eventually("no component outlives the harness", || processes_naming(&out).is_empty());
+    assert_eq!(left_behind(&out).len(), 1, "nobody could");
+    let done = run(&["targets", "--only", "T-hop-tls-100k", "--out", out.to_str().expect("text")]);
+    assert_eq!((done.status.code(), left_behind(&out)), (Some(3), Vec::new()));
 }
 
 #[test]

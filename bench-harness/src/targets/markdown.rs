@@ -98,7 +98,7 @@ mod tests {
             ("T-hop-4k-50", hop(9.0, 6.0)),
             ("T-hop-4k-1", hop(40.0, 20.0)),
             ("T-mem-idle", Ok(Found { value: 4096.0, note: "all".into(), invalid: false, compared: None })),
-            ("T-ack-p99", Err("the disk does not\nanswer".to_owned())),
+            ("T-ack-p99", Err("the disk does not\nanswer".into())),
         ]
         .into();
         let report = Report {

@@ -2,10 +2,11 @@
 
 use super::beside::{DEAD, IDLE, SILENT, SLOW};
 use super::hops::{self, Hop};
-use super::{Effort, Findings, Found};
+use super::{Effort, Findings, Found, Unmeasured};
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
 use crate::plan::{Engine, Pace, Part, Phase, Role, Server, Sink, Topology};
+use crate::process::ComponentError;
 use crate::progress::Progress;
 use crate::result;
 use crate::run::perform::{Around, perform};
@@ -133,9 +134,10 @@ impl<'a> Bench<'a> {
             self.progress.say(&format!("{} of {}: {}", index + 1, steps.len(), step.ids.join(", ")));
             // One that fails says so in its rows; the others are measured all the same.
             if let Err(error) = (step.run)(&mut self, step.ids[0]) {
-                let why = format!("{error:#}");
+                let component_failed = error.chain().any(|cause| cause.is::<ComponentError>());
+                let not = Unmeasured { why: format!("{error:#}"), component_failed };
                 step.ids.iter().for_each(|id| {
-                    self.findings.entry(id).or_insert_with(|| Err(why.clone()));
+                    self.findings.entry(id).or_insert_with(|| Err(not.clone()));
                 });
             }
             step.ids.iter().for_each(|id| self.tell_found(id));
@@ -150,7 +152,7 @@ impl<'a> Bench<'a> {
     fn tell_found(&self, id: &str) {
         let found = match self.findings.get(id) {
             Some(Ok(found)) => format!("{} ({})", crate::html::text::significant(found.value), found.note),
-            Some(Err(why)) => why.clone(),
+            Some(Err(not)) => not.why.clone(),
             None => return,
         };
         self.progress.line(&format!("{id}: {found}"));

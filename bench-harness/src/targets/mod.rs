@@ -16,6 +16,7 @@ pub use list::{TARGETS, Target};
 pub use markdown::markdown;
 pub use measured::Asked;
 
+use crate::exit::Exit;
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
 use crate::observe::host;
@@ -54,6 +55,9 @@ pub struct Row {
     pub note: String,
     /// What measures it again.
     pub command: String,
+    /// How it ended.
+    #[serde(skip)]
+    pub end: End,
 }
 
 /// Both sides of a ratio, each in the unit that its note names.
@@ -84,30 +88,87 @@ pub struct Found {
     pub compared: Option<Compared>,
 }
 
+/// Why a figure is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmeasured {
+    /// In words.
+    pub why: String,
+    /// A component failed to start or died.
+    pub component_failed: bool,
+}
+
+impl From<&str> for Unmeasured {
+    /// For a reason that is no component's.
+    fn from(why: &str) -> Self {
+        Self { why: why.to_owned(), component_failed: false }
+    }
+}
+
 /// What was found, by id; an `Err` says why not.
-pub type Findings = BTreeMap<&'static str, Result<Found, String>>;
+pub type Findings = BTreeMap<&'static str, Result<Found, Unmeasured>>;
+
+/// How a figure ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It may be quoted.
+    Measured,
+    /// It was measured, and not validly.
+    Invalid,
+    /// It was asked for, and could not be measured.
+    Unmeasured,
+    /// The same, because a component failed to start or died.
+    ComponentFailed,
+    /// This run, or this program, does not measure it.
+    NotTried,
+}
 
 /// Joins targets and findings.
 ///
 /// A build for debugging (`is_debug`) shows its figures, and they hold nothing.
 pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
     let row = |target: &Target| {
-        let (measured, holds, note) = match findings.get(target.id) {
-            Some(Ok(found)) if found.invalid => (Some(found.value), None, found.note.clone()),
-            Some(Ok(found)) if is_debug => (Some(found.value), None, crate::DEBUG_BUILD.to_owned()),
+        let (measured, holds, note, end) = match findings.get(target.id) {
+            Some(Ok(found)) if found.invalid => (Some(found.value), None, found.note.clone(), End::Invalid),
+            Some(Ok(found)) if is_debug => (Some(found.value), None, crate::DEBUG_BUILD.to_owned(), End::Invalid),
             Some(Ok(found)) => {
-                (Some(found.value), target.target.map(|target| found.value <= target), found.note.clone())
+                let holds = target.target.map(|target| found.value <= target);
+                (Some(found.value), holds, found.note.clone(), End::Measured)
             }
-            Some(Err(why)) => (None, None, why.clone()),
-            None if target.unmeasured.is_empty() => (None, None, NOT_IN_THIS_RUN.to_owned()),
-            None => (None, None, target.unmeasured.to_owned()),
+            Some(Err(not)) if not.component_failed => (None, None, not.why.clone(), End::ComponentFailed),
+            Some(Err(not)) => (None, None, not.why.clone(), End::Unmeasured),
+            None if target.unmeasured.is_empty() => (None, None, NOT_IN_THIS_RUN.to_owned(), End::NotTried),
+            None => (None, None, target.unmeasured.to_owned(), End::NotTried),
         };
         let Target { id, promise, figure, target, stretch, unit, .. } = *target;
         let command = format!("ringbench targets --only {id}");
         let compared = findings.get(id).and_then(|found| found.as_ref().ok()?.compared);
-        Row { id, promise, figure, target, stretch, measured, unit, holds, compared, note, command }
+        Row { id, promise, figure, target, stretch, measured, unit, holds, compared, note, command, end }
     };
     TARGETS.iter().filter(|target| is_wanted(only, target.id)).map(row).collect()
+}
+
+/// How a run that told `rows` ends: a promise that is broken comes before everything, a component that failed before a figure
+/// that is missing. What nobody tried is missed by nobody, unless nothing else was asked for.
+pub fn exit(rows: &[Row]) -> Exit {
+    let any = |ends: &[End]| rows.iter().any(|row| ends.contains(&row.end));
+    match () {
+        () if rows.iter().any(|row| row.holds == Some(false)) => Exit::Failed,
+        () if any(&[End::ComponentFailed]) => Exit::Component,
+        () if any(&[End::Invalid, End::Unmeasured]) || !any(&[End::Measured]) => Exit::Invalid,
+        () => Exit::Good,
+    }
+}
+
+/// One line that names the figures that are not there, or not valid; `None` when there are none.
+pub fn missing(rows: &[Row]) -> Option<String> {
+    let was_tried = rows.iter().any(|row| row.end != End::NotTried);
+    let is_missing = |row: &&Row| match row.end {
+        End::Measured => false,
+        End::Invalid | End::Unmeasured | End::ComponentFailed => true,
+        End::NotTried => !was_tried,
+    };
+    let ids: Vec<&str> = rows.iter().filter(is_missing).map(|row| row.id).collect();
+    (!ids.is_empty()).then(|| format!("not measured, or not validly (each row says why): {}", ids.join(", ")))
 }
 
 /// Whether `--only` names `id`: in full, or, where it is no id, a part of it.
@@ -282,12 +343,43 @@ mod tests {
     }
 
     #[test]
+    fn p_052_what_could_not_be_measured_is_no_good_end() {
+        const ID: &str = "T-hop-4k-50";
+        let found = |value, invalid| Ok(Found { value, note: String::new(), invalid, compared: None });
+        let failed = || Err(Unmeasured { why: "hub ended".into(), component_failed: true });
+        let ends_as = |only: &str, findings: &[(&'static str, Result<Found, Unmeasured>)], is_debug| {
+            let rows = rows(only, &findings.iter().cloned().collect(), is_debug);
+            (exit(&rows).code(), missing(&rows))
+        };
+        let named = |id: &str| Some(format!("not measured, or not validly (each row says why): {id}"));
+        assert_eq!(ends_as("", &[(ID, found(1.4, false))], false), (0, None), "what nobody tried is missed by nobody");
+        assert_eq!(ends_as("", &[(ID, found(1.6, false))], false), (1, None));
+        assert_eq!(ends_as("", &[(ID, found(1.6, true))], false), (3, named(ID)), "an invalid figure breaks nothing");
+        assert_eq!(
+            ends_as("", &[(ID, found(1.4, false))], true),
+            (3, named(ID)),
+            "a build for debugging holds nothing"
+        );
+        assert_eq!(ends_as("", &[(ID, Err("no smtp-source".into()))], false), (3, named(ID)));
+        assert_eq!(ends_as("", &[(ID, failed())], false), (4, named(ID)));
+        let other = ("T-hop-4k-256", found(9.0, false));
+        assert_eq!(
+            ends_as("", &[(ID, failed()), other.clone()], false),
+            (1, named(ID)),
+            "a broken promise comes first"
+        );
+        let shown = ("T-hop-4k-16", found(9.0, false));
+        assert_eq!(ends_as("", &[(ID, found(1.4, false)), shown], false), (0, None), "nothing is promised of it");
+        assert_eq!(ends_as("T-hop-tls-100k", &[], false), (3, named("T-hop-tls-100k")), "nothing else was asked for");
+    }
+
+    #[test]
     fn p_052_what_was_not_measured_is_null_and_says_why() {
         let found = |value| Ok(Found { value, note: "of 2".into(), invalid: false, compared: None });
         let findings: Findings = [
             ("T-hop-4k-50", found(1.4)),
             ("T-hop-4k-256", found(1.6)),
-            ("T-hop-100k-50", Err("the pump did not start".to_owned())),
+            ("T-hop-100k-50", Err("the pump did not start".into())),
             ("T-hop-4k-16", found(1.7)),
             ("T-ack-p99", Ok(Found { value: 1.0, note: "late".into(), invalid: true, compared: None })),
         ]

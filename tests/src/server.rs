@@ -55,6 +55,12 @@ pub struct Told {
     pub build: Build,
     /// A program that starts it, with its command line behind.
     pub under: Option<PathBuf>,
+    /// Further lines of its listener.
+    pub listener: String,
+    /// The lines of further listeners.
+    pub beside: Vec<String>,
+    /// Next hops and hubs are named `localhost`.
+    pub by_name: bool,
     /// Further lines of the file, by section: `("receive", "chunking = false")`.
     pub more: Vec<(&'static str, String)>,
     /// Of batches of messages and outcomes, the one whose write is taken for failed after it was made.
@@ -74,6 +80,9 @@ impl Default for Told {
             shards: 1,
             build: Build::Plain,
             under: None,
+            listener: String::new(),
+            beside: Vec::new(),
+            by_name: false,
             more: Vec::new(),
             fail_write: None,
         }
@@ -131,7 +140,11 @@ impl Told {
             ("server", format!("driver = {:?}\ndurability = {:?}", self.driver, self.durability)),
         ];
         let dialect = |dialect: &Dialect| if *dialect == Dialect::Lmtp { "lmtp" } else { "smtp" };
-        let list = |hosts: &[SocketAddr]| hosts.iter().map(|host| format!("\"{host}\"")).collect::<Vec<_>>().join(", ");
+        let name = |host: &SocketAddr| match self.by_name {
+            true => format!("\"localhost:{}\"", host.port()),
+            false => format!("\"{host}\""),
+        };
+        let list = |hosts: &[SocketAddr]| hosts.iter().map(name).collect::<Vec<_>>().join(", ");
         let (role, protocol) = match &self.role {
             Role::Hub(hosts, next) => {
                 let hosts = format!("hosts = [{}]\nprotocol = {:?}", list(hosts), dialect(next));
@@ -157,7 +170,9 @@ impl Told {
         };
         sections.extend(self.more.iter().cloned());
         let listener = format!("address = \"{}\"\nrole = {role:?}\nprotocol = {protocol:?}", self.address);
-        written(&format!("profile = {:?}\n[[listener]]\n{listener}\n", self.profile), &sections)
+        let mut head = format!("profile = {:?}\n[[listener]]\n{listener}\n{}\n", self.profile, self.listener);
+        head.extend(self.beside.iter().map(|lines| format!("[[listener]]\n{lines}\n")));
+        written(&head, &sections)
     }
 }
 
@@ -315,7 +330,15 @@ impl Server {
     /// # Panics
     /// When it does not run.
     pub fn address(&self) -> SocketAddr {
-        let listen = &self.running().ready["listen"][0];
+        self.address_of(0)
+    }
+
+    /// Where its listener of this number listens.
+    ///
+    /// # Panics
+    /// When it does not run, or has none.
+    pub fn address_of(&self, listener: usize) -> SocketAddr {
+        let listen = &self.running().ready["listen"][listener];
         let text = listen.as_str().or_else(|| listen["address"].as_str());
         text.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no address in {}", self.running().ready))
     }

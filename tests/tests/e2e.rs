@@ -20,5 +20,6 @@ mod e2e {
     mod roles;
     mod shards;
     mod silence;
+    mod together;
     mod traced;
 }

@@ -26,6 +26,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>) {
     without_effect(settings, reader);
     access(settings, reader);
     accepted(settings, reader);
+    postmaster(settings, reader);
     waits(settings, reader);
     machine(settings, reader);
 }
@@ -146,7 +147,7 @@ fn mailbox_delivery(settings: &Settings, reader: &mut Reader<'_>) {
         missing(reader, "store", "--store", "mailbox delivery needs a store", file, "--store DIR, or --store null");
     }
     if matches!(settings.store, Store::Maildir(_)) && settings.mailboxes.is_empty() && !reader.was_said("mailboxes") {
-        let wrong = "no mailbox is named: every recipient will be refused".into();
+        let wrong = "no mailbox is named: everybody but postmaster will be refused".into();
         at(reader, Weight::Warning, "store.path", wrong, "write \"ann@example.com\" = \"ann\" in [mailboxes]");
     }
 }
@@ -188,6 +189,17 @@ fn accepted(settings: &Settings, reader: &mut Reader<'_>) {
         let wrong = format!("{domain} is accepted and goes nowhere");
         let right = format!("write {} with its next hop in [routes]", quoted(domain));
         at(reader, Weight::Warning, "access.accepted_domains", wrong, &right);
+    }
+}
+
+/// `<postmaster>` is taken from everybody, and means the one at our own name (M-030).
+fn postmaster(settings: &Settings, reader: &mut Reader<'_>) {
+    let own = settings.server.fqdn.as_str();
+    let is_lost = !settings.routes.is_empty() && settings.routes.next_hop(own).is_none();
+    if settings.plays(Role::Hub) && is_lost && !reader.was_wrong_inside("routes") {
+        let wrong = format!("nothing leads to {own}: mail for postmaster is put off");
+        let right = format!("write {} or \"*\" with its next hop in [routes]", quoted(own));
+        at(reader, Weight::Warning, "routes", wrong, &right);
     }
 }
 

@@ -37,6 +37,7 @@ pub fn defaults(profile: Profile) -> String {
     example(&mut out, "[frontend]", keys::FRONTEND, &hop);
     out.push_str("\n#[mailboxes]\n# an address, a whole domain or everybody, and the folder below the store's path\n");
     out.push_str("#\"ann@example.com\" = \"ann\"\n#\"*@example.com\" = \"others\"\n");
+    out.push_str("# postmaster at each of these domains, and without a domain, unless said otherwise\n#\"postmaster\" = \"postmaster\"\n");
     out
 }
 

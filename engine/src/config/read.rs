@@ -252,7 +252,8 @@ impl<'t> Reader<'t> {
             let path = format!("mailboxes.{}", quoted(address.get_ref()));
             let owner = owner_of(address.get_ref());
             if owner.is_none() {
-                let right = "write \"local@domain\", \"*@domain\" for a whole domain, or \"*\" for everybody";
+                let right =
+                    "write \"local@domain\", \"*@domain\" for a whole domain, \"*\" for everybody, or \"postmaster\"";
                 self.wrong(&path, address.span(), "is not an address".into(), right.into());
             }
             let folder = value.get_ref().as_str().filter(|folder| is_folder(folder));
@@ -329,6 +330,12 @@ impl<'t> Reader<'t> {
         self.problems.iter().any(|problem| problem.key == path)
     }
 
+    /// Whether anything inside `section` is wrong.
+    pub fn was_wrong_inside(&self, section: &str) -> bool {
+        let inside = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        self.problems.iter().any(|problem| inside(&problem.key))
+    }
+
     /// Whether anything was written inside `section`, rightly or wrongly, or a flag stands for it.
     pub fn was_filled(&self, section: &str) -> bool {
         let inside = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
@@ -362,6 +369,9 @@ impl<'t> Reader<'t> {
 fn owner_of(text: &str) -> Option<Owner> {
     if text == "*" {
         return Some(Owner::Everybody);
+    }
+    if text.eq_ignore_ascii_case("postmaster") {
+        return Some(Owner::Postmaster);
     }
     let (local, domain) = text.rsplit_once('@')?;
     if !is_domain(domain) {
@@ -424,6 +434,7 @@ mod tests {
     #[test]
     fn owners_of_mailboxes() {
         assert_eq!(owner_of("*"), Some(Owner::Everybody));
+        assert_eq!(owner_of("postmaster"), Some(Owner::Postmaster));
         assert_eq!(owner_of("*@a.test"), Some(Owner::Domain("a.test".into())));
         assert_eq!(owner_of("ann.b+c@a.test"), Some(Owner::Mailbox("ann.b+c".into(), "a.test".into())));
         for text in ["", "ann", "@a.test", "ann@", "a b@a.test", "a..b@a.test", "ann@a_b", "ann@*"] {

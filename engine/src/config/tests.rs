@@ -158,7 +158,7 @@ fn every_class_of_error_names_line_column_and_remedy() {
         ),
         (
             "[mailboxes]\n\"ann\" = \"ann\"",
-            "r.toml:12:1: mailboxes.\"ann\": is not an address; write \"local@domain\", \"*@domain\" for a whole domain, or \"*\" for everybody",
+            "r.toml:12:1: mailboxes.\"ann\": is not an address; write \"local@domain\", \"*@domain\" for a whole domain, \"*\" for everybody, or \"postmaster\"",
         ),
         // a listener
         (
@@ -287,7 +287,8 @@ fn an_accepted_domain_without_a_route_is_warned_of() {
     let text = HUB.replace("\"*\" = \"smart\"", "\"*.test\" = \"smart\"");
     assert_eq!(
         said(&format!("{text}[access]\naccepted_domains = [\"A.Test\", \"Ours.Example\"]\n")),
-        "r.toml:12:20: warning: access.accepted_domains: ours.example is accepted and goes nowhere; write \"ours.example\" with its next hop in [routes]"
+        "r.toml:9:2: warning: routes: nothing leads to host.example.org: mail for postmaster is put off; write \"host.example.org\" or \"*\" with its next hop in [routes]\n\
+         r.toml:12:20: warning: access.accepted_domains: ours.example is accepted and goes nowhere; write \"ours.example\" with its next hop in [routes]"
     );
 }
 
@@ -491,7 +492,7 @@ fn a_front_end_and_a_store_by_flags() {
     assert_eq!(checked.settings.store, Store::Maildir("/home/me/mail".into()));
     assert_eq!(
         lines(&checked.warnings),
-        "--store: warning: store.path: no mailbox is named: every recipient will be refused; write \"ann@example.com\" = \"ann\" in [mailboxes]"
+        "--store: warning: store.path: no mailbox is named: everybody but postmaster will be refused; write \"ann@example.com\" = \"ann\" in [mailboxes]"
     );
 }
 

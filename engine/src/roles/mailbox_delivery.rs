@@ -10,7 +10,8 @@ use crate::wire::{RecipientRef, Refusal, ReversePathRef};
 use std::sync::Arc;
 
 const NO_MEMORY: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system resources");
-const NO_MAILBOX: Refusal = Refusal::fixed(550, (5, 1, 1), "User unknown");
+/// The reply to who has no mailbox here (M-032).
+pub const NO_MAILBOX: Refusal = Refusal::fixed(550, (5, 1, 1), "User unknown");
 const FULL: Refusal = Refusal::fixed(452, (4, 3, 1), "Insufficient system storage");
 const BROKEN: Refusal = Refusal::fixed(451, (4, 3, 0), "The store cannot take the message now");
 
@@ -31,19 +32,31 @@ impl MailboxPolicy {
         Self { relay: relay_policy(&settings.access), settings, budget }
     }
 
-    /// The folder of a recipient; `None`: there is no such mailbox.
+    /// The folder of a recipient; `None`: there is no such mailbox. Postmaster always has one, at every domain of ours and
+    /// without a domain (M-030).
     pub fn folder(&self, local: &[u8], domain: &[u8]) -> Option<&str> {
-        self.settings.mailboxes.folder(local, domain)
+        let mailboxes = &self.settings.mailboxes;
+        let ours = || {
+            domain.is_empty()
+                || domain.eq_ignore_ascii_case(self.settings.server.fqdn.as_bytes())
+                || self.relay.accepts(domain)
+                || mailboxes.has_domain(domain)
+        };
+        let postmaster = || local.eq_ignore_ascii_case(b"postmaster") && ours();
+        mailboxes.folder(local, domain).or_else(|| postmaster().then(|| mailboxes.postmaster()))
     }
 }
 
 impl Policy for MailboxPolicy {
-    fn mail(&self, session: &SessionFacts, _: ReversePathRef<'_>) -> Result<(), Refusal> {
-        // Only our own hubs deliver here; they connect from where relaying is allowed.
-        if self.relay.relays_for(Some(session.peer().ip())) { Ok(()) } else { Err(NO_RELAY) }
+    fn mail(&self, _: &SessionFacts, _: ReversePathRef<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 
-    fn rcpt(&self, _: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+    fn rcpt(&self, session: &SessionFacts, _: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal> {
+        // Only our own hubs deliver here; they connect from where relaying is allowed (M-031).
+        if !self.relay.relays_for(Some(session.peer().ip())) {
+            return Err(NO_RELAY);
+        }
         let takes_all = self.settings.store == Store::Null && self.settings.mailboxes.is_empty();
         if takes_all || self.folder(to.local(), to.domain()).is_some() { Ok(()) } else { Err(NO_MAILBOX) }
     }

@@ -11,7 +11,12 @@ pub struct Mailboxes {
     domains: Vec<Entry>,
     /// Everybody else.
     rest: Option<String>,
+    /// Postmaster, where nothing else is said about him.
+    postmaster: Option<String>,
 }
+
+/// Postmaster's folder unless another is named (M-030).
+const POSTMASTER: &str = "postmaster";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
@@ -29,6 +34,8 @@ pub enum Owner {
     Domain(String),
     /// `*`.
     Everybody,
+    /// `postmaster`, without a domain: at each domain of ours that says nothing else, and at none (M-030).
+    Postmaster,
 }
 
 impl Mailboxes {
@@ -37,6 +44,10 @@ impl Mailboxes {
         let (list, local, domain) = match owner {
             Owner::Everybody => {
                 self.rest = Some(folder);
+                return;
+            }
+            Owner::Postmaster => {
+                self.postmaster = Some(folder);
                 return;
             }
             Owner::Domain(domain) => (&mut self.domains, String::new(), domain),
@@ -61,14 +72,28 @@ impl Mailboxes {
         self.rest.as_deref()
     }
 
-    /// Every folder, each as often as it is named.
-    pub fn folders(&self) -> impl Iterator<Item = &str> {
-        self.exact.iter().chain(&self.domains).map(|entry| entry.folder.as_str()).chain(self.rest.as_deref())
+    /// Where postmaster's mail is put that [`Mailboxes::folder`] knows no folder for.
+    pub fn postmaster(&self) -> &str {
+        self.postmaster.as_deref().unwrap_or(POSTMASTER)
+    }
+
+    /// Whether anybody at this domain is named.
+    pub fn has_domain(&self, domain: &[u8]) -> bool {
+        let known = |list: &[Entry]| {
+            let at = list.partition_point(|entry| without_case(entry.domain.as_bytes(), domain).is_lt());
+            list.get(at).is_some_and(|entry| entry.domain.as_bytes().eq_ignore_ascii_case(domain))
+        };
+        known(&self.exact) || known(&self.domains)
+    }
+
+    /// Every domain at which anybody is named, each as often as it is.
+    pub fn domain_names(&self) -> impl Iterator<Item = &str> {
+        self.exact.iter().chain(&self.domains).map(|entry| entry.domain.as_str())
     }
 
     /// Whether there is no mailbox.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.domains.is_empty() && self.rest.is_none()
+        self.exact.is_empty() && self.domains.is_empty() && self.rest.is_none() && self.postmaster.is_none()
     }
 }
 
@@ -118,6 +143,23 @@ mod tests {
         }
         mailboxes.put(Owner::Everybody, "rest".into());
         assert_eq!(mailboxes.folder(b"eve", b"b.test"), Some("rest"));
-        assert_eq!(mailboxes.folders().count(), 5);
+    }
+
+    #[test]
+    fn m_030_postmaster_has_a_folder_and_domains_are_known() {
+        let mut mailboxes = Mailboxes::default();
+        assert_eq!(mailboxes.postmaster(), "postmaster");
+        for domain in ["c.test", "a.test"] {
+            mailboxes.put(Owner::Mailbox("zoe".into(), domain.into()), "zoe".into());
+        }
+        mailboxes.put(Owner::Domain("B.test".into()), "all".into());
+        for (domain, known) in
+            [("a.test", true), ("C.TEST", true), ("b.test", true), ("d.test", false), ("test", false), ("", false)]
+        {
+            assert_eq!(mailboxes.has_domain(domain.as_bytes()), known, "{domain}");
+        }
+        assert_eq!(mailboxes.domain_names().collect::<Vec<_>>(), ["a.test", "c.test", "B.test"]);
+        mailboxes.put(Owner::Postmaster, "ann".into());
+        assert_eq!(mailboxes.postmaster(), "ann");
     }
 }

@@ -20,7 +20,7 @@ use super::trace::Tracer;
 use crate::io::driver::Driver;
 use crate::roles::frontend::{FrontEndPolicy, Hub, Hubs, NO_HUB};
 use crate::route::{HUBS, Snapshot};
-use crate::settings::{ReceivedForm, Settings};
+use crate::settings::Settings;
 use crate::shell::body::{Slices, trim};
 use crate::smtp::client::{ClientOptions, ClientTimers};
 use crate::smtp::server::{ClientIdentity, Policy, ServerSession, SessionFacts};
@@ -66,8 +66,6 @@ pub struct FrontEnd<D: Driver> {
     trunks: RefCell<Vec<Rc<Trunk<D>>>>,
     client: Arc<ClientOptions>,
     connect_wait: Span,
-    /// Whether we put a trace header of our own (the form of Exchange; M-078 otherwise).
-    traces: bool,
     trace: Tracer,
     packing: RefCell<Option<Fill>>,
     ids: MessageIds,
@@ -95,7 +93,6 @@ impl<D: Driver> FrontEnd<D> {
             trunks: RefCell::default(),
             client: Arc::new(client),
             connect_wait: delivery.connect_wait.min(CONNECT_WAIT),
-            traces: settings.receive.received == ReceivedForm::Exchange,
             trace: Tracer::new(settings),
             packing: RefCell::default(),
             ids: MessageIds::new(&driver),
@@ -146,14 +143,14 @@ impl<D: Driver> FrontEnd<D> {
         Some(fill.take())
     }
 
+    /// A trace header of our own in the form of Exchange; none otherwise (M-078).
     fn trace_of(&self, session: &ServerSession) -> Option<Slice> {
-        if !self.traces {
+        if !session.options().exchange_trace {
             return self.pack(&[]);
         }
         let id = self.ids.next();
         let mut buffer = self.trace.buffer();
-        let form = (ReceivedForm::Exchange, Some("Frontend Transport"));
-        self.trace.write(session, form, (id, self.driver.wall()), &mut buffer);
+        self.trace.write(session, Some("Frontend Transport"), (id, self.driver.wall()), &mut buffer);
         let slice = self.pack(&[&buffer]);
         self.trace.keep(buffer);
         slice

@@ -11,14 +11,14 @@ use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::{Driver, Open, Stable};
 use crate::mime::write_return_path;
-use crate::roles::mailbox_delivery::{MailboxPolicy, refusal};
+use crate::roles::mailbox_delivery::{MailboxPolicy, NO_MAILBOX, refusal};
 use crate::settings::{Settings, Store};
 use crate::smtp::Dialect;
 use crate::smtp::server::{Policy, ServerSession, Slot};
 use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
 use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
-use crate::wire::Refusal;
+use crate::wire::{RecipientRef, Refusal};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -32,7 +32,6 @@ const NEVER_SPILL: usize = usize::MAX;
 /// One shard's mailbox delivery.
 pub struct MailboxDelivery<D: Driver> {
     driver: D,
-    settings: Arc<Settings>,
     pool: Pool,
     tally: Rc<Tally>,
     policy: MailboxPolicy,
@@ -60,8 +59,8 @@ type Outcomes<'l, D> = BTreeMap<&'l str, Result<(Rc<Mailbox<D>>, String), StoreE
 struct Letter<D: Driver> {
     header: Header,
     content: Slices,
-    /// Of each recipient, in their order; may repeat.
-    folders: Vec<String>,
+    /// Of each recipient, in their order; may repeat. `None`: it was delivered to him before (M-080).
+    folders: Vec<Option<String>>,
     /// Each recipient is answered by itself.
     each: bool,
     inlet: Rc<Inlet<D>>,
@@ -104,7 +103,6 @@ impl<D: Driver> MailboxDelivery<D> {
             mailboxes: RefCell::default(),
             names: RefCell::new(Names::new(&settings.server.fqdn, u64::from_ne_bytes(instance))),
             ids: MessageIds::new(&driver),
-            settings: settings.clone(),
             root,
             pool,
             tally,
@@ -112,25 +110,37 @@ impl<D: Driver> MailboxDelivery<D> {
         })
     }
 
-    /// The header of a message whose content begins with `theirs`.
-    fn header(&self, session: &ServerSession, theirs: &[u8], id: u64) -> Result<Header, Refusal> {
+    /// The folder of each recipient of a message whose content begins with `theirs`; `None` where it goes round in a loop.
+    ///
+    /// # Errors
+    /// It does for one of them, and one reply speaks for all.
+    fn folders(&self, session: &ServerSession, theirs: &[u8]) -> Result<Vec<Option<String>>, Refusal> {
+        let each = session.options().dialect == Dialect::Lmtp;
+        let folder = |to: RecipientRef<'_>| match was_delivered_to(theirs, to.mailbox) {
+            true if each => Ok(None),
+            true => Err(LOOP),
+            // Who has no folder was refused at RCPT.
+            false => {
+                self.policy.folder(to.local(), to.domain()).map(|folder| Some(folder.to_owned())).ok_or(NO_MAILBOX)
+            }
+        };
+        session.envelope().recipients().map(folder).collect()
+    }
+
+    /// What stands in front of the content in each of the `folders` of its recipients.
+    fn header(&self, session: &ServerSession, folders: &[Option<String>], id: u64) -> Result<Header, Refusal> {
         let mut text = self.trace.buffer();
         write_return_path(session.envelope().reverse_path(), &mut text);
         let return_path = 0..text.len();
-        let form = (self.settings.receive.received, Some("Mailbox Transport"));
-        self.trace.write(session, form, (id, self.driver.wall()), &mut text);
+        self.trace.write(session, Some("Mailbox Transport"), (id, self.driver.wall()), &mut text);
         let received = return_path.end..text.len();
         let mut delivered_to = BTreeMap::new();
-        for to in session.envelope().recipients() {
-            // One reply speaks for all recipients: a loop for one of them refuses the message.
-            if was_delivered_to(theirs, to.mailbox) {
-                return Err(LOOP);
-            }
-            let Some(folder) = self.policy.folder(to.local(), to.domain()) else { continue };
+        for (to, folder) in session.envelope().recipients().zip(folders) {
+            let Some(folder) = folder else { continue };
             if !delivered_to.contains_key(folder) {
                 let start = text.len();
                 write_delivered_to(to.mailbox, &mut text);
-                delivered_to.insert(folder.to_owned(), start..text.len());
+                delivered_to.insert(folder.clone(), start..text.len());
             }
         }
         let octets = self.copy(&[&text]).ok_or(NO_MEMORY)?;
@@ -159,28 +169,31 @@ impl<D: Driver> MailboxDelivery<D> {
             Incoming::Spilled(()) => return Err(NO_MEMORY),
         };
         let theirs = front(&content, facts.header_bytes);
-        let header = self.header(arrived.session, &theirs, id)?;
+        let folders = self.folders(arrived.session, &theirs)?;
+        let header = self.header(arrived.session, &folders, id)?;
         let content = without_return_paths(&content, &theirs);
-        let folder = |local: &[u8], domain: &[u8]| self.policy.folder(local, domain).map(str::to_owned);
-        let recipients = arrived.session.envelope().recipients();
-        let folders = recipients.filter_map(|to| folder(to.local(), to.domain())).collect();
         let each = arrived.session.options().dialect == Dialect::Lmtp;
         Ok(Letter { header, content, folders, each, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
     }
 
     fn answer(&self, letter: &Letter<D>, outcomes: &Outcomes<'_, D>) {
-        let stored = outcomes.values().filter(|outcome| outcome.is_ok()).count();
+        let stored = outcomes.values().any(|outcome| outcome.is_ok());
         let failed = outcomes.values().find_map(|outcome| outcome.as_ref().err());
-        self.tally.one(if failed.is_some() { Counter::StoreErrors } else { Counter::Stored });
-        self.tally.one(if stored > 0 { Counter::MessagesAccepted } else { Counter::MessagesDeferred });
+        if stored || failed.is_some() {
+            self.tally.one(if failed.is_some() { Counter::StoreErrors } else { Counter::Stored });
+        }
+        self.tally.one(match (stored, failed) {
+            (true, _) => Counter::MessagesAccepted,
+            (false, Some(_)) => Counter::MessagesDeferred,
+            (false, None) => Counter::MessagesRefused,
+        });
         let answer = match failed {
-            None => Answer::Accepted { id: letter.id, message_id: None },
+            None if letter.folders.iter().all(Option::is_some) => Answer::Accepted { id: letter.id, message_id: None },
             Some(error) if !letter.each => Answer::Refused(refusal(*error)),
-            Some(_) => {
-                let of = |folder: &String| outcomes.get(folder.as_str()).and_then(|outcome| outcome.as_ref().err());
-                let outcomes = letter.folders.iter().map(|folder| of(folder).map(|error| refusal(*error)));
-                Answer::Each { id: letter.id, outcomes: outcomes.collect() }
-            }
+            _ => Answer::Each {
+                id: letter.id,
+                outcomes: letter.folders.iter().map(|to| verdict(to, outcomes)).collect(),
+            },
         };
         letter.inlet.answer(letter.slot, answer);
     }
@@ -289,6 +302,13 @@ impl<D: Driver> MailboxDelivery<D> {
             placing.done(result.map_err(|error| trouble(&error, folder)));
         }
     }
+}
+
+/// What becomes of the recipient with this folder; `None`: he has it.
+fn verdict<D: Driver>(folder: &Option<String>, outcomes: &Outcomes<'_, D>) -> Option<Refusal> {
+    let Some(folder) = folder else { return Some(LOOP) };
+    let failed = outcomes.get(folder.as_str()).and_then(|outcome| outcome.as_ref().err());
+    failed.map(|error| refusal(*error))
 }
 
 async fn write_all<D: Driver>(driver: &D, file: &D::File, parts: &[Slice]) -> io::Result<()> {

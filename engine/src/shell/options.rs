@@ -1,6 +1,6 @@
 //! From what a server was told to what its machines take.
 
-use crate::settings::{self, Delivery, Listener, Role, Settings};
+use crate::settings::{self, Delivery, Listener, ReceivedForm, Role, Settings};
 use crate::smtp::client::ClientTimers;
 use crate::smtp::server::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 use crate::smtp::{Dialect, Profile};
@@ -38,6 +38,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         strict_blanks: receive.strict_paths,
         normalize_from: receive.normalize_from.clone(),
         odd_ehlo_names: receive.odd_names,
+        exchange_trace: receive.received == ReceivedForm::Exchange,
         extensions: Extensions {
             pipelining: receive.pipelining,
             chunking: receive.chunking,
@@ -57,8 +58,21 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             session: receive.session_max,
             content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
         },
+        single_label_domains: single_labels(settings),
         ..defaults
     }
+}
+
+/// The domains of ours that have no dot (M-028).
+fn single_labels(settings: &Settings) -> Vec<String> {
+    let own = std::iter::once(settings.server.fqdn.as_str());
+    let accepted = settings.access.accepted_domains.iter().map(String::as_str);
+    let routed = settings.routes.domains.keys().map(String::as_str);
+    let all = own.chain(accepted).chain(routed).chain(settings.mailboxes.domain_names());
+    let mut names: Vec<String> = all.filter(|name| !name.contains('.')).map(str::to_ascii_lowercase).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// How long the steps of sessions to next hops and to hubs are waited for (M-069).

@@ -1,7 +1,7 @@
 //! Our own trace header, in front of every message (RFC 5321 §4.4).
 
 use crate::mime::{DateText, Received, TraceForm, write_received};
-use crate::settings::{ReceivedForm, Settings};
+use crate::settings::Settings;
 use crate::smtp::server::ServerSession;
 use crate::wire::Wall;
 use std::cell::{Cell, RefCell};
@@ -44,25 +44,22 @@ impl Tracer {
     }
 
     /// Appends the header of a message that `session` received at `at` and that we call `id`.
-    /// In the form of Exchange the peer is named, in that of the RFC the client that a front end speaks for.
-    pub fn write(
-        &self,
-        session: &ServerSession,
-        (form, via): (ReceivedForm, Option<&str>),
-        (id, at): (u64, Wall),
-        out: &mut Vec<u8>,
-    ) {
+    /// In the form of Exchange the peer is named, and `via` what it came through; in that of the RFC the client that a front
+    /// end speaks for.
+    pub fn write(&self, session: &ServerSession, via: Option<&str>, (id, at): (u64, Wall), out: &mut Vec<u8>) {
         let facts = session.facts();
         let envelope = session.envelope();
-        let identity = facts.identity().filter(|_| form == ReceivedForm::Rfc);
+        let exchange = session.options().exchange_trace;
+        let identity = facts.identity().filter(|_| !exchange);
         let recipient = (envelope.recipient_count() == 1).then(|| envelope.recipient(0)).flatten();
-        let form = match form {
-            ReceivedForm::Exchange => TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via },
-            ReceivedForm::Rfc => TraceForm::Rfc {
+        let form = if exchange {
+            TraceForm::Exchange { version: env!("CARGO_PKG_VERSION"), via }
+        } else {
+            TraceForm::Rfc {
                 protocol: identity.map_or(facts.protocol(), |client| client.protocol).name(),
                 id,
                 recipient: recipient.as_ref().map(|recipient| recipient.mailbox),
-            },
+            }
         };
         self.date.with(at, |date| {
             let received = Received {

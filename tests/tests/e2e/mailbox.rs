@@ -155,6 +155,53 @@ fn m_211_by_lmtp_each_recipient_is_answered_for_himself() {
     }
 }
 
+/// What one of them had before is refused for him alone (M-080): the others have it.
+#[test]
+fn m_211_m_080_by_lmtp_a_loop_of_one_mailbox_takes_nothing_from_the_others() {
+    for driver in tests::drivers("m_211_m_080_by_lmtp_a_loop_of_one_mailbox_takes_nothing_from_the_others") {
+        let house = House::speaking(driver, Dialect::Lmtp);
+        let mut talk = lhlo(house.server.address());
+        assert_eq!(codes(&deliver(&mut talk, &sender(1), &["bob@b.test", "x@c.test"], &content(1))), [250, 250]);
+        let letter = house.kept("bob").remove(0);
+        let to = ["eve@b.test", "bob@b.test", "y@c.test"];
+        let replies = deliver(&mut talk, &sender(2), &to, &letter);
+        assert_eq!(codes(&replies), [250, 554, 250], "{driver}: {replies:?}");
+        assert!(replies[1].lines[0].starts_with("5.4.6"), "{replies:?}");
+        assert_eq!((house.kept("bob").len(), house.kept("eve").len(), house.kept("everybody").len()), (1, 1, 2));
+        let replies = deliver(&mut talk, &sender(3), &["bob@b.test"], &letter);
+        assert_eq!(codes(&replies), [554], "{driver}: {replies:?}");
+        assert_eq!(house.server.counter("messages_refused"), 1, "{driver}: nobody took it");
+    }
+}
+
+/// Postmaster has a mailbox without a word about him, at every domain that is ours and without one (M-030).
+#[test]
+fn m_030_mailbox_delivery_always_has_a_postmaster() {
+    let store = tempfile::tempdir().expect("a folder");
+    let mut told = Told::keeping_in(store.path())
+        .with("mailboxes", "\"bob@b.test\" = \"bob\"\n\"postmaster@d.test\" = \"bob\"")
+        .with("access", "accepted_domains = [\"a.test\", \"intra\"]");
+    for folder in ["postmaster", "chief"] {
+        if folder == "chief" {
+            told = told.with("mailboxes", "\"postmaster\" = \"chief\"");
+        }
+        let mut server = Server::started(told.clone());
+        let mut talk = lhlo(server.address());
+        let to = ["Postmaster", "postmaster@b.test", "POSTMASTER@A.test", "postmaster@server.test", "postmaster@intra"];
+        for to in to {
+            assert_eq!(codes(&deliver(&mut talk, &sender(1), &[to], &content(1))), [250], "{to}");
+        }
+        assert_eq!(codes(&deliver(&mut talk, &sender(1), &["postmaster@d.test"], &content(1))), [250]);
+        assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+        for stranger in ["<postmaster@e.test>", "<x@a.test>", "<postmaster@b>"] {
+            assert_eq!(talk.say(&format!("RCPT TO:{stranger}")).expect("a reply").code, 550, "{stranger}");
+        }
+        assert_eq!(read(&store.path().join(folder).join("new")).len(), to.len());
+        server.stop();
+    }
+    assert_eq!(read(&store.path().join("bob/new")).len(), 2, "what is said about him counts first");
+}
+
 /// SMTP has one answer for all: refused means that nobody keeps a copy.
 #[test]
 fn i_2_by_smtp_a_message_is_in_every_mailbox_or_in_none() {

@@ -295,3 +295,98 @@ fn m_051_m_122_a_connection_that_ends_inside_a_chunk_leaves_nothing() {
     assert_eq!(sink.taken().len(), 1);
     hub.stop();
 }
+
+/// A listener's own form of trace field counts, whatever the others of its process write.
+#[test]
+fn m_073_each_listener_has_its_own_form_of_received() {
+    let sink = Sink::start(Offers { chunking: true });
+    let told = Told::relaying_to(sink.address());
+    let other = "address = \"127.0.0.1:0\"\nrole = \"hub\"\nreceived = \"exchange\"".to_owned();
+    let mut hub = Server::started(Told { beside: vec![other], ..told });
+    for (listener, from) in [(0, "rfc@a.test"), (1, "exchange@a.test")] {
+        let mut talk = Talk::hello(hub.address_of(listener)).expect("a greeting");
+        assert!(talk.send(from, &["bob@b.test"], CONTENT).expect("a reply").is_positive());
+    }
+    let taken = sink.wait_for(2);
+    for (from, with) in [("rfc@a.test", " with ESMTP id "), ("exchange@a.test", " with Ringpost SMTP Server id ")] {
+        let one = taken.iter().find(|one| one.from == from).expect("it came");
+        let fields = received(one, CONTENT);
+        assert!(fields.len() == 1 && fields[0].contains(with), "{from}: {fields:?}");
+    }
+    hub.stop();
+    let listener = "received = \"exchange\"".to_owned();
+    let mut front = Server::started(Told { listener, ..Told::front_end_of(sink.address()) });
+    let mut talk = Talk::hello(front.address()).expect("a greeting");
+    assert!(talk.send("front@a.test", &["bob@b.test"], CONTENT).expect("a reply").is_positive());
+    let one = sink.wait_for(3).into_iter().find(|one| one.from == "front@a.test").expect("it came");
+    let fields = received(&one, CONTENT);
+    assert!(fields.len() == 1 && fields[0].contains("via Frontend Transport"), "{fields:?}");
+    front.stop();
+}
+
+/// Names without a dot that the file calls ours are taken, wherever it does; no others are (M-028).
+#[test]
+fn m_028_single_labels_of_the_configuration_are_ours() {
+    let sink = Sink::start(Offers { chunking: true });
+    let told = Told { routed: "routed", ..Told::relaying_to(sink.address()) };
+    let mut hub = Server::started(told.with("access", "accepted_domains = [\"Accepted\"]\nrelay_from = []"));
+    let mut straight = Server::started(Told { routed: "routed", ..Told::relaying_to(sink.address()) });
+    let store = tempfile::tempdir().expect("a folder");
+    let role = Role::Mailboxes(Some(store.path().to_owned()), Dialect::Smtp);
+    let boxes = "\"ann@named\" = \"ann\"\n\"*@Whole\" = \"all\"";
+    let mut delivery = Server::started(Told { role, ..Told::default() }.with("mailboxes", boxes));
+    for (server, to, reply) in [
+        // Ours, and nothing leads there: a warning at the start, and later.
+        (&hub, "x@accepted", (451, "4.4.4")),
+        (&hub, "x@routed", (550, "5.7.1")),
+        (&hub, "x@other", (550, "5.1.2")),
+        (&straight, "x@Routed", (250, "2.1.5")),
+        (&straight, "x@other", (550, "5.1.2")),
+        (&delivery, "ann@Named", (250, "2.1.5")),
+        (&delivery, "x@whole", (250, "2.1.5")),
+        (&delivery, "x@named", (550, "5.1.1")),
+        (&delivery, "x@other", (550, "5.1.2")),
+    ] {
+        let mut talk = Talk::hello(server.address()).expect("a greeting");
+        assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+        let got = talk.say(&format!("RCPT TO:<{to}>")).expect("a reply");
+        assert_eq!((got.code, got.lines[0].split(' ').next()), (reply.0, Some(reply.1)), "{to}: {got:?}");
+    }
+    hub.stop();
+    straight.stop();
+    delivery.stop();
+}
+
+/// Who may not relay is told so at RCPT, for each recipient (M-031).
+#[test]
+fn m_031_mailbox_delivery_refuses_strangers_recipient_by_recipient() {
+    let store = tempfile::tempdir().expect("a folder");
+    let role = Role::Mailboxes(Some(store.path().to_owned()), Dialect::Smtp);
+    let told = Told { role, ..Told::default() }.with("mailboxes", "\"ann@b.test\" = \"ann\"");
+    let mut delivery = Server::started(told.with("access", "relay_from = []"));
+    let mut talk = Talk::hello(delivery.address()).expect("a greeting");
+    assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+    for to in ["<ann@b.test>", "<nobody@b.test>", "<ann@b.test>"] {
+        let got = talk.say(&format!("RCPT TO:{to}")).expect("a reply");
+        assert_eq!((got.code, got.lines[0].split(' ').next()), (550, Some("5.7.1")), "{to}");
+    }
+    assert_eq!(talk.say("DATA").expect("a reply").code, 503);
+    delivery.stop();
+}
+
+/// A hub takes `<postmaster>` from anybody; the mail goes where its own name does, and `check` says when it goes nowhere.
+#[test]
+fn m_030_a_hub_routes_postmaster_by_its_own_name_and_check_warns_where_it_cannot() {
+    let sink = Sink::start(Offers { chunking: true });
+    for routed in ["server.test", "*", "b.test"] {
+        let told = Told { routed, ..Told::relaying_to(sink.address()) };
+        let mut hub = Server::started(told.with("access", "relay_from = []"));
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        assert_eq!(talk.say("MAIL FROM:<a@a.test>").expect("a reply").code, 250);
+        let got = talk.say("RCPT TO:<Postmaster>").expect("a reply");
+        assert_eq!(got.code, if routed == "b.test" { 451 } else { 250 }, "{routed}: {got:?}");
+        let warned = hub.process().complaints().contains("mail for postmaster is put off");
+        assert_eq!(warned, routed == "b.test", "{routed}: {}", hub.process().complaints());
+        hub.stop();
+    }
+}

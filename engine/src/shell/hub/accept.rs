@@ -118,8 +118,7 @@ impl<D: Driver> Service<D> for Hub<D> {
         let received = self.driver.wall();
         let id = self.ids.next();
         let mut trace = self.trace.buffer();
-        let form = (self.settings.receive.received, None);
-        self.trace.write(arrived.session, form, (id, received), &mut trace);
+        self.trace.write(arrived.session, None, (id, received), &mut trace);
         hook!("K3");
         let mut fresh = Fresh {
             id,

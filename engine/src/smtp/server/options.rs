@@ -110,7 +110,9 @@ pub struct ServerOptions {
     pub strict_blanks: bool,
     /// EHLO takes any printable name without a space (M-005).
     pub odd_ehlo_names: bool,
-    /// Domains without a dot that addresses may have, in lower case (M-028).
+    /// Our Received field has the form of Exchange (docs/PROFILES.md, "Received fields").
+    pub exchange_trace: bool,
+    /// Domains without a dot that addresses may have, in lower case, sorted (M-028).
     pub single_label_domains: Vec<String>,
     /// Announced and honoured.
     pub extensions: Extensions,
@@ -145,6 +147,7 @@ impl ServerOptions {
             refuse_early_talkers: false,
             strict_blanks: false,
             odd_ehlo_names: false,
+            exchange_trace: false,
             single_label_domains: if fqdn.contains('.') { Vec::new() } else { vec![fqdn.to_ascii_lowercase()] },
             extensions: Extensions::default(),
             timers: ServerTimers {
@@ -176,6 +179,7 @@ impl ServerOptions {
             hops_max: 30,
             paths: PathLimits::EXCHANGE,
             odd_ehlo_names: true,
+            exchange_trace: true,
             timers: ServerTimers {
                 command: Span::minutes(5),
                 block: Span::minutes(5),

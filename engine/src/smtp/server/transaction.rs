@@ -230,7 +230,7 @@ impl ServerSession {
         domain.is_empty()
             || mailbox.is_literal()
             || domain.contains(&b'.')
-            || self.options.single_label_domains.iter().any(|name| name.as_bytes() == domain)
+            || self.options.single_label_domains.binary_search_by(|name| name.as_bytes().cmp(domain)).is_ok()
     }
 
     fn refuse(&mut self, no: No, turn: &mut Turn<'_>) {

@@ -673,3 +673,19 @@ fn m_210_m_211_m_212_lmtp_answers_per_recipient() {
     bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nRCPT TO:<c@b.test>\r\nDATA\r\nbare\nlf\r\n.\r\n");
     assert_eq!(bench.codes()[4..], ["550 5.5.2", "550 5.5.2"]);
 }
+
+/// One recipient's loop is his alone: the other has the message.
+#[test]
+fn m_211_m_080_lmtp_refuses_one_recipient_and_takes_the_message_for_the_other() {
+    let mut bench = Bench::new(ServerOptions { dialect: Dialect::Lmtp, ..options(Profile::Rfc) });
+    bench.at_once = false;
+    bench.feed(b"LHLO c.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nRCPT TO:<c@b.test>\r\nDATA\r\n");
+    bench.feed(b"x\r\n.\r\n");
+    bench.out.clear();
+    let looped = Refusal::fixed(554, (5, 4, 6), "Routing loop");
+    for verdict in [Verdict::Refused(&looped), Verdict::Accepted { id: 1, message_id: b"" }] {
+        bench.session.on_verdict(Slot(0), verdict, bench.now, &mut bench.out);
+    }
+    assert_eq!(bench.codes(), ["554 5.4.6", "250 2.0.0"]);
+    assert_eq!(bench.session.in_flight(), 0);
+}

@@ -90,7 +90,7 @@ impl Recovery {
                     let (file, number) = (scanned.segment.file, Some(scanned.number));
                     let bytes = scanned.segment.segment_bytes;
                     let cause = super::scan::Cause::Rot;
-                    self.damage.push(Damage { file, number, offset: 0, bytes, record: None, cause });
+                    self.damage.push(Damage { file, number, offset: 0, bytes, record: None, content: None, cause });
                 } else {
                     self.damage.extend(scanned.damage.iter().copied());
                     self.segments.insert(scanned.number, *scanned);

@@ -55,6 +55,8 @@ pub struct Damage {
     pub bytes: u64,
     /// The one record that it is.
     pub record: Option<RecordId>,
+    /// Where the damaged content of that record begins, and how long it is, if it stands in blocks of its own.
+    pub content: Option<(u64, u64)>,
     /// What it means.
     pub cause: Cause,
 }
@@ -280,7 +282,8 @@ impl Scan {
             (_, HeadBlock::Blank) => return Phase::Done(Some(Scanned::Blank(self.file))),
             _ => {
                 let (offset, bytes) = (0, self.file_bytes);
-                let damage = Damage { file: self.file, number: None, offset, bytes, record: None, cause: Cause::Rot };
+                let (file, cause) = (self.file, Cause::Rot);
+                let damage = Damage { file, number: None, offset, bytes, record: None, content: None, cause };
                 return Phase::Done(Some(Scanned::Lost(damage)));
             }
         };
@@ -354,10 +357,20 @@ impl Found {
         let number = Some(self.number);
         let file = self.segment.file;
         if self.damage.len() < DAMAGE_MAX {
-            self.damage.push(Damage { file, number, offset: range.start, bytes, record, cause: Cause::Torn });
+            let (offset, cause) = (range.start, Cause::Torn);
+            self.damage.push(Damage { file, number, offset, bytes, record, content: None, cause });
         } else if let Some(last) = self.damage.last_mut() {
             last.bytes = range.end.saturating_sub(last.offset);
             last.record = None;
+            last.content = None;
+        }
+    }
+
+    /// A record is damaged, or its content in blocks of its own: both are one place.
+    fn damaged_record(&mut self, range: Range<u64>, id: RecordId, content: Option<(u64, u64)>) {
+        self.damaged(range, Some(id));
+        if let Some(damage) = self.damage.last_mut().filter(|damage| damage.record == Some(id)) {
+            damage.content = content;
         }
     }
 
@@ -415,14 +428,16 @@ impl Found {
         let start = offset.checked_sub(head.at).and_then(|start| usize::try_from(start).ok());
         let bytes = start.and_then(|start| batch.get(start..)).unwrap_or_default();
         let seed = self.segment.seed;
-        let record = RecordRef::parse(bytes, id, seed).ok().filter(|record| {
+        let sound = RecordRef::parse(bytes, id, seed).ok();
+        let record = sound.filter(|record| {
             record.head.recipients != ALL_RECIPIENTS
                 && self.segment.live.is_next(place)
                 && content_is_whole(record, head, bytes, batch)
         });
         let encoded = bytes.first_chunk::<RECORD_HEAD_BYTES>();
         let (Some(record), Some(encoded)) = (record, encoded) else {
-            return self.damaged(offset..offset.saturating_add(u64::from(packed_bytes)), Some(id));
+            let content = sound.and_then(|record| own_content(&record, head, batch));
+            return self.damaged_record(offset..offset.saturating_add(u64::from(packed_bytes)), id, content);
         };
         self.segment.live.push(place, record.head.recipients);
         self.segment.note_recipients(record.head.recipients);
@@ -477,6 +492,13 @@ fn content_is_whole(record: &RecordRef<'_>, head: &BatchHead, bytes: &[u8], batc
         crc.update(content);
         crc.finish() == record.head.facts.crc32c || planted!(UncheckedContent)
     })
+}
+
+/// Where the content of a record stands in blocks of its own, if it does and they lie in its batch.
+fn own_content(record: &RecordRef<'_>, head: &BatchHead, batch: &[u8]) -> Option<(u64, u64)> {
+    let Placement::Own { block } = record.head.placement else { return None };
+    let (offset, bytes) = (u64::from(block).saturating_mul(BLOCK_U64), record.head.facts.body_bytes);
+    window(batch, head.at, offset, bytes).map(|_| (offset, bytes))
 }
 
 impl Stream {

@@ -110,12 +110,18 @@ fn f_008_f_014_recovery_that_dies_at_every_step_in_turn_loses_nothing_and_puts_d
 
 #[test]
 fn f_014_f_016_rot_is_put_aside_by_name_said_once_and_counted() {
+    // A small one, which stands with its envelope, and a large one, which has blocks of its own.
+    [2, 15].into_iter().for_each(is_put_aside);
+}
+
+fn is_put_aside(bad: u64) {
+    let ids = bad - 2..bad + 4;
     let nowhere = Nowhere::hold();
     let mut hub = hub(&nowhere);
     hub.start();
-    assert_eq!(hand_over(&hub, 0..6), [250; 6]);
+    assert_eq!(hand_over(&hub, ids.clone()), [250; 6]);
     hub.stop();
-    let rotten = rot(&hub, 2);
+    let rotten = rot(&hub, bad);
     hub.start();
     until("the others to be queued", || (hub.queued() == 5).then_some(()));
     assert_eq!(hub.status()["counters"]["spool_damage"], 1);
@@ -131,7 +137,7 @@ fn f_014_f_016_rot_is_put_aside_by_name_said_once_and_counted() {
     until("the others to be queued", || (hub.queued() == 5).then_some(()));
     assert!(!hub.process().complaints().contains("damage"), "{}", hub.process().complaints());
     hub.stop();
-    assert_eq!(delivered(&mut hub, 0..6), [1, 1, 0, 1, 1, 1]);
+    assert_eq!(delivered(&mut hub, ids), [1, 1, 0, 1, 1, 1]);
     assert_eq!(files(&hub, "quarantine").len(), 1, "nothing more was put aside");
 }
 

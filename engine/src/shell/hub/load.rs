@@ -183,7 +183,8 @@ impl<D: Driver> Hub<D> {
         }
         let number = Some(record.number());
         let Read { file, at: offset, bytes } = place;
-        let damage = Damage { file, number, offset, bytes: bytes as u64, record: Some(record), cause: Cause::Rot };
+        let (bytes, cause) = (bytes as u64, Cause::Rot);
+        let damage = Damage { file, number, offset, bytes, record: Some(record), content: None, cause };
         let aside = async { Quarantine::open(&self.driver, dir).await?.copy(&self.pool, &damage).await }.await;
         if aside.is_err() {
             self.aside.borrow_mut().remove(&(record, place.at));

@@ -66,7 +66,8 @@ impl<D: Driver> Quarantine<D> {
         Ok(Self { driver: driver.clone(), spool: spool.clone(), dir, names })
     }
 
-    /// Copies a damaged place to a file that is named after it: file, life of the file, offset.
+    /// Copies a damaged place to a file that is named after it: file, life of the file, offset. The content of a record, where
+    /// it stands apart, follows it, as where it stands with it.
     pub(super) async fn copy(&mut self, pool: &Pool, damage: &Damage) -> io::Result<Aside> {
         let life = damage.number.map_or(0, |number| number.get());
         let name = format!("{:08x}-{life:012x}-{:010x}.damage", damage.file.0, damage.offset);
@@ -81,7 +82,9 @@ impl<D: Driver> Quarantine<D> {
         self.names.insert(unfinished.clone());
         let to = self.driver.open(&self.dir, &unfinished, Open::Create { direct: false }).await?;
         let from = self.driver.open(&self.spool, &segments::name(damage.file), Open::Read).await?;
-        self.copy_octets(pool, (&from, damage.offset), &to, damage.bytes).await?;
+        let (content_at, content_bytes) = damage.content.unwrap_or_default();
+        let copied = self.copy_octets(pool, (&from, damage.offset), (&to, 0), damage.bytes).await?;
+        self.copy_octets(pool, (&from, content_at), (&to, copied), content_bytes).await?;
         hook!("K18");
         self.driver.sync(&to).await?;
         self.driver.rename(&self.dir, &unfinished, &self.dir, &name).await?;
@@ -92,7 +95,14 @@ impl<D: Driver> Quarantine<D> {
         Ok(Aside::Now)
     }
 
-    async fn copy_octets(&self, pool: &Pool, (from, at): (&D::File, u64), to: &D::File, bytes: u64) -> io::Result<()> {
+    /// Copies so many octets of a file to a place in another; how many there were.
+    async fn copy_octets(
+        &self,
+        pool: &Pool,
+        (from, at): (&D::File, u64),
+        (to, to_at): (&D::File, u64),
+        bytes: u64,
+    ) -> io::Result<u64> {
         let mut done = 0;
         while done < bytes {
             let most = usize::try_from(bytes - done).unwrap_or(usize::MAX);
@@ -103,14 +113,14 @@ impl<D: Driver> Quarantine<D> {
             let mut written = 0;
             while written < piece.len() {
                 let rest = vec![piece.sub(written..piece.len())];
-                match self.driver.write(to, rest, done + written as u64, Stable::No).await.0? {
+                match self.driver.write(to, rest, to_at + done + written as u64, Stable::No).await.0? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     count => written += count,
                 }
             }
             done += piece.len() as u64;
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Moves a whole file of the spool here; the name that it has now. One that an earlier try moved, and did not get

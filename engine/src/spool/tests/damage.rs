@@ -36,6 +36,27 @@ fn f_016_a_rotten_body_is_set_aside_by_name_and_the_rest_is_read() {
     assert!(damage.bytes > 3000 && damage.bytes < 3400);
 }
 
+/// Content in blocks of its own is named with its record: who puts the damage aside has both.
+#[test]
+fn f_016_rotten_content_that_stands_apart_is_named_with_its_record() {
+    let (mut world, _) = world(3);
+    let body = content(9, 9000);
+    let (facts, envelope) = (facts(&body), envelope(&body, 1));
+    let slices = world.chunks(&body);
+    let new = NewRecord { content: Content::Chunks(&slices), ..record(&envelope, 1, &facts) };
+    let mail = world.log.append(&new).expect("room");
+    world.settle_down();
+    world.append_patiently(b"behind it", 1);
+    world.settle_down();
+    let file = world.disk.files.get_mut(&FileId(1)).expect("there");
+    let at = memchr::memmem::find(file, &body).expect("it is there");
+    file[at + 5000] ^= 4;
+    let found = recover(&world.disk, 1, Durability::Disk);
+    let [damage] = found.damage[..] else { panic!("{:?}", found.damage) };
+    assert_eq!((damage.record, damage.offset), (Some(mail.id), mail.id.offset()));
+    assert_eq!(damage.content, Some((at as u64, 9000)));
+}
+
 #[test]
 fn f_014_f_016_damage_is_found_again_until_it_was_put_aside_and_never_after() {
     for (aside, damage_then) in [(false, 1), (true, 0)] {

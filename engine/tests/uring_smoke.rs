@@ -3,16 +3,27 @@
 #![forbid(unsafe_code)]
 
 use engine::io::driver::{Conn, Driver, Next, Open, Stable};
-use engine::io::uring;
+use engine::io::uring::{self, Setup, Uring};
 use engine::sys::slice::{Budget, Pool};
 use engine::wire::Span;
 use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
 
+#[path = "../../tests/src/skip.rs"]
+mod skip;
+
+fn on_ring<F, Fut>(setup: Setup, f: F)
+where
+    F: FnOnce(Uring) -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    skip::unless_refused(uring::run(setup, f));
+}
+
 #[test]
 fn octets_come_back_through_shared_buffers_and_aimed_chunks() {
-    uring::run(uring::Setup::default(), |driver| async move {
+    on_ring(Setup::default(), |driver| async move {
         let listener = driver.listen("127.0.0.1:0".parse().expect("address")).expect("listens");
         let at = driver.local(&listener).expect("bound");
         let server = driver.clone();
@@ -53,15 +64,14 @@ fn octets_come_back_through_shared_buffers_and_aimed_chunks() {
             }
         }
         assert!(back == *sent, "what comes back is what was sent");
-    })
-    .expect("runs");
+    });
 }
 
 #[test]
 fn a_direct_durable_write_reads_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    uring::run(uring::Setup::default(), |driver| async move {
+    on_ring(Setup::default(), |driver| async move {
         let dir = driver.root(&path).expect("opens");
         let file = driver.open(&dir, "log", Open::Create { direct: true }).await.expect("creates");
         driver.allocate(&file, 1 << 20).await.expect("allocates");
@@ -78,8 +88,7 @@ fn a_direct_durable_write_reads_back() {
         driver.rename(&dir, "log", &dir, "log2").await.expect("renames");
         assert_eq!(driver.list(&dir).await.expect("lists")[0].name, "log2");
         assert!(driver.open(&dir, "../x", Open::Read).await.is_err());
-    })
-    .expect("runs");
+    });
 }
 
 /// A queue of one request, and one of two completions.
@@ -94,7 +103,7 @@ fn f_047_requests_beyond_the_queue_wait_and_are_done() {
     const WRITES: u64 = 100;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    uring::run(tiny(), |driver| async move {
+    on_ring(tiny(), |driver| async move {
         let dir = driver.root(&path).expect("opens");
         let file = driver.open(&dir, "log", Open::Create { direct: false }).await.expect("creates");
         let pool = Pool::new(Budget::new(8 << 20));
@@ -117,14 +126,13 @@ fn f_047_requests_beyond_the_queue_wait_and_are_done() {
         let counts = driver.counts();
         assert_eq!(counts.writes, WRITES);
         assert!(counts.requests_waited >= WRITES - 1, "{counts:?}");
-    })
-    .expect("runs");
+    });
 }
 
 /// What many sockets bring between two turns, more than the queue of completions holds, arrives, each octet once.
 #[test]
 fn f_046_completions_beyond_the_queue_are_counted_and_none_is_lost() {
-    uring::run(tiny(), |driver| async move {
+    on_ring(tiny(), |driver| async move {
         let listener = driver.listen("127.0.0.1:0".parse().expect("address")).expect("listens");
         let at = driver.local(&listener).expect("bound");
         let seen = Rc::new(Cell::new(0));
@@ -152,6 +160,5 @@ fn f_046_completions_beyond_the_queue_are_counted_and_none_is_lost() {
             }
         }
         assert_eq!(seen.get(), sent);
-    })
-    .expect("runs");
+    });
 }

@@ -1,6 +1,6 @@
 //! What drivers this machine has, and which of them a test's servers run on.
 
-use crate::skip;
+use crate::skip_part;
 
 /// Names the driver of every server that a test starts without choosing one itself.
 const VARIABLE: &str = "RINGPOST_TEST_DRIVER";
@@ -40,7 +40,7 @@ pub fn no_uring() -> Option<String> {
 pub fn drivers(test: &str) -> impl Iterator<Item = &'static str> {
     let refused = no_uring();
     if let Some(why) = &refused {
-        skip(&format!("{test}_on_tokio_uring"), why);
+        skip_part(&format!("{test}_on_tokio_uring"), why);
     }
     let all = ["auto", "tokio-uring", "epoll"].into_iter();
     let here = all.filter(move |driver| refused.is_none() || *driver != "tokio-uring");

@@ -22,4 +22,4 @@ pub mod talk;
 pub mod wait;
 
 pub use drivers::{driver, drivers, no_uring};
-pub use skip::skip;
+pub use skip::{skip, skip_part};

@@ -7,6 +7,7 @@ use super::{Exit, GIT, VERSION, exit, print, process, sources};
 use crate::config::{Checked, Overrides};
 use crate::control::{Control, ControlError, Plan, Serving, log};
 use crate::io::launch::LaunchError;
+use crate::io::probe::Probe;
 use crate::settings::Settings;
 use crate::shell::server::{StartError, start};
 use std::sync::Arc;
@@ -106,6 +107,7 @@ type Reload = Box<dyn FnMut() -> Result<Settings, String> + Send>;
 
 fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
     let plan = Plan { settings: settings.clone(), reload, version: VERSION, git: GIT };
+    tracing::info!(cause = "driver", "{}", Probe::new(settings.server.data_dir.as_deref()));
     let (control, links) = Control::prepare(plan)?;
     let routes = control.routes();
     let running = start(&settings, links, routes)?;

@@ -341,7 +341,7 @@ impl<D: Driver> Line<D> {
         let driver = self.front.driver.clone();
         loop {
             self.offer_jobs(conn);
-            if self.ready && self.flights.is_empty() && self.session.room() == 0 {
+            if self.ready && self.session.in_flight() == 0 && self.session.room() == 0 {
                 // The session's time is over (M-069): another takes what waits.
                 return self.quit(conn).await;
             }
@@ -509,6 +509,14 @@ impl<D: Driver> Line<D> {
                     self.front.hubs.borrow_mut().works(self.trunk.hub);
                     self.front.policy.has_hub.set(true);
                 }
+                ClientEvent::Recipient { token, .. }
+                | ClientEvent::Done { token, .. }
+                | ClientEvent::NotAttempted { token }
+                    if self.out.holds(token) =>
+                {
+                    self.out.clear();
+                    return (at, false);
+                }
                 ClientEvent::Recipient { token, class, .. } => {
                     if let Some(flight) = self.flights.get_mut(token as usize).filter(|_| class != Class::Accepted) {
                         let (count, why) = &mut flight.refused;
@@ -518,10 +526,6 @@ impl<D: Driver> Line<D> {
                         let said = said.filter(|said| class == Class::Refused || !said.is_permanent());
                         *why = verdict(why.take(), said.or(Some(TOO_MANY)));
                     }
-                }
-                ClientEvent::Done { token, .. } if self.out.holds(token) => {
-                    self.out.clear();
-                    return (at, false);
                 }
                 ClientEvent::Done { token, class } => self.done(token as usize, class),
                 ClientEvent::NotAttempted { token } => {

@@ -71,6 +71,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
         out: Outbound::default(),
         taken: Vec::new(),
         hungry_until: Tick(0),
+        window: 0,
     };
     let cause = line.talk(&mut conn).await;
     line.end(hub.driver.now());
@@ -143,14 +144,17 @@ struct Line<D: Driver> {
     taken: Vec<Taken>,
     /// There was no memory to read messages back: none are taken before.
     hungry_until: Tick,
+    /// What the queues were told that the session takes at once.
+    window: u32,
 }
 
 impl<D: Driver> Line<D> {
     async fn talk(&mut self, conn: &mut D::Conn) -> Option<Cause> {
         let hub = self.hub.clone();
         loop {
+            self.tell_window();
             self.take(conn).await;
-            if self.ready && self.flights.is_empty() && self.session.room() == 0 {
+            if self.ready && self.session.in_flight() == 0 && self.session.room() == 0 {
                 // The session's time is over (M-069): another connection takes what waits.
                 return self.quit(conn).await;
             }
@@ -186,6 +190,15 @@ impl<D: Driver> Line<D> {
                 self.flush(conn);
                 return cause;
             }
+        }
+    }
+
+    /// Tells the queues how much the session takes: by DATA a second transaction has room behind the body of the first only.
+    fn tell_window(&mut self) {
+        let window = u32::try_from(self.session.window()).unwrap_or(u32::MAX);
+        if self.ready && window != self.window {
+            self.window = window;
+            self.hub.queues.borrow_mut().set_window(self.id, window, self.hub.driver.now());
         }
     }
 
@@ -327,19 +340,23 @@ impl<D: Driver> Line<D> {
                 ClientEvent::More => return (at, Flow::Go),
                 ClientEvent::Ready => {
                     self.ready = true;
-                    let window = u32::try_from(self.session.room()).unwrap_or(u32::MAX);
-                    self.hub.queues.borrow_mut().connected(self.id, window, now);
+                    self.window = u32::try_from(self.session.window()).unwrap_or(u32::MAX);
+                    self.hub.queues.borrow_mut().connected(self.id, self.window, now);
+                }
+                ClientEvent::Recipient { token, .. }
+                | ClientEvent::Done { token, .. }
+                | ClientEvent::NotAttempted { token }
+                    if self.out.holds(token) =>
+                {
+                    // Answered before its body left: whatever it means, it is no verdict on that body (F-081).
+                    self.out.clear();
+                    return (at, Flow::Down(Some(Cause::Protocol)));
                 }
                 ClientEvent::Recipient { token, index, class } => {
                     if class != Class::Accepted {
                         self.said_no(now);
                     }
                     self.answer_recipient(token, index, class);
-                }
-                ClientEvent::Done { token, .. } if self.out.holds(token) => {
-                    // Answered before its body left: whatever it means, it is no verdict on that body (F-081).
-                    self.out.clear();
-                    return (at, Flow::Down(Some(Cause::Protocol)));
                 }
                 ClientEvent::Done { token, class } => {
                     // Where recipients were refused one by one, that says more than what follows from it.

@@ -4,6 +4,7 @@ mod bad_heads;
 mod bad_segment;
 mod carried;
 mod notice;
+mod odd_replies;
 mod sharing;
 
 use super::quarantine::Quarantine;

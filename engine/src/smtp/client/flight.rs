@@ -126,6 +126,14 @@ impl Flight {
         match Class::of(reply) {
             None => Outcome::Wrong(ProtocolError::WrongClass),
             Some(Class::Accepted) => Outcome::Quiet,
+            // Its taker gave up meanwhile: its token may be somebody else's by now.
+            Some(_) if self.settled => {
+                if self.lockstep {
+                    Outcome::Last(None)
+                } else {
+                    Outcome::Quiet
+                }
+            }
             Some(class) => {
                 let event = self.settle(class, reply);
                 if self.lockstep { Outcome::Last(Some(event)) } else { Outcome::Tell(event) }

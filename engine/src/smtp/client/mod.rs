@@ -177,6 +177,11 @@ impl ClientSession {
         usize::from(last.step == Step::End && self.flights.len() < 2)
     }
 
+    /// Transactions that may be under way now, those that are counted in. It grows and shrinks with what the peer answers.
+    pub fn window(&self) -> usize {
+        self.flights.len().saturating_add(self.room())
+    }
+
     fn in_flight_max(&self) -> usize {
         match (self.pipelining(), self.form()) {
             (false, _) => 1,

@@ -451,6 +451,14 @@ fn m_125_streamed_bodies_leave_chunk_by_chunk_and_end_at_a_refused_one() {
     assert!(talk.sent().starts_with("RSET\r\n"));
     let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n250 x\r\n");
     assert_eq!(events, [ClientEvent::Done { token: 5, class: Class::Accepted }]);
+    // The peer refuses it afterwards: that is nobody's outcome, though its token is another's by now.
+    offer(&mut talk, 6);
+    talk.client.chunk(6, 4, false, &mut talk.wire);
+    talk.client.abandon(6);
+    talk.offer(6, &mail).expect("sent");
+    assert_eq!(talk.hear(b"250 x\r\n452 4.3.1 short\r\n503 x\r\n503 x\r\n"), []);
+    let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 x\r\n");
+    assert_eq!(events, [ClientEvent::Done { token: 6, class: Class::Accepted }]);
 }
 
 #[test]

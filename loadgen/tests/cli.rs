@@ -145,6 +145,24 @@ fn a_sink_that_is_gone_at_the_end_takes_its_accounts_along_and_no_figures() {
     assert_eq!(sink.stop().0, Some(0));
 }
 
+/// Who asked no sink knows what was answered, and nothing of what became of it: that is `null`, and said in words.
+#[test]
+fn p_052_without_a_sink_what_became_of_messages_is_null() {
+    let sink = Sink::start(&[]);
+    let ended = output(&["send", "--target", &sink.at, "--closed", "-n", "5", "-c", "1", "--json"]);
+    let pairs = &json(&ended)["pairs"];
+    let whole = serde_json::to_value(loadgen::correlate::Accounts::default()).expect("plain data");
+    let known = ["intended", "rejected", "deferred", "unknown"];
+    for key in whole.as_object().expect("a table").keys().filter(|key| *key != "duplicated") {
+        let value = pairs.get(key).unwrap_or_else(|| panic!("{key} is missing: {pairs}"));
+        assert_eq!(value.is_null(), !known.contains(&key.as_str()), "{key}: {pairs}");
+    }
+    assert!(pairs["duplicated"]["W1"].is_null() && pairs["intended"] == 5, "{pairs}");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("no sink was asked"), "{said}");
+    assert_eq!(sink.stop().0, Some(0));
+}
+
 #[test]
 fn a_target_that_is_not_there_is_exit_4() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

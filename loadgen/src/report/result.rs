@@ -114,6 +114,9 @@ enum Pairs {
         recovered: Option<u64>,
         duplicated: BTreeMap<&'static str, Option<u64>>,
         unexpected: Option<u64>,
+        deferred_yet_taken: Option<u64>,
+        refused_yet_delivered: Option<u64>,
+        content_differs: Option<u64>,
     },
 }
 
@@ -252,8 +255,11 @@ fn pairs(sent: &Outcome, joined: Option<&Correlation>) -> Pairs {
         deferred: nobody.deferred,
         unknown: nobody.unknown,
         recovered: None,
-        duplicated: ["W1", "W2", "W3", "W4", "W5"].map(|window| (window, None)).into(),
+        duplicated: ["W1", "W2", "W3", "W4", "W5", "unattributed"].map(|window| (window, None)).into(),
         unexpected: None,
+        deferred_yet_taken: None,
+        refused_yet_delivered: None,
+        content_differs: None,
     }
 }
 

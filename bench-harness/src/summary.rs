@@ -138,6 +138,9 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(out, "; the last was delivered {last} after its return");
     }
+    if let Some(detected) = failover.detection_ms.max {
+        let _ = write!(out, "\n  {:<17} what is left took over within {}", "", duration_ms(detected));
+    }
     let told = |number: Option<u64>| number.map_or_else(|| "an unknown number".to_owned(), count);
     let _ = writeln!(
         out,
@@ -231,6 +234,7 @@ mod tests {
             bucket_ms: 10.0,
             outage_ms: Spread { max: Some(30.0), ..Spread::default() },
             hard_outage_ms: Spread { max: Some(10.0), ..Spread::default() },
+            detection_ms: Spread { max: Some(25.0), ..Spread::default() },
             stranded: StrandedSum { messages: 214, last_delivered_ms: Some(180.0) },
             lost: Some(0),
             ..Summary::default()
@@ -239,6 +243,7 @@ mod tests {
         assert!(text.contains("hub killed        outage 30.0 ms, seen in steps of 10.0 ms: less than 99 %"), "{text}");
         assert!(text.contains("  nobody in time for 10.0 ms; longest time without any 250: –"), "{text}");
         assert!(text.contains("stranded on it: 214; the last was delivered 180 ms after its return"), "{text}");
+        assert!(text.contains("                    what is left took over within 25.0 ms\n"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
     }
 

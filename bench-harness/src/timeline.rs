@@ -30,11 +30,13 @@ pub struct Moment {
 /// Cuts `fates` (in any order) into buckets of `width_us`, from the first intended time to the last. Empty buckets in
 /// between are kept.
 pub fn moments(fates: &[Fate], width_us: u64) -> Vec<Moment> {
-    let (Some(first), Some(last)) =
-        (fates.iter().map(|f| f.intended_us).min(), fates.iter().map(|f| f.intended_us).max())
-    else {
-        return Vec::new();
-    };
+    let first = fates.iter().map(|f| f.intended_us).min();
+    first.map_or_else(Vec::new, |first| moments_from(first, fates, width_us))
+}
+
+/// The same in buckets that begin at `first`, before which nothing of `fates` was due.
+pub fn moments_from(first: u64, fates: &[Fate], width_us: u64) -> Vec<Moment> {
+    let Some(last) = fates.iter().map(|f| f.intended_us).max() else { return Vec::new() };
     let count = (last - first) / width_us + 1;
     let mut moments: Vec<Moment> = (0..count).map(|i| Moment { at_us: i * width_us, ..Moment::default() }).collect();
     let mut sorted: Vec<(u64, &Fate)> = fates.iter().map(|f| ((f.intended_us - first) / width_us, f)).collect();

@@ -3,7 +3,7 @@
 use crate::failover::{Fate, Summary};
 use crate::html::charts::{Curve, Mark, Timeline};
 use crate::stats::percentile;
-use crate::timeline::moments;
+use crate::timeline::moments_from;
 
 /// Buckets of an overview: as narrow as the eye can tell apart.
 const OVERVIEW_BUCKETS: u64 = 360;
@@ -51,9 +51,8 @@ pub fn timelines(fates: &[Fate], happenings: &[Happening], failover: Option<&Sum
     let make = |title: String, from_us: u64, until_us: u64, width_us: u64| {
         let within: Vec<Fate> =
             fates.iter().filter(|fate| (from_us..until_us).contains(&fate.intended_us)).copied().collect();
-        let start = within.iter().map(|fate| fate.intended_us).min().unwrap_or(from_us);
-        let mut moments = moments(&within, width_us);
-        moments.iter_mut().for_each(|moment| moment.at_us += start - first);
+        let mut moments = moments_from(from_us, &within, width_us);
+        moments.iter_mut().for_each(|moment| moment.at_us += from_us - first);
         Timeline { title, caption: String::new(), moments, width_us, marks: marks.clone(), deadline_us }
     };
     let overview_width = round_up((last - first) / OVERVIEW_BUCKETS);
@@ -64,7 +63,9 @@ pub fn timelines(fates: &[Fate], happenings: &[Happening], failover: Option<&Sum
         let behind = BEHIND_US.max((outage_us * 2.0) as u64).max(30 * bucket(failover));
         let width = round_up((BEFORE_US + behind) / OVERVIEW_BUCKETS).max(bucket(failover));
         let before = BEFORE_US.max(10 * bucket(failover));
-        let from = strike.at_us.saturating_sub(before).max(first);
+        // A bucket begins with the strike, so that none tells of both sides of it.
+        let from =
+            strike.at_us.saturating_sub(before.min(strike.at_us.saturating_sub(first)) / width * width).max(first);
         all.push(make(format!("Around the fault: {}", strike.label), from, strike.at_us + behind, width));
     }
     all
@@ -112,7 +113,7 @@ mod tests {
     fn each_fault_has_a_closer_look_around_it() {
         let strike = Happening { at_us: 8_000_000, label: "hub-2 killed".into(), is_heal: false };
         let heal = Happening { at_us: 10_000_000, label: "hub-2 back".into(), is_heal: true };
-        let all = timelines(&fates(20), &[strike, heal], None);
+        let all = timelines(&fates(20), &[strike.clone(), heal], None);
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].marks.iter().map(|m| m.at_s).collect::<Vec<_>>(), [3.0, 5.0]);
         assert_eq!(all[0].moments.iter().map(|m| m.due).sum::<u64>(), 20_000);
@@ -120,6 +121,12 @@ mod tests {
         let closer = &all[1].moments;
         assert_eq!((closer[0].at_us, closer.last().expect("some").at_us), (2_800_000, 3_590_000));
         assert_eq!(all[1].width_us, 10_000);
+        // Wherever it strikes, near the beginning too, one of its buckets begins there.
+        for at_us in [8_000_350, 5_123_450, 5_000_000] {
+            let strike = Happening { at_us, ..strike.clone() };
+            let closer = &timelines(&fates(20), &[strike], None)[1].moments;
+            assert!(closer.iter().any(|moment| moment.at_us == at_us - 5_000_000), "{at_us}: {:?}", closer.first());
+        }
     }
 
     #[test]

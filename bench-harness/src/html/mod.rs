@@ -407,7 +407,11 @@ fn method_section(out: &mut String, result: &RunResult, views: &Views) {
     out.push_str("<section><h2>How this was measured</h2>");
     out.push_str("<p>Messages are sent on a schedule that is fixed beforehand and never waits for the server (open loop). <em>Response time</em> runs from the moment a message is due to its 250; <em>service time</em> from its first command; <em>delivery time</em> from the moment it is due to its arrival at the sink. A message is <em>good</em> when it is acknowledged within the deadline; an <em>outage</em> is the total length of buckets in which fewer than 99 % were good, a <em>hard outage</em> of those in which none was. Messages are accounted one by one: each ends as delivered, bounced, lost, queued, rejected, deferred or unknown.</p>");
     if !views.command.is_empty() {
-        let _ = write!(out, "<p>To repeat it: <code>{}</code></p>", escape(&views.command));
+        let _ = write!(
+            out,
+            "<p>To repeat it: <code>{}</code>, or, with all that was chosen then, <code>ringbench run run.toml</code> in this folder.</p>",
+            escape(&views.command)
+        );
     }
     out.push_str("<div class=\"scroll\"><table><caption>Processes</caption><thead><tr><th>Name</th><th>Cores</th><th class=\"text\">Command</th></tr></thead><tbody>");
     for process in &result.processes {

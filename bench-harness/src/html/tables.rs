@@ -1,6 +1,8 @@
 //! The exact values behind the charts.
 
-use super::text::{NOT_MEASURED, bytes, count, duration_ms, duration_us, escape, or_none, outage, rate, significant};
+use super::text::{
+    NOT_MEASURED, after, bytes, count, duration_ms, duration_us, escape, or_none, outage, rate, significant,
+};
 use crate::failover::{Impact, Spread, Summary};
 use crate::result::{Figures, Phase, RunResult};
 use loadgen::correlate::Accounts;
@@ -148,17 +150,8 @@ pub fn overview(out: &mut String, result: &RunResult) {
 }
 
 fn costs(out: &mut String, result: &RunResult) {
-    let heads = [
-        "",
-        "CPU/msg",
-        "system calls/msg",
-        "copied/msg",
-        "allocations/msg",
-        "durable writes/msg",
-        "written/msg",
-        "peak memory",
-    ];
-    let mut table = Table::new("Cost of a message, and memory, by kind of process", &heads);
+    let heads = ["", "CPU", "system calls", "copied", "allocations", "durable writes", "written", "peak memory"];
+    let mut table = Table::new("Cost of a message by kind of process, and the most memory that it had", &heads);
     for phase in &result.phases {
         for kind in phase.figures.cpu_us_per_message.keys() {
             table.row(&format!("{}, {kind}", title(phase)), cost_cells(&phase.figures, kind));
@@ -189,7 +182,12 @@ pub fn failover(out: &mut String, failover: &Summary) {
         duration_ms(failover.bucket_ms)
     );
     let heads = ["", "outage", "hard", "brownout", "longest silence", "not good", "debt"];
-    let spreads = [&failover.outage_ms, &failover.hard_outage_ms, &failover.brownout_ms, &failover.ack_gap_ms];
+    let spreads: [Spreads<'_>; 4] = [
+        (&failover.outage_ms, outage),
+        (&failover.hard_outage_ms, outage),
+        (&failover.brownout_ms, outage),
+        (&failover.ack_gap_ms, duration_ms),
+    ];
     faults(out, failover, (&caption, &heads), &spreads, |impact| {
         vec![
             outage(impact.outage_ms),
@@ -210,13 +208,15 @@ pub fn failover(out: &mut String, failover: &Summary) {
         "could double",
         "could go untold",
     ];
-    let spreads = [&failover.detection_ms, &failover.recovery_ms, &failover.heal_ms];
-    let caption = "How each fault passed. Detection: until the first message took another way; recovery: until ten good seconds \
+    let spreads: [Spreads<'_>; 3] =
+        [(&failover.detection_ms, duration_ms), (&failover.recovery_ms, after), (&failover.heal_ms, outage)];
+    let caption = "How each fault passed. Detection: until a message came through that must have \
+                   taken another way; recovery: until ten good seconds \
                    began; stranded: messages that rested on the dead server, and when the last of them was delivered.";
     faults(out, failover, (caption, &heads), &spreads, |impact| {
         vec![
             or_none(impact.detection_ms, duration_ms),
-            or_none(impact.recovery_ms, duration_ms),
+            or_none(impact.recovery_ms, after),
             or_none(impact.heal_ms, outage),
             count(impact.stranded),
             or_none(impact.stranded_last_ms, duration_ms),
@@ -236,12 +236,15 @@ pub fn failover(out: &mut String, failover: &Summary) {
     );
 }
 
+/// What is spread over faults, and how it is said.
+type Spreads<'s> = (&'s Spread, fn(f64) -> String);
+
 /// A row for each fault, and below several their median and worst for the first columns.
 fn faults(
     out: &mut String,
     failover: &Summary,
     (caption, heads): (&str, &[&str]),
-    spreads: &[&Spread],
+    spreads: &[Spreads<'_>],
     cells: impl Fn(&Impact) -> Vec<String>,
 ) {
     let mut table = Table::new(caption, heads);
@@ -249,8 +252,8 @@ fn faults(
         table.row(&format!("fault {} at {}", index + 1, duration_ms(impact.struck_ms)), cells(impact));
     }
     if failover.each.len() > 1 {
-        table.row("median", spreads.iter().map(|spread| or_none(spread.p50, duration_ms)));
-        table.row("worst", spreads.iter().map(|spread| or_none(spread.max, duration_ms)));
+        table.row("median", spreads.iter().map(|(spread, word)| or_none(spread.p50, word)));
+        table.row("worst", spreads.iter().map(|(spread, word)| or_none(spread.max, word)));
     }
     table.end(out);
 }

@@ -62,6 +62,11 @@ pub fn outage(ms: f64) -> String {
     if ms == 0.0 { "none".to_owned() } else { duration_ms(ms) }
 }
 
+/// A time that may be none at all, in milliseconds.
+pub fn after(ms: f64) -> String {
+    if ms == 0.0 { "at once".to_owned() } else { duration_ms(ms) }
+}
+
 /// Three significant digits, at least all digits before the point, grouped in thousands by a thin space.
 pub fn significant(value: f64) -> String {
     if value == 0.0 {

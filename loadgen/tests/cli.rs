@@ -257,6 +257,65 @@ fn thresholds_and_invalid_runs_have_codes_of_their_own() {
     assert_eq!(sink.stop().0, Some(0));
 }
 
+/// A closed loop that a number of messages ends has no schedule: it took as long as it took.
+#[test]
+fn so_many_messages_in_turn_take_as_long_as_they_take() {
+    let sink = Sink::start(&[]);
+    let ended = output(&["send", "--target", &sink.at, "--closed", "-n", "50", "-c", "2", "--json"]);
+    assert_eq!(ended.status.code(), Some(0));
+    let achieved = json(&ended)["rate"]["achieved_per_s"].as_f64().expect("a rate");
+    // 50 in a day would be far below.
+    assert!(achieved > 0.1, "{achieved}");
+    sink.stop();
+}
+
+/// What a sink took before is nobody's of this run; and what was acknowledged and never came makes a run one that shows nothing.
+#[test]
+fn a_sink_that_was_used_before_counts_anew_and_what_does_not_arrive_is_said() {
+    let sink = Sink::start(&[]);
+    for _ in 0..2 {
+        let admin = ["--sink-admin", &sink.admin];
+        let ended =
+            output(&[&["send", "--target", &sink.at, "-r", "100/s", "-n", "20", "--json"][..], &admin].concat());
+        assert_eq!(json(&ended)["pairs"]["delivered"], 20);
+    }
+    // Its accounts are asked of a sink that gets none of it.
+    let other = Sink::start(&[]);
+    let ended = output(&[
+        "send",
+        "--target",
+        &sink.at,
+        "-r",
+        "100/s",
+        "-n",
+        "20",
+        "--json",
+        "--drain",
+        "1s",
+        "--sink-admin",
+        &other.admin,
+    ]);
+    assert_eq!((ended.status.code(), &json(&ended)["pairs"]["lost"]), (Some(3), &20.into()));
+    assert!(
+        json(&ended)["validity"]["reasons"]
+            .to_string()
+            .contains("20 recipients were acknowledged and are not at the sink")
+    );
+    sink.stop();
+    other.stop();
+}
+
+#[test]
+fn a_file_where_the_admin_socket_is_to_be_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("important");
+    std::fs::write(&file, "text").expect("ours");
+    let admin = format!("unix:{}", file.display());
+    let ended = output(&["sink", "--listen", "127.0.0.1:0", "--admin", &admin]);
+    assert!(!ended.status.success());
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "text");
+}
+
 #[test]
 fn a_terminated_sender_prints_what_it_measured() {
     let sink = Sink::start(&["--json"]);

@@ -152,7 +152,7 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     let handle = sender.handle();
     on_interrupt(move || handle.stop()).map_err(Failure::component)?;
     let sent = watch(sender)?;
-    let arrived = sinks.counts().and_then(|after| Ok((after, args.arrivals(&sent, &mut sinks)?)));
+    let arrived = sinks.counts().and_then(|after| Ok((after, args.arrivals(&sent, &mut sinks, &before)?)));
     // Measured is measured: a sink that cannot be asked any more takes its accounts with it, and nothing else.
     let (after, mut ledger, trouble) = match arrived {
         Ok((after, ledger)) => (after, ledger, None),
@@ -223,7 +223,7 @@ impl SendArgs {
     }
 
     /// What the sinks took, if any were named.
-    fn arrivals(&self, sent: &Outcome, sinks: &mut Sinks) -> Result<Option<Vec<Delivery>>, Failure> {
+    fn arrivals(&self, sent: &Outcome, sinks: &mut Sinks, before: &[Counts]) -> Result<Option<Vec<Delivery>>, Failure> {
         if self.sink_admin.is_empty() && self.sink_ledger.is_empty() {
             return Ok(None);
         }
@@ -233,7 +233,7 @@ impl SendArgs {
             let read = read.and_then(|mut file| ledger::read(&mut file).map_err(|error| error.to_string()));
             all.extend(read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?);
         }
-        sinks.await_arrivals(sent, self.drain)?;
+        sinks.await_arrivals(sent, before, self.drain)?;
         for sink in &mut sinks.0 {
             all.extend(sink.ledger().map_err(Failure::component)?);
         }
@@ -264,6 +264,13 @@ impl SendArgs {
         let slow = self.max_p99.is_some_and(|max| p99_us.is_none_or(|p99| p99 > max.as_micros()));
         let (_, achieved) = document.rates();
         let few = self.min_rate.is_some_and(|min| achieved.unwrap_or(0.0) < min.as_f64());
+        if slow {
+            let p99 = p99_us.map_or("not measured".to_owned(), |us| format!("{us} µs"));
+            exit::tell(&format!("threshold: response p99 {p99} is above --max-p99\n"));
+        }
+        if few {
+            exit::tell(&format!("threshold: {:.1}/s acknowledged is below --min-rate\n", achieved.unwrap_or(0.0)));
+        }
         match (document.validity.valid, slow || few) {
             (false, _) => Exit::Invalid,
             (true, true) => Exit::Threshold,
@@ -337,12 +344,13 @@ impl Sinks {
         self.0.iter_mut().map(AdminClient::counts).collect::<Result<_, _>>().map_err(Failure::component)
     }
 
-    /// Waits until they have everything that was acknowledged, or the drain's time is over.
-    fn await_arrivals(&mut self, sent: &Outcome, drain: Span) -> Result<(), Failure> {
+    /// Waits until they have everything that was acknowledged beyond what they had `before`, or the drain's time is over.
+    fn await_arrivals(&mut self, sent: &Outcome, before: &[Counts], drain: Span) -> Result<(), Failure> {
         let expected = correlate(&sent.sent(), &mut [], &Circumstances::default(), Span::ZERO).accounts.lost;
-        let until = crate::clock::monotonic() + drain;
+        let sum = |counts: &[Counts]| counts.iter().map(|counts| counts.recipients).sum::<u64>();
+        let (there, until) = (sum(before), crate::clock::monotonic() + drain);
         loop {
-            let taken: u64 = self.counts()?.iter().map(|counts| counts.recipients).sum();
+            let taken = sum(&self.counts()?).saturating_sub(there);
             if taken >= expected || crate::clock::monotonic() >= until {
                 return Ok(());
             }

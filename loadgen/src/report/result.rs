@@ -7,7 +7,7 @@ use crate::record::Phase;
 use crate::record::histogram::{Percentiles, Times};
 use crate::send::Outcome;
 use crate::send::lane::Pacing;
-use crate::validity::{Validity, judge, limited_by};
+use crate::validity::{Evidence, Validity, judge, limited_by};
 use engine::wire::Span;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -120,6 +120,19 @@ enum Pairs {
     },
 }
 
+/// The gate's verdict, and that everything acknowledged arrived where sinks were asked.
+fn judged(evidence: &Evidence, joined: Option<&Correlation>) -> Validity {
+    let mut verdict = judge(evidence);
+    let missing = joined.map_or(0, |joined| joined.accounts.lost);
+    if missing > 0 {
+        verdict.reasons.push(format!(
+            "the drain did not end: {missing} recipients were acknowledged and are not at the sink; lost, or still queued at the target"
+        ));
+        verdict.valid = false;
+    }
+    verdict
+}
+
 impl Document {
     /// The document of a run; `joined` where a sink's ledger was read.
     pub fn new(sent: &Outcome, joined: Option<&Correlation>, context: Context) -> Self {
@@ -155,7 +168,7 @@ impl Document {
             allocations_per_message: [("loadgen".into(), None)].into(),
             peak_rss_bytes: [("loadgen".into(), peak_rss_bytes())].into(),
             failover: [],
-            validity: judge(&evidence),
+            validity: judged(&evidence, joined),
             limited_by: limited_by(&evidence),
             driver: sent.driver,
             commit: None,

@@ -142,9 +142,21 @@ impl Outcome {
     /// From the end of the warm-up to the end of the schedule, or to where somebody stopped it.
     pub fn main_part(&self) -> Part {
         let last = self.all_records().map(|record| record.intended_ns + 1).max().unwrap_or(0);
-        let length = self.pacing.length();
+        let length = self.length();
         let until = if self.ended == Ended::Stopped { length.min(Span(last)) } else { length };
         Part { from: self.warm_up, until: until.max(self.warm_up) }
+    }
+
+    /// How long the schedule was; where a number of messages ended it that waited for their turns, until the last outcome.
+    fn length(&self) -> Span {
+        let sent = self.all_records().count() as u64;
+        match self.pacing {
+            Pacing::Closed { length, messages_max } if sent >= messages_max => {
+                let last = self.all_records().map(MessageRecord::answered).max().unwrap_or(Span::ZERO);
+                length.min(Span(last.0 + 1))
+            }
+            _ => self.pacing.length(),
+        }
     }
 
     /// The figures of one part of the run.

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,8 +85,9 @@ impl AdminListener {
         match at {
             AdminAddress::Tcp(address) => TcpListener::bind(address).map(Self::Tcp),
             AdminAddress::Unix(path) => {
-                // A socket that nobody answers on is left over from a process that was killed.
-                if path.exists() && UnixStream::connect(path).is_err() {
+                // A socket that nobody answers on is left over from a process that was killed; anything else is somebody's.
+                let is_socket = std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
+                if is_socket && UnixStream::connect(path).is_err() {
                     std::fs::remove_file(path)?;
                 }
                 let listener = UnixListener::bind(path)?;

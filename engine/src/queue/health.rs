@@ -94,6 +94,8 @@ pub(super) struct Host {
     pub idle: LinkList,
     pub roomy: LinkList,
     pub last_cause: Option<Cause>,
+    /// It was dead when [`super::Queues::host_news`] was last asked.
+    pub was_dead: bool,
     pub answers: u64,
     /// When a connection of it was woken last, by the hop's count.
     pub fed: u64,
@@ -123,6 +125,7 @@ impl Host {
             idle: LinkList::default(),
             roomy: LinkList::default(),
             last_cause: None,
+            was_dead: false,
             answers: 0,
             fed: 0,
         }

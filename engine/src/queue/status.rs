@@ -2,7 +2,7 @@
 
 use super::Queues;
 use super::destination::{Hop, HopId, Totals};
-use super::health::{Cause, Standing};
+use super::health::{Cause, Host, Standing};
 use super::trouble::LastError;
 use crate::wire::{DeliveryType, NextHopKey, Tick};
 use std::net::SocketAddr;
@@ -68,6 +68,23 @@ pub struct HostStatus {
     pub last_error: Option<Cause>,
 }
 
+impl Host {
+    fn status(&self) -> HostStatus {
+        HostStatus {
+            address: self.at.address,
+            alive: match self.standing {
+                Standing::Unknown => None,
+                Standing::Alive => Some(true),
+                Standing::Dead => Some(false),
+            },
+            connections: (self.ready, self.connecting),
+            sending: self.load,
+            answers: self.answers,
+            last_error: self.last_cause,
+        }
+    }
+}
+
 impl Queues {
     /// Every queue, in the order they were made.
     pub fn hops(&self) -> impl Iterator<Item = (HopId, HopStatus<'_>)> {
@@ -85,18 +102,19 @@ impl Queues {
 
     /// The hosts of one queue.
     pub fn hosts(&self, hop: HopId) -> impl Iterator<Item = HostStatus> {
-        self.hops[hop.0 as usize].hosts.iter().filter(|host| !host.retired).map(|host| HostStatus {
-            address: host.at.address,
-            alive: match host.standing {
-                Standing::Unknown => None,
-                Standing::Alive => Some(true),
-                Standing::Dead => Some(false),
-            },
-            connections: (host.ready, host.connecting),
-            sending: host.load,
-            answers: host.answers,
-            last_error: host.last_cause,
-        })
+        self.hops[hop.0 as usize].hosts.iter().filter(|host| !host.retired).map(Host::status)
+    }
+
+    /// Tells of each host that died, and of each dead one that is dead no more, since this was last asked.
+    pub fn host_news(&mut self, mut tell: impl FnMut(&NextHopKey, &HostStatus)) {
+        for hop in self.hops.iter_mut().filter(|hop| hop.live) {
+            for host in &mut hop.hosts {
+                let is_dead = host.standing == Standing::Dead;
+                if is_dead != std::mem::replace(&mut host.was_dead, is_dead) {
+                    tell(&hop.key, &host.status());
+                }
+            }
+        }
     }
 
     /// Messages queued, once per next hop, whatever they wait for.

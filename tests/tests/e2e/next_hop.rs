@@ -476,3 +476,23 @@ fn m_091_m_175_what_one_host_cannot_take_goes_to_another_that_can() {
         assert!(plain.stop().expect("a ledger").ledger.is_empty());
     }
 }
+
+/// What an operator looks for in the log: which host died and came back, and that mail failed for good, of whose record.
+#[test]
+fn a_host_that_dies_and_mail_that_fails_are_in_the_log() {
+    let at = free_address();
+    let mut hub = Server::started(impatient(vec![at]));
+    send(&hub, 1, 1, CONTENT);
+    let mut until_said = |what: &str| {
+        let line = until(what, || hub.process().said().into_iter().find(|line| line.contains(what)));
+        assert!(line.contains(&at.to_string()), "{line}");
+        line
+    };
+    until_said("a host is dead: it is looked for");
+    let faults = vec!["rcpt:reply 550 5.1.1 <r0@b.test> unknown".parse().expect("a fault")];
+    let _sink = start(SinkOptions { listen: vec![at], faults, ..SinkOptions::default() }).expect("a sink");
+    until_said("a host is dead no more");
+    let line = until_said("recipients failed for good");
+    assert!(line.contains("code=550") && line.contains("recipients=1") && !line.contains("r0@"), "{line}");
+    hub.stop();
+}

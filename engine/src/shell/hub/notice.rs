@@ -134,6 +134,11 @@ impl<D: Driver> Hub<D> {
     }
 
     fn owe(&self, original: &Original<'_>, failed: &[u16], why: &Why) {
+        // The host's words may name people: its code does not (S-040).
+        let host = why.said.as_ref().map(|(host, _)| tracing::field::display(host));
+        let code = why.said.as_ref().map(|(_, reply)| reply.code());
+        tracing::info!(cause = "failed", record = %original.record, recipients = failed.len(), status = %why.status, host, code,
+            "recipients failed for good");
         let unsent = original.envelope.reverse_path() == ReversePathRef::Null;
         if unsent || self.settings.server.durability == Durability::None {
             let counter = if unsent { Counter::FailedUnowed } else { Counter::DsnOwed };

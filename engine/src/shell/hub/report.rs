@@ -35,7 +35,18 @@ impl<D: Driver> Hub<D> {
 
     /// Sets the gauges.
     pub fn publish(&self) {
-        self.queues.borrow_mut().look(self.driver.now());
+        let mut queues = self.queues.borrow_mut();
+        queues.look(self.driver.now());
+        queues.host_news(|next_hop, host| {
+            let (host, is_dead, why) = (host.address, host.alive == Some(false), host.last_error);
+            if is_dead {
+                let why = why.map(tracing::field::display);
+                tracing::warn!(cause = "host", %next_hop, %host, why, "a host is dead: it is looked for");
+            } else {
+                tracing::info!(cause = "host", %next_hop, %host, "a host is dead no more");
+            }
+        });
+        drop(queues);
         let queues = self.queues.borrow();
         let (mut sending, mut connections) = (0, 0);
         for (_, status) in queues.hops() {

@@ -35,6 +35,7 @@ pub(super) fn id(name: &str) -> Option<FileId> {
 /// Brings what the log asks for, as long as the shard runs.
 pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
     let mut heads_failed = 0;
+    let mut is_short = false;
     loop {
         let want = hub.log.borrow().wants();
         let failed = hub.log.borrow().heads_failed();
@@ -59,6 +60,9 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
         };
         match made {
             Ok(file) => {
+                if std::mem::take(&mut is_short) {
+                    tracing::info!(cause = "spool", "there is room for segments of the spool again");
+                }
                 let mut secret = [0; 16];
                 hub.driver.random(&mut secret);
                 hub.log.borrow_mut().give(file, Secret(secret));
@@ -67,7 +71,13 @@ pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
                 hub.segments.wait().await;
             }
             Err(error) => {
-                tracing::error!(%error, "no room for a further segment of the spool");
+                if !std::mem::replace(&mut is_short, true) {
+                    let spool = &hub.settings.spool;
+                    let free = hub.dir.as_ref().and_then(|dir| hub.driver.free_bytes(dir).ok());
+                    tracing::error!(cause = "spool", %error, folder = ?hub.settings.server.data_dir, free,
+                        segment_size = spool.segment_bytes, free_min = spool.free_min,
+                        "no room for a further segment of the spool: mail is refused when the last one is full");
+                }
                 hub.log.borrow_mut().no_file();
                 hub.retry_stalled();
                 hub.pause(NO_SPACE_WAIT).await;

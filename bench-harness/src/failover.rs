@@ -498,7 +498,13 @@ pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: O
     if each.is_empty() {
         return None;
     }
-    let over = |field: fn(&Impact) -> Option<f64>| spread(each.iter().filter_map(field));
+    // One that is not known, since it never came while it was looked for, may be the worst: then there is no worst.
+    let over = |field: fn(&Impact) -> Option<f64>| {
+        let known: Vec<f64> = each.iter().filter_map(field).collect();
+        let is_whole = known.len() == each.len();
+        let all = spread(known);
+        if is_whole { all } else { Spread { p99: None, max: None, ..all } }
+    };
     let widest = |field: fn(&Impact) -> f64| each.iter().map(field).fold(0.0, f64::max);
     Some(Summary {
         kind: kind.to_owned(),

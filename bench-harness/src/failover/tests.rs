@@ -254,6 +254,13 @@ fn few_faults_have_a_worst_but_no_percentiles() {
 }
 
 #[test]
+fn one_that_never_recovered_leaves_no_worst() {
+    let took = |ms| Impact { recovery_ms: ms, detection_ms: Some(1.0), ..Impact::default() };
+    let summary = summarise("hub", vec![took(Some(10.0)), took(None)], Some(0), Some(0)).expect("two faults");
+    assert_eq!((summary.recovery_ms.max, summary.detection_ms.max), (None, Some(1.0)));
+}
+
+#[test]
 fn a_summary_keeps_every_fault_and_the_worst() {
     let each = vec![
         Impact { outage_ms: 10.0, stranded: 2, stranded_last_ms: Some(5.0), ..Impact::default() },

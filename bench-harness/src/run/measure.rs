@@ -12,7 +12,7 @@ use loadgen::record::histogram::Times;
 use loadgen::record::{Phase as Step, State};
 use loadgen::report::figures::Part;
 use loadgen::send::{Ended, Outcome};
-use loadgen::validity::{Evidence, judge, limited_by};
+use loadgen::validity::{Evidence, Validity, judge, limited_by};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -152,7 +152,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
             stable_writes_per_message: each(&given.observed.stable_writes, messages, |n| n),
             written_bytes_per_message: each(&given.observed.written_bytes, messages, |n| n),
             peak_rss_bytes: given.observed.rss_bytes.iter().map(|(k, v)| (k.clone(), Some(*v as f64))).collect(),
-            validity: judge(&evidence),
+            validity: judged(given, &evidence, failover.as_ref()),
             limited_by: if evidence.saturation { limit(given, &evidence) } else { None },
         },
         failover,
@@ -170,6 +170,21 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         started: given.started,
         fates,
     }
+}
+
+/// The gate's verdict, and that each fault could be judged: one without an acknowledgement before it has nothing to be
+/// compared with.
+fn judged(given: &Evidences<'_>, evidence: &Evidence, failover: Option<&Summary>) -> Validity {
+    let mut verdict = judge(evidence);
+    let judged = failover.map_or(0, |failover| failover.each.len());
+    if judged < given.faults.len() {
+        let (of, without) = (given.faults.len(), given.faults.len() - judged);
+        verdict
+            .reasons
+            .push(format!("{without} of {of} faults had nothing acknowledged before them to be compared with"));
+        verdict.valid = false;
+    }
+    verdict
 }
 
 /// The accounts: duplicates whose first copy arrived while something was dead belong to that death.

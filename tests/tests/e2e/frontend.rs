@@ -525,6 +525,32 @@ fn i_5_slow_clients_hold_nobody_up() {
     }
 }
 
+/// A client pauses in the middle of a large body for longer than a hub's answer is waited for: the hub owes none, so it is
+/// not given up for dead.
+#[test]
+fn f_100_m_069_a_pause_of_a_client_is_no_silence_of_the_hub() {
+    for driver in tests::drivers("f_100_m_069_a_pause_of_a_client_is_no_silence_of_the_hub") {
+        let told = waits("30s").replace("dot_wait = \"30s\"", "dot_wait = \"1s\"");
+        let house = House::with(
+            1,
+            |told| Told { driver, ..told },
+            |front| Told { driver, more: vec![("delivery", told.clone())], ..front },
+        );
+        let body = large(20_000);
+        let mut slow = amid_a_large_body(&house, &body);
+        let (paused, mut id) = (Instant::now(), 0);
+        while paused.elapsed() < 2 * HUB_WAIT {
+            assert_eq!(house.send(id).code, 250);
+            id += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        slow.write(&body[body.len() / 2..]).expect("room");
+        slow.write(b".\r\n").expect("room");
+        assert_eq!(slow.reply().expect("a reply").code, 250);
+        house.sink.wait_for(usize::try_from(id + 1).expect("a few"));
+    }
+}
+
 /// What a hub says at the end is what the client hears, word for word.
 #[test]
 fn the_hubs_reply_is_the_clients() {

@@ -442,15 +442,16 @@ impl<D: Driver> Line<D> {
         if !self.session.takes_chunk(number) {
             return false;
         }
+        let now = self.front.driver.now();
         if !std::mem::replace(&mut flight.trace_announced, true) {
             let trace = flight.job.trace.clone();
-            self.session.chunk(number, trace.len() as u64, false, &mut self.out);
+            self.session.chunk(number, trace.len() as u64, false, now, &mut self.out);
             // No octet of the body.
             flight.announced.push_back((Slices::from_iter([trace]), 0));
             return true;
         }
         let Some((piece, bytes, last)) = stream.take() else { return false };
-        self.session.chunk(number, bytes, last, &mut self.out);
+        self.session.chunk(number, bytes, last, now, &mut self.out);
         flight.announced.push_back((piece, bytes));
         flight.last_announced = last;
         true

@@ -268,10 +268,14 @@ impl Flight {
         self.taken.get((index / 64) as usize).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
     }
 
+    /// All that was sent of it is answered, and its body is to go on: the peer owes nothing.
+    pub(super) fn waits_for_us(&self) -> bool {
+        self.form == BodyForm::Bdat && self.step == Step::End && self.chunks_owed == 0 && !self.last_out
+    }
+
     /// A streamed body for nobody: no further reply comes, and no chunk is to be sent.
     pub(super) fn is_pointless(&self) -> bool {
-        let open = self.form == BodyForm::Bdat && !self.last_out && self.chunks_owed == 0;
-        open && self.step == Step::End && self.is_hopeless()
+        self.waits_for_us() && self.is_hopeless()
     }
 
     /// Each recipient was answered for.

@@ -351,11 +351,16 @@ impl ClientSession {
 
     /// Announces the next `bytes` octets of the streamed body of `token`, and their place in the outbox. Does nothing when
     /// the transaction is over already (M-125), which its events told, or does not end in the open.
-    pub fn chunk(&mut self, token: u32, bytes: u64, last: bool, out: &mut impl Outbox) {
+    pub fn chunk(&mut self, token: u32, bytes: u64, last: bool, now: Tick, out: &mut impl Outbox) {
         let mut line = [0u8; 40];
+        self.now = now;
         let Some(flight) = self.flights.back_mut() else { return };
         if flight.token != token || flight.last_out || flight.settled {
             return;
+        }
+        if flight.waits_for_us() {
+            // Until now the peer owed nothing.
+            self.since = now;
         }
         flight.chunks_owed = flight.chunks_owed.saturating_add(1);
         flight.last_out = last;
@@ -622,6 +627,9 @@ impl ClientSession {
 
     fn wait(&self) -> Option<Span> {
         let timers = &self.options.timers;
+        if self.phase == Phase::Ready && self.flights.front().is_some_and(Flight::waits_for_us) {
+            return None;
+        }
         Some(match self.stage() {
             Stage::Greeting => timers.greeting,
             Stage::Hello | Stage::Reset => timers.hello,

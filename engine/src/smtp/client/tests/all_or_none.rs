@@ -124,7 +124,7 @@ fn m_049_a_streamed_body_waits_too() {
         } else {
             assert_eq!((events, talk.client.takes_chunk(1)), (Vec::new(), true));
         }
-        talk.client.chunk(1, 4, true, &mut talk.wire);
+        talk.client.chunk(1, 4, true, talk.now, &mut talk.wire);
         assert_eq!(talk.sent(), if refused { "" } else { "BDAT 4 LAST\r\nhi\r\n" });
     }
 }

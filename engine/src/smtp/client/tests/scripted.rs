@@ -410,32 +410,22 @@ fn m_069_no_transaction_begins_in_a_worn_session() {
 #[test]
 fn m_125_streamed_bodies_leave_chunk_by_chunk_and_end_at_a_refused_one() {
     let mut talk = Talk::ready(options(), &["PIPELINING", "CHUNKING", "8BITMIME"]);
-    let (mail, facts) = (one(), crate::wire::ContentFacts::default());
-    let offer = |talk: &mut Talk, token| {
-        talk.wire.bodies.push((token, mail.clone()));
-        let transaction = Transaction {
-            envelope: mail.envelope.as_ref(),
-            recipients: None,
-            facts: &facts,
-            body: Body::Streamed,
-            identity: None,
-        };
-        talk.client.offer(token, &transaction, talk.now, &mut talk.wire).expect("sent");
-    };
+    let mail = one();
+    let offer = |talk: &mut Talk, token| talk.stream(token, &mail).expect("sent");
     offer(&mut talk, 1);
     assert_eq!(talk.client.room(), 0);
-    talk.client.chunk(1, 4, false, &mut talk.wire);
-    talk.client.chunk(1, 4, true, &mut talk.wire);
+    talk.client.chunk(1, 4, false, talk.now, &mut talk.wire);
+    talk.client.chunk(1, 4, true, talk.now, &mut talk.wire);
     assert!(talk.sent().ends_with("RCPT TO:<b@b.test>\r\nBDAT 4\r\nhi\r\nBDAT 4 LAST\r\nhi\r\n"));
     assert_eq!(talk.hear(b"250 x\r\n250 x\r\n250 x\r\n250 chunk\r\n"), []);
     assert_eq!(talk.hear(b"250 taken\r\n"), [ClientEvent::Done { token: 1, class: Class::Accepted }]);
     // M-125: a refused chunk is the end; later ones are not sent.
     offer(&mut talk, 2);
-    talk.client.chunk(2, 4, false, &mut talk.wire);
+    talk.client.chunk(2, 4, false, talk.now, &mut talk.wire);
     talk.sent();
     let events = talk.hear(b"250 x\r\n250 x\r\n250 x\r\n552 5.3.4 large\r\n");
     assert_eq!(events, [ClientEvent::Done { token: 2, class: Class::Refused }]);
-    talk.client.chunk(2, 4, true, &mut talk.wire);
+    talk.client.chunk(2, 4, true, talk.now, &mut talk.wire);
     assert_eq!(talk.sent(), "");
     // Nobody accepted: over without a chunk.
     offer(&mut talk, 3);
@@ -444,7 +434,7 @@ fn m_125_streamed_bodies_leave_chunk_by_chunk_and_end_at_a_refused_one() {
     assert_eq!(events[1], ClientEvent::Done { token: 3, class: Class::Refused });
     // Given up by its taker: the next one begins behind RSET, and replies still count.
     offer(&mut talk, 4);
-    talk.client.chunk(4, 4, false, &mut talk.wire);
+    talk.client.chunk(4, 4, false, talk.now, &mut talk.wire);
     talk.client.abandon(4);
     talk.sent();
     talk.offer(5, &mail).expect("sent");
@@ -453,7 +443,7 @@ fn m_125_streamed_bodies_leave_chunk_by_chunk_and_end_at_a_refused_one() {
     assert_eq!(events, [ClientEvent::Done { token: 5, class: Class::Accepted }]);
     // The peer refuses it afterwards: that is nobody's outcome, though its token is another's by now.
     offer(&mut talk, 6);
-    talk.client.chunk(6, 4, false, &mut talk.wire);
+    talk.client.chunk(6, 4, false, talk.now, &mut talk.wire);
     talk.client.abandon(6);
     talk.offer(6, &mail).expect("sent");
     assert_eq!(talk.hear(b"250 x\r\n452 4.3.1 short\r\n503 x\r\n503 x\r\n"), []);

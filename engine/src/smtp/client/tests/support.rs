@@ -114,14 +114,18 @@ impl Talk {
     }
 
     pub fn offer(&mut self, token: u32, mail: &Mail) -> Result<(), CannotSend> {
+        self.offer_as(Body::Whole(mail.content.len() as u64), token, mail)
+    }
+
+    /// The same, its body to follow chunk by chunk: each is the mail's content.
+    pub fn stream(&mut self, token: u32, mail: &Mail) -> Result<(), CannotSend> {
+        self.offer_as(Body::Streamed, token, mail)
+    }
+
+    fn offer_as(&mut self, body: Body, token: u32, mail: &Mail) -> Result<(), CannotSend> {
         self.wire.bodies.push((token, mail.clone()));
-        let transaction = Transaction {
-            envelope: mail.envelope.as_ref(),
-            recipients: None,
-            facts: &mail.facts,
-            body: Body::Whole(mail.content.len() as u64),
-            identity: None,
-        };
+        let envelope = mail.envelope.as_ref();
+        let transaction = Transaction { envelope, recipients: None, facts: &mail.facts, body, identity: None };
         self.client.offer(token, &transaction, self.now, &mut self.wire)
     }
 

@@ -66,3 +66,37 @@ fn m_069_the_end_of_a_session_s_time_cuts_nothing_that_runs() {
     assert_eq!(talk.hear(b"250 done\r\n"), [ClientEvent::Done { token: 1, class: Class::Accepted }]);
     assert_eq!(talk.client.room(), 0, "and no other begins");
 }
+
+/// Whose body comes from somebody who is slow: the peer has answered all of it that it has, and owes nothing.
+#[test]
+fn m_069_f_100_a_streamed_body_is_waited_for_only_while_the_peer_owes_an_answer() {
+    for extensions in [&["PIPELINING", "CHUNKING"][..], &["CHUNKING"]] {
+        let mut talk = Talk::ready(options(), extensions);
+        talk.stream(1, &mail("a@a.test", &["b@b.test"], b"hi\r\n")).expect("sent");
+        for reply in ["RSET", "MAIL", "RCPT"].iter().skip(usize::from(extensions.len() == 1)) {
+            assert_ne!(talk.client.deadline(false), Tick::NEVER, "before the reply to {reply}");
+            assert_eq!(talk.hear(b"250 x\r\n"), []);
+        }
+        for (second, last) in [(100, false), (1000, false), (2000, true)] {
+            assert_eq!(talk.client.deadline(false), Tick::NEVER);
+            talk.now = Tick(0).after(Span::seconds(second));
+            assert_eq!(talk.client.on_timeout(talk.now, false), ClientEvent::More);
+            assert!(talk.client.takes_chunk(1));
+            talk.client.chunk(1, 4, last, talk.now, &mut talk.wire);
+            assert_eq!(waits(&talk, false), 7, "from the chunk on");
+            // A second one behind it does not make the wait for the first longer.
+            if !last && talk.client.takes_chunk(1) {
+                talk.now = talk.now.after(Span::seconds(2));
+                talk.client.chunk(1, 4, last, talk.now, &mut talk.wire);
+                assert_eq!(waits(&talk, false), 5);
+                assert_eq!(talk.hear(b"250 x\r\n"), []);
+                assert_eq!(waits(&talk, false), 7);
+            }
+            if !last {
+                assert_eq!(talk.hear(b"250 x\r\n"), []);
+            }
+        }
+        let down = ClientEvent::Down(DownReason::TimedOut(Stage::End));
+        assert_eq!(talk.client.on_timeout(talk.now.after(Span::seconds(7)), false), down);
+    }
+}

@@ -71,6 +71,7 @@ impl ServerSession {
         let outside = self.facts.protocol == Protocol::Smtp || !matches!(self.state, State::Rcpt | State::Chunks);
         self.phase = Phase::Chunk(Chunk { left: octets, last, outside });
         if outside {
+            self.begin_count(turn.now);
             self.void = Some(Void::Refused(Failure::Fixed(Say::BadSequence)));
             return None;
         }
@@ -106,15 +107,21 @@ impl ServerSession {
         Some(Event::Begin { expected })
     }
 
-    fn begin_body(&mut self, now: Tick) {
+    /// Octets of a body, or of a chunk that is none's, are counted from here on.
+    fn begin_count(&mut self, now: Tick) {
         self.scan = Scan::new();
+        self.unseen_bytes = 0;
+        self.body_began = now;
+        self.deadline = now.after(self.options.timers.block);
+    }
+
+    fn begin_body(&mut self, now: Tick) {
+        self.begin_count(now);
         self.void = None;
         self.begun = true;
         let client = self.facts.client_address();
         let normal = |client| self.options.normalize_from.iter().any(|network| network.contains(client));
         self.normalize = client.is_some_and(normal);
-        self.body_began = now;
-        self.deadline = now.after(self.options.timers.block);
     }
 
     fn is_binary(&self) -> bool {
@@ -194,6 +201,7 @@ impl ServerSession {
     /// Looks at octets of a chunk, as long as its reply hangs on them. `Discard` when they break a limit.
     fn scan_chunk(&mut self, piece: &[u8]) -> Option<Event> {
         if matches!(self.void, Some(Void::Refused(_))) {
+            self.unseen_bytes = self.unseen_bytes.saturating_add(piece.len() as u64);
             return None;
         }
         self.scan.plain(piece);

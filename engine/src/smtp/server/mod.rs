@@ -159,6 +159,8 @@ pub struct ServerSession {
     deadline: Tick,
     session_end: Tick,
     body_began: Tick,
+    /// Octets of the body being received that were discarded without a look.
+    unseen_bytes: u64,
     /// Connections or memory run short here.
     pressed: bool,
 }
@@ -198,6 +200,7 @@ impl ServerSession {
             deadline,
             session_end,
             body_began: now,
+            unseen_bytes: 0,
             pressed: false,
         }
     }
@@ -327,7 +330,7 @@ impl ServerSession {
     fn rate_deadline(&self) -> Tick {
         let configured = u64::from(self.options.timers.content_bytes_per_second_min);
         let least = if self.pressed { configured.max(PRESSED_BYTES_PER_SECOND_MIN) } else { configured };
-        match self.scan.facts().bytes.checked_div(least) {
+        match self.scan.facts().bytes.saturating_add(self.unseen_bytes).checked_div(least) {
             None => Tick::NEVER,
             Some(seconds) => self.body_began.after(Span::seconds(seconds.saturating_add(60))),
         }

@@ -553,6 +553,35 @@ fn m_071_f_121_f_122_timers() {
     assert_eq!(bench.session.deadline(), minutes(9));
 }
 
+/// Chunks that are read and discarded have their time like others, and their reply at the end.
+#[test]
+fn m_071_m_118_f_122_chunks_that_nobody_takes_are_timed_like_others() {
+    const TOO_LARGE: &str = "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 120000 LAST\r\n";
+    let mut options = ServerOptions { size_max: 100_000, ..options(Profile::Rfc) };
+    options.timers.content_bytes_per_second_min = 128;
+    for (before, reply) in [
+        (TOO_LARGE, "552 5.3.4"),
+        ("BDAT 120000 LAST\r\n", "503 5.5.1"),
+        ("MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 1\r\n\nBDAT 120000\r\n", "503 5.5.1"),
+    ] {
+        let mut bench = Bench::new(options.clone()).hello();
+        bench.now = Tick(1).after(Span::minutes(4));
+        bench.feed(before.as_bytes());
+        bench.codes();
+        for _ in 0..120 {
+            bench.now = bench.now.after(Span::seconds(1));
+            assert_eq!(bench.session.on_timeout(bench.now, &mut bench.out), Event::More, "{before}");
+            bench.feed(&[b'x'; 1000]);
+        }
+        assert_eq!((bench.codes(), bench.closed), (vec![reply.to_owned()], false), "{before}");
+    }
+    // Who does not keep the rate is cut.
+    let mut bench = Bench::new(options).hello();
+    bench.feed(TOO_LARGE.as_bytes());
+    bench.feed(&[b'x'; 1280]);
+    assert_eq!(bench.session.deadline(), Tick(1).after(Span::seconds(70)));
+}
+
 #[test]
 fn m_061_connection_timeout_of_exchange_ends_sessions_between_transactions_only_and_noop_moves_it_not() {
     let minutes = |count| Tick(1).after(Span::minutes(count));

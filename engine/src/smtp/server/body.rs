@@ -33,7 +33,7 @@ impl ServerSession {
         }
         let expected = self.envelope.as_ref().declared_bytes();
         if let Err(refusal) = self.may_have_content(expected.unwrap_or(0), turn) {
-            self.excused = true;
+            self.excuse();
             self.replies.put_with(turn.out, |out| refusal.write(out));
             return None;
         }
@@ -228,7 +228,7 @@ impl ServerSession {
             self.say(Say::ChunkOk, out);
             return None;
         };
-        self.excused = true;
+        self.excuse();
         self.state = State::Failed;
         self.say_failure(&failure, out);
         None

@@ -2,7 +2,7 @@
 
 use super::facts::Protocol;
 use super::replies::{Failure, Say, push_decimal};
-use super::{Delayed, Event, Phase, ServerSession, State, Turn};
+use super::{Delayed, EXCUSED_CHUNKS_MAX, Event, Phase, ServerSession, State, Turn};
 use crate::smtp::command::{self, Verb};
 use crate::smtp::{Dialect, FRONT_END_KEYWORD, Profile};
 use crate::wire::{Span, Tick, is_ehlo_name};
@@ -107,11 +107,18 @@ impl ServerSession {
     pub(super) fn out_of_order_at(&mut self, say: Say, now: Tick, out: &mut Vec<u8>) {
         if self.state == State::Connected {
             self.error_at(Say::HelloFirst, now, out);
-        } else if self.excused {
+        } else if let Some(left) = self.excused.checked_sub(1) {
+            self.excused = left;
             self.say(say, out);
         } else {
             self.error_at(say, now, out);
         }
+    }
+
+    /// A pipelining peer cannot know that this transaction is refused: what it has on its way for it is no error, up to as
+    /// many recipients and chunks as one may have (F-137).
+    pub(super) fn excuse(&mut self) {
+        self.excused = self.options.recipients_max.saturating_add(EXCUSED_CHUNKS_MAX);
     }
 
     /// A command was served.
@@ -130,8 +137,19 @@ impl ServerSession {
 
     pub(super) fn may_idle(&mut self, turn: &mut Turn<'_>) -> bool {
         self.served();
+        self.idles(turn)
+    }
+
+    /// A command brought no message nearer: whether the session goes on.
+    pub(super) fn idles(&mut self, turn: &mut Turn<'_>) -> bool {
         self.idle_commands = self.idle_commands.saturating_add(1);
-        let good = self.idle_commands <= self.options.idle_commands_max || self.facts.trusted_front_end;
+        self.goes_on(self.idle_commands, self.options.idle_commands_max, turn)
+    }
+
+    /// Whether a session goes on that has done something `count` times. Beyond `most` it ends by 421, unless it is that of a
+    /// front end of ours.
+    pub(super) fn goes_on(&mut self, count: u32, most: u32, turn: &mut Turn<'_>) -> bool {
+        let good = count <= most || self.facts.trusted_front_end;
         if !good {
             self.close_with(Say::TooManyErrors, turn.out);
         }

@@ -45,6 +45,9 @@ use std::sync::Arc;
 const PRESSED_WAIT: Span = Span::minutes(1);
 /// The average that content must reach then, from its second minute on, in octets per second (F-122).
 const PRESSED_BYTES_PER_SECOND_MIN: u64 = 128;
+/// Chunks behind a refused transaction that are no errors, as its recipients are none: a pipelining peer sent them before it
+/// knew (F-137).
+const EXCUSED_CHUNKS_MAX: u32 = 1_000;
 
 /// Where the session stands between commands: the states of docs/ROWS.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +150,9 @@ pub struct ServerSession {
     shutting_down: bool,
     /// A verdict did not come in time: nothing more is said (M-049).
     silent: bool,
-    /// Something in this transaction was refused by policy: what follows it is out of order through no fault of the peer.
-    excused: bool,
+    /// Something in this transaction was refused by policy: so many commands behind it may be out of order through no fault
+    /// of the peer.
+    excused: u32,
     /// A recipient of this transaction, which a front end hands on, was refused.
     lacks_recipients: bool,
     delayed: Option<Delayed>,
@@ -156,6 +160,8 @@ pub struct ServerSession {
     counts: SessionCounts,
     idle_commands: u32,
     refused_recipients: u32,
+    /// Commands put off by 4yz since a recipient was last accepted.
+    put_off: u32,
     deadline: Tick,
     session_end: Tick,
     body_began: Tick,
@@ -190,13 +196,14 @@ impl ServerSession {
             completed: false,
             shutting_down: false,
             silent: false,
-            excused: false,
+            excused: 0,
             lacks_recipients: false,
             delayed: None,
             errors: 0,
             counts: SessionCounts::default(),
             idle_commands: 0,
             refused_recipients: 0,
+            put_off: 0,
             deadline,
             session_end,
             body_began: now,
@@ -442,7 +449,7 @@ impl ServerSession {
     /// Clears the transaction; the session stays greeted (M-052).
     fn end_transaction(&mut self) {
         self.completed = false;
-        self.excused = false;
+        self.excused = 0;
         self.lacks_recipients = false;
         self.facts.identified = false;
         self.envelope.clear();

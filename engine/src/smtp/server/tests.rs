@@ -7,6 +7,7 @@ mod hostile;
 mod matrix;
 mod properties;
 mod reference;
+mod refused;
 mod silence;
 mod smuggling;
 mod stories;

@@ -12,6 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Our front end and we do not agree (I-9).
 const NOT_ALL: Refusal =
     Refusal::fixed(451, (4, 3, 5), "Not every recipient is taken here, so none is; try again later");
+/// Commands that a session puts off by 4yz before it ends, since a recipient was last accepted: far more than recipients
+/// beyond the limit of a transaction that is no attack (F-138), or tries of MAIL while there is no room (F-137).
+const PUT_OFF_MAX: u32 = 10_000;
 /// Longest EHLO name that a front end may pass on, in octets.
 const XHELO_BYTES_MAX: usize = 255;
 
@@ -37,14 +40,33 @@ impl ServerSession {
         match self.read_mail(path, turn) {
             Ok(()) => {
                 self.state = State::Mail;
+                self.excused = 0;
                 self.served();
                 self.say(Say::SenderOk, turn.out);
             }
             Err(no) => {
                 self.envelope.clear();
-                self.refuse(no, turn);
+                if self.may_refuse_mail(&no, turn) {
+                    self.refuse(no, turn);
+                }
             }
         }
+    }
+
+    /// Whether the session goes on behind this refusal of MAIL, which brings no message nearer (F-137).
+    fn may_refuse_mail(&mut self, no: &No, turn: &mut Turn<'_>) -> bool {
+        match no {
+            // Counted as it is said.
+            No::Error(_) => true,
+            No::Policy(refusal) if !refusal.is_permanent() => self.puts_off(turn),
+            No::Said(_) | No::Policy(_) => self.idles(turn),
+        }
+    }
+
+    /// A command is put off through no fault of the peer: whether the session goes on.
+    fn puts_off(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.put_off = self.put_off.saturating_add(1);
+        self.goes_on(self.put_off, PUT_OFF_MAX, turn)
     }
 
     fn read_mail(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {
@@ -138,6 +160,7 @@ impl ServerSession {
                 self.state = State::Rcpt;
                 self.counts.recipients_accepted = self.counts.recipients_accepted.saturating_add(1);
                 self.refused_recipients = 0;
+                self.put_off = 0;
                 self.idle_commands = 0;
                 self.served();
                 self.say(Say::RecipientOk, turn.out);
@@ -237,15 +260,15 @@ impl ServerSession {
         match no {
             No::Error(say) => self.error(say, turn),
             No::Said(say) => {
-                self.excused = true;
+                self.excuse();
                 self.say(say, turn.out);
             }
             No::Policy(refusal) if refusal.is_permanent() => {
-                self.excused = true;
+                self.excuse();
                 self.answer_late(Failure::Policy(refusal), turn.now, turn.out);
             }
             No::Policy(refusal) => {
-                self.excused = true;
+                self.excuse();
                 self.replies.put_with(turn.out, |out| refusal.write(out));
             }
         }

@@ -167,16 +167,23 @@ impl ServerSession {
             }
             Err(no) => {
                 self.envelope.unstage();
-                self.refused_recipients = self.refused_recipients.saturating_add(1);
                 self.counts.recipients_refused = self.counts.recipients_refused.saturating_add(1);
                 self.lacks_recipients |= self.facts.identity().is_some();
-                if self.refused_recipients > self.options.refused_recipients_max && !self.facts.trusted_front_end {
-                    self.close_with(Say::TooManyErrors, turn.out);
-                } else {
+                if self.may_refuse_recipient(&no, turn) {
                     self.refuse(no, turn);
                 }
             }
         }
+    }
+
+    /// Whether the session goes on behind this refusal of RCPT (F-138). One too many is no fault of the peer, which knows no
+    /// limit: it gets 452 for each, and the message goes to the others (RFC 5321 §4.5.3.1.10).
+    fn may_refuse_recipient(&mut self, no: &No, turn: &mut Turn<'_>) -> bool {
+        if matches!(no, No::Said(Say::TooManyRecipients)) {
+            return self.puts_off(turn);
+        }
+        self.refused_recipients = self.refused_recipients.saturating_add(1);
+        self.goes_on(self.refused_recipients, self.options.refused_recipients_max, turn)
     }
 
     fn read_rcpt(&mut self, path: &[u8], turn: &Turn<'_>) -> Result<(), No> {

@@ -77,3 +77,17 @@ fn m_109_m_118_a_pipelined_transaction_whose_mail_is_refused_counts_as_one_refus
     let codes = all_codes(&mut bench, &[refused, &recipients, b"BDAT 2 LAST\r\nxx", good].concat());
     assert_eq!((bench.messages.len(), codes.last().map(String::as_str)), (1, Some("250 2.0.0")));
 }
+
+#[test]
+fn m_033_f_138_recipients_beyond_the_most_cost_the_others_nothing() {
+    for (profile, most) in [(Profile::Rfc, 1_000), (Profile::Exchange, 200)] {
+        for body in [&b"DATA\r\n.\r\n"[..], b"BDAT 0 LAST\r\n"] {
+            let mut bench = Bench::new(options(profile)).hello();
+            let recipients = b"RCPT TO:<b@b.test>\r\n".repeat(most + 150);
+            let codes = all_codes(&mut bench, &[b"MAIL FROM:<a@a.test>\r\n", &recipients[..], body].concat());
+            let put_off = codes.iter().filter(|code| *code == "452 4.5.3").count();
+            assert!(put_off == 150 && codes.last().is_some_and(|last| last.starts_with("250 2.")), "{codes:?}");
+            assert_eq!(bench.messages[0].to.len(), most);
+        }
+    }
+}

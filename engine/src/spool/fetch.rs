@@ -110,10 +110,7 @@ impl Log {
     pub fn fetch(&self, id: RecordId) -> Option<Fetch> {
         let segment = self.segments.get(&id.number()).filter(|segment| segment.live.left(id.place()) > 0);
         match segment {
-            Some(segment) => {
-                let segment_end = segment.segment_bytes.saturating_sub(BLOCK_U64);
-                Some(Fetch { id, file: segment.file, seed: segment.seed, segment_end })
-            }
+            Some(segment) => Some(Fetch { id, file: segment.file, seed: segment.seed, segment_end: segment.end() }),
             None => self.renamed.after(id).and_then(|now| self.fetch(now)),
         }
     }

@@ -285,6 +285,10 @@ impl Log {
 
     fn adopt_segment(&mut self, number: SegmentNumber, mut segment: Segment) {
         segment.live.shrink();
+        if segment.state == State::Closing && segment.cut_at.is_some() {
+            // Where its footer would stand there is no file: what is live goes elsewhere, and it is used no more.
+            segment.state = State::Poisoned;
+        }
         if segment.state == State::Closing {
             self.chores.push_back(Chore::Footer(number));
         } else {

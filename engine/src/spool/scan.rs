@@ -182,7 +182,8 @@ pub struct Scan {
 impl Scan {
     /// Begins with the file `file` of `file_bytes` octets.
     pub fn new(file: FileId, file_bytes: u64) -> Self {
-        let usable = file_bytes >= super::SEGMENT_BYTES_MIN;
+        // What is shorter than any segment may be what is left of one.
+        let usable = file_bytes >= BLOCK_U64;
         let phase = if usable { Phase::FirstHead } else { Phase::Done(Some(Scanned::Blank(file))) };
         Self { file, file_bytes, careful: false, phase }
     }
@@ -270,6 +271,9 @@ impl Scan {
 
     fn identify(&self, first: HeadBlock, last: HeadBlock) -> Phase {
         let (head, number_max) = match (first, last) {
+            // In a file that was cut short the last block is no head, whatever it looks like.
+            (HeadBlock::Valid(first), _) if first.segment_bytes > self.file_bytes => (first, first.number.get()),
+            _ if self.file_bytes < super::SEGMENT_BYTES_MIN => return Phase::Done(Some(Scanned::Blank(self.file))),
             (HeadBlock::Valid(first), HeadBlock::Valid(last)) => {
                 let newer = if last.number > first.number { last } else { first };
                 (newer, newer.number.get())
@@ -287,9 +291,11 @@ impl Scan {
                 return Phase::Done(Some(Scanned::Lost(damage)));
             }
         };
-        let mut segment = Segment::new(self.file, head.secret, head.segment_bytes.min(self.file_bytes));
+        let mut segment = Segment::new(self.file, head.secret, head.segment_bytes);
         segment.first_life = head.first_life;
         segment.state = State::Closing;
+        let whole = self.file_bytes & !BLOCK_U64.saturating_sub(1);
+        segment.cut_at = (whole < head.segment_bytes).then_some(whole);
         let (damage, dependent) = (Vec::new(), Vec::new());
         Phase::Trailer(Box::new(Found {
             number: head.number,
@@ -338,15 +344,16 @@ impl Found {
         self.batches_end.unwrap_or(u64::MAX).min(self.end())
     }
 
-    /// Where batches and footer end at the latest: before the copied head.
+    /// Where batches and footer end at the latest.
     fn end(&self) -> u64 {
-        self.segment.segment_bytes.saturating_sub(BLOCK_U64)
+        self.segment.end()
     }
 
     fn reset(&mut self) {
         let mut segment = Segment::new(self.segment.file, self.head.secret, self.segment.segment_bytes);
         segment.first_life = self.head.first_life;
         segment.state = State::Closing;
+        segment.cut_at = self.segment.cut_at;
         self.segment = segment;
         self.dependent.clear();
     }
@@ -457,6 +464,10 @@ impl Found {
 
     fn done(mut self, trailer: Option<Trailer>) -> Scanned {
         let synced_upto = self.synced_upto;
+        if let (Some(at), None) = (self.segment.cut_at, &trailer) {
+            // What stood there, if anything did, is gone.
+            self.damaged(at..self.segment.segment_bytes, None);
+        }
         for damage in &mut self.damage {
             let below = damage.offset.saturating_add(damage.bytes) <= synced_upto;
             damage.cause = match below {

@@ -87,6 +87,8 @@ pub(super) struct Segment {
     pub(super) seed: Seed,
     pub(super) state: State,
     pub(super) segment_bytes: u64,
+    /// The file was found cut short: it ends here, in whole blocks.
+    pub(super) cut_at: Option<u64>,
     pub(super) first_life: bool,
     /// The life whose place this one takes, until both heads are written.
     pub(super) replaces: Option<SegmentNumber>,
@@ -139,6 +141,7 @@ impl Segment {
             seed: Seed::of(secret),
             state: State::Preparing,
             segment_bytes,
+            cut_at: None,
             first_life: true,
             replaces: None,
             next_at: BLOCK as u64,
@@ -179,6 +182,11 @@ impl Segment {
     /// Where the copy of the head stands.
     pub(super) fn copy_at(&self) -> u64 {
         self.segment_bytes.saturating_sub(BLOCK as u64)
+    }
+
+    /// Where batches and footer end at the latest: before the copied head, or where the file was cut.
+    pub(super) fn end(&self) -> u64 {
+        self.copy_at().min(self.cut_at.unwrap_or(u64::MAX))
     }
 
     /// What messages leave to settles in the last segment.

@@ -243,3 +243,58 @@ fn f_017_s_034_flipped_bits_anywhere_never_panic_and_never_change_a_message() {
         disk.files.get_mut(&FileId(1)).expect("there")[bit / 8] ^= 1 << (bit % 8);
     }
 }
+
+/// The file of a segment ends early, wherever: what stands in whole batches before that is there, what is behind it is
+/// reported, and the log goes on without a write to it.
+#[test]
+fn f_016_a_file_that_was_cut_short_keeps_what_stands_before_the_cut() {
+    let (world, kept) = world(12);
+    let whole = &world.disk.files[&FileId(1)];
+    let ends: Vec<u64> = world
+        .disk
+        .ops
+        .iter()
+        .filter(|op| op.file == FileId(1) && op.at > 0 && op.at < SEGMENT - 4096)
+        .map(|op| op.at + op.bytes.len() as u64)
+        .collect();
+    for cut in (4096..whole.len()).step_by(4096).flat_map(|cut| [cut, cut + 100]) {
+        let mut disk = world.disk.clone();
+        disk.files.get_mut(&FileId(1)).expect("there").truncate(cut);
+        let mut found = recover_aside(&disk, 1, Durability::Disk);
+        let before = |id: RecordId| {
+            let end = ends.iter().filter(|end| **end > id.offset()).min().expect("each stands in a batch");
+            *end <= cut as u64
+        };
+        let expected: Vec<_> = kept.iter().filter(|(id, _)| before(*id)).collect();
+        let ids: Vec<_> = found.live.iter().map(|live| live.id).collect();
+        assert_eq!(ids, expected.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "cut at {cut}");
+        assert!(found.live.iter().zip(expected).all(|(live, (_, body))| live.content == *body), "cut at {cut}");
+        assert!(found.damage.iter().any(|damage| damage.file == FileId(1)), "cut at {cut}: it is reported");
+        let mut next = World::with(found.logs.remove(0), found.pool, disk);
+        next.secrets = 100;
+        next.append_patiently(b"goes on", 1);
+        next.settle_down();
+        assert_eq!(next.disk.files[&FileId(1)].len(), cut, "nothing is written to it");
+        for id in ids {
+            next.settle_patiently(id, 0);
+        }
+        next.settle_down();
+        assert_eq!(next.log.surplus(0), None, "cut at {cut}: it is not used again");
+        assert_eq!(recover(&next.disk, 1, Durability::Disk).live.len(), 1, "cut at {cut}");
+    }
+}
+
+/// The footer stands before the cut: only the copied head is gone.
+#[test]
+fn f_016_a_closed_segment_without_its_copied_head_is_read_by_its_footer() {
+    let mut world = World::new(Durability::Disk);
+    for seed in 0..120 {
+        world.append_patiently(&content(seed, 3000), 1);
+        world.write_one();
+    }
+    world.settle_down();
+    let before = recover(&world.disk, 1, Durability::Disk);
+    world.disk.files.get_mut(&FileId(1)).expect("there").truncate(SEGMENT as usize - 4096);
+    let found = recover(&world.disk, 1, Durability::Disk);
+    assert_eq!((found.live, found.damage.len()), (before.live, 0));
+}

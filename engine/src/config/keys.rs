@@ -149,7 +149,7 @@ keys! { RECEIVE: Receive {
     pipelining => pipelining: Flag, "offer PIPELINING";
     chunking => chunking: Flag, "offer CHUNKING";
     eight_bit_mime => eight_bit_mime: Flag, "offer 8BITMIME";
-    dsn => dsn: Flag, "offer DSN";
+    dsn => dsn: Flag, "offer DSN (RFC 3461); reports are not written yet";
     enhanced_status_codes => enhanced_status_codes: Flag, "offer ENHANCEDSTATUSCODES";
     announce_size => announce_size: Flag, "offer SIZE";
     received => received: RECEIVED, "the form of our Received header";

@@ -71,7 +71,8 @@ impl Receive {
             pipelining: true,
             chunking: true,
             eight_bit_mime: true,
-            dsn: true,
+            // Who offers it promises reports, and none is written yet.
+            dsn: false,
             enhanced_status_codes: true,
             announce_size: true,
             received: ReceivedForm::Rfc,

@@ -53,7 +53,7 @@ fn play(case: &Case, profile: &str, hub: &Server) -> Vec<Accepted> {
 
 fn scripts_hold(profile: &'static str, driver: &'static str) {
     let sink = Sink::start(Offers { chunking: true });
-    let more = vec![("receive", "tarpit_wait = \"0s\"".to_owned())];
+    let more = vec![("receive", "tarpit_wait = \"0s\"\ndsn = true".to_owned())];
     let mut hub = Server::started(Told { profile, driver, more, ..Told::relaying_to(sink.address()) });
     let accepted: Vec<Accepted> = cases(profile, false).iter().flat_map(|case| play(case, profile, &hub)).collect();
     let mut taken = sink.wait_for(accepted.len());

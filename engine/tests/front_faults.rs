@@ -1,7 +1,7 @@
 //! A front end whose way to a hub goes wrong: its messages go to another hub.
 #![forbid(unsafe_code)]
 
-use engine::io::driver::{Conn, Driver, Next};
+use engine::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use engine::io::epoll;
 use engine::io::faulty::{Fault, Faults, Faulty, Op, Rule};
 use engine::route::{NextHop, Snapshot};
@@ -73,24 +73,56 @@ async fn listen<D: Driver>(driver: &D, conn: &mut D::Conn, heard: &mut String, e
     }
 }
 
+fn settings() -> Arc<Settings> {
+    let mut settings = Settings::of(Profile::Bench);
+    settings.store = Store::Null;
+    Arc::new(settings)
+}
+
+/// A front end before `hubs`, whose connections to them meet `faults`: where it is.
+fn front<D: Driver>(driver: &D, faults: &Faults, settings: &Arc<Settings>, hubs: &[SocketAddr]) -> SocketAddr {
+    let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "hubs".into(), connector: "".into() };
+    let hosts = hubs.iter().copied().map(HostAddress::equal).collect();
+    let routes = Snapshot { hubs: NextHop { key, hosts }, ..Snapshot::default() };
+    let pool = Pool::new(Budget::new(16 << 20));
+    let front = FrontEnd::new(Faulty::new(driver.clone(), faults.clone()), settings, pool, tally(), &routes);
+    serve_on(&Faulty::new(driver.clone(), Faults::none()), &Rc::new(front), false)
+}
+
+/// A body of one line, and one that is streamed.
+fn bodies() -> [Vec<u8>; 2] {
+    [b"Subject: small\r\n\r\nx\r\n".to_vec(), b"0123456789abc\r\n".repeat(20_000)]
+}
+
+/// What a connection may hold unsent of a streamed message is little; of those behind it as much as of others.
+#[test]
+fn f_100_behind_a_streamed_message_a_connection_has_its_send_room_again() {
+    epoll::run(&epoll::Options::default(), |driver| async move {
+        let (settings, faults) = (settings(), Faults::none());
+        let (hub, counts) = hub(&driver, &settings);
+        let at = front(&driver, &faults, &settings, &[hub]);
+        let [small, large] = bodies();
+        for (body, room) in [(&small, None), (&large, Some(16 << 10)), (&small, Some(SEND_ROOM_BYTES))] {
+            let heard = send(&driver, at, body).await;
+            assert!(heard.lines().nth(2).is_some_and(|verdict| verdict.starts_with("250 2.")), "{heard}");
+            assert_eq!(faults.send_room(), room);
+        }
+        assert_eq!(counts.read(Counter::Stored), 3);
+    })
+    .expect("runs");
+}
+
 /// One of two hubs never answers a connection, as a listener that was closed while it came: each message that waits for it,
 /// small or streamed, goes to the other one, and none waits for the connection to fail.
 #[test]
 fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub() {
     epoll::run(&epoll::Options::default(), |driver| async move {
-        let mut settings = Settings::of(Profile::Bench);
-        settings.store = Store::Null;
-        let settings = Arc::new(settings);
+        let settings = settings();
         let ((well, counts), (lost, unasked)) = (hub(&driver, &settings), hub(&driver, &settings));
         let faults = Faults::none();
         faults.inject(Rule::new(Op::Connect, Fault::Held).named(&lost.to_string()));
-        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "hubs".into(), connector: "".into() };
-        let hosts = [lost, well].map(HostAddress::equal).to_vec();
-        let routes = Snapshot { hubs: NextHop { key, hosts }, ..Snapshot::default() };
-        let pool = Pool::new(Budget::new(16 << 20));
-        let front = FrontEnd::new(Faulty::new(driver.clone(), faults.clone()), &settings, pool, tally(), &routes);
-        let at = serve_on(&Faulty::new(driver.clone(), Faults::none()), &Rc::new(front), false);
-        let bodies = [b"Subject: small\r\n\r\nx\r\n".to_vec(), b"0123456789abc\r\n".repeat(20_000)];
+        let at = front(&driver, &faults, &settings, &[lost, well]);
+        let bodies = bodies();
         for round in 0..10 {
             for body in &bodies {
                 let heard = send(&driver, at, body).await;

@@ -136,6 +136,7 @@ impl<D: Driver> Conn for FaultyConn<D> {
     }
 
     fn set_send_room(&mut self, bytes: usize) {
+        self.faults.note_send_room(bytes);
         self.inner_mut().set_send_room(bytes);
     }
 

@@ -184,6 +184,7 @@ struct Script {
     heals: u64,
     /// What the wall clock is off by, in microseconds.
     wall_shift: i64,
+    send_room: Option<usize>,
 }
 
 /// The script, shared by a test and the drivers that it sabotages. Clones share; any thread may hold one.
@@ -229,6 +230,15 @@ impl Faults {
     /// What was done so far, in the order in which it began. Receives and sends are listed only if a fault struck.
     pub fn seen(&self) -> Vec<Seen> {
         self.script().seen.clone()
+    }
+
+    /// The send room that a connection was last told, in octets.
+    pub fn send_room(&self) -> Option<usize> {
+        self.script().send_room
+    }
+
+    pub(super) fn note_send_room(&self, bytes: usize) {
+        self.script().send_room = Some(bytes);
     }
 
     /// How often a fault struck.

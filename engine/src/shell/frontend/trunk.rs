@@ -305,6 +305,7 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
             ready: false,
             flights: Slab::new(),
             out: Outbound::default(),
+            narrow: false,
         };
         talk.talk(&mut conn).await;
         line = Some(talk);
@@ -334,6 +335,8 @@ struct Line<D: Driver> {
     ready: bool,
     flights: Slab<Flight<D>>,
     out: Outbound,
+    /// The connection has the send room of a streamed message.
+    narrow: bool,
 }
 
 impl<D: Driver> Line<D> {
@@ -389,10 +392,13 @@ impl<D: Driver> Line<D> {
     fn offer_jobs(&mut self, conn: &mut D::Conn) {
         while self.ready && self.session.room() > 0 && conn.unsent() < SEND_ROOM_BYTES {
             let Some(job) = self.trunk.jobs.borrow_mut().pop_front() else { return };
+            let is_stream = matches!(job.content, JobContent::Stream(_));
+            if std::mem::replace(&mut self.narrow, is_stream) != is_stream {
+                conn.set_send_room(if is_stream { STREAM_ROOM } else { SEND_ROOM_BYTES });
+            }
             let body = match &job.content {
                 JobContent::Whole { .. } => Body::Whole(job.trace.len() as u64 + job.facts.bytes),
                 JobContent::Stream(stream) => {
-                    conn.set_send_room(STREAM_ROOM);
                     *stream.taker.borrow_mut() = Some(conn.handle());
                     Body::Streamed
                 }

@@ -274,6 +274,8 @@ pub trait Driver: Clone + 'static {
     fn list(&self, dir: &Self::Dir) -> impl Future<Output = io::Result<Vec<Entry>>>;
     /// Octets free for us on the folder's file system.
     fn free_bytes(&self, dir: &Self::Dir) -> io::Result<u64>;
+    /// Descriptors that this process may have open, for whatever.
+    fn descriptors_max(&self) -> usize;
 
     /// What wakes this driver from other threads.
     fn remote(&self) -> Self::Remote;

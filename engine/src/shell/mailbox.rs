@@ -3,6 +3,8 @@
 //! answer. SMTP has one for all: if a mailbox fails, what the others were given is taken back before it is 4yz, so that a
 //! repeat makes no second copies.
 
+mod kept;
+
 use super::body::{Slices, trim};
 use super::ids::MessageIds;
 use super::inlet::{Answer, Inlet};
@@ -19,6 +21,7 @@ use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
 use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{RecipientRef, Refusal};
+use kept::Kept;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -29,6 +32,14 @@ use std::sync::Arc;
 /// Full chunks of a body that is still arriving are kept in memory: the store is given whole messages.
 const NEVER_SPILL: usize = usize::MAX;
 
+/// A part of the process's descriptors, one in so many, may be folders of mailboxes that nothing is put in just now.
+const DESCRIPTORS_SHARE: usize = 4;
+/// A mailbox has so many folders open.
+const FOLDERS: usize = 2;
+/// A shard keeps no more mailboxes open, however many descriptors there are: to open one again costs less than placing a
+/// message in it.
+const MAILBOXES_OPEN_MAX: usize = 1_024;
+
 /// One shard's mailbox delivery.
 pub struct MailboxDelivery<D: Driver> {
     driver: D,
@@ -38,7 +49,7 @@ pub struct MailboxDelivery<D: Driver> {
     trace: Tracer,
     /// The store's root; `None`: nothing is kept.
     root: Option<D::Dir>,
-    mailboxes: RefCell<BTreeMap<String, Rc<Mailbox<D>>>>,
+    mailboxes: RefCell<Kept<Rc<Mailbox<D>>>>,
     names: RefCell<Names>,
     ids: MessageIds,
 }
@@ -53,7 +64,7 @@ struct Mailbox<D: Driver> {
 const LOOP: Refusal = Refusal::fixed(554, (5, 4, 6), "Routing loop: delivered to this mailbox before");
 
 /// By folder: the copy made there, or why there is none.
-type Outcomes<'l, D> = BTreeMap<&'l str, Result<(Rc<Mailbox<D>>, String), StoreError>>;
+type Outcomes<'l> = BTreeMap<&'l str, Result<String, StoreError>>;
 
 /// A message to be placed.
 struct Letter<D: Driver> {
@@ -95,12 +106,14 @@ impl<D: Driver> MailboxDelivery<D> {
             Store::Maildir(path) => Some(driver.root(path)?),
             Store::Null | Store::Absent => None,
         };
+        let shards = settings.server.cores.len().max(1);
+        let open_max = driver.descriptors_max() / DESCRIPTORS_SHARE / FOLDERS / shards;
         let mut instance = [0; 8];
         driver.random(&mut instance);
         Ok(Self {
             policy: MailboxPolicy::new(settings.clone(), pool.budget().clone()),
             trace: Tracer::new(settings),
-            mailboxes: RefCell::default(),
+            mailboxes: RefCell::new(Kept::new(open_max.min(MAILBOXES_OPEN_MAX))),
             names: RefCell::new(Names::new(&settings.server.fqdn, u64::from_ne_bytes(instance))),
             ids: MessageIds::new(&driver),
             root,
@@ -176,7 +189,7 @@ impl<D: Driver> MailboxDelivery<D> {
         Ok(Letter { header, content, folders, each, inlet: arrived.inlet.clone(), slot: arrived.slot, id })
     }
 
-    fn answer(&self, letter: &Letter<D>, outcomes: &Outcomes<'_, D>) {
+    fn answer(&self, letter: &Letter<D>, outcomes: &Outcomes<'_>) {
         let stored = outcomes.values().any(|outcome| outcome.is_ok());
         let failed = outcomes.values().find_map(|outcome| outcome.as_ref().err());
         if stored || failed.is_some() {
@@ -199,11 +212,11 @@ impl<D: Driver> MailboxDelivery<D> {
     }
 
     async fn mailbox(&self, root: &D::Dir, folder: &str) -> Result<Rc<Mailbox<D>>, StoreError> {
-        if let Some(mailbox) = self.mailboxes.borrow().get(folder) {
-            return Ok(mailbox.clone());
+        if let Some(mailbox) = self.mailboxes.borrow_mut().get(folder) {
+            return Ok(mailbox);
         }
         let mailbox = Rc::new(self.prepare(root, folder).await?);
-        self.mailboxes.borrow_mut().insert(folder.to_owned(), mailbox.clone());
+        self.mailboxes.borrow_mut().put(folder, mailbox.clone());
         Ok(mailbox)
     }
 
@@ -239,12 +252,12 @@ impl<D: Driver> MailboxDelivery<D> {
     }
 
     /// One copy for each folder.
-    async fn place_all<'l>(&self, root: &D::Dir, letter: &'l Letter<D>) -> Outcomes<'l, D> {
-        let mut outcomes = Outcomes::<D>::new();
+    async fn place_all<'l>(&self, root: &D::Dir, letter: &'l Letter<D>) -> Outcomes<'l> {
+        let mut outcomes = Outcomes::new();
         for (folder, delivered_to) in &letter.header.delivered_to {
             let parts = letter.header.before(delivered_to, &letter.content);
             let outcome = match self.mailbox(root, folder).await {
-                Ok(mailbox) => self.place(&mailbox, &parts, folder).await.map(|name| (mailbox, name)),
+                Ok(mailbox) => self.place(&mailbox, &parts, folder).await,
                 Err(error) => Err(error),
             };
             if outcome.is_err() {
@@ -254,7 +267,7 @@ impl<D: Driver> MailboxDelivery<D> {
             let failed = outcome.is_err();
             outcomes.insert(folder, outcome);
             if failed && !letter.each {
-                self.take_back(&mut outcomes).await;
+                self.take_back(root, &mut outcomes).await;
                 break;
             }
         }
@@ -262,11 +275,16 @@ impl<D: Driver> MailboxDelivery<D> {
     }
 
     /// The copies made so far are removed, as well as the store lets us: the sender is told that there are none.
-    async fn take_back(&self, outcomes: &mut Outcomes<'_, D>) {
+    async fn take_back(&self, root: &D::Dir, outcomes: &mut Outcomes<'_>) {
         let placed = std::mem::take(outcomes);
         for (folder, outcome) in placed {
-            let Ok((mailbox, name)) = outcome else {
+            let Ok(name) = outcome else {
                 outcomes.insert(folder, outcome);
+                continue;
+            };
+            // It may have been closed since.
+            let Ok(mailbox) = self.mailbox(root, folder).await else {
+                tracing::error!(cause = "store", folder, "a copy stays of a message that was put off");
                 continue;
             };
             let removed = self.driver.remove(&mailbox.new, &name).await;
@@ -305,7 +323,7 @@ impl<D: Driver> MailboxDelivery<D> {
 }
 
 /// What becomes of the recipient with this folder; `None`: he has it.
-fn verdict<D: Driver>(folder: &Option<String>, outcomes: &Outcomes<'_, D>) -> Option<Refusal> {
+fn verdict(folder: &Option<String>, outcomes: &Outcomes<'_>) -> Option<Refusal> {
     let Some(folder) = folder else { return Some(LOOP) };
     let failed = outcomes.get(folder.as_str()).and_then(|outcome| outcome.as_ref().err());
     failed.map(|error| refusal(*error))

@@ -22,6 +22,8 @@ use std::task::{Poll, Waker};
 
 /// The first wait before a connection is asked for again; it doubles.
 const KNOCK_WAIT: Span = Span::seconds(1);
+/// What a process is told that it may have open; nothing here holds it to that.
+const DESCRIPTORS_MAX: usize = 1_024;
 
 /// One shard's I/O in a simulated world.
 #[derive(Clone)]
@@ -411,6 +413,10 @@ impl Driver for Sim {
 
     async fn list(&self, dir: &Rc<Folder>) -> io::Result<Vec<Entry>> {
         self.step(10, |_| Ok(dir.list())).await
+    }
+
+    fn descriptors_max(&self) -> usize {
+        DESCRIPTORS_MAX
     }
 
     fn free_bytes(&self, _dir: &Rc<Folder>) -> io::Result<u64> {

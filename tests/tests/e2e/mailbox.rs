@@ -14,6 +14,7 @@ use tests::senders::Senders;
 use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::Taken;
 use tests::small_disk::SmallDisk;
+use tests::source::root;
 use tests::talk::{Reply, Talk, stuffed};
 use tests::wait::until;
 
@@ -52,6 +53,34 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(folder: &Path) -> Vec<Vec<u8>> {
     files(folder).iter().map(|path| fs::read(path).expect("a message")).collect()
+}
+
+/// More mailboxes than the process may have files open: those that nothing is put in are closed, and all get their mail.
+#[test]
+fn f_038_many_mailboxes_need_few_descriptors() {
+    let names: Vec<String> = (0..300).map(|number| format!("u{number}")).collect();
+    let mailboxes: String = names.iter().map(|name| format!("\"{name}@b.test\" = \"{name}\"\n")).collect();
+    let to: Vec<String> = names.iter().map(|name| format!("{name}@b.test")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    for driver in tests::drivers("f_038_many_mailboxes_need_few_descriptors") {
+        for dialect in [Dialect::Lmtp, Dialect::Smtp] {
+            let store = tempfile::tempdir().expect("a folder");
+            let role = Role::Mailboxes(Some(store.path().to_owned()), dialect);
+            let under = Some(root().join("tests/peers/some-descriptors"));
+            let server =
+                Server::started(Told { role, driver, under, ..Told::default() }.with("mailboxes", &*mailboxes));
+            if dialect == Dialect::Lmtp {
+                let replies = deliver(&mut lhlo(server.address()), "a@a.test", &to, &content(1));
+                assert!(replies.iter().all(|reply| reply.code == 250), "{replies:?}");
+            } else {
+                let mut talk = Talk::hello(server.address()).expect("a greeting");
+                assert_eq!(talk.send("a@a.test", &to, &content(1)).expect("a reply").code, 250);
+            }
+            for name in &names {
+                assert_eq!(files(&store.path().join(name).join("new")).len(), 1, "{driver}: {name}");
+            }
+        }
+    }
 }
 
 /// An LMTP session.

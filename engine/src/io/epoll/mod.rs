@@ -220,6 +220,10 @@ impl Driver for Epoll {
         files::free_bytes(dir.as_fd())
     }
 
+    fn descriptors_max(&self) -> usize {
+        files::descriptors_max()
+    }
+
     fn remote(&self) -> turn::Remote {
         self.0.remote()
     }

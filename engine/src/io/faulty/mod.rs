@@ -323,6 +323,10 @@ impl<D: Driver> Driver for Faulty<D> {
         self.plain(Op::List, "", self.inner.list(dir)).await
     }
 
+    fn descriptors_max(&self) -> usize {
+        self.inner.descriptors_max()
+    }
+
     fn free_bytes(&self, dir: &Self::Dir) -> io::Result<u64> {
         match self.faults.begin(Op::FreeBytes, "").effect {
             Some(Fault::Fails(_)) => Ok(0),

@@ -265,6 +265,10 @@ impl Driver for TokioUring {
         files::free_bytes(dir.as_fd())
     }
 
+    fn descriptors_max(&self) -> usize {
+        files::descriptors_max()
+    }
+
     fn remote(&self) -> turn::Remote {
         self.0.remote()
     }

@@ -182,6 +182,10 @@ impl Driver for Uring {
         super::base::files::free_bytes(dir.0.as_fd())
     }
 
+    fn descriptors_max(&self) -> usize {
+        super::base::files::descriptors_max()
+    }
+
     fn remote(&self) -> UringRemote {
         self.0.remote.clone()
     }

@@ -33,6 +33,8 @@ const ROOM_BYTES_MIN: usize = 4 << 10;
 const TAIL_BYTES: usize = 64;
 /// Replies that wait for a verdict, at most.
 const HELD_BYTES_MAX: usize = 4 << 10;
+/// Nor are they for longer: far more than a verdict takes, and less than whoever waits for them notices.
+const HELD_WAIT: Span = Span::millis(50);
 /// Emptied buffers of replies kept for reuse.
 const SPARE_OUTS: usize = 64;
 /// How long a session waits before it looks for memory again.
@@ -206,6 +208,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         starved: None,
         owed: Vec::new(),
         answered: false,
+        held_by: Tick::NEVER,
         spill: S::Spill::default(),
         spilled: 0,
         expected: 0,
@@ -214,7 +217,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
     };
     let mut event = talk.greet(refuse.as_ref(), &driver, &mut conn).await;
     loop {
-        if !talk.holds_replies() {
+        if !talk.holds_replies(driver.now()) {
             conn.put(&talk.out);
             talk.out.clear();
         }
@@ -280,6 +283,8 @@ struct Talk<D: Driver, S: Service<D>> {
     owed: Vec<(Slot, u32)>,
     /// Verdicts were put on the connection in this turn.
     answered: bool,
+    /// Replies that are due are held for a verdict until then.
+    held_by: Tick,
     spill: S::Spill,
     spilled: u64,
     /// Octets that the body will have, as far as anybody said; 0 is not known.
@@ -326,9 +331,20 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Whether what is to be said waits. The replies to the commands of a transaction that came whole leave with its
     /// verdict (RFC 2920 §3.2: as a unit): a send less for every message. Whoever sent the body has nothing to gain from
-    /// them before, and what is to be said behind the verdict waits for it anyway.
-    fn holds_replies(&self) -> bool {
-        self.out.is_empty() || (self.session.in_flight() > 0 && !self.answered && self.out.len() < HELD_BYTES_MAX)
+    /// them before, and what is to be said behind the verdict waits for it anyway. Where that is long in coming they leave
+    /// without it (M-110).
+    fn holds_replies(&mut self, now: Tick) -> bool {
+        let waits = self.session.in_flight() > 0 && !self.answered && self.out.len() < HELD_BYTES_MAX;
+        if self.out.is_empty() || !waits {
+            self.held_by = Tick::NEVER;
+            return self.out.is_empty();
+        }
+        self.held_by = self.held_by.min(now + HELD_WAIT);
+        let held = now < self.held_by;
+        if !held {
+            self.held_by = Tick::NEVER;
+        }
+        held
     }
 
     /// Something may be said now.
@@ -359,7 +375,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         if self.is_backed_up() {
             // Nothing is received until the taker of the body can take more.
-            let by = self.session.verdict_deadline();
+            let by = self.session.verdict_deadline().min(self.held_by);
             return match self.inlet.noted(driver.sleep(by.since(driver.now()))).await {
                 Some(bits) => self.noted(bits, driver.now()),
                 None => self.late(driver.now()),
@@ -371,7 +387,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
         self.take_place();
         self.session.set_pressed(self.lobby.pressed.get());
-        let by = self.session.deadline();
+        // The connection's one timer serves for both: that of a verdict costs no more where it comes in time.
+        let by = self.session.deadline().min(self.held_by);
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
             Next::Bytes(Flow::Go) => {
                 self.starved = None;
@@ -421,6 +438,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// The session's deadline has passed.
     fn late(&mut self, now: Tick) -> Event {
+        if now < self.session.deadline() {
+            // Only that of the replies that were held.
+            return Event::More;
+        }
         if now >= self.session.verdict_deadline() {
             tracing::error!(cause = "verdict", "nobody knows what becomes of a message; its sender gets no reply");
         }

@@ -525,6 +525,24 @@ fn i_5_slow_clients_hold_nobody_up() {
     }
 }
 
+/// A hub does not answer: what the front end itself has to say of the commands before leaves all the same.
+#[test]
+fn m_110_replies_do_not_wait_for_a_hub_that_is_silent() {
+    for driver in tests::drivers("m_110_replies_do_not_wait_for_a_hub_that_is_silent") {
+        let mut house = patient(driver);
+        // The connection to the hub is there.
+        assert_eq!(house.send(0).code, 250);
+        let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+        house.hubs[0].process().signal(Signal::STOP);
+        talk.write(b"NOOP\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<bob@b.test>\r\nBDAT 2 LAST\r\n\r\n").expect("room");
+        for command in ["NOOP", "MAIL", "RCPT"] {
+            assert_eq!(talk.reply().expect(command).code, 250);
+        }
+        house.hubs[0].process().signal(Signal::CONT);
+        assert_eq!(talk.reply().expect("the verdict").code, 250);
+    }
+}
+
 /// A client pauses in the middle of a large body for longer than a hub's answer is waited for: the hub owes none, so it is
 /// not given up for dead.
 #[test]

@@ -116,7 +116,7 @@ pub(super) struct RunFlags {
     /// Where /metrics is served, or off
     #[arg(long, value_name = "ADDR", env = "RINGPOST_METRICS")]
     metrics: Option<String>,
-    /// Where mailbox delivery puts messages: a folder, or null
+    /// Where mailbox delivery puts messages: a folder, or null; without a file all mail has one mailbox, `everybody`
     #[arg(long, value_name = "DIR|null", env = "RINGPOST_STORE")]
     store: Option<String>,
     /// Run as root all the same

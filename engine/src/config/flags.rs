@@ -63,6 +63,10 @@ impl Overrides {
             if let Some(store) = read(reader, "--store", &text, &StorePath) {
                 draft.settings.store = store;
             }
+            // A trial without a file has no other way to name a mailbox.
+            if !reader.has_file() {
+                draft.settings.mailboxes.put(Owner::Everybody, "everybody".to_owned());
+            }
         }
     }
 

@@ -490,8 +490,13 @@ fn a_front_end_and_a_store_by_flags() {
     let maildir = Overrides { store: Some("mail".into()), ..mailbox };
     let checked = read(None, &maildir, &machine()).expect("a mailbox server");
     assert_eq!(checked.settings.store, Store::Maildir("/home/me/mail".into()));
+    assert_eq!(lines(&checked.warnings), "");
+    assert_eq!(checked.settings.mailboxes.folder(b"ann", b"example.com"), Some("everybody"), "a trial takes all mail");
+    let text = "[[listener]]\naddress = \"127.0.0.1:4750\"\nrole = \"mailbox-delivery\"\n";
+    let file = File { name: "a.toml", octets: text.as_bytes() };
+    let checked = read(Some(file), &Overrides { store: Some("/mail".into()), ..Overrides::default() }, &machine());
     assert_eq!(
-        lines(&checked.warnings),
+        lines(&checked.expect("a mailbox server").warnings),
         "--store: warning: store.path: no mailbox is named: everybody but postmaster will be refused; write \"ann@example.com\" = \"ann\" in [mailboxes]"
     );
 }

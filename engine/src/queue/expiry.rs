@@ -11,8 +11,9 @@
 //! [`Action::Expire`]: super::Action::Expire
 
 use super::Queues;
-use super::destination::Hop;
+use super::destination::{Hop, HopId};
 use super::entry::{Entry, EntryId, NONE, OF_A_GUEST, State};
+use crate::planted;
 use crate::wire::{Span, Tick};
 use std::collections::VecDeque;
 
@@ -34,11 +35,13 @@ pub(super) struct Expiry {
     /// When the next page is looked at; of no meaning while nothing is queued.
     at: Tick,
     due: VecDeque<EntryId>,
+    /// Queues of which something is due that was lent.
+    recalls: VecDeque<u32>,
 }
 
 impl Expiry {
     pub fn new(after: Span) -> Self {
-        Self { after, page: 0, at: Tick(0), due: VecDeque::new() }
+        Self { after, page: 0, at: Tick(0), due: VecDeque::new(), recalls: VecDeque::new() }
     }
 
     /// The second in which a message of this age is given up.
@@ -84,11 +87,18 @@ impl Queues {
         let second = u32::try_from(now.0 / SECOND).unwrap_or(u32::MAX);
         let mut found = std::mem::take(&mut self.expiry.due);
         let tried = |entry: &Entry| self.expiry.has_had_a_try(entry, &self.hops[entry.hop as usize], now);
-        let due = |entry: &Entry| entry.expires <= second && tried(entry);
+        let is_stuck = |entry: &Entry| planted!(ExpiryByProgress) && self.hops[entry.hop as usize].failures > 0;
+        let due = |entry: &Entry| entry.expires <= second && tried(entry) && !is_stuck(entry);
         let (first, page) = self.entries.page(self.expiry.page);
-        let of_page = (first..).zip(page).filter(|(_, entry)| waits(entry) && due(entry));
+        let of_page = (first..).zip(page.iter()).filter(|(_, entry)| waits(entry) && due(entry));
         found.extend(of_page.map(|(index, _)| self.entries.id(index)));
-        self.expiry.due = found;
+        let mut recalls = std::mem::take(&mut self.expiry.recalls);
+        for entry in page.iter().filter(|entry| entry.expires <= second && is_lent(entry)) {
+            if !recalls.contains(&entry.hop) {
+                recalls.push_back(entry.hop);
+            }
+        }
+        (self.expiry.due, self.expiry.recalls) = (found, recalls);
         let pages = self.entries.pages().max(1);
         self.expiry.page = (self.expiry.page + 1) % pages;
         self.expiry.at = now + Span(self.expiry.turn().0 / u64::from(pages));
@@ -104,6 +114,19 @@ impl Queues {
         None
     }
 
+    /// A queue of which something lent may lie untaken although its time is over: where every host is dead, nobody would
+    /// take it any more.
+    pub(super) fn next_recall(&mut self) -> Option<HopId> {
+        self.expiry.recalls.pop_front().map(HopId)
+    }
+
+    /// A message that was lent is here again, and nobody took it.
+    pub(super) fn came_home(&mut self, index: u32, now: Tick) {
+        if u64::from(self.entries[index].expires) <= now.0 / SECOND {
+            self.expiry.due.push_back(self.entries.id(index));
+        }
+    }
+
     /// Gives up a message that waits: all its unsettled recipients have failed, and the caller has written that down. The
     /// content handle that it had.
     pub fn expire(&mut self, id: EntryId, now: Tick) -> Option<u32> {
@@ -115,6 +138,11 @@ impl Queues {
         self.release(index, now);
         content
     }
+}
+
+/// Another shard may send it.
+fn is_lent(entry: &Entry) -> bool {
+    entry.state == State::Sending && entry.link == NONE && !entry.is_guest()
 }
 
 fn waits(entry: &Entry) -> bool {

@@ -29,6 +29,9 @@ pub enum Outcome {
     Deferred,
     /// Nothing of it was tried, or only behind a refused command (503): back to the head at once, counted as nothing.
     NotAttempted,
+    /// It was lent, no shard's connections took it, and it was called home: as if nothing was tried. When its time is over it
+    /// is given up now; else a shard without connections of its own has it wait for its own retry.
+    Untaken,
     /// The connection ended, or said 421, after its envelope had begun and before its last octet: at once over another
     /// connection, but once only; then it waits (F-064, F-072).
     Interrupted,
@@ -88,11 +91,19 @@ impl Queues {
     /// When the message is not being sent.
     pub fn finish(&mut self, id: EntryId, outcome: Outcome, now: Tick) -> Fate {
         let index = self.sending(id);
+        let hop = self.entries[index].hop as usize;
+        if outcome == Outcome::Untaken {
+            self.came_home(index, now);
+        }
+        let outcome = match outcome {
+            Outcome::Untaken if self.hops[hop].cap == 0 => Outcome::Elsewhere,
+            Outcome::Untaken => Outcome::NotAttempted,
+            outcome => outcome,
+        };
         if outcome == Outcome::Elsewhere {
             self.note_unfit(index);
         }
         self.land(index, outcome, now);
-        let hop = self.entries[index].hop as usize;
         match outcome {
             Outcome::Delivered | Outcome::Failed => {
                 let settled = self.settle_offered(index);
@@ -103,7 +114,7 @@ impl Queues {
                 }
             }
             Outcome::Unknown => self.hops[hop].totals.unknown += self.offered(index).count() as u64,
-            Outcome::NotAttempted => {
+            Outcome::NotAttempted | Outcome::Untaken => {
                 let entry = &mut self.entries[index];
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
@@ -152,7 +163,7 @@ impl Queues {
         let entry = &mut self.entries[index];
         let progress = entry.has(flag::PROGRESS);
         let at_once = match outcome {
-            Outcome::NotAttempted => true,
+            Outcome::NotAttempted | Outcome::Untaken => true,
             Outcome::Interrupted | Outcome::Unknown if !entry.has(flag::HURRIED) => {
                 entry.set(flag::HURRIED);
                 true

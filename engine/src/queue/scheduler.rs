@@ -56,6 +56,11 @@ pub enum Action {
         /// What it had.
         content: u32,
     },
+    /// Something of this queue that was lent is over its time: report what of it nobody has taken by [`Outcome::Untaken`].
+    Recall {
+        /// Which queue.
+        hop: HopId,
+    },
     /// A message's time is over: write down that all of [`Queues::unsettled`] have failed, then call [`Queues::expire`]. If
     /// that cannot be now, leave it: it is told again.
     Expire {
@@ -202,6 +207,9 @@ impl Queues {
             }
             if let Some(entry) = self.next_expired() {
                 return Some(Action::Expire { entry });
+            }
+            if let Some(hop) = self.next_recall() {
+                return Some(Action::Recall { hop });
             }
             if let Some(entry) = self.next_stray() {
                 return Some(Action::Reroute { entry });

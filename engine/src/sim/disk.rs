@@ -1,6 +1,7 @@
 //! A machine's disk: folders and files in memory, a page cache, and what of it survives when the power fails.
 //!
-//! What was written and not made stable may be there afterwards or not, sector by sector, in any order. Steps of folders
+//! What was written and not made stable may be there afterwards or not, sector by sector, in any order; of what is being
+//! written at that moment one block may be neither the old nor the new. Steps of folders
 //! survive up to one of them, in their order, as with a journal; those before a sync of their folder certainly.
 
 use super::chance::Chance;

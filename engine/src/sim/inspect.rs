@@ -2,28 +2,20 @@
 //! that can rot.
 
 use super::disk::Disk;
-use super::file::Inode;
 use super::ledger::{FIELD, Ledger};
-use crate::spool::{Cause, Damage, FileId, Scanned, scan_image};
+use super::records::{self, segments};
+use crate::spool::{Cause, Damage, RecordKind};
 use std::path::Path;
-use std::rc::Rc;
 
 const BLOCK: usize = 4096;
-
-fn segments(disk: &Disk, spool: &Path) -> Vec<(FileId, Rc<Inode>)> {
-    let id = |name: &str| u32::from_str_radix(name.strip_suffix(".segment")?, 16).ok().map(FileId);
-    disk.files(spool).into_iter().filter_map(|(name, inode)| Some((id(&name)?, inode))).collect()
-}
 
 /// Compares what recovery says of damage with the format's own words (F-014): below an offset that a later batch of the same
 /// life knew to be synced it is rot, and only a disk that rots has any; above it was never promised.
 pub(super) fn inspect(disk: &Disk, spool: &Path, ledger: &Ledger) {
     for (file, inode) in segments(disk, spool) {
         let octets = inode.octets();
-        let damage = match scan_image(file, &octets) {
-            Ok(Scanned::Segment(segment)) => segment.damage,
-            Ok(Scanned::Lost(damage)) => vec![damage],
-            Ok(Scanned::Blank(_)) => continue,
+        let damage = match records::damage_of(file, &octets) {
+            Ok(damage) => damage,
             Err(refused) => return ledger.breach("F-036", refused.to_string()),
         };
         // A file of which nothing but a footer says what was synced is not for this judge.
@@ -31,6 +23,17 @@ pub(super) fn inspect(disk: &Disk, spool: &Path, ledger: &Ledger) {
         for damage in damage.iter().filter(|_| !has_footer) {
             judge(disk, &octets, damage, ledger);
         }
+    }
+}
+
+/// Tells the ledger which recipients have failed on record: what a start would find.
+pub(super) fn read_failures(disk: &Disk, spool: &Path, ledger: &Ledger) {
+    let held = match records::held(&records::images(disk, spool)) {
+        Ok(held) => held,
+        Err(refused) => return ledger.breach("F-036", refused.to_string()),
+    };
+    for record in held.iter().filter(|record| record.kind == RecordKind::Owed && record.is_whole) {
+        record.recipients.iter().for_each(|recipient| ledger.is_on_record(record.message, recipient));
     }
 }
 

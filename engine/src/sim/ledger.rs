@@ -43,18 +43,26 @@ struct Pair {
     failed: bool,
     /// The disk that it was kept on let it rot: it need not come.
     rotted: bool,
+    /// That it failed stands on a disk, and will after any crash.
+    on_record: bool,
 }
 
 impl Pair {
     /// Whether we still owe it.
     fn is_owed(&self) -> bool {
-        self.verdict == Verdict::Acknowledged && self.arrivals.is_empty() && !self.failed && !self.rotted
+        self.verdict == Verdict::Acknowledged && !self.is_over()
+    }
+
+    /// It came, or need not come any more.
+    fn is_over(&self) -> bool {
+        !self.arrivals.is_empty() || self.failed || self.rotted || self.on_record
     }
 }
 
 #[derive(Debug)]
 struct Message {
     content: Rc<[u8]>,
+    begun: Tick,
     pairs: Vec<Pair>,
 }
 
@@ -88,6 +96,8 @@ pub struct Accounts {
     pub delivered: usize,
     /// Pairs that a sink refused for good.
     pub failed: usize,
+    /// Pairs that a server gave up because their time was over.
+    pub given_up: usize,
     /// Further arrivals of the same pair, each explained by W1 or W5.
     pub duplicates: usize,
 }
@@ -99,6 +109,8 @@ pub struct Ledger {
     owed: Cell<usize>,
     deaths: RefCell<Vec<Tick>>,
     breaches: RefCell<Vec<Breach>>,
+    /// How long servers keep what they cannot deliver.
+    expire_after: Cell<Span>,
 }
 
 impl Ledger {
@@ -110,7 +122,13 @@ impl Ledger {
             owed: Cell::new(0),
             deaths: RefCell::default(),
             breaches: RefCell::default(),
+            expire_after: Cell::new(Span(u64::MAX)),
         })
+    }
+
+    /// From now on servers give a message up that is so old, and not before.
+    pub fn expires_after(&self, span: Span) {
+        self.expire_after.set(span);
     }
 
     /// A new message for these recipients: its number and content.
@@ -118,9 +136,16 @@ impl Ledger {
         let mut messages = self.messages.borrow_mut();
         let number = messages.len();
         let content: Rc<[u8]> = content(chance, number, bytes).into();
-        let pair =
-            |recipient| Pair { recipient, verdict: Verdict::Open, arrivals: Vec::new(), failed: false, rotted: false };
-        messages.push(Message { content: content.clone(), pairs: recipients.into_iter().map(pair).collect() });
+        let pair = |recipient| Pair {
+            recipient,
+            verdict: Verdict::Open,
+            arrivals: Vec::new(),
+            failed: false,
+            rotted: false,
+            on_record: false,
+        };
+        let pairs = recipients.into_iter().map(pair).collect();
+        messages.push(Message { content: content.clone(), begun: self.world.now(), pairs });
         (number, content)
     }
 
@@ -180,6 +205,37 @@ impl Ledger {
         }
     }
 
+    /// A disk holds that message `number` failed for `recipient`: a sink said so, or its time was over.
+    pub fn is_on_record(&self, number: usize, recipient: &str) {
+        let mut messages = self.messages.borrow_mut();
+        let Some(message) = messages.get_mut(number) else {
+            return self.breach("I-2", format!("it is on record that message {number} failed, which nobody sent"));
+        };
+        let age = self.world.now().since(message.begun);
+        let Some(pair) = message.pairs.iter_mut().find(|pair| pair.recipient == recipient) else {
+            return self.breach("I-2", format!("message {number} is said to have failed for {recipient}, not named"));
+        };
+        if !pair.failed && age < self.expire_after.get() {
+            self.breach("M-097", format!("message {number} was given up for {recipient} after {age:?}"));
+        }
+        if pair.is_owed() {
+            self.owed.set(self.owed.get() - 1);
+        }
+        pair.on_record = true;
+    }
+
+    /// What is on record is about to be read again from all disks.
+    pub fn forget_records(&self) {
+        let mut messages = self.messages.borrow_mut();
+        for pair in messages.iter_mut().flat_map(|message| &mut message.pairs) {
+            let was_over = pair.is_over();
+            pair.on_record = false;
+            if was_over && pair.is_owed() {
+                self.owed.set(self.owed.get() + 1);
+            }
+        }
+    }
+
     /// The disk has let message `number` rot: from now on it need not come, but if it does, then whole.
     pub fn rots(&self, number: usize) {
         self.note(&[3, number as u64]);
@@ -232,6 +288,12 @@ impl Ledger {
         if pair.is_owed() {
             self.breach("I-1", format!("message {number} was acknowledged and never came to {who}"));
         }
+        // What a sink said of a copy that came by another way as well is no outcome of the message.
+        if pair.verdict == Verdict::Acknowledged && pair.arrivals.is_empty() && pair.failed && !pair.rotted {
+            if !pair.on_record {
+                self.breach("I-11", format!("message {number} failed for {who}, and no disk says so"));
+            }
+        }
         if pair.verdict == Verdict::Refused && !pair.arrivals.is_empty() {
             self.breach("I-2", format!("message {number} was refused and came to {who}"));
         }
@@ -260,6 +322,7 @@ impl Ledger {
             }
             accounts.delivered += usize::from(!pair.arrivals.is_empty());
             accounts.failed += usize::from(pair.failed);
+            accounts.given_up += usize::from(pair.on_record && !pair.failed && pair.arrivals.is_empty());
             accounts.duplicates += pair.arrivals.len().saturating_sub(1);
         }
         accounts

@@ -20,6 +20,9 @@ const PEACE_WAIT: Span = Span::minutes(30);
 /// How long it is watched afterwards for what comes twice.
 const QUIET_WAIT: Span = Span::seconds(60);
 
+/// How often it is looked what failed, by what the disks say.
+const RECORDS_WAIT: Span = Span::seconds(10);
+
 /// What a run is drawn from.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -123,7 +126,7 @@ fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
     world.run(began + plan.trouble, || false);
     scenario.heal();
     let senders = &scenario.senders;
-    let is_done = world.run(world.now() + PEACE_WAIT, || senders.get() == 0 && ledger.is_settled());
+    let is_done = scenario.is_done_by(world.now() + PEACE_WAIT);
     if !is_done && senders.get() > 0 {
         ledger.breach("I-8", format!("{} senders were not served in peace", senders.get()));
     }
@@ -131,6 +134,8 @@ fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
     // What was settled a minute ago does not come to life by a start.
     scenario.servers.iter().for_each(|server| server.crash(Span::seconds(1)));
     world.run(world.now() + QUIET_WAIT, || false);
+    ledger.forget_records();
+    scenario.read_failures();
     let breaches = ledger.audit();
     let report = Report {
         seed,
@@ -154,6 +159,8 @@ struct Scenario {
     entries: Vec<SocketAddr>,
     domains: Vec<String>,
     vice: Rc<RefCell<Vice>>,
+    /// When servers give a message up, if that is soon.
+    expiry: Option<Span>,
     /// Senders that are not done.
     senders: Rc<Cell<usize>>,
     drawn: Cell<u64>,
@@ -170,7 +177,12 @@ impl Scenario {
         let ledger = Ledger::new(world);
         let chance = world.chance.branch();
         let vice = Rc::new(RefCell::new(Vice::default()));
-        let hops = sinks(world, &ledger, &vice, &chance);
+        let mut hops = sinks(world, &ledger, &vice, &chance);
+        let expiry = chance.once_in(3).then(|| chance.span(Span::seconds(5)..Span::seconds(40)));
+        if let Some(expiry) = expiry {
+            ledger.expires_after(expiry);
+            hops.push(("gone.test".to_owned(), vec![at(&world.machine(), 25)]));
+        }
         let hubs = 1 + chance.index(plan.hubs_max);
         let shards = || 1 + chance.index(plan.shards_max);
         let front = (hubs > 1).then(|| world.machine());
@@ -180,7 +192,8 @@ impl Scenario {
         for _ in 0..hubs {
             let machine = world.machine();
             entries.push(at(&machine, 25));
-            let settings = server::hub(at(&machine, 25), shards(), &hops, speaks_for_others);
+            let mut settings = server::hub(at(&machine, 25), shards(), &hops, speaks_for_others);
+            settings.delivery.expire_after = expiry.unwrap_or(settings.delivery.expire_after);
             servers.push(Server::start(world, &ledger, &machine, settings));
         }
         if let Some(machine) = front {
@@ -196,6 +209,7 @@ impl Scenario {
             entries,
             domains,
             vice,
+            expiry,
             senders: Rc::default(),
             drawn: Cell::new(0),
             plan,
@@ -373,6 +387,26 @@ impl Scenario {
             ends: now_and_then(),
             late: now_and_then(),
         };
+    }
+
+    /// Whether everything that was acknowledged is over by then, and no sender waits. What is over without having come
+    /// stands on a disk alone.
+    fn is_done_by(&self, by: Tick) -> bool {
+        let is_done = || self.senders.get() == 0 && self.ledger.is_settled();
+        loop {
+            let next = if self.expiry.is_some() { self.world.now() + RECORDS_WAIT } else { by };
+            if self.world.run(next.min(by), is_done) {
+                return true;
+            }
+            if self.world.now() >= by {
+                return false;
+            }
+            self.read_failures();
+        }
+    }
+
+    fn read_failures(&self) {
+        self.servers.iter().for_each(|server| server.read_failures());
     }
 
     /// Nothing goes wrong any more.

@@ -143,6 +143,11 @@ impl Server {
         }
     }
 
+    /// Tells the ledger who failed, by what stands on its disk.
+    pub fn read_failures(&self) {
+        super::inspect::read_failures(&self.machine.disk, SPOOL.as_ref(), &self.ledger);
+    }
+
     /// A message that stands on its disk rots, if there is one that is still owed.
     pub fn rot(&self) -> bool {
         super::inspect::rot(&self.machine.disk, SPOOL.as_ref(), &self.ledger)

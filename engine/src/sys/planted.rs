@@ -33,6 +33,8 @@ bugs! {
     RotAsTorn "rot-as-torn": "What the disk let rot is taken for the end of a write that was cut off.";
     UncheckedContent "unchecked-content": "Content that is read back is not compared with what was received.";
     LostWakeUp "lost-wake-up": "One in so many signals wakes nobody.";
+    RewrittenTail "rewritten-tail": "The last block of a batch is written again together with the next one.";
+    ExpiryByProgress "expiry-by-progress": "The age of a message is looked at only while its next hop takes anything.";
     ForgottenFolder "forgotten-folder": "A segment is used before its name in the folder is durable.";
 }
 

@@ -157,7 +157,9 @@ impl Shards {
                     self.queues[shard].saw_ring(self.hop, view);
                 }
             }
-            Action::Reroute { .. } | Action::Shed { .. } => panic!("routes stay, and there is no content"),
+            Action::Reroute { .. } | Action::Shed { .. } | Action::Recall { .. } => {
+                panic!("routes stay, there is no content, and nobody's time is over")
+            }
             Action::Leave { .. } => self.woken.extend(self.ring.no_longer_await(shard)),
         }
     }

@@ -274,6 +274,7 @@ impl World {
                 | Action::Lend { .. }
                 | Action::Await { .. }
                 | Action::Leave { .. }
+                | Action::Recall { .. }
                 | Action::Reroute { .. } => {
                     panic!("there is one shard, and its routes stay")
                 }

@@ -106,6 +106,10 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
     let carries = hub.log.borrow().in_flight();
     #[cfg(feature = "fail-points")]
     super::dying::in_write(hub, &file, carries, super::dying::Torn { at, parts: &parts, stable }).await;
+    #[cfg(any(test, feature = "bugs"))]
+    if planted!(RewrittenTail) {
+        return rewrite_tail(hub, &file, at, parts).await;
+    }
     let stable = if stable && !planted!(Early250) { Stable::Yes } else { Stable::No };
     let (written, parts) = hub.driver.write(&file, parts, at, stable).await;
     #[cfg(feature = "fail-points")]
@@ -122,6 +126,30 @@ async fn write<D: Driver>(hub: &Rc<Hub<D>>, order: Order) -> (Vec<Slice>, WriteR
             (parts, WriteResult::Failed)
         }
     }
+}
+
+/// A bug to be found: the write begins a block earlier, with what stands there already.
+#[cfg(any(test, feature = "bugs"))]
+async fn rewrite_tail<D: Driver>(
+    hub: &Rc<Hub<D>>,
+    file: &D::File,
+    at: u64,
+    parts: Vec<Slice>,
+) -> (Vec<Slice>, WriteResult) {
+    use crate::sys::slice::BLOCK_BYTES;
+    let before = at.saturating_sub(BLOCK_BYTES as u64);
+    let mut all = parts.clone();
+    if let Some(mut tail) = hub.pool.fill(BLOCK_BYTES).filter(|_| before > 0) {
+        tail.limit(BLOCK_BYTES);
+        let (read, tail) = hub.driver.read(file, tail, before).await;
+        if read.is_ok_and(|read| read == BLOCK_BYTES) {
+            all.insert(0, { tail }.take());
+        }
+    }
+    let extra = if all.len() > parts.len() { BLOCK_BYTES } else { 0 };
+    let (written, _) = hub.driver.write(file, all, at - extra as u64, Stable::Yes).await;
+    let result = written.map_or(WriteResult::Failed, |octets| WriteResult::Octets(octets.saturating_sub(extra)));
+    (parts, result)
 }
 
 impl<D: Driver> Hub<D> {

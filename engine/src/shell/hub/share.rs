@@ -320,13 +320,26 @@ impl<D: Driver> Hub<D> {
         share.exchange.give_back(owner, back);
     }
 
+    /// The time of something in this ring is over, and while the hosts are dead nobody would take it (M-097).
+    pub(super) fn recall_tickets(self: &Rc<Self>, hop: HopId) {
+        if let Some(share) = &self.share
+            && let Some(ring) = share.ring(hop)
+        {
+            self.send_tickets_home(share, &ring, Outcome::Untaken);
+        }
+    }
+
+    fn send_tickets_home(self: &Rc<Self>, share: &Share, ring: &Ring, outcome: Outcome) {
+        while let Some(ticket) = ring.pop() {
+            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome, why: None };
+            self.hand_back(share, ticket.owner, back);
+        }
+    }
+
     /// Takes part in no ring's work any more, and gives back what waits there.
     fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
         share.wake(ring.no_longer_await(share.me), ring);
-        while let Some(ticket) = ring.pop() {
-            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome: Outcome::NotAttempted, why: None };
-            self.hand_back(share, ticket.owner, back);
-        }
+        self.send_tickets_home(share, ring, Outcome::NotAttempted);
         self.queues.borrow_mut().offered_by_others(hop, 0);
     }
 }

@@ -66,6 +66,16 @@ fn f_016_content_read_back_unchecked_is_found() {
 }
 
 #[test]
+fn a_tail_that_is_written_again_is_found() {
+    is_found(Bug::RewrittenTail, 80);
+}
+
+#[test]
+fn m_097_an_age_that_counts_only_while_a_next_hop_takes_anything_is_found() {
+    is_found(Bug::ExpiryByProgress, 20);
+}
+
+#[test]
 fn a_lost_wake_up_is_found() {
     is_found(Bug::LostWakeUp, 40);
 }

@@ -2,5 +2,6 @@
 
 mod bugs;
 mod crowd;
+mod expiry;
 mod slow;
 mod worlds;

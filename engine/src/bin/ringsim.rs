@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use engine::app::GIT;
 use engine::app::exit::Exit;
 use engine::sim::scenario::{Plan, Report, run, run_with_story};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -26,6 +30,9 @@ struct Arguments {
     /// Goes on from the first seed for so long
     #[arg(long, value_name = "N", env = "RINGSIM_MINUTES")]
     minutes: Option<u64>,
+    /// Runs so many seeds at a time [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "RINGSIM_JOBS")]
+    jobs: Option<u16>,
     /// Plants a bug, to see it found (a build with the feature `bugs`)
     #[arg(long, value_name = "NAME", env = "RINGSIM_BUG")]
     bug: Option<String>,
@@ -64,28 +71,73 @@ fn main() -> ExitCode {
         (None, None) => 0..100,
     };
     let mut reports = Vec::new();
-    let mut broken = 0_u64;
-    for seed in seeds {
-        if until.is_some_and(|until| Instant::now() >= until) {
-            break;
+    let mut broken = Vec::new();
+    let see = |report: Report| {
+        if !report.breaches.is_empty() {
+            broken.push(report.seed);
         }
-        let report = match arguments.seed {
-            Some(_) => told(seed, plan),
-            None => run(seed, plan),
-        };
-        broken += u64::from(!report.breaches.is_empty());
+        let is_heard = arguments.json || print(&report, arguments.seed.is_some()).is_ok();
         if arguments.json {
             reports.push(report);
-        } else if print(&report, arguments.seed.is_some()).is_err() {
-            break;
         }
+        is_heard
+    };
+    let jobs = arguments.jobs.map_or_else(cores, usize::from);
+    run_all(seeds, until, jobs, |seed| if arguments.seed.is_some() { told(seed, plan) } else { run(seed, plan) }, see);
+    if let Some(first) = broken.first() {
+        eprintln!("{} seeds broken at commit {}; to see one again: ringsim --seed {first}", broken.len(), commit());
     }
+    let is_good = broken.is_empty();
     if arguments.json {
-        let document = serde_json::json!({ "broken": broken, "seeds": reports });
+        let document = serde_json::json!({ "commit": commit(), "broken": broken.len(), "seeds": reports });
         // Nobody reading is no failure of ours.
         let _gone = writeln!(std::io::stdout(), "{document}");
     }
-    if broken == 0 { Exit::Good.into() } else { Exit::Failed.into() }
+    if is_good { Exit::Good.into() } else { Exit::Failed.into() }
+}
+
+fn commit() -> &'static str {
+    GIT.unwrap_or("unknown")
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Runs seeds on so many threads until all are run, the time is over, or `see` has seen enough. It sees them in order.
+fn run_all(
+    seeds: Range<u64>,
+    until: Option<Instant>,
+    jobs: usize,
+    run: impl Fn(u64) -> Report + Sync,
+    mut see: impl FnMut(Report) -> bool,
+) {
+    let (next, is_enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let is_over = || is_enough.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until);
+    // A seed that was taken is run, so that none is left out between others.
+    let take = || (!is_over()).then(|| next.fetch_add(1, Ordering::Relaxed)).filter(|seed| seeds.contains(seed));
+    std::thread::scope(|scope| {
+        let (tell, hear) = mpsc::channel();
+        for _ in 0..jobs {
+            let (tell, take, run) = (tell.clone(), &take, &run);
+            scope.spawn(move || {
+                while let Some(seed) = take()
+                    && tell.send(run(seed)).is_ok()
+                {}
+            });
+        }
+        drop(tell);
+        let (mut early, mut due) = (BTreeMap::new(), seeds.start);
+        for report in hear {
+            early.insert(report.seed, report);
+            while let Some(report) = early.remove(&due) {
+                due += 1;
+                if !see(report) {
+                    is_enough.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    });
 }
 
 #[cfg(feature = "bugs")]

@@ -289,10 +289,9 @@ impl Ledger {
             self.breach("I-1", format!("message {number} was acknowledged and never came to {who}"));
         }
         // What a sink said of a copy that came by another way as well is no outcome of the message.
-        if pair.verdict == Verdict::Acknowledged && pair.arrivals.is_empty() && pair.failed && !pair.rotted {
-            if !pair.on_record {
-                self.breach("I-11", format!("message {number} failed for {who}, and no disk says so"));
-            }
+        let failed = pair.arrivals.is_empty() && pair.failed && !pair.rotted;
+        if pair.verdict == Verdict::Acknowledged && failed && !pair.on_record {
+            self.breach("I-11", format!("message {number} failed for {who}, and no disk says so"));
         }
         if pair.verdict == Verdict::Refused && !pair.arrivals.is_empty() {
             self.breach("I-2", format!("message {number} was refused and came to {who}"));

@@ -297,7 +297,9 @@ impl Undo {
                 at.entries.borrow_mut().insert(name, node);
             }
             Undo::Moved { from, to, replaced } => {
-                if let Some(node) = to.0.entries.borrow_mut().remove(&to.1) {
+                // Both may be one folder.
+                let node = to.0.entries.borrow_mut().remove(&to.1);
+                if let Some(node) = node {
                     from.0.entries.borrow_mut().insert(from.1, node);
                 }
                 if let Some(node) = replaced {

@@ -106,6 +106,8 @@ struct Story {
     /// Connections that closed without a reply.
     silent: usize,
     delivered: u64,
+    /// How often the disk went wrong.
+    strikes: usize,
 }
 
 fn tally() -> Rc<Tally> {
@@ -269,6 +271,7 @@ async fn run_hub<D: Driver>(driver: D, folder: &Path, faults: Faults, (body_byte
     world.wait_until(&format!("I-1: {story:?}"), all).await;
     world.hub.drain(world.driver.now() + Span::seconds(10)).await;
     story.delivered = world.stored.read(Counter::Stored);
+    story.strikes = world.faults.strikes();
     assert_eq!(world.hub.queued(), 0, "nothing is left");
     story
 }
@@ -460,14 +463,33 @@ fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse<U: Under>() {
         let rule = Rule::new(Op::StableWrite, Fault::Torn(512, Errno::IO)).nth(nth);
         let story = story::<U>(vec![rule], 9_000);
         assert_eq!(story.delivered, story.accepted as u64, "write {nth}: {story:?}");
+        assert_eq!(story.strikes, 1, "write {nth} was torn: {story:?}");
     }
 }
 
 fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room<U: Under>() {
     // The first files are made; then there is no room for more, as long as it takes.
-    let rule = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
-    let story = story::<U>(vec![rule], 150_000);
-    assert_eq!(story.delivered, story.accepted as u64, "{story:?}");
+    let full = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
+    // Nothing leaves meanwhile, so nothing makes room.
+    let rules = [full, Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED))];
+    let folder = folder();
+    let path = folder.path().to_owned();
+    U::run(|driver| async move {
+        let world = World::start(driver, &path, Faults::none());
+        rules.into_iter().for_each(|rule| world.faults.inject(rule));
+        let story = world.send_all(150_000).await;
+        assert!(story.accepted > 0 && story.deferred > 0 && story.silent == 0, "{story:?}");
+        world.faults.heal();
+        let by = world.driver.now() + Span::seconds(30);
+        while send(&world.driver, world.at, MESSAGES, 150_000).await != 250 {
+            assert!(world.driver.now() < by, "mail is taken again");
+            world.driver.sleep(Span::millis(5)).await;
+        }
+        let all = story.accepted as u64 + 1;
+        world.wait_until("what was accepted", || world.stored.read(Counter::Stored) >= all).await;
+        world.hub.drain(world.driver.now() + Span::seconds(10)).await;
+        assert_eq!((world.hub.queued(), world.stored.read(Counter::Stored)), (0, all), "{story:?}");
+    });
 }
 
 fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room<U: Under>() {

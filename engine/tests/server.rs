@@ -257,7 +257,9 @@ fn f_033_a_second_server_on_the_same_folder_is_refused() {
 #[test]
 fn s_013_role_ports_stay_on_loopback() {
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:2525"] {
-        for role in [["hub", "--data-dir", "/nonexistent"], ["mailbox-delivery", "--store", "null"]] {
+        let roles: [&[&str]; 3] =
+            [&["hub", "--data-dir", "/nonexistent"], &["frontend"], &["mailbox-delivery", "--store", "null"]];
+        for role in roles {
             let mut command = program();
             command.args(["run", "--allow-root", "--next-hop", "127.0.0.1:9", "--listen", listen, "--role"]).args(role);
             let (code, said) = ended(&mut command);

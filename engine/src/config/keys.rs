@@ -127,6 +127,7 @@ keys! { LISTENER: ListenerText {
 keys! { RECEIVE: Receive {
     size_max => size_max: Bytes(64 << 10, 1 << 40), "octets of a message, announced by SIZE";
     header_max => header_max: Bytes(4 << 10, 64 << 20), "octets of a header section";
+    header_fields_max => header_fields_max: Count(100, 10_000_000), "fields of a header section";
     recipients_max => recipients_max: Count(100, 1_000_000), "recipients of a transaction";
     hops_max => hops_max: Count(1, 500), "Received headers before a message counts as looping";
     errors_max => errors_max: Count(1, 10_000), "commands in error before 421";

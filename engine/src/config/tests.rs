@@ -183,7 +183,7 @@ fn every_class_of_error_names_line_column_and_remedy() {
         ),
         (
             "[[listener]]\naddress = \"127.0.0.1:26\"\nrole = \"hub\"\nsize_max = 1\ncolour = 1",
-            "r.toml:14:12: listener[1].size_max: 1 is too small; write a size from \"64 KiB\" to \"1 TiB\"\nr.toml:15:1: listener[1]: \"colour\" is unknown; the keys here are address, role, protocol, size_max, header_max, recipients_max, hops_max, errors_max, idle_commands_max, refused_recipients_max, connections_max, connections_per_source_max, in_flight_max, command_wait, data_wait, session_max, tarpit_wait, rate_min, greeting_wait, refuse_early_talkers, odd_names, strict_paths, normalize_from, strict_pipelining, pipelining, chunking, eight_bit_mime, dsn, enhanced_status_codes, announce_size, received",
+            "r.toml:14:12: listener[1].size_max: 1 is too small; write a size from \"64 KiB\" to \"1 TiB\"\nr.toml:15:1: listener[1]: \"colour\" is unknown; the keys here are address, role, protocol, size_max, header_max, header_fields_max, recipients_max, hops_max, errors_max, idle_commands_max, refused_recipients_max, connections_max, connections_per_source_max, in_flight_max, command_wait, data_wait, session_max, tarpit_wait, rate_min, greeting_wait, refuse_early_talkers, odd_names, strict_paths, normalize_from, strict_pipelining, pipelining, chunking, eight_bit_mime, dsn, enhanced_status_codes, announce_size, received",
         ),
         // what does not hold together
         (

@@ -5,6 +5,7 @@
 //! the kernel still owns then (a pending write, an aimed chunk) stays alive inside the driver until its completion.
 //! Time-outs are events, not dropped futures: the pending receive lives in the connection and is never cut half-way.
 
+pub(crate) use crate::io::base::errno::is_ours;
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick, Wall};
 use std::future::Future;

@@ -213,6 +213,8 @@ pub struct Receive {
     pub size_max: u64,
     /// Octets of the header section.
     pub header_max: u64,
+    /// Fields of the header section.
+    pub header_fields_max: u32,
     /// Recipients of a transaction, at least 100.
     pub recipients_max: u32,
     /// Received headers before a message counts as looping.

@@ -2,6 +2,7 @@
 //! RFCs where they differ, `bench` is `rfc` with rates and caps lifted for measuring.
 
 use super::*;
+use crate::smtp::server::ServerOptions;
 use crate::wire::Span;
 
 impl Settings {
@@ -44,65 +45,59 @@ impl Server {
 }
 
 impl Receive {
-    /// What a listener of this role does in this profile.
+    /// What a listener of this role does in this profile: what its sessions do by [`ServerOptions`], and how many there are.
     pub fn of(profile: Profile, role: Role) -> Receive {
-        let rfc = Receive {
-            size_max: 50 << 20,
-            header_max: 256 << 10,
-            recipients_max: 1_000,
-            hops_max: 100,
-            errors_max: 20,
-            idle_commands_max: 200,
-            refused_recipients_max: 100,
-            connections_max: 20_000,
-            connections_per_source_max: if role == Role::Frontend { 100 } else { 20_000 },
-            in_flight_max: 64,
-            command_wait: Span::minutes(5),
-            data_wait: Span::minutes(5),
-            session_max: None,
-            tarpit_wait: Span::seconds(1),
+        let sessions = ServerOptions::new(profile.into(), "localhost");
+        let (timers, extensions) = (sessions.timers, sessions.extensions);
+        let at_a_hub = profile == Profile::Exchange && role != Role::Frontend;
+        let (all, of_a_source) = match (profile, role) {
+            (Profile::Bench, _) => (100_000, 100_000),
+            (Profile::Rfc, Role::Frontend) => (20_000, 100),
+            (Profile::Rfc, _) => (20_000, 20_000),
+            (Profile::Exchange, Role::Frontend) => (5_000, 20),
+            (Profile::Exchange, _) => (5_000, 5_000),
+        };
+        Receive {
+            size_max: sessions.size_max,
+            header_max: sessions.header_bytes_max,
+            header_fields_max: sessions.header_fields_max,
+            recipients_max: if at_a_hub { 5_000 } else { sessions.recipients_max },
+            hops_max: sessions.hops_max.into(),
+            errors_max: sessions.errors_max,
+            idle_commands_max: sessions.idle_commands_max,
+            refused_recipients_max: sessions.refused_recipients_max,
+            connections_max: all,
+            connections_per_source_max: of_a_source,
+            in_flight_max: sessions.slots_max,
+            command_wait: timers.command,
+            data_wait: timers.block,
+            session_max: timers.session,
+            tarpit_wait: timers.tarpit,
             rate_min: None,
-            greeting_wait: Span::ZERO,
-            refuse_early_talkers: false,
-            odd_names: false,
-            strict_paths: false,
-            normalize_from: Vec::new(),
-            strict_pipelining: true,
-            pipelining: true,
-            chunking: true,
-            eight_bit_mime: true,
+            greeting_wait: timers.greeting,
+            refuse_early_talkers: sessions.refuse_early_talkers,
+            odd_names: sessions.odd_ehlo_names,
+            strict_paths: sessions.strict_blanks,
+            normalize_from: sessions.normalize_from,
+            strict_pipelining: sessions.strict_pipelining,
+            pipelining: extensions.pipelining,
+            chunking: extensions.chunking,
+            eight_bit_mime: extensions.eight_bit_mime,
+            enhanced_status_codes: extensions.enhanced_status_codes,
             // Who offers it promises reports, and none is written yet.
             dsn: false,
-            enhanced_status_codes: true,
-            announce_size: true,
-            received: ReceivedForm::Rfc,
-        };
+            announce_size: extensions.size,
+            received: if sessions.exchange_trace { ReceivedForm::Exchange } else { ReceivedForm::Rfc },
+        }
+    }
+}
+
+impl From<Profile> for crate::smtp::Profile {
+    fn from(profile: Profile) -> Self {
         match profile {
-            Profile::Rfc => rfc,
-            Profile::Bench => Receive {
-                size_max: 128 << 20,
-                recipients_max: 10_000,
-                idle_commands_max: 1_000_000,
-                refused_recipients_max: 1_000_000,
-                connections_max: 100_000,
-                connections_per_source_max: 100_000,
-                tarpit_wait: Span::ZERO,
-                ..rfc
-            },
-            // docs/PROFILES.md, "Receiving"; the hub's own figures where it has some.
-            Profile::Exchange => Receive {
-                size_max: 37_748_736,
-                recipients_max: if role == Role::Frontend { 200 } else { 5_000 },
-                hops_max: 30,
-                errors_max: 5,
-                connections_max: 5_000,
-                connections_per_source_max: if role == Role::Frontend { 20 } else { 5_000 },
-                session_max: Some(Span::minutes(10)),
-                tarpit_wait: Span::seconds(5),
-                odd_names: true,
-                received: ReceivedForm::Exchange,
-                ..rfc
-            },
+            Profile::Exchange => Self::Exchange,
+            Profile::Rfc => Self::Rfc,
+            Profile::Bench => Self::Bench,
         }
     }
 }

@@ -13,6 +13,10 @@ const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; 
 const CROWDED_PERCENT: u64 = 90;
 const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many connections from your address");
 
+/// Connections that are refused and not gone yet, at most: each holds a descriptor while its 421 leaves. Beyond it who is
+/// refused is closed without a word.
+const REFUSED_MAX: u32 = 128;
+
 /// One listener's door.
 #[derive(Debug)]
 pub struct Door {
@@ -21,9 +25,12 @@ pub struct Door {
     inside: Mutex<Inside>,
 }
 
+/// Only who is served counts for the caps: what one source is refused takes nothing from the others (M-016).
 #[derive(Debug, Default)]
 struct Inside {
-    all: u32,
+    served: u32,
+    refused: u32,
+    /// How many of those who are served come from where.
     sources: BTreeMap<IpAddr, u32>,
 }
 
@@ -31,8 +38,9 @@ struct Inside {
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    source: IpAddr,
-    /// Why it is not served, if it is not (M-016, F-124). Refused connections are counted until they are gone.
+    /// From where, if it is served.
+    source: Option<IpAddr>,
+    /// Why it is not served, if it is not (M-016, F-124).
     pub refused: Option<Refusal>,
 }
 
@@ -46,40 +54,49 @@ impl Door {
         })
     }
 
-    /// Lets a connection from `source` in, or says why not.
-    pub fn enter(door: &Arc<Door>, source: IpAddr) -> Place {
+    /// Lets a connection from `source` in, or says why not; `None`: too many are being told so already.
+    pub fn enter(door: &Arc<Door>, source: IpAddr) -> Option<Place> {
         let source = source.to_canonical();
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.all = inside.all.saturating_add(1);
-        let all = inside.all;
-        let of_source = inside.sources.entry(source).or_insert(0);
-        *of_source = of_source.saturating_add(1);
-        let refused = if *of_source > door.per_source_max {
+        let of_source = inside.sources.get(&source).copied().unwrap_or(0);
+        let refused = if of_source >= door.per_source_max {
             Some(TOO_MANY_OF_YOURS)
         } else {
-            (all > door.all_max).then_some(TOO_MANY)
+            (inside.served >= door.all_max).then_some(TOO_MANY)
         };
+        if refused.is_none() {
+            inside.served = inside.served.saturating_add(1);
+            inside.sources.insert(source, of_source.saturating_add(1));
+        } else if inside.refused < REFUSED_MAX {
+            inside.refused += 1;
+        } else {
+            return None;
+        }
         drop(inside);
-        Place { door: door.clone(), source, refused }
+        Some(Place { door: door.clone(), source: refused.is_none().then_some(source), refused })
     }
 
     /// Whether few places are left (F-121).
     pub fn is_crowded(&self) -> bool {
-        let all = self.inside.lock().unwrap_or_else(PoisonError::into_inner).all;
-        u64::from(all) * 100 >= u64::from(self.all_max) * CROWDED_PERCENT
+        let served = self.inside.lock().unwrap_or_else(PoisonError::into_inner).served;
+        u64::from(served) * 100 >= u64::from(self.all_max) * CROWDED_PERCENT
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.all = inside.all.saturating_sub(1);
-        let left = inside.sources.get_mut(&self.source).map(|count| {
+        let Some(source) = self.source else {
+            inside.refused = inside.refused.saturating_sub(1);
+            return;
+        };
+        inside.served = inside.served.saturating_sub(1);
+        let left = inside.sources.get_mut(&source).map(|count| {
             *count = count.saturating_sub(1);
             *count
         });
         if left == Some(0) {
-            inside.sources.remove(&self.source);
+            inside.sources.remove(&source);
         }
     }
 }
@@ -89,22 +106,54 @@ mod tests {
     use super::*;
     use crate::settings::{Profile, Role};
 
+    fn door(all: u32, per_source: u32) -> Arc<Door> {
+        let own = Receive::of(Profile::Rfc, Role::Hub);
+        Door::new(&Receive { connections_max: all, connections_per_source_max: per_source, ..own })
+    }
+
+    fn source(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn refused(place: &Option<Place>) -> Option<Refusal> {
+        place.as_ref().expect("it is let in or told").refused.clone()
+    }
+
+    /// However often one source knocks, and however long its refused connections take to leave.
     #[test]
     fn m_016_f_124_one_source_never_shuts_the_door_for_others() {
-        let receive =
-            Receive { connections_max: 4, connections_per_source_max: 2, ..Receive::of(Profile::Rfc, Role::Hub) };
-        let door = Door::new(&receive);
-        let one: IpAddr = "192.0.2.1".parse().expect("an address");
-        let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
-        let two: IpAddr = "192.0.2.2".parse().expect("an address");
-        let places: Vec<Place> = [one, mapped, one, two].map(|source| Door::enter(&door, source)).into();
-        let refused: Vec<Option<u16>> =
-            places.iter().map(|place| place.refused.as_ref().map(|refusal| refusal.reply().code())).collect();
-        assert_eq!(refused, [None, None, Some(421), None]);
-        assert_eq!(places[2].refused, Some(TOO_MANY_OF_YOURS));
-        assert_eq!(Door::enter(&door, two).refused, Some(TOO_MANY));
-        drop(places);
-        assert!(Door::enter(&door, one).refused.is_none());
-        assert!(door.inside.lock().expect("no panic").sources.is_empty(), "nothing is kept of those who left");
+        let door = door(4, 2);
+        let (one, mapped, two) = (source("192.0.2.1"), source("::ffff:192.0.2.1"), source("192.0.2.2"));
+        let flood: Vec<Option<Place>> = (0..20).map(|at| Door::enter(&door, [one, mapped][at % 2])).collect();
+        assert!(flood[..2].iter().all(|place| refused(place).is_none()));
+        assert!(flood[2..].iter().all(|place| refused(place) == Some(TOO_MANY_OF_YOURS)));
+        assert_eq!(TOO_MANY_OF_YOURS.reply().code(), 421);
+        let others = [Door::enter(&door, two), Door::enter(&door, two)];
+        assert!(others.iter().all(|place| refused(place).is_none()), "they have their places");
+        assert_eq!(
+            refused(&Door::enter(&door, source("192.0.2.3"))),
+            Some(TOO_MANY),
+            "all are taken, by who is served"
+        );
+        drop(others);
+        assert!(refused(&Door::enter(&door, source("192.0.2.3"))).is_none());
+        drop(flood);
+        assert!(refused(&Door::enter(&door, one)).is_none());
+        let inside = door.inside.lock().expect("no panic");
+        assert!(inside.sources.is_empty() && (inside.served, inside.refused) == (0, 0), "nothing is kept: {inside:?}");
+    }
+
+    #[test]
+    fn f_124_those_who_are_refused_hold_few_descriptors() {
+        let door = door(10, 1);
+        let one = source("192.0.2.1");
+        let inside = Door::enter(&door, one);
+        let mut told: Vec<Place> = (0..REFUSED_MAX).filter_map(|_| Door::enter(&door, one)).collect();
+        assert_eq!(told.len(), REFUSED_MAX as usize);
+        assert!(Door::enter(&door, one).is_none(), "the next one is closed without a word");
+        assert!(refused(&Door::enter(&door, source("192.0.2.2"))).is_none(), "and who may come in comes in");
+        told.pop();
+        assert!(Door::enter(&door, one).is_some() && inside.is_some());
+        assert!(!door.is_crowded(), "who is refused crowds nobody");
     }
 }

@@ -257,7 +257,9 @@ impl<D: Driver> FrontEnd<D> {
                 Answer::Relayed(reply.clone())
             }
             Some(refusal) => {
-                tracing::info!(cause = "hub", %reply, streamed = matches!(job.content, JobContent::Stream(_)), "a hub refused a message");
+                // Its code alone: the text may name who else gets the message (S-040).
+                let streamed = matches!(job.content, JobContent::Stream(_));
+                tracing::info!(cause = "hub", code = reply.code(), streamed, "a hub refused a message");
                 self.tally.one(if refusal.is_permanent() {
                     Counter::MessagesRefused
                 } else {

@@ -1,20 +1,15 @@
 //! From what a server was told to what its machines take.
 
 use crate::settings::{self, Delivery, Listener, ReceivedForm, Role, Settings};
+use crate::smtp::Dialect;
 use crate::smtp::client::ClientTimers;
 use crate::smtp::server::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
-use crate::smtp::{Dialect, Profile};
 use crate::spool::RECORD_TEXT_BYTES_MAX;
 
 /// The options of a listener's sessions.
 pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions {
     let receive = &listener.receive;
-    let profile = match settings.profile {
-        settings::Profile::Exchange => Profile::Exchange,
-        settings::Profile::Rfc => Profile::Rfc,
-        settings::Profile::Bench => Profile::Bench,
-    };
-    let defaults = ServerOptions::new(profile, &settings.server.fqdn);
+    let defaults = ServerOptions::new(settings.profile.into(), &settings.server.fqdn);
     // A store in the same process is no loop: only those who pass mail on are told apart (M-081).
     let passes_on = listener.role != Role::MailboxDelivery;
     ServerOptions {
@@ -32,6 +27,7 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
         refused_recipients_max: receive.refused_recipients_max,
         slots_max: receive.in_flight_max,
         header_bytes_max: receive.header_max,
+        header_fields_max: receive.header_fields_max,
         hops_max: u16::try_from(receive.hops_max).unwrap_or(u16::MAX),
         refuse_early_talkers: receive.refuse_early_talkers,
         strict_pipelining: receive.strict_pipelining,
@@ -94,6 +90,27 @@ pub fn client_timers(delivery: &Delivery) -> ClientTimers {
 mod tests {
     use super::*;
     use crate::wire::Span;
+
+    /// The rows are proved on sessions with these options: a server that is told nothing has no others.
+    #[test]
+    fn what_a_listener_does_unless_told_otherwise_is_what_sessions_do() {
+        for (_, profile) in settings::Profile::NAMES {
+            for role in [Role::Hub, Role::Frontend, Role::MailboxDelivery] {
+                let settings = Settings::of(*profile);
+                let address = ([127, 0, 0, 1], 25).into();
+                let receive = settings::Receive::of(*profile, role);
+                let listener = Listener { address, role, protocol: settings::Protocol::Smtp, receive };
+                let got = server_options(&settings, &listener);
+                let mut own = ServerOptions::new((*profile).into(), &settings.server.fqdn);
+                // Sessions can; servers do not offer it unless told to.
+                own.extensions.dsn = false;
+                // A hub of profile `exchange` takes more recipients than its front ends; a record has room for so much.
+                let recipients_max = if role == Role::Frontend { own.recipients_max } else { got.recipients_max };
+                let own = ServerOptions { recipients_max, envelope_bytes_max: RECORD_TEXT_BYTES_MAX, ..own };
+                assert_eq!(format!("{got:?}"), format!("{own:?}"), "{profile} {role}");
+            }
+        }
+    }
 
     #[test]
     fn m_069_every_wait_that_can_be_configured_reaches_the_client() {

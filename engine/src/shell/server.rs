@@ -344,7 +344,10 @@ impl<D: Driver> Shard<D> {
     ) {
         self.tally.one(Counter::ConnectionsAccepted);
         let source = conn.peer().ip();
-        let mut place = Door::enter(door, source);
+        let Some(mut place) = Door::enter(door, source) else {
+            self.tally.one(Counter::ConnectionsRefused);
+            return conn.abort();
+        };
         let refuse = place.refused.take();
         if refuse.is_some() {
             self.tally.one(Counter::ConnectionsRefused);

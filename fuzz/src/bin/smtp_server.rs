@@ -25,6 +25,7 @@ impl Run {
         let mut options =
             ServerOptions { size_max: 2000, strict_pipelining: false, ..ServerOptions::new(profile, "mx.test") };
         options.extensions.binary_mime = flags & 2 != 0;
+        options.timers.tarpit = engine::wire::Span::ZERO;
         let at = "192.0.2.1:25".parse().expect("an address");
         let session = ServerSession::new(Arc::new(options), at, at, flags & 4 != 0, Tick(0));
         Self {

@@ -79,8 +79,12 @@ impl SinkOptions {
         if self.lmtp {
             server.dialect = Dialect::Lmtp;
         }
-        // A sink never tires of a silent peer: idle connections are part of what is measured.
+        // A sink takes what any server under test may send, and never tires of a silent peer: idle connections are part of what
+        // is measured.
         server.timers.command = Span::hours(24);
+        (server.size_max, server.recipients_max) = (1 << 30, 100_000);
+        (server.header_bytes_max, server.header_fields_max) = (1 << 20, 100_000);
+        (server.errors_max, server.idle_commands_max, server.refused_recipients_max) = (u32::MAX, u32::MAX, u32::MAX);
         Arc::new(server)
     }
 }

@@ -205,20 +205,14 @@ fn s_013_a_role_port_beyond_loopback_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().to_string_lossy().into_owned();
     for wide in ["0.0.0.0:0", "[::]:0", "192.0.2.1:25"] {
-        let words = [
-            "run",
-            "--allow-root",
-            "--role",
-            "hub",
-            "--listen",
-            wide,
-            "--next-hop",
-            "127.0.0.1:9",
-            "--data-dir",
-            &data,
-        ];
-        let (code, said) = run(&words);
-        assert_eq!(code, Some(2), "{wide}: {said}");
+        let roles: [&[&str]; 3] =
+            [&["hub", "--data-dir", &data], &["frontend"], &["mailbox-delivery", "--store", "null"]];
+        for role in roles {
+            let words = ["run", "--allow-root", "--listen", wide, "--next-hop", "127.0.0.1:9", "--role"];
+            let (code, said) = run(&[&words[..], role].concat());
+            assert_eq!(code, Some(2), "{wide}, {role:?}: {said}");
+            assert!(said.contains("is beyond loopback"), "{wide}, {role:?}: {said}");
+        }
     }
 }
 

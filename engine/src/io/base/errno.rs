@@ -11,8 +11,12 @@ pub(crate) enum Op {
     Receive,
     /// Octets to a connection's peer.
     Send,
-    /// Opening, reading or writing a file. Not making it durable: what that said is final (F-027).
+    /// Opening, reading or writing a file.
     File,
+    /// Making a file or folder durable: what that said is final (F-027).
+    Sync,
+    /// A connection to a peer.
+    Connect,
 }
 
 /// What follows from an error.
@@ -22,14 +26,20 @@ pub(crate) enum Class {
     Again,
     /// No shared receive buffer is free: again when one comes back (F-048).
     NoBuffer,
+    /// It failed for want of something of our own: may work later, and no peer is to blame (F-039).
+    Ours,
     /// The caller hears of it: the connection is broken, the listener has to pause, the file's operation failed.
     Fails,
 }
 
 /// The table.
 pub(crate) fn class(op: Op, errno: i32) -> Class {
-    use libc::{EAGAIN, ECANCELED, ECONNABORTED, EINTR, ENOBUFS, EPROTO};
+    use libc::{EADDRNOTAVAIL, EAGAIN, ECANCELED, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO};
     match (op, errno) {
+        (Op::Sync, _) => Class::Fails,
+        // Interrupted, or without a port: whoever wanted it makes another connection, later.
+        (Op::Connect, EINTR | EAGAIN | ECANCELED | EMFILE | ENFILE | ENOMEM | ENOBUFS | EADDRNOTAVAIL) => Class::Ours,
+        (Op::Connect, _) => Class::Fails,
         (_, EINTR | EAGAIN) => Class::Again,
         // Ended by ourselves: a receive or accept that is still wanted is armed again.
         (Op::Receive | Op::Accept, ECANCELED) => Class::Again,
@@ -43,11 +53,16 @@ pub(crate) fn class(op: Op, errno: i32) -> Class {
 /// So often an operation on a file is tried when nothing comes of it.
 const TRIES_MAX: usize = 16;
 
+/// Whether a connection was not made for want of something of our own, so that its host is not to blame (F-039).
+pub(crate) fn is_ours(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| class(Op::Connect, errno) == Class::Ours)
+}
+
 /// Tries an operation on a file again while nothing comes of it.
-pub(crate) async fn retried<T>(mut one: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) async fn retried<T>(op: Op, mut one: impl AsyncFnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..TRIES_MAX {
         match one().await {
-            Err(error) if error.raw_os_error().is_some_and(|errno| class(Op::File, errno) == Class::Again) => {}
+            Err(error) if error.raw_os_error().is_some_and(|errno| class(op, errno) == Class::Again) => {}
             done => return done,
         }
     }
@@ -63,18 +78,22 @@ mod tests {
     /// Every errno of every operation has its class, and these are the only ones that are not told.
     #[test]
     fn f_053_every_errno_of_every_operation_has_its_class() {
-        use libc::{EAGAIN, ECANCELED, ECONNABORTED, EINTR, ENOBUFS, EPROTO, ETIME};
-        let again: [(Op, &[i32]); 4] = [
+        use libc::*;
+        let ours = [EINTR, EAGAIN, ECANCELED, EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL];
+        let again: [(Op, &[i32]); 6] = [
             (Op::Accept, &[EINTR, EAGAIN, ECANCELED, ECONNABORTED, EPROTO]),
             (Op::Receive, &[EINTR, EAGAIN, ECANCELED]),
             (Op::Send, &[EINTR, EAGAIN]),
             (Op::File, &[EINTR, EAGAIN]),
+            (Op::Sync, &[]),
+            (Op::Connect, &[]),
         ];
         for (op, again) in again {
             for errno in 1..=133 {
                 let expected = match errno {
                     errno if again.contains(&errno) => Class::Again,
                     ENOBUFS if op == Op::Receive => Class::NoBuffer,
+                    errno if op == Op::Connect && ours.contains(&errno) => Class::Ours,
                     _ => Class::Fails,
                 };
                 assert_eq!(class(op, errno), expected, "{op:?}, errno {errno}");
@@ -83,13 +102,12 @@ mod tests {
         }
     }
 
-    fn run(mut script: Vec<Result<usize, i32>>) -> (io::Result<usize>, usize) {
+    fn run(op: Op, mut script: Vec<Result<usize, i32>>) -> (io::Result<usize>, usize) {
         script.reverse();
         let all = script.len();
-        let mut script = script;
         let result = {
             let one = async || script.pop().expect("tried too often").map_err(io::Error::from_raw_os_error);
-            let mut future = pin!(retried(one));
+            let mut future = pin!(retried(op, one));
             match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(result) => result,
                 Poll::Pending => panic!("nothing is waited for"),
@@ -100,13 +118,17 @@ mod tests {
 
     #[test]
     fn f_053_files_try_again_what_was_interrupted_and_nothing_else() {
-        let (done, tries) = run(vec![Err(libc::EINTR), Err(libc::EAGAIN), Ok(512)]);
+        let (done, tries) = run(Op::File, vec![Err(libc::EINTR), Err(libc::EAGAIN), Ok(512)]);
         assert_eq!((done.expect("done"), tries), (512, 3));
         for errno in [libc::EIO, libc::ENOSPC, libc::EROFS, libc::EDQUOT, libc::ECANCELED, libc::ETIME] {
-            let (failed, tries) = run(vec![Err(errno), Ok(512)]);
+            let (failed, tries) = run(Op::File, vec![Err(errno), Ok(512)]);
             assert_eq!((failed.expect_err("told").raw_os_error(), tries), (Some(errno), 1));
         }
-        let (failed, tries) = run(vec![Err(libc::EINTR); TRIES_MAX + 1]);
+        let (failed, tries) = run(Op::File, vec![Err(libc::EINTR); TRIES_MAX + 1]);
         assert_eq!((failed.expect_err("told").raw_os_error(), tries), (Some(libc::EINTR), TRIES_MAX));
+        for errno in [libc::EINTR, libc::EAGAIN, libc::EIO] {
+            let (failed, tries) = run(Op::Sync, vec![Err(errno), Ok(0)]);
+            assert_eq!((failed.expect_err("F-027").raw_os_error(), tries), (Some(errno), 1));
+        }
     }
 }

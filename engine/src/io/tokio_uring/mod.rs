@@ -11,7 +11,7 @@
 mod conn;
 
 use crate::io::base::conn::Line;
-use crate::io::base::errno::retried;
+use crate::io::base::errno::{Op, retried};
 use crate::io::base::file_threads::{self, Shared, named};
 use crate::io::base::readiness::{self, Listener};
 use crate::io::base::turn::{self, Turn};
@@ -205,7 +205,7 @@ impl Driver for TokioUring {
 
     async fn write(&self, file: &File, parts: Vec<Slice>, at: u64, stable: Stable) -> (io::Result<usize>, Vec<Slice>) {
         let mut parts = parts;
-        let mut result = retried(async || {
+        let mut result = retried(Op::File, async || {
             let (result, back) = self.write_parts(file, std::mem::take(&mut parts), at).await;
             parts = back;
             result
@@ -227,7 +227,7 @@ impl Driver for TokioUring {
 
     async fn read(&self, file: &File, into: Fill, at: u64) -> (io::Result<usize>, Fill) {
         let mut room = Some(Room::of(into));
-        let result = retried(async || {
+        let result = retried(Op::File, async || {
             let (result, back) = file.read_at(room.take().expect("a read gives its chunk back"), at).await;
             room = Some(back);
             result
@@ -239,7 +239,7 @@ impl Driver for TokioUring {
     }
 
     async fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_all().await
+        retried(Op::Sync, async || file.sync_all().await).await
     }
 
     async fn sync_dir(&self, dir: &Shared) -> io::Result<()> {

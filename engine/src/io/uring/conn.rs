@@ -519,7 +519,7 @@ fn on_receive_error(reactor: &Reactor, key: usize, conn: &mut Connection, errno:
             }
         }
         Class::Again => {}
-        Class::Fails => conn.break_off(io::Error::from_raw_os_error(errno).kind()),
+        Class::Fails | Class::Ours => conn.break_off(io::Error::from_raw_os_error(errno).kind()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::reactor::{Outcome, Reactor, clock};
 use super::timers::sleep_until;
-use crate::io::base::errno::retried;
+use crate::io::base::errno::{Op, retried};
 use crate::io::base::files as calls;
 use crate::io::driver::{Open, Stable};
 use crate::sys::ring::Returned;
@@ -47,7 +47,7 @@ pub(super) async fn dir(reactor: &Rc<Reactor>, at: &UringDir, called: &str) -> i
         let called = called.clone();
         reactor.open_once(|ring, user| ring.open(user, &at.0, called, libc::O_DIRECTORY, 0)).await
     };
-    let fd = retried(open).await?;
+    let fd = retried(Op::File, open).await?;
     Ok(UringDir(Rc::new(fd)))
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
         let (called, flags) = (called.clone(), flags | libc::O_NONBLOCK | libc::O_NOCTTY);
         reactor.open_once(|ring, user| ring.open(user, &at.0, called, flags, mode)).await
     };
-    let fd = calls::ours(retried(open).await?, flags & libc::O_DIRECT != 0)?;
+    let fd = calls::ours(retried(Op::File, open).await?, flags & libc::O_DIRECT != 0)?;
     Ok(UringFile(Rc::new(fd)))
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
 /// zeros go in steps that are durable themselves, and a step beside which a commit was under way is followed by a short
 /// rest.
 pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
-    retried(async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
+    retried(Op::File, async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
     zero(reactor, file, bytes).await?;
     sync(reactor, &file.0).await
 }
@@ -168,7 +168,7 @@ async fn write_parts(
     at: u64,
     stable: Stable,
 ) -> (io::Result<usize>, Vec<Slice>) {
-    let written = retried(async || {
+    let written = retried(Op::File, async || {
         let given = std::mem::take(&mut parts);
         let outcome = reactor.once(|ring, user| ring.write(user, &file.0, given, at, stable == Stable::Yes)).await;
         let written = outcome.count();
@@ -183,7 +183,7 @@ async fn write_parts(
 
 pub(super) async fn read(reactor: &Rc<Reactor>, file: &UringFile, into: Fill, at: u64) -> (io::Result<usize>, Fill) {
     let mut into = Some(into);
-    let count = retried(async || {
+    let count = retried(Op::File, async || {
         let fill = into.take().expect("a read gives its chunk back");
         let outcome = reactor.once(|ring, user| ring.read(user, &file.0, fill, at)).await;
         let count = outcome.count();
@@ -200,7 +200,7 @@ pub(super) async fn read(reactor: &Rc<Reactor>, file: &UringFile, into: Fill, at
 }
 
 pub(super) async fn sync(reactor: &Rc<Reactor>, file: &Rc<OwnedFd>) -> io::Result<()> {
-    reactor.once(|ring, user| ring.sync(user, file)).await.unit()
+    retried(Op::Sync, async || reactor.once(|ring, user| ring.sync(user, file)).await.unit()).await
 }
 
 pub(super) async fn rename(

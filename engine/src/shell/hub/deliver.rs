@@ -9,7 +9,7 @@ use super::messages::Message;
 use super::notice::Why;
 use super::share::{Guest, Loan};
 use crate::hook;
-use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
+use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES, is_ours};
 use crate::queue::{Cause, ConnId, EntryId, HopId, Outcome, RecipientOutcome, Room, Taken};
 use crate::route::Manners;
 use crate::settings::{Profile, Settings};
@@ -79,10 +79,10 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
 }
 
 fn connect_cause(error: &io::Error) -> Cause {
-    match (error.kind(), error.raw_os_error()) {
-        (io::ErrorKind::TimedOut, _) => Cause::TimedOut,
-        (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)) => Cause::Short,
-        (io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset, _) => Cause::Refused,
+    match error.kind() {
+        _ if is_ours(error) => Cause::Short,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Cause::Refused,
         _ => Cause::Unreachable,
     }
 }
@@ -560,5 +560,30 @@ impl<D: Driver> Hub<D> {
         {
             *link = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f_053_f_039_no_host_is_blamed_for_what_we_lack() {
+        use libc::*;
+        for (errno, cause) in [
+            (EMFILE, Cause::Short),
+            (ENOBUFS, Cause::Short),
+            (EADDRNOTAVAIL, Cause::Short),
+            (EINTR, Cause::Short),
+            (EAGAIN, Cause::Short),
+            (ETIMEDOUT, Cause::TimedOut),
+            (ECONNREFUSED, Cause::Refused),
+            (ECONNRESET, Cause::Refused),
+            (EHOSTUNREACH, Cause::Unreachable),
+            (ENETUNREACH, Cause::Unreachable),
+        ] {
+            assert_eq!(connect_cause(&io::Error::from_raw_os_error(errno)), cause, "errno {errno}");
+        }
+        assert_eq!(connect_cause(&io::ErrorKind::TimedOut.into()), Cause::TimedOut);
     }
 }

@@ -121,14 +121,15 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// The defaults of `profile` for a server named `fqdn`.
+    /// The defaults of `profile` for a server named `fqdn`: what a listener's sessions do unless it is told otherwise. The
+    /// figures stand here alone (docs/PROFILES.md, "Receiving"); `settings` has them from here.
     pub fn new(profile: Profile, fqdn: &str) -> Self {
         let rfc = Self {
             fqdn: fqdn.to_owned(),
             instance: String::new(),
             profile,
             dialect: Dialect::Smtp,
-            size_max: 100 << 20,
+            size_max: 50 << 20,
             recipients_max: 1_000,
             envelope_bytes_max: 256 << 10,
             errors_max: 20,
@@ -138,7 +139,7 @@ impl ServerOptions {
             slots_max: 64,
             command_line_bytes_max: 2_048,
             text_line_bytes_max: 1 << 20,
-            header_bytes_max: 64 << 10,
+            header_bytes_max: 256 << 10,
             header_fields_max: 1_000,
             hops_max: 100,
             paths: PathLimits::RFC,
@@ -152,8 +153,8 @@ impl ServerOptions {
             extensions: Extensions::default(),
             timers: ServerTimers {
                 command: Span::minutes(5),
-                block: Span::minutes(3),
-                tarpit: Span::ZERO,
+                block: Span::minutes(5),
+                tarpit: Span::seconds(1),
                 greeting: Span::ZERO,
                 verdict: Span::minutes(5),
                 session: None,
@@ -174,18 +175,12 @@ impl ServerOptions {
             recipients_max: 200,
             errors_max: 5,
             errors_in_a_row: false,
-            header_bytes_max: 256 << 10,
             header_fields_max: 10_000,
             hops_max: 30,
             paths: PathLimits::EXCHANGE,
             odd_ehlo_names: true,
             exchange_trace: true,
-            timers: ServerTimers {
-                command: Span::minutes(5),
-                block: Span::minutes(5),
-                session: Some(Span::minutes(10)),
-                ..self.timers
-            },
+            timers: ServerTimers { tarpit: Span::seconds(5), session: Some(Span::minutes(10)), ..self.timers },
             ..self
         }
     }
@@ -193,13 +188,12 @@ impl ServerOptions {
     /// As `rfc`, with rates and caps lifted.
     fn bench(self) -> Self {
         Self {
-            size_max: 1 << 30,
-            recipients_max: 100_000,
-            errors_max: u32::MAX,
-            idle_commands_max: u32::MAX,
-            refused_recipients_max: u32::MAX,
-            header_bytes_max: 1 << 20,
+            size_max: 128 << 20,
+            recipients_max: 10_000,
+            idle_commands_max: 1_000_000,
+            refused_recipients_max: 1_000_000,
             header_fields_max: 100_000,
+            timers: ServerTimers { tarpit: Span::ZERO, ..self.timers },
             ..self
         }
     }

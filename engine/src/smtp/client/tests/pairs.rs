@@ -4,7 +4,7 @@ use super::support::*;
 use crate::smtp::client::*;
 use crate::smtp::server::{Event, Policy, ServerOptions, ServerSession, SessionFacts, Slot, Verdict};
 use crate::smtp::{Dialect, Profile};
-use crate::wire::{EnvelopeBuf, EnvelopeRef, PathLimits, RecipientRef, Refusal, ReversePathRef, Tick};
+use crate::wire::{EnvelopeBuf, EnvelopeRef, PathLimits, RecipientRef, Refusal, ReversePathRef, Span, Tick};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -134,6 +134,8 @@ fn run(client: ClientOptions, server: ServerOptions, mails: &[Mail], step: usize
 
 fn server_options(extensions: fn(&mut ServerOptions)) -> ServerOptions {
     let mut options = ServerOptions { size_max: 0, ..ServerOptions::new(Profile::Rfc, "peer.test") };
+    // Time stands still here.
+    options.timers.tarpit = Span::ZERO;
     extensions(&mut options);
     options
 }

@@ -40,6 +40,39 @@ fn f_138_a_million_recipients_get_452_beyond_the_most_and_memory_stays_flat() {
     assert_eq!((refused, bench.closed), (10_000, true), "of a million");
 }
 
+/// However many they are, the session keeps a part of one line; each is answered, in order.
+#[test]
+fn f_133_a_million_pipelined_commands_are_answered_in_flat_memory() {
+    let mut bench = Bench::new(ServerOptions { idle_commands_max: u32::MAX, ..options(Profile::Rfc) }).hello();
+    let lines = b"NOOP\r\nVRFY x\r\n".repeat(1_000);
+    let mut answers = 0;
+    for _ in 0..500 {
+        for piece in lines.chunks(PIECE) {
+            bench.feed(piece);
+            for code in bench.codes() {
+                assert_eq!(code, ["250 2.0.0", "252 2.5.0"][answers % 2]);
+                answers += 1;
+            }
+            assert!(bench.session.held_bytes() < 2 * PIECE && bench.out.capacity() < 64 * PIECE);
+        }
+    }
+    assert!(answers == 1_000_000 && !bench.closed);
+}
+
+/// The bound stops the keeping at once, not the reading: the refusal comes at the real end.
+#[test]
+fn f_127_a_million_header_fields_are_refused_in_flat_memory() {
+    let mut bench = in_data(options(Profile::Rfc));
+    let fields = b"X: y\r\n".repeat(1_000);
+    for _ in 0..1_000 {
+        bench.feed(&fields);
+        assert!(bench.session.held_bytes() < 2 * PIECE);
+    }
+    bench.feed(b"\r\nbody\r\n.\r\nNOOP\r\n");
+    assert_eq!(bench.codes(), ["552 5.3.4", "250 2.0.0"]);
+    assert!(bench.messages.is_empty());
+}
+
 #[test]
 fn f_148_nothing_is_answered_or_taken_behind_quit_and_421() {
     for (ends, last) in [(vec!["QUIT"], "221 2.0.0"), (vec!["XYZZY"; 21], "421 4.7.0")] {

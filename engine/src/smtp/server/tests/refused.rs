@@ -29,7 +29,7 @@ fn s_021_what_is_beyond_the_excuse_of_a_refused_mail_is_answered_late() {
     options.timers.tarpit = Span::seconds(5);
     let mut bench = Bench::new(options).hello();
     bench.ask("MAIL FROM:<refused@a.test>");
-    bench.wait();
+    bench.patient = false;
     let began = bench.now;
     bench.feed(&b"RCPT TO:<b@b.test>\r\n".repeat(10_000));
     assert!(bench.session.is_delayed());

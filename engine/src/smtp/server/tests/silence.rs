@@ -99,7 +99,7 @@ fn f_121_f_122_who_is_silent_or_slow_is_waited_for_less_while_places_or_memory_a
     bench.feed(&[b'x'; 1280]);
     assert_eq!(bench.session.deadline(), minutes(2).after(Span::seconds(10)));
     bench.session.set_pressed(false);
-    assert_eq!(bench.session.deadline(), minutes(4), "else the block's wait is all");
+    assert_eq!(bench.session.deadline(), minutes(6), "else the block's wait is all");
     // A wait that is shorter anyway stays; a front end speaks for many and has its time.
     let mut short = options(Profile::Rfc);
     short.timers.command = Span::seconds(30);

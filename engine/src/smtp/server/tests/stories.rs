@@ -123,7 +123,7 @@ fn m_002_m_104_m_174_ehlo_lists_what_is_there() {
     let mut bench = Bench::rfc();
     bench.out.clear();
     bench.feed(b"EHLO client.test\r\n");
-    let expected = "250-mx.test Hello [192.0.2.1]\r\n250-SIZE 104857600\r\n250-PIPELINING\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n\
+    let expected = "250-mx.test Hello [192.0.2.1]\r\n250-SIZE 52428800\r\n250-PIPELINING\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n\
                     250-8BITMIME\r\n250-CHUNKING\r\n250 HELP\r\n";
     assert_eq!(String::from_utf8_lossy(&bench.out), expected);
     let mut exchange = Bench::new(options(Profile::Exchange));
@@ -531,10 +531,10 @@ fn m_071_f_121_f_122_timers() {
     // A block of content restarts its own.
     let mut bench = Bench::rfc().hello();
     bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
-    assert_eq!(bench.session.deadline(), minutes(3));
+    assert_eq!(bench.session.deadline(), minutes(5));
     bench.now = minutes(2);
     bench.feed(b"x");
-    assert_eq!(bench.session.deadline(), minutes(5));
+    assert_eq!(bench.session.deadline(), minutes(7));
     // A least rate, from the second minute on.
     let mut options = options(Profile::Rfc);
     options.timers.content_bytes_per_second_min = 128;

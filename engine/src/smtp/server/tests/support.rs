@@ -59,6 +59,8 @@ pub(super) struct Bench {
     pub way: Way,
     /// Every second message is refused by its taker.
     pub refuse_every_second: bool,
+    /// The client waits for answers that are delayed (S-021), as most do.
+    pub patient: bool,
     /// A body is refused by its taker as soon as it has more octets than these.
     pub refuse_beyond: usize,
     owed: Vec<(Slot, u32)>,
@@ -101,6 +103,7 @@ impl Bench {
             at_once: true,
             way: Way::Shown,
             refuse_every_second: false,
+            patient: true,
             refuse_beyond: usize::MAX,
             owed: Vec::new(),
             unread: Vec::new(),
@@ -121,6 +124,9 @@ impl Bench {
             self.unread.extend_from_slice(bytes);
         }
         self.work();
+        if self.patient {
+            self.wait();
+        }
     }
 
     fn aimed(&mut self, bytes: &[u8]) {
@@ -221,7 +227,7 @@ impl Bench {
 
     /// Lets time pass until no answer is delayed.
     pub fn wait(&mut self) {
-        while self.session.is_delayed() {
+        while self.session.is_delayed() && !self.closed {
             self.now = self.session.deadline();
             let event = self.session.on_timeout(self.now, &mut self.out);
             self.on_event(event);

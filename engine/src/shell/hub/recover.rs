@@ -9,12 +9,12 @@ use crate::io::driver::{Driver, Open};
 use crate::io::launch::{DriverChoice, Launch, LaunchError, Program, give_way, launch};
 use crate::queue::{HopId, NewEntry, Priority, Queues};
 use crate::spool::{
-    Adoption, Backlog, Durability, FileId, RecordHead, RecordId, RecordKind, Recovered, Recovery, Scan,
+    Adoption, Backlog, Durability, FileId, Read, RecordHead, RecordId, RecordKind, Recovered, Recovery, Scan,
 };
 use crate::sys::slice::{Budget, Fill, Pool};
 use crate::track::counters::Counter;
 use crate::track::desk::Failure;
-use crate::wire::{EnvelopeRef, Tick};
+use crate::wire::{EnvelopeRef, Span, Tick};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,13 +82,14 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
     let dir = driver.root(path).map_err(unreadable)?;
     let pool = Pool::new(Budget::new(8 << 20));
     let mut recovery = Recovery::new();
+    let mut patience = Patience { left: READS_AGAIN_MAX, refused: BTreeSet::new() };
     for entry in driver.list(&dir).await.map_err(unreadable)? {
         let Some(id) = segments::id(&entry.name) else { continue };
         hook!("K18");
         let file = driver.open(&dir, &entry.name, Open::Read).await.map_err(unreadable)?;
         let mut scan = Scan::new(id, driver.size(&file).map_err(unreadable)?);
         while let Some(read) = scan.wants() {
-            match read_some(driver, &pool, &file, read.at, read.bytes).await {
+            match patience.read(driver, &pool, &file, read).await {
                 Ok(fill) => scan.feed(fill.written()),
                 Err(error) => {
                     tracing::error!(cause = "spool", %error, file = entry.name, at = read.at, "cannot read a segment");
@@ -101,11 +102,15 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
         recovery.add(scanned);
     }
     let mut recovered = recovery.finish(shards);
+    if !patience.refused.is_empty() {
+        // A life that could not be read may have one of the numbers that would be next.
+        recovered.next_number = recovered.next_number.saturating_add(NUMBERS_SKIPPED);
+    }
     report(&recovered);
     let next_file = next_file(&recovered);
     let mut damage = 0;
     if !recovered.damage.is_empty() {
-        damage = put_aside(driver, &dir, &pool, &mut recovered).await.unwrap_or_else(|error| {
+        damage = put_aside(driver, &dir, &pool, (&mut recovered, &patience.refused)).await.unwrap_or_else(|error| {
             tracing::error!(cause = "spool", %error, places = recovered.damage.len(),
                 "damage in the spool cannot be put aside: no room for it below the data folder");
             recovered.damage.len() as u64
@@ -116,6 +121,36 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
         let _ = driver.remove(&dir, &segments::name(*id)).await;
     }
     Ok(Left { recovered, next_file, damage })
+}
+
+/// Reads that a disk refuses are asked for again before what stands there is given up (F-028): so many times in a start, and
+/// when.
+const READS_AGAIN_MAX: u32 = 100;
+const AGAIN_WAIT: Span = Span::millis(20);
+
+/// Numbers of segments that are left out where a file could not be read: more than any spool has files.
+const NUMBERS_SKIPPED: u64 = 1 << 20;
+
+/// What is left of it, and the files of which the disk refused something all the same.
+struct Patience {
+    left: u32,
+    refused: BTreeSet<FileId>,
+}
+
+impl Patience {
+    async fn read<D: Driver>(&mut self, driver: &D, pool: &Pool, file: &D::File, read: Read) -> io::Result<Fill> {
+        loop {
+            match read_some(driver, pool, file, read.at, read.bytes).await {
+                Err(_) if self.left > 0 => self.left -= 1,
+                Err(error) => {
+                    self.refused.insert(read.file);
+                    return Err(error);
+                }
+                fill => return fill,
+            }
+            driver.sleep(AGAIN_WAIT).await;
+        }
+    }
 }
 
 pub(super) async fn read_some<D: Driver>(
@@ -150,15 +185,23 @@ fn report(recovered: &Recovered) {
     }
 }
 
-/// Puts damage aside, names it once, and counts it. What could not be put aside stays where it is, and is named each time.
-async fn put_aside<D: Driver>(driver: &D, dir: &D::Dir, pool: &Pool, recovered: &mut Recovered) -> io::Result<u64> {
+/// Puts damage aside, names it once, and counts it. What could not be put aside stays where it is, and is named each time; so
+/// does what the disk `refused` to read: it may be sound, and read by the next start.
+async fn put_aside<D: Driver>(
+    driver: &D,
+    dir: &D::Dir,
+    pool: &Pool,
+    (recovered, refused): (&mut Recovered, &BTreeSet<FileId>),
+) -> io::Result<u64> {
     let adopted: BTreeSet<FileId> = recovered.adoptions.iter().flat_map(Adoption::files).collect();
     let mut quarantine = Quarantine::open(driver, dir).await?;
     let mut count = 0;
     let mut left = BTreeSet::new();
     for damage in &recovered.damage {
         // A file that nobody adopts leaves the spool as it is.
-        let aside = if adopted.contains(&damage.file) {
+        let aside = if refused.contains(&damage.file) {
+            Err(io::Error::other("the disk refuses to read it"))
+        } else if adopted.contains(&damage.file) {
             quarantine.copy(pool, damage).await
         } else {
             quarantine.take(damage.file).await.map(|_| Aside::Now)

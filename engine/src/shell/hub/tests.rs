@@ -1,6 +1,7 @@
 //! A hub in one thread with its sender and its store: what needs a look inside it.
 
 mod bad_heads;
+mod bad_reads;
 mod bad_segment;
 mod carried;
 mod notice;

@@ -580,9 +580,13 @@ fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once<U: Under>() {
     let [damage] = left.recovered.damage[..] else { panic!("{:?}", left.recovered.damage) };
     let [(name, copy)] = &quarantined(&folder)[..] else { panic!("{:?}", quarantined(&folder)) };
     assert!(name.ends_with(".damage"), "{name}");
-    let at = usize::try_from(damage.offset).expect("small");
     let octets = std::fs::read(&segment).expect("ours");
-    assert_eq!(*copy, octets[at..at + usize::try_from(damage.bytes).expect("small")], "octet by octet");
+    let part = |(at, bytes): (u64, u64)| {
+        let at = usize::try_from(at).expect("small");
+        &octets[at..at + usize::try_from(bytes).expect("small")]
+    };
+    let content = damage.content.expect("the content stands in blocks of its own");
+    assert_eq!(*copy, [part((damage.offset, damage.bytes)), part(content)].concat(), "octet by octet");
     // The process dies before the segment is closed: the damage is met again, and nothing is said.
     let again = start_on::<U>(&folder);
     assert_eq!((again.damage, again.recovered.damage.len()), (0, 1));

@@ -56,6 +56,13 @@ impl Validity {
     pub fn from_reasons(reasons: Vec<String>) -> Self {
         Self { valid: reasons.is_empty(), reasons }
     }
+
+    /// The verdict with one more reason against it, if there is one.
+    #[must_use]
+    pub fn unless(mut self, reason: Option<String>) -> Self {
+        self.reasons.extend(reason);
+        Self::from_reasons(self.reasons)
+    }
 }
 
 /// Judges a run.

@@ -175,16 +175,12 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
 /// The gate's verdict, and that each fault could be judged: one without an acknowledgement before it has nothing to be
 /// compared with.
 fn judged(given: &Evidences<'_>, evidence: &Evidence, failover: Option<&Summary>) -> Validity {
-    let mut verdict = judge(evidence);
-    let judged = failover.map_or(0, |failover| failover.each.len());
-    if judged < given.faults.len() {
-        let (of, without) = (given.faults.len(), given.faults.len() - judged);
-        verdict
-            .reasons
-            .push(format!("{without} of {of} faults had nothing acknowledged before them to be compared with"));
-        verdict.valid = false;
-    }
-    verdict
+    let (of, judged) = (given.faults.len(), failover.map_or(0, |failover| failover.each.len()));
+    let without = of.saturating_sub(judged);
+    judge(evidence).unless(
+        (without > 0)
+            .then(|| format!("{without} of {of} faults had nothing acknowledged before them to be compared with")),
+    )
 }
 
 /// The accounts: duplicates whose first copy arrived while something was dead belong to that death.

@@ -122,15 +122,12 @@ enum Pairs {
 
 /// The gate's verdict, and that everything acknowledged arrived where sinks were asked.
 fn judged(evidence: &Evidence, joined: Option<&Correlation>) -> Validity {
-    let mut verdict = judge(evidence);
     let missing = joined.map_or(0, |joined| joined.accounts.lost);
-    if missing > 0 {
-        verdict.reasons.push(format!(
+    judge(evidence).unless((missing > 0).then(|| {
+        format!(
             "the drain did not end: {missing} recipients were acknowledged and are not at the sink; lost, or still queued at the target"
-        ));
-        verdict.valid = false;
-    }
-    verdict
+        )
+    }))
 }
 
 impl Document {

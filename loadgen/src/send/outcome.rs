@@ -149,9 +149,8 @@ impl Outcome {
 
     /// How long the schedule was; where a number of messages ended it that waited for their turns, until the last outcome.
     fn length(&self) -> Span {
-        let sent = self.all_records().count() as u64;
         match self.pacing {
-            Pacing::Closed { length, messages_max } if sent >= messages_max => {
+            Pacing::Closed { length, messages_max } if self.all_records().count() as u64 >= messages_max => {
                 let last = self.all_records().map(MessageRecord::answered).max().unwrap_or(Span::ZERO);
                 length.min(Span(last.0 + 1))
             }

@@ -6,6 +6,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+// A broken invariant says which one it is (`expect`); what a peer or a disk sent is an error, never a panic (S-044).
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 // They panic where a stream cannot be written, a log on a full disk for one: `exit::{tell, print}` do not.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 

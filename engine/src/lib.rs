@@ -9,6 +9,8 @@
 //! ```
 
 #![deny(unsafe_code)]
+// A broken invariant says which one it is (`expect`); what a peer or a disk sent is an error, never a panic (S-044).
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
 
 pub mod admin;
 pub mod app;

@@ -187,6 +187,7 @@ fn waker(executor: u16, generation: u16, index: u32) -> Waker {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the number's fields are cut out")]
+#[expect(clippy::panic, reason = "a waker that left its shard: what it wakes is no memory of this thread")]
 fn wake(number: *const ()) {
     let number = number.addr();
     let (executor, generation, index) = ((number >> 48) as u16, (number >> 32) as u16, number as u32);

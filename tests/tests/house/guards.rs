@@ -73,6 +73,25 @@ fn s_034_s_044_a_release_checks_its_arithmetic_and_a_panic_ends_it() {
     }
 }
 
+/// What reads the network or the disk may not index, either; elsewhere an index is our own.
+#[test]
+fn s_044_the_lints_against_panics_stand_where_they_were() {
+    let holds = |file: &str, lints: &[&str]| {
+        let text = std::fs::read_to_string(root().join(file)).expect(file);
+        let denied = |lint: &&str| text.lines().any(|line| line.contains("not(test), deny(") && line.contains(*lint));
+        assert!(lints.iter().all(denied), "{file} no longer denies {lints:?}");
+    };
+    for library in ["engine", "loadgen", "bench-harness"] {
+        holds(&format!("{library}/src/lib.rs"), &["clippy::unwrap_used", "clippy::panic"]);
+    }
+    for reader in ["wire", "smtp", "mime", "spool", "store"] {
+        holds(
+            &format!("engine/src/{reader}/mod.rs"),
+            &["clippy::indexing_slicing", "clippy::expect_used", "clippy::panic"],
+        );
+    }
+}
+
 #[test]
 fn s_043_the_count_of_unsafe_is_known_and_does_not_grow() {
     let count: usize = engine().iter().map(|file| read(file).unsafe_lines.len()).sum();

@@ -244,6 +244,37 @@ fn a_run_leaves_its_figures_in_json_and_in_a_folder() {
     assert!(rest.contains("150 messages for 300 recipients"), "{rest}");
 }
 
+/// The folder's run.toml makes the same run, but for what is said beside it.
+#[test]
+fn a_run_is_repeated_from_its_folder() {
+    let (first, second) = (Sink::start(&[]), Sink::start(&[]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = |name: &str| folder.path().join(name).to_str().expect("a plain name").to_owned();
+    let words =
+        ["--target", &first.at, "--stage", "200/s:100ms,300/s:100ms", "-c", "2", "--to", "a{1..9}@b.test", "--poisson"];
+    let one =
+        output(&[&["send", "--out", &out("one"), "--json", "--seed", "7", "--recipients", "2"][..], &words].concat());
+    let file = out("one/run.toml");
+    let two = output(&["send", "--run", &file, "--target", &second.at, "--out", &out("two"), "--json"]);
+    for ended in [&one, &two] {
+        // A slow machine may make a run invalid; what was to be sent is the same in any case.
+        assert!(matches!(ended.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(json(ended)["pairs"]["intended"], json(&one)["pairs"]["intended"]);
+    }
+    let said = |name: &str| {
+        let text = std::fs::read_to_string(out(name)).expect("kept");
+        text.lines().filter(|line| !line.starts_with("# ringload ")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(said("two/run.toml"), said("one/run.toml").replace(&first.at, &second.at));
+
+    std::fs::write(&file, "target = \"127.0.0.1:2525\"\nrate = \"fast\"\n").expect("written");
+    let ended = output(&["send", "--run", &file]);
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.starts_with(&format!("ringload: {file}:2:8: invalid value 'fast' for '--rate <RATE>': ")), "{told}");
+    assert_eq!((first.stop().0, second.stop().0), (Some(0), Some(0)));
+}
+
 #[test]
 fn thresholds_and_invalid_runs_have_codes_of_their_own() {
     let sink = Sink::start(&["--fault", "eod:delay 20ms"]);

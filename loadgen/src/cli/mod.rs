@@ -1,6 +1,7 @@
 //! The command line of `ringload`: arguments to options, outcomes to text, JSON, files and exit codes.
 
 mod interrupt;
+mod run_file;
 mod send;
 mod sink;
 
@@ -115,10 +116,10 @@ impl Failure {
 /// Runs the program.
 pub fn main() -> ExitCode {
     // clap prints usage errors itself and ends with 2, help and version with 0.
-    let said = with_switches(Ringload::command()).get_matches();
+    let said = command().get_matches();
     let ringload = Ringload::from_arg_matches(&said).unwrap_or_else(|error| error.exit());
     let ended = match ringload.command {
-        Command::Send(args) => send::run(*args),
+        Command::Send(args) => send::run(*args, said.subcommand_matches("send").expect("it was said")),
         Command::Sink(args) => sink::run(args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -134,6 +135,10 @@ pub fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+fn command() -> clap::Command {
+    with_switches(Ringload::command())
 }
 
 fn man(out: Option<PathBuf>) -> Result<Exit, Failure> {

@@ -1,7 +1,7 @@
 //! `ringload send`.
 
 use super::interrupt::on_interrupt;
-use super::{Failure, Threads, draws, print};
+use super::{Failure, Threads, draws, print, run_file};
 use crate::correlate::{Circumstances, Correlation, correlate};
 use crate::ledger::{self, Delivery};
 use crate::report::result::{Context, Document};
@@ -16,7 +16,7 @@ use crate::workload::content::Source;
 use crate::workload::corpus;
 use crate::workload::recipients::Template;
 use crate::workload::size::Sizes;
-use clap::Args;
+use clap::{ArgMatches, Args, FromArgMatches};
 use engine::app::exit::{self, Exit};
 use engine::wire::Span;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,14 +37,24 @@ ringload send --target 127.0.0.1:2525 -r 500/s -d 10s\n  \
 ringload send --target mx.test:25 -r 2k/s -w 5s -d 60s -c 50 --size 4k:90,100k:10 --out results/one\n  \
 ringload send --target 127.0.0.1:2525 --corpus mail/ -n 1000 -r 100/s --sink-admin unix:sink.sock\n  \
 ringload send --target 127.0.0.1:2525 --stage 500/s:10s --stage 2000/s:5s --stage 500/s:10s --json\n  \
-ringload send --target 127.0.0.1:2525 --closed -c 256 --in-flight 64 -d 10s"
+ringload send --target 127.0.0.1:2525 --closed -c 256 --in-flight 64 -d 10s\n  \
+ringload send --run results/one/run.toml --target 127.0.0.1:2526 --out results/two"
 )]
 pub(super) struct SendArgs {
+    /// Do again what the run.toml of a result folder says; options beside it come before what stands there
+    #[arg(long, env = "RINGLOAD_RUN", value_name = "FILE")]
+    run: Option<PathBuf>,
     /// Where to; several take connections in turn
-    #[arg(long, env = "RINGLOAD_TARGET", value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "RINGLOAD_TARGET",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        required_unless_present = "run"
+    )]
     target: Vec<String>,
     /// Messages per second: 500/s, 1.5k/s, 30/m
-    #[arg(short, long, env = "RINGLOAD_RATE", conflicts_with = "stage", required_unless_present_any = ["stage", "closed"])]
+    #[arg(short, long, env = "RINGLOAD_RATE", conflicts_with = "stage", required_unless_present_any = ["stage", "closed", "run"])]
     rate: Option<Rate>,
     /// A rate for a time, one after another: 500/s:10s
     #[arg(long, env = "RINGLOAD_STAGE", value_name = "RATE:DURATION", value_delimiter = ',')]
@@ -140,7 +150,14 @@ pub(super) struct SendArgs {
     threads: Threads,
 }
 
-pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
+/// Runs what `said` and the file that it names come to.
+pub(super) fn run(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
+    let Some(file) = &args.run else { return send(args, said) };
+    let said = run_file::read(file, said)?;
+    send(SendArgs::from_arg_matches(&said).unwrap_or_else(|error| error.exit()), &said)
+}
+
+fn send(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
     let options = args.options()?;
     if let Some(out) = &args.out {
         folder::make(out).map_err(|error| Failure::Usage(format!("{error}; name a folder that may be written")))?;
@@ -168,7 +185,8 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
         sink_cpu_us_per_message: cpu_us_per_message(&before, &after),
     };
     let document = Document::new(&sent, joined.as_ref(), context);
-    args.show(&sent, joined.as_ref(), &document)?;
+    let run_toml = run_file::text(said, &circumstances(&sent));
+    args.show(&sent, joined.as_ref(), &document, &run_toml)?;
     trouble.map_or_else(|| Ok(args.verdict(&document)), Err)
 }
 
@@ -241,9 +259,15 @@ impl SendArgs {
     }
 
     /// Prints, and keeps in the folder: what stands in the way of one does not stand in the way of the other.
-    fn show(&self, sent: &Outcome, joined: Option<&Correlation>, document: &Document) -> Result<(), Failure> {
+    fn show(
+        &self,
+        sent: &Outcome,
+        joined: Option<&Correlation>,
+        document: &Document,
+        run_toml: &str,
+    ) -> Result<(), Failure> {
         let printed = self.print(document);
-        let kept = self.out.as_ref().map(|out| folder::write(out, sent, joined, document, &run_toml(sent)));
+        let kept = self.out.as_ref().map(|out| folder::write(out, sent, joined, document, run_toml));
         printed.and(kept.transpose().map(drop).map_err(|error| Failure::Output(error.to_string())))
     }
 
@@ -377,13 +401,12 @@ fn cpu_us_per_message(before: &[Counts], after: &[Counts]) -> Option<f64> {
     (messages > 0).then(|| cpu(after).saturating_sub(cpu(before)) as f64 / 1000.0 / messages as f64)
 }
 
-/// The command that makes the same run again, as TOML.
-fn run_toml(sent: &Outcome) -> String {
-    let mut run = toml::Table::new();
-    let command = std::env::args().map(toml::Value::String).collect();
-    run.insert("command".into(), toml::Value::Array(command));
-    run.insert("run".into(), toml::Value::Integer(i64::from(sent.run)));
-    run.insert("driver".into(), toml::Value::String(sent.driver.into()));
-    run.insert("version".into(), toml::Value::String(env!("CARGO_PKG_VERSION").into()));
-    run.to_string()
+/// What a person may want to know of a run beside what was said.
+fn circumstances(sent: &Outcome) -> [String; 1] {
+    [format!(
+        "ringload {}, driver {}, run {} in its stamps.",
+        engine::app::program::FULL_VERSION,
+        sent.driver,
+        sent.run
+    )]
 }

@@ -15,7 +15,7 @@ use super::destination::{Hop, HopId};
 use super::entry::{Entry, EntryId, NONE, OF_A_GUEST, State};
 use crate::planted;
 use crate::wire::{Span, Tick};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// All entries are looked at within this at the latest, and within a 64th of the time they have.
 const TURN_MAX: Span = Span::minutes(1);
@@ -36,12 +36,12 @@ pub(super) struct Expiry {
     at: Tick,
     due: VecDeque<EntryId>,
     /// Queues of which something is due that was lent.
-    recalls: VecDeque<u32>,
+    recalls: BTreeSet<u32>,
 }
 
 impl Expiry {
     pub fn new(after: Span) -> Self {
-        Self { after, page: 0, at: Tick(0), due: VecDeque::new(), recalls: VecDeque::new() }
+        Self { after, page: 0, at: Tick(0), due: VecDeque::new(), recalls: BTreeSet::new() }
     }
 
     /// The second in which a message of this age is given up.
@@ -93,11 +93,8 @@ impl Queues {
         let of_page = (first..).zip(page.iter()).filter(|(_, entry)| waits(entry) && due(entry));
         found.extend(of_page.map(|(index, _)| self.entries.id(index)));
         let mut recalls = std::mem::take(&mut self.expiry.recalls);
-        for entry in page.iter().filter(|entry| entry.expires <= second && is_lent(entry)) {
-            if !recalls.contains(&entry.hop) {
-                recalls.push_back(entry.hop);
-            }
-        }
+        let lent = page.iter().filter(|entry| entry.expires <= second && is_lent(entry));
+        recalls.extend(lent.map(|entry| entry.hop));
         (self.expiry.due, self.expiry.recalls) = (found, recalls);
         let pages = self.entries.pages().max(1);
         self.expiry.page = (self.expiry.page + 1) % pages;
@@ -117,7 +114,7 @@ impl Queues {
     /// A queue of which something lent may lie untaken although its time is over: where every host is dead, nobody would
     /// take it any more.
     pub(super) fn next_recall(&mut self) -> Option<HopId> {
-        self.expiry.recalls.pop_front().map(HopId)
+        self.expiry.recalls.pop_first().map(HopId)
     }
 
     /// A message that was lent is here again, and nobody took it.

@@ -63,6 +63,11 @@ impl Adoption {
 }
 
 impl Recovered {
+    /// Live records in all of it.
+    pub fn live_count(&self) -> usize {
+        self.adoptions.iter().fold(0, |sum, adoption| sum.saturating_add(adoption.live_count()))
+    }
+
     /// Everything damaged in this file was put aside, durably: it may be overwritten when nothing in it is live.
     pub fn put_aside(&mut self, file: FileId) {
         let all = self.adoptions.iter_mut().flat_map(|adoption| &mut adoption.segments);

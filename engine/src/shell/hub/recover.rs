@@ -25,6 +25,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PIECE_BYTES: usize = 1 << 20;
 /// Records queued between two looks at everything else.
 const RECORDS_PER_TURN: usize = 256;
+/// Reads that a disk refuses are asked for again before what stands there is given up (F-028): so many times in a start, and
+/// when.
+const READS_AGAIN_MAX: u32 = 100;
+const AGAIN_WAIT: Span = Span::millis(20);
+/// Numbers of segments that are left out where a file could not be read: more than any spool has files.
+const NUMBERS_SKIPPED: u64 = 1 << 20;
 
 /// What an earlier run left.
 #[derive(Debug)]
@@ -123,15 +129,7 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
     Ok(Left { recovered, next_file, damage })
 }
 
-/// Reads that a disk refuses are asked for again before what stands there is given up (F-028): so many times in a start, and
-/// when.
-const READS_AGAIN_MAX: u32 = 100;
-const AGAIN_WAIT: Span = Span::millis(20);
-
-/// Numbers of segments that are left out where a file could not be read: more than any spool has files.
-const NUMBERS_SKIPPED: u64 = 1 << 20;
-
-/// What is left of it, and the files of which the disk refused something all the same.
+/// How often a start asks again for what the disk refuses, and the files of which it refused something all the same.
 struct Patience {
     left: u32,
     refused: BTreeSet<FileId>,
@@ -178,7 +176,7 @@ fn report(recovered: &Recovered) {
     if let Some(mode) = recovered.unclean.filter(|mode| *mode != Durability::Disk) {
         tracing::warn!(cause = "spool", "unclean stop, mode {mode}: what was not written back may be lost");
     }
-    let live: usize = recovered.adoptions.iter().map(Adoption::live_count).sum();
+    let live = recovered.live_count();
     let count: usize = recovered.adoptions.iter().map(Adoption::segment_count).sum();
     if count > 0 {
         tracing::info!(segments = count, messages = live, "the spool was read");

@@ -100,6 +100,11 @@ impl Facts<'_> {
                 if failed.max().unwrap_or(0) >= 2 {
                     return Some("the spool's disk takes no new segment: mail is refused when the last is full".into());
                 }
+                if self.board.sum(Counter::SpoolShort) > 0 {
+                    return Some(
+                        "no room for a new segment of the spool: mail is refused when the last is full".into(),
+                    );
+                }
                 // 0 until the first shard has asked the file system.
                 let free = (0..self.board.shards())
                     .map(|shard| self.board.read(shard, Counter::SpoolFree))
@@ -202,6 +207,9 @@ mod tests {
         assert!(!why().contains("new segment"), "one file may be bad");
         tallies[1].set(Counter::HeadsFailed, 2);
         assert!(why().contains("no new segment"));
+        tallies[1].set(Counter::HeadsFailed, 0);
+        tallies[1].set(Counter::SpoolShort, 1);
+        assert!(why().contains("no room"), "whatever is free");
         tallies[1].set(Counter::MemoryStep, 2);
         assert!(status(&hub, &board, &answered).roles[0].why.as_deref().is_some_and(|why| why.contains("memory")));
         tallies[1].set(Counter::MemoryStep, 1);

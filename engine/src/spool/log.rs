@@ -262,6 +262,11 @@ impl Log {
         self.no_space = true;
     }
 
+    /// Whether no further segment was to be had when the shell looked last, for whatever reason.
+    pub fn is_short(&self) -> bool {
+        self.no_space
+    }
+
     /// Files in a row of which the disk did not take the heads. From the second on it is as after [`Log::no_file`] until one
     /// succeeds; how long to wait before the next is the shell's business.
     pub fn heads_failed(&self) -> u32 {

@@ -69,6 +69,7 @@ counters! {
     SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";
     HeadsFailed "spool_heads_failed" Gauge: "New segments in a row that the disk did not let begin.";
+    SpoolShort "spool_short" Gauge: "Shards that found no room for a further segment of the spool.";
     SpoolFree "spool_free_bytes" Gauge: "Octets free on the spool's file system.";
     Damage "spool_damage" Counter: "Damage found: places on disk that were set aside, messages that changed in memory.";
     // queues

@@ -61,6 +61,7 @@ impl<D: Driver> Hub<D> {
         self.tally.set(Counter::MemoryStep, self.short.worst_since(self.pool.budget()));
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
         self.tally.set(Counter::HeadsFailed, u64::from(self.log.borrow().heads_failed()));
+        self.tally.set(Counter::SpoolShort, u64::from(self.log.borrow().is_short()));
         let (unsynced, peak) = self.unsynced_settles();
         self.tally.set(Counter::SettlesWaiting, unsynced);
         self.tally.set(Counter::SettlesWaitingMax, peak);

@@ -34,59 +34,65 @@ pub(super) fn id(name: &str) -> Option<FileId> {
 
 /// Brings what the log asks for, as long as the shard runs.
 pub(super) async fn provide<D: Driver>(hub: Rc<Hub<D>>) {
-    let mut heads_failed = 0;
-    let mut is_short = false;
+    // How many files in a row, whose heads could not be written, were waited for.
+    let mut waited_for = 0;
     loop {
-        let want = hub.log.borrow().wants();
-        let failed = hub.log.borrow().heads_failed();
-        if want.is_some() && failed > heads_failed {
-            heads_failed = failed;
+        let (want, failed) = (hub.log.borrow().wants(), hub.log.borrow().heads_failed());
+        let Some(want) = want else {
+            if !hub.tidy().await {
+                hub.segments.wait().await;
+            }
+            continue;
+        };
+        let is_news = failed > waited_for;
+        waited_for = failed;
+        if is_news {
             hub.after_bad_head(failed).await;
             continue;
         }
-        heads_failed = heads_failed.min(failed);
         let made = match want {
-            Some(Want::File) => create(&hub).await,
-            Some(Want::Recycle(file)) => {
+            Want::File => create(&hub).await,
+            Want::Recycle(file) => {
                 hook!("K16");
                 Ok(file)
             }
-            None => {
-                if !hub.tidy().await {
-                    hub.segments.wait().await;
-                }
-                continue;
-            }
         };
         match made {
-            Ok(file) => {
-                if std::mem::take(&mut is_short) {
-                    tracing::info!(cause = "spool", "there is room for segments of the spool again");
-                }
-                let mut secret = [0; 16];
-                hub.driver.random(&mut secret);
-                hub.log.borrow_mut().give(file, Secret(secret));
-                hub.commit.raise();
-                // Its head is written next; whoever stalled for it is tried again then.
-                hub.segments.wait().await;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut is_short, true) {
-                    let spool = &hub.settings.spool;
-                    let free = hub.dir.as_ref().and_then(|dir| hub.driver.free_bytes(dir).ok());
-                    tracing::error!(cause = "spool", %error, folder = ?hub.settings.server.data_dir, free,
-                        segment_size = spool.segment_bytes, free_min = spool.free_min,
-                        "no room for a further segment of the spool: mail is refused when the last one is full");
-                }
-                hub.log.borrow_mut().no_file();
-                hub.retry_stalled();
-                hub.pause(NO_SPACE_WAIT).await;
-            }
+            Ok(file) => hub.begin_segment(file).await,
+            Err(error) => hub.after_no_file(&error).await,
         }
     }
 }
 
 impl<D: Driver> Hub<D> {
+    /// Gives the log its next segment.
+    async fn begin_segment(&self, file: FileId) {
+        let mut secret = [0; 16];
+        self.driver.random(&mut secret);
+        let was_short = self.log.borrow().is_short();
+        self.log.borrow_mut().give(file, Secret(secret));
+        if was_short && !self.log.borrow().is_short() {
+            tracing::info!(cause = "spool", "there is room for segments of the spool again");
+        }
+        self.commit.raise();
+        // Its head is written next; whoever stalled for it is tried again then.
+        self.segments.wait().await;
+    }
+
+    /// There is no file to be had: told once.
+    async fn after_no_file(self: &Rc<Self>, error: &io::Error) {
+        if !self.log.borrow().is_short() {
+            let spool = &self.settings.spool;
+            let free = self.dir.as_ref().and_then(|dir| self.driver.free_bytes(dir).ok());
+            tracing::error!(cause = "spool", %error, folder = ?self.settings.server.data_dir, free,
+                segment_size = spool.segment_bytes, free_min = spool.free_min,
+                "no room for a further segment of the spool: mail is refused when the last one is full");
+        }
+        self.log.borrow_mut().no_file();
+        self.retry_stalled();
+        self.pause(NO_SPACE_WAIT).await;
+    }
+
     /// In so many files in a row the head could not be written.
     async fn after_bad_head(self: &Rc<Self>, failed: u32) {
         if failed == 1 {

@@ -11,7 +11,7 @@ mod inspect;
 pub mod ledger;
 pub mod machine;
 mod net;
-mod records;
+pub(crate) mod records;
 pub mod scenario;
 pub mod sender;
 pub mod server;

@@ -3,8 +3,8 @@
 use super::disk::Disk;
 use super::file::Inode;
 use crate::spool::{
-    BATCH_BYTES_MAX, Durability, Fetched, FileId, Log, LogOptions, Numbers, RecordId, RecordKind, Recovery, Refused,
-    Scanned, Stretch, scan_image,
+    BATCH_BYTES_MAX, Durability, Fetch, Fetched, FileId, Log, LogOptions, Numbers, Read, RecordKind, RecordRef,
+    Recovery, Refused, Scanned, scan_image,
 };
 use crate::sys::slice::{Budget, Pool};
 use crate::wire::{EnvelopeRef, ReversePathRef};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 /// A segment's file and all of its octets.
-pub(super) type Images = Vec<(FileId, Vec<u8>)>;
+pub(crate) type Images = Vec<(FileId, Vec<u8>)>;
 
 /// A record of which something is unsettled.
 #[derive(Debug)]
@@ -48,12 +48,34 @@ pub(super) fn images(disk: &Disk, spool: &Path) -> Images {
 /// # Errors
 /// A segment says that a newer program wrote it.
 pub(super) fn held(images: &Images) -> Result<Vec<Held>, Refused> {
+    let found = live(images, |log, record, content| {
+        let envelope = EnvelopeRef::parse(record.envelope).ok()?;
+        let ReversePathRef::Mailbox(sender) = envelope.reverse_path() else { return None };
+        let message = std::str::from_utf8(sender.local().strip_prefix(b"n")?).ok()?.parse().ok()?;
+        let unsettled = envelope.recipients().filter(|recipient| {
+            let number = u16::try_from(recipient.index).unwrap_or(u16::MAX);
+            !log.is_settled(record.head.id, number)
+        });
+        let recipients = unsettled.map(|recipient| recipient.mailbox.to_string()).collect();
+        Some(Held { kind: record.head.kind, message, recipients, is_whole: content.is_some() })
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// What `visit` makes of each live record that can be read, and of its content if every octet is as it was received.
+///
+/// # Errors
+/// As [`held`].
+pub(crate) fn live<T>(
+    images: &Images,
+    mut visit: impl FnMut(&Log, &RecordRef<'_>, Option<Vec<u8>>) -> T,
+) -> Result<Vec<T>, Refused> {
     let mut recovery = Recovery::new();
     for (file, octets) in images {
         recovery.add(scan_image(*file, octets)?);
     }
     let recovered = recovery.finish(1);
-    let files: BTreeMap<u32, &[u8]> = images.iter().map(|(file, octets)| (file.0, &octets[..])).collect();
+    let files: Files<'_> = images.iter().map(|(file, octets)| (*file, &octets[..])).collect();
     let options = LogOptions {
         shard: 0,
         durability: Durability::Disk,
@@ -62,21 +84,26 @@ pub(super) fn held(images: &Images) -> Result<Vec<Held>, Refused> {
         numbers: Numbers::of_shard(recovered.next_number, 0, 1),
     };
     let mut log = Log::new(options, Pool::new(Budget::new(8 << 20)));
-    let mut held = Vec::new();
+    let mut found = Vec::new();
     for adoption in recovered.adoptions {
         let mut backlog = log.adopt(adoption);
         loop {
             if let Some(read) = backlog.wants() {
-                backlog.feed(part(&files, read.file, read.at, read.bytes));
+                backlog.feed(part(&files, read));
             }
             match backlog.next(&log).map(|loaded| loaded.id) {
-                Some(id) => held.extend(record(&log, &files, id)),
+                Some(id) => {
+                    let Some(fetch) = log.fetch(id) else { continue };
+                    let Some(record) = record(&fetch, &files) else { continue };
+                    let content = content(&log, &files, &record);
+                    found.push(visit(&log, &record, content));
+                }
                 None if backlog.is_done() => break,
                 None => {}
             }
         }
     }
-    Ok(held)
+    Ok(found)
 }
 
 /// The damage in one file, by recovery's word.
@@ -88,41 +115,30 @@ pub(super) fn damage_of(file: FileId, octets: &[u8]) -> Result<Vec<crate::spool:
     })
 }
 
-fn part<'a>(files: &BTreeMap<u32, &'a [u8]>, file: FileId, at: u64, bytes: usize) -> &'a [u8] {
-    let octets = files.get(&file.0).copied().unwrap_or_default();
-    let at = usize::try_from(at).unwrap_or(usize::MAX).min(octets.len());
-    &octets[at..at.saturating_add(bytes).min(octets.len())]
+type Files<'a> = BTreeMap<FileId, &'a [u8]>;
+
+fn part<'a>(files: &Files<'a>, read: Read) -> &'a [u8] {
+    let octets = files.get(&read.file).copied().unwrap_or_default();
+    let at = usize::try_from(read.at).unwrap_or(usize::MAX).min(octets.len());
+    &octets[at..at.saturating_add(read.bytes).min(octets.len())]
 }
 
-fn record(log: &Log, files: &BTreeMap<u32, &[u8]>, id: RecordId) -> Option<Held> {
-    let fetch = log.fetch(id)?;
+fn record<'a>(fetch: &Fetch, files: &Files<'a>) -> Option<RecordRef<'a>> {
     let mut read = fetch.first_read();
     loop {
-        let found = match fetch.parse(part(files, read.file, read.at, read.bytes)).ok()? {
-            Fetched::More(more) => {
-                read = more;
-                continue;
-            }
-            Fetched::Record(found) => found,
-        };
-        let envelope = EnvelopeRef::parse(found.envelope).ok()?;
-        let ReversePathRef::Mailbox(sender) = envelope.reverse_path() else { return None };
-        let message = std::str::from_utf8(sender.local().strip_prefix(b"n")?).ok()?.parse().ok()?;
-        let unsettled = envelope.recipients().filter(|recipient| {
-            let number = u16::try_from(recipient.index).unwrap_or(u16::MAX);
-            !log.is_settled(id, number)
-        });
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let recipients =
-            unsettled.map(|recipient| format!("{}@{}", text(recipient.local()), text(recipient.domain()))).collect();
-        let stretches = log.content_of(&found).unwrap_or_default();
-        let is_whole = !stretches.is_empty() && stretches.iter().all(|stretch| is_whole(files, stretch));
-        return Some(Held { kind: found.head.kind, message, recipients, is_whole });
+        match fetch.parse(part(files, read)).ok()? {
+            Fetched::More(more) => read = more,
+            Fetched::Record(found) => return Some(found),
+        }
     }
 }
 
-fn is_whole(files: &BTreeMap<u32, &[u8]>, stretch: &Stretch) -> bool {
-    let bytes = usize::try_from(stretch.bytes).unwrap_or(usize::MAX);
-    let octets = part(files, stretch.file, stretch.at, bytes.saturating_add(stretch.skip));
-    stretch.is_whole(octets.get(stretch.skip..))
+fn content(log: &Log, files: &Files<'_>, record: &RecordRef<'_>) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    for stretch in log.content_of(record).ok()? {
+        let bytes = usize::try_from(stretch.bytes).ok()?.saturating_add(stretch.skip);
+        let octets = part(files, Read { file: stretch.file, at: stretch.at, bytes }).get(stretch.skip..)?;
+        content.extend_from_slice(stretch.is_whole([octets]).then_some(octets)?);
+    }
+    Some(content)
 }

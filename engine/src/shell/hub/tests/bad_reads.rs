@@ -9,8 +9,7 @@ fn start_with(path: &Path, faults: &[Rule]) -> (usize, usize, u64) {
         let script = Faults::none();
         faults.iter().for_each(|rule| script.inject(rule.clone()));
         let left = recover::read_spool(&Faulty::new(driver, script), path, 1).await.expect("a start");
-        let live = left.recovered.adoptions.iter().map(spool::Adoption::live_count).sum();
-        found.set(Some((live, left.recovered.damage.len(), left.recovered.next_number)));
+        found.set(Some((left.recovered.live_count(), left.recovered.damage.len(), left.recovered.next_number)));
     })
     .expect("runs");
     found.get().expect("it ended")

@@ -1,7 +1,8 @@
 //! Recipients that failed for good: what is on disk of them.
 
 use super::*;
-use crate::spool::{Fetched, RecordKind};
+use crate::sim::records::live;
+use crate::spool::RecordKind;
 
 /// A next hop that refuses one in so many recipients.
 fn refusing(driver: &Epoll, one_in: u32) -> SocketAddr {
@@ -27,47 +28,23 @@ struct Owed {
 
 /// All that a start on this folder finds of them.
 fn on_disk(folder: &Path) -> Vec<Owed> {
-    let (log, mut backlog) = reopened(folder);
-    let read = |read: crate::spool::Read| {
-        let file = std::fs::read(folder.join(segments::name(read.file))).expect("ours");
-        let at = usize::try_from(read.at).expect("in a segment");
-        file[at..file.len().min(at + read.bytes)].to_vec()
-    };
-    let mut found = Vec::new();
-    while !backlog.is_done() {
-        if let Some(wanted) = backlog.wants() {
-            backlog.feed(&read(wanted));
-        }
-        let Some(id) = backlog.next(&log).map(|loaded| loaded.id) else { continue };
-        let fetch = log.fetch(id).expect("it is live");
-        let mut wanted = fetch.first_read();
-        let octets = loop {
-            let octets = read(wanted);
-            match fetch.parse(&octets).expect("it is sound") {
-                Fetched::Record(_) => break octets,
-                Fetched::More(more) => wanted = more,
-            }
-        };
-        let Ok(Fetched::Record(record)) = fetch.parse(&octets) else { panic!("it was parsed before") };
+    let entries = std::fs::read_dir(folder).expect("ours").flatten();
+    let files = entries.filter_map(|entry| Some((segments::id(entry.file_name().to_str()?)?, entry.path())));
+    let images = files.map(|(file, path)| (file, std::fs::read(path).expect("ours"))).collect();
+    let found = live(&images, |_, record, header| {
         assert_eq!(record.head.kind, RecordKind::Owed, "nothing else is left");
         let envelope = crate::wire::EnvelopeRef::parse(record.envelope).expect("ours");
-        let mut header = Vec::new();
-        for stretch in log.content_of(&record).expect("it is sound") {
-            let whole = std::fs::read(folder.join(segments::name(stretch.file))).expect("ours");
-            let at = usize::try_from(stretch.at).expect("in a segment") + stretch.skip;
-            header.extend_from_slice(&whole[at..at + usize::try_from(stretch.bytes).expect("small")]);
-        }
-        found.push(Owed {
+        Owed {
             sender: match envelope.reverse_path() {
                 crate::wire::ReversePathRef::Null => String::new(),
                 crate::wire::ReversePathRef::Mailbox(mailbox) => mailbox.to_string(),
             },
             recipients: envelope.recipients().map(|recipient| recipient.mailbox.to_string()).collect(),
             fields: String::from_utf8_lossy(record.trace).into_owned(),
-            header: String::from_utf8_lossy(&header).into_owned(),
-        });
-    }
-    found
+            header: String::from_utf8(header.expect("it is sound")).expect("text"),
+        }
+    });
+    found.expect("our format")
 }
 
 fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str) {
@@ -105,16 +82,11 @@ fn f_068_who_was_refused_for_good_is_on_record_with_the_reason_whenever_the_serv
         assert_eq!((world.hub.queued(), world.counts.read(Counter::DsnOwed)), (0, 3));
     });
     assert_owed(&on_disk(folder.path()), 3, "5.1.1", SAID);
-    let mut left = recover::recover(folder.path(), DriverChoice::Epoll, 1).expect("it is read");
-    let (adoption, next) = (left.recovered.adoptions.remove(0), (left.recovered.next_number, left.next_file));
-    epoll::run(&epoll::Options::default(), async |driver| {
-        let world = World::open(driver, folder.path(), next);
-        world.hub.adopt(adoption).await.expect("its files open");
+    again(folder.path(), async |world| {
         world.hub.start();
         world.wait_until("they are known again", || world.counts.read(Counter::DsnOwed) == 3).await;
         assert_eq!((world.hub.queued(), world.counts.read(Counter::Redelivered)), (0, 0), "nobody is tried again");
-    })
-    .expect("runs");
+    });
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::exit::UsageError;
 use crate::scenario::Scenario;
-use engine::io::launch::{DriverChoice, choose};
+use engine::io::choice::DriverChoice;
+use engine::io::launch::choose;
 use loadgen::units::{Rate, parse_bytes, parse_span};
 use loadgen::workload::corpus;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use arc_swap::ArcSwap;
+use engine::io::choice::DriverChoice;
 use engine::io::driver::{Conn, Driver, Next};
 use engine::io::epoll::{self, Epoll};
 use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
-use engine::io::launch::DriverChoice;
 use engine::io::uring::{self, Uring};
 use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};

@@ -6,7 +6,7 @@
 #[path = "../../tests/src/skip.rs"]
 mod skip;
 
-use engine::io::launch::DriverChoice;
+use engine::io::choice::DriverChoice;
 use engine::wire::Span;
 use loadgen::correlate::{Circumstances, Correlation, correlate};
 use loadgen::record::{MessageRecord, State};

@@ -5,7 +5,7 @@
 #[path = "../../tests/src/skip.rs"]
 mod skip;
 
-use engine::io::launch::DriverChoice;
+use engine::io::choice::DriverChoice;
 use engine::wire::Span;
 use loadgen::sink::admin::{AdminAddress, AdminClient, AdminError};
 use loadgen::sink::{RunningSink, SinkError, SinkOptions, start};

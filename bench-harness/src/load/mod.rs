@@ -7,7 +7,7 @@ pub mod sink;
 
 use crate::corpus as own_corpus;
 use crate::plan::{Content, MAILBOX_DOMAIN, SINK_DOMAIN};
-use engine::io::launch::DriverChoice;
+use engine::io::choice::DriverChoice;
 use engine::wire::Span;
 use loadgen::send::lane::Pacing;
 use loadgen::send::{SendError, SendOptions};

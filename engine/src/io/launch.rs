@@ -1,54 +1,14 @@
 //! Starting shards: one pinned thread each, on the driver that was chosen or that the machine allows.
 
+use super::choice::DriverChoice;
 use super::driver::Driver;
 use super::epoll;
 use super::probe;
 use super::tokio_uring;
 use super::uring;
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::str::FromStr;
 use std::thread::JoinHandle;
-
-/// A driver as `--driver` spells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DriverChoice {
-    /// The best that this machine allows: `uring`, else `epoll`.
-    #[default]
-    Auto,
-    /// Our own reactor on io_uring.
-    Uring,
-    /// The same interface on the tokio-uring crate.
-    TokioUring,
-    /// tokio on epoll.
-    Epoll,
-}
-
-impl FromStr for DriverChoice {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "uring" => Ok(Self::Uring),
-            "tokio-uring" => Ok(Self::TokioUring),
-            "epoll" => Ok(Self::Epoll),
-            other => Err(format!("no driver is called {other:?}: auto, uring, tokio-uring or epoll")),
-        }
-    }
-}
-
-impl fmt::Display for DriverChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Uring => "uring",
-            Self::TokioUring => "tokio-uring",
-            Self::Epoll => "epoll",
-        })
-    }
-}
 
 /// What to start.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // this is where clocks are read
 
 pub(crate) mod base;
+pub mod choice;
 pub mod driver;
 pub mod epoll;
 #[cfg(any(test, feature = "faults"))]

@@ -3,9 +3,9 @@
 //! Every answer is a trial, not a version number: containers refuse by seccomp what their kernel could do, and
 //! distributions port features back.
 
+use super::choice::DriverChoice;
 use crate::io::base::files;
 use crate::io::driver::DirectIo;
-use crate::io::launch::DriverChoice;
 use crate::sys::ring::{Returned, Ring, Setup};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::ReadWriteFlags;

@@ -7,7 +7,7 @@
 mod mailboxes;
 mod profile;
 
-pub use crate::io::launch::DriverChoice;
+pub use crate::io::choice::DriverChoice;
 pub use crate::wire::{Network, NetworkError};
 pub use mailboxes::{Mailboxes, Owner};
 

@@ -17,7 +17,7 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("track", &["wire"]),
     ("store", &["wire", "sys::slice"]),
     ("io", &["wire", "sys"]),
-    ("settings", &["wire", "smtp", "io::launch::DriverChoice"]),
+    ("settings", &["wire", "smtp", "io::choice"]),
     ("roles", &["wire", "sys::slice", "smtp", "mime", "spool", "queue", "route", "track", "store", "settings"]),
     (
         "shell",
@@ -34,6 +34,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "track",
             "store",
             "io::driver",
+            "io::choice",
             "io::launch",
             "roles",
             "settings",

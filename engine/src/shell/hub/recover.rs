@@ -5,8 +5,9 @@ use super::load::HeadOctets;
 use super::quarantine::{Aside, Quarantine, is_news};
 use super::{Hub, segments};
 use crate::hook;
+use crate::io::choice::DriverChoice;
 use crate::io::driver::{Driver, Open};
-use crate::io::launch::{DriverChoice, Launch, LaunchError, Program, give_way, launch};
+use crate::io::launch::{Launch, LaunchError, Program, give_way, launch};
 use crate::queue::{HopId, NewEntry, Priority, Queues};
 use crate::spool::{
     Adoption, Backlog, Durability, FileId, Read, RecordHead, RecordId, RecordKind, Recovered, Recovery, Scan,

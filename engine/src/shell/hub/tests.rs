@@ -10,10 +10,10 @@ mod sharing;
 
 use super::quarantine::Quarantine;
 use super::*;
+use crate::io::choice::DriverChoice;
 use crate::io::driver::{Conn, Next};
 use crate::io::epoll::{self, Epoll};
 use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
-use crate::io::launch::DriverChoice;
 use crate::route::RouteTable;
 use crate::settings::Store;
 use crate::shell::inlet::Inlet;

@@ -1,7 +1,8 @@
 //! The pump between real sockets, and what happens when one of its ends fails.
 
 use super::*;
-use crate::io::launch::{DriverChoice, Launch, launch};
+use crate::io::choice::DriverChoice;
+use crate::io::launch::{Launch, launch};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;

@@ -415,6 +415,9 @@ fn f_006_the_gauge_of_w1_is_what_a_kill_repeats<U: Under>() {
             assert_eq!(world.send_all(2_000).await.accepted, MESSAGES);
             world.faults.heal();
             world.faults.inject(Rule::new(Op::Write, Fault::Held));
+            if !reaches_the_disk {
+                world.faults.inject(Rule::new(Op::Write, Fault::Lost));
+            }
             let all_wait = || {
                 world.hub.publish();
                 world.counts.read(Counter::SettlesWaiting) == MESSAGES as u64

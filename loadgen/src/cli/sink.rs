@@ -84,9 +84,10 @@ pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {
         "admin": sink.admin.as_ref().map(ToString::to_string),
         "driver": sink.driver,
     });
-    print(format!("ready {ready}\n").as_bytes())?;
     let handle = sink.handle();
     on_interrupt(move || handle.stop()).map_err(Failure::component)?;
+    // Who reads this may ask for the end at once.
+    print(format!("ready {ready}\n").as_bytes())?;
     match sink.join() {
         Ok(outcome) => show(&outcome.counts, args.json).map(|()| Exit::Good),
         // What was counted is shown all the same.

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use engine::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
-use engine::io::epoll;
 use engine::io::faulty::{Fault, Faults, Faulty, Op, Rule};
 use engine::route::{NextHop, Snapshot};
 use engine::settings::{Profile, Settings, Store};
@@ -17,6 +16,31 @@ use engine::wire::{DeliveryType, HostAddress, NextHopKey, Span};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+
+#[path = "../../tests/src/skip.rs"]
+mod skip;
+mod under;
+
+use under::{OnEpoll, OnTokioUring, OnUring, Under};
+
+/// Every test on each of the drivers.
+macro_rules! each {
+    ($($test:ident)*) => {
+        each!(on_epoll OnEpoll: $($test)*);
+        each!(on_uring OnUring: $($test)*);
+        each!(on_tokio_uring OnTokioUring: $($test)*);
+    };
+    ($module:ident $under:ident: $($test:ident)*) => {
+        mod $module {
+            $(#[test] fn $test() { super::$test::<super::$under>(); })*
+        }
+    };
+}
+
+each! {
+    f_100_behind_a_streamed_message_a_connection_has_its_send_room_again
+    f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub
+}
 
 fn tally() -> Rc<Tally> {
     let (_, mut tallies) = Board::new(1);
@@ -95,9 +119,8 @@ fn bodies() -> [Vec<u8>; 2] {
 }
 
 /// What a connection may hold unsent of a streamed message is little; of those behind it as much as of others.
-#[test]
-fn f_100_behind_a_streamed_message_a_connection_has_its_send_room_again() {
-    epoll::run(&epoll::Options::default(), |driver| async move {
+fn f_100_behind_a_streamed_message_a_connection_has_its_send_room_again<U: Under>() {
+    U::run(|driver| async move {
         let (settings, faults) = (settings(), Faults::none());
         let (hub, counts) = hub(&driver, &settings);
         let at = front(&driver, &faults, &settings, &[hub]);
@@ -108,15 +131,13 @@ fn f_100_behind_a_streamed_message_a_connection_has_its_send_room_again() {
             assert_eq!(faults.send_room(), room);
         }
         assert_eq!(counts.read(Counter::Stored), 3);
-    })
-    .expect("runs");
+    });
 }
 
 /// One of two hubs never answers a connection, as a listener that was closed while it came: each message that waits for it,
 /// small or streamed, goes to the other one, and none waits for the connection to fail.
-#[test]
-fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub() {
-    epoll::run(&epoll::Options::default(), |driver| async move {
+fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub<U: Under>() {
+    U::run(|driver| async move {
         let settings = settings();
         let ((well, counts), (lost, unasked)) = (hub(&driver, &settings), hub(&driver, &settings));
         let faults = Faults::none();
@@ -133,6 +154,5 @@ fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub() {
         assert!(faults.strikes() > 0, "the lost one was asked");
         assert_eq!((counts.read(Counter::Stored), unasked.read(Counter::Stored)), (20, 0));
         faults.heal();
-    })
-    .expect("runs");
+    });
 }

@@ -4,9 +4,8 @@
 use arc_swap::ArcSwap;
 use engine::io::choice::DriverChoice;
 use engine::io::driver::{Conn, Driver, Next};
-use engine::io::epoll::{self, Epoll};
 use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
-use engine::io::uring::{self, Uring};
+use engine::io::uring::Uring;
 use engine::route::{RouteTable, Snapshot};
 use engine::settings::{Profile, Settings, Store};
 use engine::shell::hub::{Hub, HubParts, Left, recover};
@@ -27,57 +26,37 @@ use tempfile::TempDir;
 
 #[path = "../../tests/src/skip.rs"]
 mod skip;
+mod under;
+
+use under::{OnEpoll, OnTokioUring, OnUring, Under};
 
 const MESSAGES: usize = 24;
 
-/// What does the I/O below the faults.
-trait Under: 'static {
-    type Driver: Driver;
+/// What does the I/O below the faults, and how a spool is written and recovered on it.
+trait Disk: Under {
     /// Whether segments are written past the page cache.
     const DIRECT: bool = false;
     /// What it is called where a spool is recovered.
     const CHOICE: DriverChoice;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Self::Driver) -> Fut,
-        Fut: Future<Output = ()> + 'static;
 }
 
-struct OnEpoll;
-
-impl Under for OnEpoll {
-    type Driver = Epoll;
+impl Disk for OnEpoll {
     const CHOICE: DriverChoice = DriverChoice::Epoll;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Epoll) -> Fut,
-        Fut: Future<Output = ()> + 'static,
-    {
-        epoll::run(&epoll::Options::default(), f).expect("runs");
-    }
 }
 
-struct OnUring;
-
-impl Under for OnUring {
-    type Driver = Uring;
+impl Disk for OnUring {
     const CHOICE: DriverChoice = DriverChoice::Uring;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Uring) -> Fut,
-        Fut: Future<Output = ()> + 'static,
-    {
-        skip::unless_refused(uring::run(uring::Setup::default(), f));
-    }
 }
 
-/// The same with direct writes.
+impl Disk for OnTokioUring {
+    const CHOICE: DriverChoice = DriverChoice::TokioUring;
+}
+
+/// [`OnUring`] with direct writes.
 struct OnUringDirectly;
 
 impl Under for OnUringDirectly {
     type Driver = Uring;
-    const DIRECT: bool = true;
-    const CHOICE: DriverChoice = DriverChoice::Uring;
     fn run<F, Fut>(f: F)
     where
         F: FnOnce(Uring) -> Fut,
@@ -90,6 +69,11 @@ impl Under for OnUringDirectly {
             skip::skip(&name, "the folder for temporary files takes no direct I/O");
         }
     }
+}
+
+impl Disk for OnUringDirectly {
+    const DIRECT: bool = true;
+    const CHOICE: DriverChoice = DriverChoice::Uring;
 }
 
 /// Whether folders for temporary files take direct I/O.
@@ -109,6 +93,7 @@ macro_rules! each {
     (files { $($file:ident)* } others { $($other:ident)* }) => {
         each!(on_epoll OnEpoll $($file)* $($other)*);
         each!(on_uring OnUring $($file)* $($other)*);
+        each!(on_tokio_uring OnTokioUring $($file)* $($other)*);
         each!(on_uring_directly OnUringDirectly $($file)*);
     };
     ($module:ident $under:ident $($test:ident)*) => {
@@ -211,7 +196,7 @@ async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: 
 }
 
 /// A hub on a disk that may go wrong, and the store that it delivers to.
-struct World<U: Under> {
+struct World<U: Disk> {
     driver: U::Driver,
     faults: Faults,
     hub: Rc<Hub<Faulty<U::Driver>>>,
@@ -224,7 +209,7 @@ struct World<U: Under> {
 /// How long verdicts are waited for where a test says nothing else.
 const VERDICT: Span = Span::minutes(5);
 
-impl<U: Under> World<U> {
+impl<U: Disk> World<U> {
     fn start(driver: U::Driver, folder: &Path, faults: Faults) -> Self {
         Self::patient(driver, folder, faults, VERDICT)
     }
@@ -302,7 +287,7 @@ impl<U: Under> World<U> {
     }
 }
 
-async fn run_hub<U: Under>(
+async fn run_hub<U: Disk>(
     driver: U::Driver,
     folder: &Path,
     faults: Faults,
@@ -323,7 +308,7 @@ async fn run_hub<U: Under>(
 }
 
 /// Runs a world in this folder to the end of `tell`, which is as good as a kill.
-fn in_world<U: Under, F: Future<Output = ()> + 'static>(folder: &TempDir, tell: impl FnOnce(World<U>) -> F + 'static) {
+fn in_world<U: Disk, F: Future<Output = ()> + 'static>(folder: &TempDir, tell: impl FnOnce(World<U>) -> F + 'static) {
     let path = folder.path().to_owned();
     U::run(|driver| async move {
         tell(World::<U>::start(driver, &path, Faults::none())).await;
@@ -331,7 +316,7 @@ fn in_world<U: Under, F: Future<Output = ()> + 'static>(folder: &TempDir, tell: 
 }
 
 /// F-040: mail for a next hop that is down goes on being taken, far beyond what memory holds, and leaves when it is back.
-fn f_040_content_that_is_on_disk_makes_room_for_more<U: Under>() {
+fn f_040_content_that_is_on_disk_makes_room_for_more<U: Disk>() {
     let folder = folder();
     let path = folder.path().to_owned();
     U::run(|driver| async move {
@@ -352,7 +337,7 @@ fn f_040_content_that_is_on_disk_makes_room_for_more<U: Under>() {
 
 /// M-072: mail that waits and mail that comes follow a clock that nobody sets. Whichever way the wall clock jumps, nothing is
 /// given up before its time, nothing waits for the old time to come again, and sessions go on.
-fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer<U: Under>() {
+fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer<U: Disk>() {
     const DAY: i64 = 86_400_000_000;
     // Everybody's age is looked at within a 64th of the time that he has.
     const TURN: Span = Span::seconds(2);
@@ -385,7 +370,7 @@ fn m_072_f_056_a_jump_of_the_wall_clock_moves_no_timer<U: Under>() {
     }
 }
 
-fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host<U: Under>() {
+fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host<U: Disk>() {
     let folder = folder();
     let path = folder.path().to_owned();
     U::run(|driver| async move {
@@ -406,7 +391,7 @@ fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host<U: Under>
 }
 
 /// F-006, P-004: what may come twice after a kill is what the gauge of window W1 says, neither more nor less.
-fn f_006_the_gauge_of_w1_is_what_a_kill_repeats<U: Under>() {
+fn f_006_the_gauge_of_w1_is_what_a_kill_repeats<U: Disk>() {
     for reaches_the_disk in [false, true] {
         let folder = folder();
         in_world::<U, _>(&folder, move |world| async move {
@@ -447,20 +432,20 @@ fn folder() -> TempDir {
     folder
 }
 
-fn start_on<U: Under>(folder: &TempDir) -> Left {
+fn start_on<U: Disk>(folder: &TempDir) -> Left {
     recover(folder.path(), U::CHOICE, 1).expect("the spool is readable")
 }
 
 /// One run with these faults, and what the next start finds.
-fn story<U: Under>(rules: Vec<Rule>, body_bytes: usize) -> Story {
+fn story<U: Disk>(rules: Vec<Rule>, body_bytes: usize) -> Story {
     story_in::<U>(&folder(), rules, body_bytes)
 }
 
-fn story_in<U: Under>(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
+fn story_in<U: Disk>(folder: &TempDir, rules: Vec<Rule>, body_bytes: usize) -> Story {
     story_with::<U>(folder, rules, (body_bytes, VERDICT))
 }
 
-fn story_with<U: Under>(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) -> Story {
+fn story_with<U: Disk>(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) -> Story {
     let faults = Faults::none();
     rules.into_iter().for_each(|rule| faults.inject(rule));
     let told = Rc::new(std::cell::RefCell::new(None));
@@ -473,18 +458,18 @@ fn story_with<U: Under>(folder: &TempDir, rules: Vec<Rule>, how: (usize, Span)) 
     told.take().expect("a story")
 }
 
-fn a_sound_disk_loses_and_refuses_nothing<U: Under>() {
+fn a_sound_disk_loses_and_refuses_nothing<U: Disk>() {
     let story = story::<U>(Vec::new(), 2_000);
     assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
 }
 
-fn f_021_a_short_write_is_continued_and_nobody_notices<U: Under>() {
+fn f_021_a_short_write_is_continued_and_nobody_notices<U: Disk>() {
     let rule = Rule::new(Op::StableWrite, Fault::Short(4096)).every(3);
     let story = story::<U>(vec![rule], 20_000);
     assert_eq!((story.accepted, story.delivered), (MESSAGES, MESSAGES as u64), "{story:?}");
 }
 
-fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered<U: Under>() {
+fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_none_of_them_is_delivered<U: Disk>() {
     // Whether the octets reached the disk or not: nobody knows, and nobody is told something false.
     for fault in [Fault::Fails(Errno::IO), Fault::FailsAfterwards(Errno::IO)] {
         let mut struck = 0;
@@ -501,7 +486,7 @@ fn m_048_f_026_f_027_a_write_that_fails_refuses_its_messages_and_no_other_and_no
     }
 }
 
-fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse<U: Under>() {
+fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse<U: Disk>() {
     for nth in [4, 5, 7] {
         let rule = Rule::new(Op::StableWrite, Fault::Torn(512, Errno::IO)).nth(nth);
         let story = story::<U>(vec![rule], 9_000);
@@ -510,7 +495,7 @@ fn f_015_a_torn_write_is_as_bad_as_a_failed_one_and_no_worse<U: Under>() {
     }
 }
 
-fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room<U: Under>() {
+fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room<U: Disk>() {
     // The first files are made; then there is no room for more, as long as it takes.
     let full = Rule::new(Op::Allocate, Fault::Fails(Errno::NOSPC)).from_nth(3);
     // Nothing leaves meanwhile, so nothing makes room.
@@ -541,7 +526,7 @@ fn f_022_a_full_disk_defers_mail_and_takes_it_again_when_there_is_room<U: Under>
     });
 }
 
-fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room<U: Under>() {
+fn m_105_a_full_spool_refuses_at_mail_and_takes_mail_again_when_there_is_room<U: Disk>() {
     let folder = folder();
     let path = folder.path().to_owned();
     U::run(|driver| async move {
@@ -614,7 +599,7 @@ fn quarantined(folder: &TempDir) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once<U: Under>() {
+fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once<U: Disk>() {
     let folder = folder();
     story_in::<U>(&folder, Vec::new(), 2_000);
     let segment = rot(&folder);
@@ -642,7 +627,7 @@ fn f_014_f_016_damage_is_copied_whole_by_name_and_reported_once<U: Under>() {
     assert_eq!(quarantined(&folder).len(), 1);
 }
 
-fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again<U: Under>() {
+fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used_again<U: Disk>() {
     let folder = folder();
     story_in::<U>(&folder, Vec::new(), 2_000);
     let segment = rot(&folder);
@@ -665,7 +650,7 @@ fn f_016_a_segment_without_heads_leaves_the_spool_whole_and_its_name_is_not_used
     assert_eq!((again.damage, again.recovered.damage.len()), (0, 0), "the next start meets nothing");
 }
 
-fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one<U: Under>() {
+fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_false_one<U: Disk>() {
     let rule = Rule::new(Op::StableWrite, Fault::Held).nth(6);
     let story = story_with::<U>(&folder(), vec![rule], (2_000, Span::millis(100)));
     assert_eq!(story.accepted + story.silent, MESSAGES, "{story:?}");
@@ -673,7 +658,7 @@ fn m_049_a_write_that_hangs_leaves_its_senders_without_a_reply_and_never_with_a_
 }
 
 /// A client that closes its side behind the end of its message is answered when the disk has the message, and not before.
-fn f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it<U: Under>() {
+fn f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it<U: Disk>() {
     in_world::<U, _>(&folder(), |world| async move {
         let driver = &world.driver;
         let envelope = "MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n";

@@ -133,13 +133,14 @@ impl<D: Driver> Faulty<D> {
     }
 
     /// Takes back or changes what a read has delivered into the end of `into`.
-    fn spoil(plan: &Plan, into: &mut Fill, added: usize, at: u64) -> usize {
+    fn spoil(plan: &Plan, into: &mut Fill, added: usize, (at, direct): (u64, bool)) -> usize {
         match plan.effect {
             Some(Fault::Short(most)) => {
                 into.retreat(added - most.min(added));
                 most.min(added)
             }
-            Some(Fault::Flips { at: place, mask }) => {
+            Some(Fault::CachedFlips { .. }) if direct => added,
+            Some(Fault::Flips { at: place, mask } | Fault::CachedFlips { at: place, mask }) => {
                 let start = into.filled() - added;
                 let octet = place.checked_sub(at).and_then(|offset| usize::try_from(offset).ok());
                 if let Some(octet) = octet.and_then(|offset| into.written_mut()[start..].get_mut(offset)) {
@@ -296,7 +297,8 @@ impl<D: Driver> Driver for Faulty<D> {
             Err(refused) => (Err(refused), into),
             Ok(()) => {
                 let (added, mut into) = self.inner.read(&file.inner, into, at).await;
-                let added = plan.outcome(added.map(|added| Self::spoil(&plan, &mut into, added, at)));
+                let added =
+                    plan.outcome(added.map(|added| Self::spoil(&plan, &mut into, added, (at, file.place.direct))));
                 (added, into)
             }
         };

@@ -77,6 +77,13 @@ pub enum Fault {
         /// Which bits.
         mask: u8,
     },
+    /// The same of a read through the page cache; direct I/O delivers what the disk has.
+    CachedFlips {
+        /// Where, from the start of the file.
+        at: u64,
+        /// Which bits.
+        mask: u8,
+    },
     /// The outcome is reported so much later.
     Late(Span),
     /// The outcome is reported when [`Faults::release`] or [`Faults::heal`] is called.

@@ -90,6 +90,7 @@ async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
             Written::Failed(failure) => {
                 hub.tally.one(Counter::CommitErrors);
                 tracing::error!(file = failure.file.0, "a write to the spool failed; its segment is set aside");
+                hub.distrust(failure.file);
                 return hub.failed(&failure);
             }
         }

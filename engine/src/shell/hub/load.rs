@@ -76,7 +76,7 @@ impl<D: Driver> Hub<D> {
         }
         self.loading.set(self.loading.get() + 1);
         let read = match self.read_message(taken).await {
-            Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_message(taken).await,
+            Err(error) if self.asks_again(&error) => self.read_message(taken).await,
             read => read,
         };
         self.loading.set(self.loading.get() - 1);
@@ -164,7 +164,7 @@ impl<D: Driver> Hub<D> {
     /// It cannot be had now, or never; not for want of memory.
     pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Result<HeadOctets, LoadError> {
         let read = async || match self.read_head(id).await {
-            Err(LoadError::Read(_) | LoadError::Damaged(_)) => self.read_head(id).await,
+            Err(error) if self.asks_again(&error) => self.read_head(id).await,
             read => read,
         };
         let read = self.patiently(read).await;
@@ -190,6 +190,14 @@ impl<D: Driver> Hub<D> {
             self.aside.borrow_mut().remove(&(record, place.at));
         }
         self.tally.add(Counter::Damage, u64::from(is_news(&damage, &aside)));
+    }
+
+    /// Whether it is asked for once more: what the disk refuses (F-028), and what is damaged, past the page cache then.
+    pub(super) fn asks_again(&self, error: &LoadError) -> bool {
+        if let LoadError::Damaged(place) = error {
+            self.distrust(place.file);
+        }
+        matches!(error, LoadError::Read(_) | LoadError::Damaged(_))
     }
 
     /// Tries again while there is only no memory.
@@ -284,7 +292,7 @@ impl<D: Driver> Hub<D> {
 
     /// Fills `fill` from `at` on.
     async fn read_fill(self: &Rc<Self>, file: FileId, fill: Fill, at: u64) -> Result<Fill, LoadError> {
-        let file = self.file(file).ok_or(LoadError::Gone)?;
+        let file = self.reader(file).await.ok_or(LoadError::Gone)?;
         let mut fill = fill;
         let mut at = at;
         while fill.room() > 0 {
@@ -317,7 +325,7 @@ impl<D: Driver> Hub<D> {
     pub(super) async fn open_segment(&self, id: FileId) -> io::Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let file = self.driver.open(dir, &super::segments::name(id), Open::Write { direct: self.direct }).await?;
-        self.files.borrow_mut().insert(id, super::segments::Segment { file });
+        self.files.borrow_mut().insert(id, super::segments::Segment::new(file));
         Ok(())
     }
 }

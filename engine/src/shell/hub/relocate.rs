@@ -54,9 +54,8 @@ impl<D: Driver> Hub<D> {
         self.forget_settled_moves();
         let next = self.log.borrow_mut().relocation();
         let Some(id) = next else { return false };
-        // What the disk refuses is asked for once more (F-028).
         let moved = match self.move_record(id).await {
-            Err(MoveError::Load(LoadError::Read(_) | LoadError::Damaged(_))) => self.move_record(id).await,
+            Err(MoveError::Load(error)) if self.asks_again(&error) => self.move_record(id).await,
             moved => moved,
         };
         match moved {

@@ -19,6 +19,24 @@ const HEAD_DOUBLINGS_MAX: u32 = 4;
 /// A segment's file.
 pub(super) struct Segment<D: Driver> {
     pub file: D::File,
+    look: Look<D::File>,
+}
+
+/// How a segment is read.
+enum Look<F> {
+    /// By the handle that it is written by.
+    Same,
+    /// By a handle of its own from the next time on: a failed write leaves pages in memory that look as if they were on the
+    /// disk.
+    Doubted,
+    /// Past the page cache.
+    Direct(F),
+}
+
+impl<D: Driver> Segment<D> {
+    pub fn new(file: D::File) -> Self {
+        Self { file, look: Look::Same }
+    }
 }
 
 /// The name of a segment's file.
@@ -71,12 +89,49 @@ impl<D: Driver> Hub<D> {
         self.driver.random(&mut secret);
         let was_short = self.log.borrow().is_short();
         self.log.borrow_mut().give(file, Secret(secret));
+        if let Some(segment) = self.files.borrow_mut().get_mut(&file) {
+            segment.look = Look::Same;
+        }
         if was_short && !self.log.borrow().is_short() {
             tracing::info!(cause = "spool", "there is room for segments of the spool again");
         }
         self.commit.raise();
         // Its head is written next; whoever stalled for it is tried again then.
         self.segments.wait().await;
+    }
+
+    /// What is read of a segment from now on comes from the disk, not from the page cache, where the file system lets it
+    /// (F-027).
+    pub(super) fn distrust(&self, id: FileId) {
+        if let Some(segment) = self.files.borrow_mut().get_mut(&id)
+            && matches!(segment.look, Look::Same)
+            && !self.direct
+        {
+            segment.look = Look::Doubted;
+        }
+    }
+
+    /// A segment's file for reading; `None` in durability `none`, and when it is no segment any more.
+    pub(super) async fn reader(&self, id: FileId) -> Option<D::File> {
+        let (file, is_doubted) = match self.files.borrow().get(&id)? {
+            Segment { file, look: Look::Same } => (file.clone(), false),
+            Segment { file, look: Look::Doubted } => (file.clone(), true),
+            Segment { look: Look::Direct(file), .. } => (file.clone(), false),
+        };
+        let Some(dir) = self.dir.as_ref().filter(|_| is_doubted) else { return Some(file) };
+        let opened = self.driver.open(dir, &name(id), Open::Write { direct: true }).await;
+        let look = match opened {
+            Ok(file) => Look::Direct(file),
+            Err(error) => {
+                tracing::warn!(cause = "spool", %error, file = id.0, "what is read of a segment may come from memory");
+                Look::Same
+            }
+        };
+        let reader = if let Look::Direct(direct) = &look { direct.clone() } else { file };
+        if let Some(segment) = self.files.borrow_mut().get_mut(&id) {
+            segment.look = look;
+        }
+        Some(reader)
     }
 
     /// There is no file to be had: told once.
@@ -135,7 +190,7 @@ async fn create<D: Driver>(hub: &Rc<Hub<D>>) -> io::Result<FileId> {
         let _ = hub.driver.remove(dir, &name).await;
         return Err(error);
     }
-    hub.files.borrow_mut().insert(id, Segment { file });
+    hub.files.borrow_mut().insert(id, Segment::new(file));
     Ok(id)
 }
 

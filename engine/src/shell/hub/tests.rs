@@ -8,6 +8,9 @@ mod notice;
 mod odd_replies;
 mod sharing;
 
+#[path = "../../../../tests/src/skip.rs"]
+mod skip;
+
 use super::quarantine::Quarantine;
 use super::*;
 use crate::io::choice::DriverChoice;

@@ -99,6 +99,80 @@ fn f_027_a_bad_segment_is_given_up_while_there_is_no_room_for_another() {
     given_up(Beside::NoRoom);
 }
 
+/// What the page cache says of the content of every message below `path` is wrong.
+fn spoil_cache(world: &World, path: &Path) {
+    let entries = std::fs::read_dir(path).expect("ours").flatten();
+    for entry in entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "segment")) {
+        let octets = std::fs::read(entry.path()).expect("ours");
+        let name = entry.file_name().into_string().expect("ours");
+        let places = memchr::memmem::find_iter(&octets, "Subject: x").collect::<Vec<_>>();
+        for at in places {
+            let fault = Fault::CachedFlips { at: at as u64, mask: 1 };
+            world.faults.inject(Rule::new(Op::Read, fault).named(&name));
+        }
+    }
+}
+
+/// Whether the folder for temporary files takes direct I/O.
+async fn takes_direct(world: &World, path: &Path) -> bool {
+    let dir = world.driver.root(path).expect("the folder opens");
+    let takes = super::takes_direct(&world.driver, &dir, 0).await;
+    if !takes {
+        skip::skip(std::thread::current().name().unwrap_or("a test"), "no direct I/O below the temporary folder");
+    }
+    takes
+}
+
+/// F-027: what leaves a bad segment is read from the disk, whatever a failed write left in the page cache.
+#[test]
+fn f_027_a_bad_segment_is_read_past_the_page_cache() {
+    let folder = tempfile::tempdir().expect("a folder");
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, folder.path());
+        if !takes_direct(&world, folder.path()).await {
+            return;
+        }
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(1).await;
+        let record = world.record();
+        world.prepared().await;
+        spoil_cache(&world, folder.path());
+        world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
+        // An outcome of nobody: its write is what fails.
+        world.hub.settle(record, 1, spool::Outcome::Delivered);
+        let has_moved = || world.hub.log.borrow().fetch(record).is_some_and(|fetch| fetch.id() != record);
+        world.wait_until("it stands elsewhere", || has_moved() || world.counts.read(Counter::Damage) > 0).await;
+        assert!(has_moved() && world.counts.read(Counter::Damage) == 0, "it was judged by what the disk has");
+        world.faults.heal();
+        world.wait_until("it is delivered", || world.stored.read(Counter::Stored) == 1).await;
+    })
+    .expect("runs");
+}
+
+/// F-028: what looks damaged is looked at once more, past the page cache, which would only say the same again.
+#[test]
+fn f_028_the_second_look_at_damage_is_at_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, folder.path());
+        if !takes_direct(&world, folder.path()).await {
+            return;
+        }
+        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+        world.send(1).await;
+        let now = world.driver.now();
+        let release = |content| world.hub.messages.borrow_mut().release(content);
+        while world.hub.queues.borrow_mut().shed_content(64, now, release) {}
+        world.faults.heal();
+        spoil_cache(&world, folder.path());
+        let told = || world.stored.read(Counter::Stored) == 1 || world.counts.read(Counter::Damage) > 0;
+        world.wait_until("it is read", told).await;
+        assert!(world.faults.seen().iter().any(|seen| seen.op == Op::Read && !seen.faults.is_empty()));
+        assert_eq!((world.stored.read(Counter::Stored), world.counts.read(Counter::Damage)), (1, 0));
+    })
+    .expect("runs");
+}
+
 /// I-1: a record that is relocated while it is read to be queued is queued all the same.
 #[test]
 fn f_027_a_record_that_moves_while_it_is_read_is_queued() {

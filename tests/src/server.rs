@@ -262,6 +262,17 @@ impl Server {
         self.running = Some(Running { process, ready });
     }
 
+    /// Starts it where it must not run: what it said when it ended with exit code 2.
+    ///
+    /// # Panics
+    /// When it runs, or ends in another way.
+    pub fn refuses(&self) -> String {
+        let mut process = self.spawn(None);
+        let ended = process.wait(crate::wait::PATIENCE).expect("it ends by itself");
+        assert_eq!(ended.code(), Some(2), "{}", process.complaints());
+        process.complaints()
+    }
+
     /// Starts it to die at a hook: `K7:3` is the third time that K7 is passed. Gives whether it became ready first.
     pub fn start_to_die(&mut self, at: &str) -> bool {
         let mut process = self.spawn(Some(at));
@@ -393,9 +404,19 @@ impl Server {
     /// # Panics
     /// When it does not end with exit code 0.
     pub fn stop(&mut self) {
+        self.stop_saying();
+    }
+
+    /// The same; all that it said.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn stop_saying(&mut self) -> String {
         let mut running = self.running.take().expect("the server runs");
         let ended = running.process.stop();
-        assert_eq!(ended.code(), Some(0), "{}", running.process.complaints());
+        let said = running.process.complaints();
+        assert_eq!(ended.code(), Some(0), "{said}");
+        said
     }
 
     /// How many messages stand in its queues.

@@ -5,22 +5,26 @@
 //! |---|---|
 //! | `format` | `ringpost data 1` and a newline: whose folder this is, and how to read it; written last when it is made |
 //! | `lock` | locked by the server that runs on it |
+//! | `memory-only` | a hub runs that keeps its mail in memory; one that is found was left by a run that did not end well |
 //! | `admin.sock` | the admin socket, unless it is elsewhere |
 //! | the rest | the spool's: segments, and what was put aside |
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What stands in `format`.
 const FORMAT: &str = "ringpost data 1\n";
+/// Stands there while a hub keeps its mail in memory alone.
+const MEMORY_ONLY: &str = "memory-only";
 /// Names that may stand in a folder that is not ours yet.
 const FOREIGN: [&str; 4] = ["lost+found", "admin.sock", "lock", "format.new"];
 
 /// A folder that is ours alone for as long as this is held.
 #[derive(Debug)]
 pub(super) struct DataDir {
+    path: PathBuf,
     /// Locked.
     _lock: File,
 }
@@ -50,7 +54,29 @@ impl DataDir {
         if !known {
             begin(path).map_err(failed)?;
         }
-        Ok(DataDir { _lock: lock })
+        Ok(DataDir { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Marks that what this run takes is in memory alone, if `forgets`, until [`Self::ended_well`]. Whether an earlier run
+    /// left such a mark: it did not end well, and what it held is lost (F-013).
+    ///
+    /// # Errors
+    /// One line: the mark cannot be made or taken away.
+    pub fn mark(&self, forgets: bool) -> Result<bool, String> {
+        let mark = self.path.join(MEMORY_ONLY);
+        let was = mark.symlink_metadata().is_ok();
+        let done = match (was, forgets) {
+            (false, true) => OpenOptions::new().create_new(true).write(true).mode(0o600).open(&mark).map(drop),
+            (true, false) => fs::remove_file(&mark),
+            _ => Ok(()),
+        };
+        done.map(|()| was).map_err(|error| format!("server.data_dir: {}: {error}; mend that first", mark.display()))
+    }
+
+    /// Nothing was lost that was not said.
+    pub fn ended_well(&self) {
+        // A mark that stays says too much at the next start, never too little.
+        let _ = fs::remove_file(self.path.join(MEMORY_ONLY));
     }
 }
 
@@ -204,6 +230,24 @@ mod tests {
         assert!(refused(folder.path()).contains("another server runs on"));
         drop(first);
         drop(DataDir::take(folder.path(), false).expect("free again"));
+    }
+
+    #[test]
+    fn f_013_a_run_that_kept_nothing_and_did_not_end_well_is_known_by_its_mark() {
+        let folder = folder();
+        for (forgets, ends_well, was) in [
+            (true, true, false),
+            (true, false, false),
+            (true, false, true),
+            (false, false, true),
+            (false, false, false),
+        ] {
+            let ours = DataDir::take(folder.path(), false).expect("ours");
+            assert_eq!(ours.mark(forgets), Ok(was));
+            if ends_well {
+                ours.ended_well();
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::config::{Checked, Overrides};
 use crate::control::{Control, ControlError, Plan, Serving, log};
 use crate::io::launch::LaunchError;
 use crate::io::probe::Probe;
-use crate::settings::Settings;
+use crate::settings::{Durability, Role, Settings};
 use crate::shell::server::{StartError, start};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +73,13 @@ fn serve_as(checked: Checked, overrides: Overrides, flags: &RunFlags) -> Result<
     })?;
     process::become_nobody_important(&settings, flags.allow_root).map_err(Stop::usage)?;
     let folder = settings.server.data_dir.as_deref().map(|path| DataDir::take(path, flags.config.is_none()));
-    let _folder = folder.transpose().map_err(Stop::usage)?;
+    let folder = folder.transpose().map_err(Stop::usage)?;
+    let forgets = settings.plays(Role::Hub) && settings.server.durability == Durability::None;
+    let forgot = folder.as_ref().map(|folder| folder.mark(forgets)).transpose().map_err(Stop::usage)?;
     let lines = log::start(&settings.log);
+    if forgot == Some(true) {
+        tracing::warn!(cause = "spool", "unclean stop, mode none: what was in memory is lost");
+    }
     for warning in &checked.warnings {
         tracing::warn!(cause = "configuration", "{warning}");
     }
@@ -87,6 +92,10 @@ fn serve_as(checked: Checked, overrides: Overrides, flags: &RunFlags) -> Result<
         None => Err("there is no file to reload; start with --config FILE".to_owned()),
     };
     let ended = control(settings, Box::new(reload));
+    // Who was refused took nothing.
+    if let (Some(folder), Ok(()) | Err(Stop { exit: Exit::Usage, .. })) = (&folder, &ended) {
+        folder.ended_well();
+    }
     lines.flush(LOG_WAIT);
     ended
 }

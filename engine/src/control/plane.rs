@@ -7,7 +7,7 @@ use super::{
     metrics, routes, socket,
 };
 use crate::route::Snapshot;
-use crate::settings::Settings;
+use crate::settings::{Durability, Settings};
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Failure, Notice, Order, Ready};
 use crate::track::report::{Reload, ShardReport, Status};
@@ -246,6 +246,12 @@ impl Plane {
             Notice::Stopped { left } => {
                 shard.stopped = true;
                 tracing::info!(shard = index, left, "stopped");
+                if left > 0 && self.settings.server.durability == Durability::None {
+                    tracing::warn!(
+                        shard = index,
+                        "{left} messages were in memory alone (durability none), and are gone"
+                    );
+                }
             }
             Notice::Failed(Failure { usage: true, text }) => return Err(ControlError::Usage(text)),
             Notice::Failed(Failure { usage: false, text }) => return Err(ControlError::Died(text)),

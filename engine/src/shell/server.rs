@@ -75,8 +75,9 @@ impl StartError {
 /// When the driver that was named is refused, there are no threads, or the spool is not one that may be written to.
 pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>) -> Result<Running, StartError> {
     let cores = settings.server.cores.clone();
-    let left = spool_folder(settings).map(|path| recover(path, settings.server.driver, cores.len()));
-    let server = Server::new(settings, links, routes, left.transpose().map_err(StartError::Spool)?);
+    let left = settings.server.data_dir.as_deref().map(|path| recover(path, settings.server.driver, cores.len()));
+    let left = kept(settings, left.transpose().map_err(StartError::Spool)?)?;
+    let server = Server::new(settings, links, routes, left);
     Ok(launch(&Launch { driver: settings.server.driver, cores }, server)?)
 }
 
@@ -94,11 +95,11 @@ pub async fn start_on<D: Driver>(
     routes: Arc<ArcSwap<Snapshot>>,
 ) -> Result<(), StartError> {
     assert_eq!(drivers.len(), settings.server.cores.len(), "a driver for each shard");
-    let left = match (spool_folder(settings), drivers.first()) {
+    let left = match (settings.server.data_dir.as_deref(), drivers.first()) {
         (Some(path), Some(driver)) => Some(read_spool(driver, path, drivers.len()).await.map_err(StartError::Spool)?),
         _ => None,
     };
-    let server = Server::new(settings, links, routes, left);
+    let server = Server::new(settings, links, routes, kept(settings, left)?);
     for (shard, driver) in drivers.into_iter().enumerate() {
         driver.clone().spawn(server.clone().run(driver, shard));
     }
@@ -109,6 +110,24 @@ pub async fn start_on<D: Driver>(
 fn spool_folder(settings: &Settings) -> Option<&Path> {
     let keeps = settings.plays(Role::Hub) && settings.server.durability != Durability::None;
     settings.server.data_dir.as_deref().filter(|_| keeps)
+}
+
+/// What an earlier run left, for a server that keeps messages. One that keeps none must not let them lie (I-10).
+fn kept(settings: &Settings, left: Option<Left>) -> Result<Option<Left>, StartError> {
+    let Some(left) = left else { return Ok(None) };
+    let wanting = match settings.server.durability {
+        _ if !settings.plays(Role::Hub) => "no hub would be started that delivers them; start one first",
+        Durability::None => "durability none keeps nothing there; start with os or disk until they have left",
+        Durability::Os | Durability::Disk => return Ok(Some(left)),
+    };
+    match left.recovered.live_count() {
+        0 => Ok(None),
+        count => {
+            let folder = settings.server.data_dir.as_deref().unwrap_or(Path::new("")).display();
+            let text = format!("server.data_dir: {count} messages of an earlier run wait in {folder}, and {wanting}");
+            Err(StartError::Spool(Failure { usage: true, text: format!("{text}, or name another folder") }))
+        }
+    }
 }
 
 /// What the shards of a server have in common.

@@ -64,6 +64,11 @@ impl Server {
         self.starts.get()
     }
 
+    /// Whether its process lives.
+    pub fn is_alive(&self) -> bool {
+        self.process.borrow().as_ref().is_some_and(|process| process.is_alive())
+    }
+
     /// What the shards of the running process count, in sum.
     pub fn counted(&self, counter: Counter) -> u64 {
         self.board.borrow().as_ref().map_or(0, |board| board.sum(counter))

@@ -174,23 +174,51 @@ fn f_016_what_rotted_in_a_closed_segment_is_put_aside_when_it_is_read() {
 }
 
 #[test]
-fn f_013_an_unclean_stop_in_mode_os_is_said_at_the_start() {
+fn f_013_an_unclean_stop_in_modes_none_and_os_is_said_at_the_start() {
     let nowhere = Nowhere::hold();
     let mut hub = hub(&nowhere);
-    for (durability, said) in [("os", true), ("disk", false)] {
+    for (durability, said) in [("none", true), ("os", true), ("disk", false)] {
         hub.tell(|told| told.durability = durability);
         hub.start();
         assert_eq!(hand_over(&hub, 0..1), [250]);
         hub.kill();
         hub.start();
         let complaints = hub.process().complaints();
-        assert_eq!(complaints.contains("unclean stop, mode os"), said, "{durability}: {complaints}");
+        assert_eq!(
+            complaints.contains(&format!("unclean stop, mode {durability}")),
+            said,
+            "{durability}: {complaints}"
+        );
         hub.stop();
         hub.start();
         let complaints = hub.process().complaints();
         assert!(!complaints.contains("unclean stop"), "{durability}, after a drain: {complaints}");
         hub.stop();
     }
+}
+
+/// F-010, I-10: who keeps nothing says what is gone, and starts over nobody's mail.
+#[test]
+fn f_010_i_10_mail_is_not_left_lying_by_a_run_that_keeps_none() {
+    let nowhere = Nowhere::hold();
+    let mut hub = hub(&nowhere);
+    hub.tell(|told| told.durability = "none");
+    hub.start();
+    assert_eq!(hand_over(&hub, 0..2), [250; 2]);
+    let said = hub.stop_saying();
+    assert!(said.contains("2 messages were in memory alone"), "{said}");
+    hub.tell(|told| told.durability = "disk");
+    hub.start();
+    assert_eq!(hand_over(&hub, 2..5), [250; 3]);
+    hub.stop();
+    hub.tell(|told| told.durability = "none");
+    let said = hub.refuses();
+    assert!(said.contains("3 messages of an earlier run wait in") && said.contains("with os or disk"), "{said}");
+    hub.tell(|told| told.durability = "disk");
+    assert_eq!(delivered(&mut hub, 2..5), [1; 3]);
+    hub.tell(|told| told.durability = "none");
+    hub.start();
+    hub.stop();
 }
 
 /// A hub that takes the write of its fourth batch for failed.

@@ -362,6 +362,8 @@ fn f_102_killed_in_mid_body_it_leaves_nothing_at_the_hub() {
         house.front.start();
         assert_eq!(house.send(0).code, 250);
         until("the one message at the hub", || (house.hubs[0].counter("messages_accepted") == 1).then_some(()));
+        // Killed before that, it would send it again (W1).
+        until("its outcome on the disk", || (house.hubs[0].counter("settles") == 1).then_some(()));
         // Nor is anything found by the hub's next life.
         house.hubs[0].kill();
         house.hubs[0].start();

@@ -283,14 +283,28 @@ impl<D: Driver> Hub<D> {
             self.commit.raise();
             self.driver.sleep(Span::millis(1)).await;
         }
-        if !busy() && self.settings.server.durability == Durability::Os {
+        if !busy() && self.settings.server.durability == Durability::Os && self.sync_segments().await {
             self.log.borrow_mut().close();
             let busy = || self.log.borrow().pending() || self.log.borrow().is_writing();
             while busy() && self.driver.now() < by {
                 self.commit.raise();
                 self.driver.sleep(Span::millis(1)).await;
             }
+            self.sync_segments().await;
         }
+    }
+
+    /// What the operating system was given is on the disk then (F-010, F-013). Where it is not, no footer may say that all
+    /// is well.
+    async fn sync_segments(&self) -> bool {
+        let files: Vec<D::File> = self.files.borrow().values().map(|segment| segment.file.clone()).collect();
+        for file in files {
+            if let Err(error) = self.driver.sync(&file).await {
+                tracing::error!(cause = "spool", %error, "a segment cannot be synced; a power cut may take mail with it");
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -4,4 +4,5 @@ mod bugs;
 mod crowd;
 mod expiry;
 mod slow;
+mod stops;
 mod worlds;

@@ -22,7 +22,7 @@ fn slow(each: Span) -> Weather {
     Weather { delay_min: each, delay_max: each + Span::millis(50), cuts: false, ..Weather::default() }
 }
 
-fn sink(world: &Rc<World>, ledger: &Rc<Ledger>, machine: &Rc<Machine>, chunking: bool) -> SocketAddr {
+pub(super) fn sink(world: &Rc<World>, ledger: &Rc<Ledger>, machine: &Rc<Machine>, chunking: bool) -> SocketAddr {
     let (_, mut drivers) = machine.start(world, 1);
     let (sim, at) = (drivers.remove(0), at(machine, 2525));
     let chance = world.chance.branch();

@@ -1,4 +1,4 @@
-//! What an operator may set about queues, with the values of the three profiles.
+//! What an operator may set about queues, with the values of the three profiles: a server's settings begin with these.
 
 use super::retry::Ladder;
 use crate::wire::Span;
@@ -68,29 +68,28 @@ impl Options {
 
     /// The values of RFC 5321 §4.5.4.1 (M-096): two tries within the first hour, then every half an hour, growing to 3 h.
     pub fn rfc() -> Self {
-        let ladder = Ladder::new(
-            &[(2, Span::minutes(15)), (4, Span::minutes(30)), (4, Span::hours(1)), (4, Span::hours(2))],
-            Span::hours(3),
-        );
         Self {
-            queue_ladder: ladder.clone(),
-            message_ladder: ladder,
-            probe_wait: Span::seconds(30),
+            queue_ladder: Ladder::new(
+                &[(2, Span::minutes(15)), (4, Span::minutes(30)), (4, Span::hours(1))],
+                Span::hours(3),
+            ),
+            message_ladder: Ladder::new(&[], Span::minutes(30)),
+            probe_wait: Span::seconds(1),
             probe_wait_max: Span::minutes(5),
             expire_after: Span::hours(5 * 24),
             connect_wait: Span::seconds(30),
             connect_wait_alternative: Span::seconds(5),
             attempt_stagger: Span::millis(250),
-            idle_wait: Span::seconds(15),
+            idle_wait: Span::seconds(30),
             queue_idle_wait: Span::minutes(3),
             slow_tolerance: Span::millis(100),
-            connections_max: 1000,
+            connections_max: 1_000,
             connections_per_destination: 20,
             connections_start: 4,
             connections_per_minute: None,
             work_per_connection: 2,
-            messages_per_connection: u32::MAX,
-            recipients_per_transaction: 1000,
+            messages_per_connection: 1_000,
+            recipients_per_transaction: 100,
             host_window_start: 64,
             host_window_max: 65_536,
             sheds_content: false,
@@ -101,18 +100,18 @@ impl Options {
     /// For measuring: caps lifted, waits short (F-091).
     pub fn bench() -> Self {
         Self {
-            queue_ladder: Ladder::new(&[(5, Span::millis(200))], Span::seconds(1)),
+            queue_ladder: Ladder::new(&[(10, Span::millis(100)), (10, Span::millis(500))], Span::seconds(2)),
             message_ladder: Ladder::new(&[], Span::seconds(1)),
-            probe_wait: Span::millis(500),
+            probe_wait: Span::millis(50),
             probe_wait_max: Span::seconds(1),
             connect_wait: Span::seconds(5),
             connect_wait_alternative: Span::seconds(1),
             attempt_stagger: Span::millis(20),
-            idle_wait: Span::seconds(60),
-            connections_max: 65_536,
-            connections_per_destination: 4096,
+            connections_max: 10_000,
+            connections_per_destination: 256,
             connections_start: 16,
             work_per_connection: 16,
+            messages_per_connection: 1_000_000_000,
             host_window_start: 1024,
             ..Self::rfc()
         }

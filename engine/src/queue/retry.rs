@@ -16,6 +16,16 @@ impl Ladder {
         Self { steps: SmallVec::from_slice(steps), then }
     }
 
+    /// Each step: failures it serves, and the wait after them.
+    pub fn steps(&self) -> &[(u16, Span)] {
+        &self.steps
+    }
+
+    /// The wait behind all steps.
+    pub fn last(&self) -> Span {
+        self.then
+    }
+
     /// The wait after the `failures`-th failure in a row, counted from 1.
     pub fn wait(&self, failures: u16) -> Span {
         let mut left = failures.saturating_sub(1);

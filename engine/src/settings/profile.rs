@@ -2,6 +2,7 @@
 //! RFCs where they differ, `bench` is `rfc` with rates and caps lifted for measuring.
 
 use super::*;
+use crate::queue;
 use crate::smtp::server::ServerOptions;
 use crate::wire::Span;
 
@@ -103,58 +104,47 @@ impl From<Profile> for crate::smtp::Profile {
 }
 
 impl Delivery {
+    /// What leaves by: its queues as [`queue::Options`] has them.
     fn of(profile: Profile) -> Delivery {
         let minutes = Span::minutes;
-        let rfc = Delivery {
-            connections_max: 1_000,
-            connections_per_hop_max: 20,
-            messages_per_connection_max: 1_000,
+        let queues = match profile {
+            Profile::Exchange => queue::Options::exchange(),
+            Profile::Rfc => queue::Options::rfc(),
+            Profile::Bench => queue::Options::bench(),
+        };
+        let hasty = profile == Profile::Bench;
+        Delivery {
+            connections_max: queues.connections_max,
+            connections_per_hop_max: queues.connections_per_destination,
+            messages_per_connection_max: queues.messages_per_connection,
             in_flight_max: 64,
-            recipients_max: 100,
+            recipients_max: queues.recipients_per_transaction,
             chunking: true,
-            connect_wait: Span::seconds(30),
-            greeting_wait: minutes(5),
-            command_wait: minutes(5),
+            connect_wait: queues.connect_wait,
+            greeting_wait: if hasty { Span::seconds(30) } else { minutes(5) },
+            command_wait: if hasty { Span::seconds(30) } else { minutes(5) },
             mail_wait: minutes(5),
             rcpt_wait: minutes(5),
             data_wait: minutes(2),
             block_wait: minutes(3),
             dot_wait: minutes(10),
             quit_wait: Span::seconds(5),
-            idle_wait: Span::seconds(30),
-            queue_idle_wait: Span::minutes(3),
+            idle_wait: queues.idle_wait,
+            queue_idle_wait: queues.queue_idle_wait,
             session_max: Span::hours(1),
-            // M-096: two tries within the first hour, at least 30 minutes after the early ones, at most 3 hours.
-            retry: Ladder { steps: vec![(2, minutes(15)), (4, minutes(30)), (4, minutes(60))], last: Span::hours(3) },
-            message_retry: minutes(30),
-            expire_after: Span::hours(5 * 24),
-            host_backoff_min: Span::seconds(1),
-            host_backoff_max: minutes(5),
-        };
-        match profile {
-            Profile::Rfc => rfc,
-            Profile::Bench => Delivery {
-                connections_max: 10_000,
-                connections_per_hop_max: 256,
-                messages_per_connection_max: 1_000_000_000,
-                connect_wait: Span::seconds(5),
-                greeting_wait: Span::seconds(30),
-                command_wait: Span::seconds(30),
-                retry: Ladder { steps: vec![(10, Span::millis(100)), (10, Span::millis(500))], last: Span::seconds(2) },
-                message_retry: Span::seconds(1),
-                host_backoff_min: Span::millis(50),
-                host_backoff_max: Span::seconds(1),
-                ..rfc
-            },
-            // docs/PROFILES.md, "Sending": glitch retries, transient retries, then every 10 minutes.
-            Profile::Exchange => Delivery {
-                messages_per_connection_max: 20,
-                retry: Ladder { steps: vec![(4, minutes(1)), (6, minutes(5))], last: minutes(10) },
-                message_retry: minutes(15),
-                expire_after: Span::hours(48),
-                ..rfc
-            },
+            retry: Ladder::from(&queues.queue_ladder),
+            message_retry: queues.message_ladder.last(),
+            expire_after: queues.expire_after,
+            host_backoff_min: queues.probe_wait,
+            host_backoff_max: queues.probe_wait_max,
         }
+    }
+}
+
+impl From<&queue::Ladder> for Ladder {
+    fn from(ladder: &queue::Ladder) -> Self {
+        let steps = ladder.steps().iter().map(|&(count, wait)| (count.into(), wait)).collect();
+        Ladder { steps, last: ladder.last() }
     }
 }
 

@@ -17,7 +17,7 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("track", &["wire"]),
     ("store", &["wire", "sys::slice"]),
     ("io", &["wire", "sys"]),
-    ("settings", &["wire", "smtp", "io::choice"]),
+    ("settings", &["wire", "smtp", "queue", "io::choice"]),
     ("roles", &["wire", "sys::slice", "smtp", "mime", "spool", "queue", "route", "track", "store", "settings"]),
     (
         "shell",

@@ -219,7 +219,13 @@ fn f_094_a_mass_outage_costs_who_lives_few_connections_and_little_work() {
 
 #[test]
 fn nothing_is_given_for_a_connection_that_the_rate_forbids() {
-    let options = Options { connections_max: 4, connections_per_minute: Some(2), ..Options::rfc() };
+    // No connection ends because it has lived long enough.
+    let options = Options {
+        connections_max: 4,
+        connections_per_minute: Some(2),
+        messages_per_connection: u32::MAX,
+        ..Options::rfc()
+    };
     let mut world = World::new(options, &[&[1], &[2], &[3], &[4], &[5]]);
     world.window = 1;
     world.set(1, Mode::Up(Span::millis(20)));

@@ -46,6 +46,17 @@ struct Conn {
     held: VecDeque<Taken>,
 }
 
+/// How often a host that refuses from the first is tried within `span` while others work: each time its doubled wait is over.
+pub fn tries_due(options: &Options, span: Span) -> usize {
+    let (mut tries, mut at, mut wait) = (1, options.probe_wait, options.probe_wait);
+    while at <= span {
+        tries += 1;
+        wait = Span((2 * wait.0).min(options.probe_wait_max.0));
+        at = at + wait;
+    }
+    tries
+}
+
 /// A delivered message: record, when, by whom.
 pub type Delivery = (u64, Tick, SocketAddr);
 

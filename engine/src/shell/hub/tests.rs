@@ -415,3 +415,15 @@ fn x_206_a_queue_in_retry_shows_its_cause_and_its_times() {
         assert!(queue.incoming_per_s >= 0.0 && queue.outgoing_per_s == 0.0 && queue.velocity_per_s <= 0.0);
     });
 }
+
+/// The rows of queues are proved on these (`queue::tests`): a server that is told nothing else has no others.
+#[test]
+fn m_096_m_101_f_060_a_servers_queues_have_the_options_of_its_profile() {
+    for (profile, options) in [
+        (Profile::Exchange, queue::Options::exchange()),
+        (Profile::Rfc, queue::Options::rfc()),
+        (Profile::Bench, queue::Options::bench()),
+    ] {
+        assert_eq!(queue_options(&Settings::of(profile)), options, "{profile:?}");
+    }
+}

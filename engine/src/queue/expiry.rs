@@ -56,10 +56,20 @@ impl Expiry {
     }
 
     /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or
-    /// hope for one.
+    /// hope for one. To be lent is no try yet; and where this shard may not connect, it hears of none.
     fn has_had_a_try(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
-        let is_beyond_hope = || hop.has_no_host() && now.since(hop.hostless) >= self.after.min(HOST_WAIT_MAX);
-        entry.attempts > 0 || hop.failures > 0 || is_beyond_hope()
+        let hope = self.after.min(HOST_WAIT_MAX);
+        let attempts = entry.attempts.saturating_sub(u16::from(is_lent(entry)));
+        let is_beyond_hope = || {
+            let over = Tick(u64::from(entry.expires).saturating_mul(SECOND));
+            hop.has_no_host() && now.since(hop.hostless) >= hope || hop.cap == 0 && now.since(over) >= hope
+        };
+        attempts > 0 || hop.failures > 0 || is_beyond_hope()
+    }
+
+    /// Whether its time is over, and it had its try.
+    fn is_due(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
+        u64::from(entry.expires) <= now.0 / SECOND && self.has_had_a_try(entry, hop, now)
     }
 
     /// How long it takes to look at everybody once.
@@ -84,16 +94,17 @@ impl Queues {
         if self.next_expiry() > now {
             return;
         }
-        let second = u32::try_from(now.0 / SECOND).unwrap_or(u32::MAX);
         let mut found = std::mem::take(&mut self.expiry.due);
-        let tried = |entry: &Entry| self.expiry.has_had_a_try(entry, &self.hops[entry.hop as usize], now);
-        let is_stuck = |entry: &Entry| planted!(ExpiryByProgress) && self.hops[entry.hop as usize].failures > 0;
-        let due = |entry: &Entry| entry.expires <= second && tried(entry) && !is_stuck(entry);
+        let mut recalls = std::mem::take(&mut self.expiry.recalls);
+        let is_stuck = |hop: &Hop| planted!(ExpiryByProgress) && hop.failures > 0;
+        let due = |entry: &Entry| {
+            let hop = &self.hops[entry.hop as usize];
+            self.expiry.is_due(entry, hop, now) && !is_stuck(hop)
+        };
         let (first, page) = self.entries.page(self.expiry.page);
         let of_page = (first..).zip(page.iter()).filter(|(_, entry)| waits(entry) && due(entry));
         found.extend(of_page.map(|(index, _)| self.entries.id(index)));
-        let mut recalls = std::mem::take(&mut self.expiry.recalls);
-        let lent = page.iter().filter(|entry| entry.expires <= second && is_lent(entry));
+        let lent = page.iter().filter(|entry| is_lent(entry) && due(entry));
         recalls.extend(lent.map(|entry| entry.hop));
         (self.expiry.due, self.expiry.recalls) = (found, recalls);
         let pages = self.entries.pages().max(1);
@@ -117,11 +128,14 @@ impl Queues {
         self.expiry.recalls.pop_first().map(HopId)
     }
 
-    /// A message that was lent is here again, and nobody took it.
-    pub(super) fn came_home(&mut self, index: u32, now: Tick) {
-        if u64::from(self.entries[index].expires) <= now.0 / SECOND {
+    /// A message that was lent is here again, and nobody took it. Whether it is to be given up.
+    pub(super) fn came_home(&mut self, index: u32, now: Tick) -> bool {
+        let entry = &self.entries[index];
+        let due = self.expiry.is_due(entry, &self.hops[entry.hop as usize], now);
+        if due {
             self.expiry.due.push_back(self.entries.id(index));
         }
+        due
     }
 
     /// Gives up a message that waits: all its unsettled recipients have failed, and the caller has written that down. The

@@ -92,11 +92,9 @@ impl Queues {
     pub fn finish(&mut self, id: EntryId, outcome: Outcome, now: Tick) -> Fate {
         let index = self.sending(id);
         let hop = self.entries[index].hop as usize;
-        if outcome == Outcome::Untaken {
-            self.came_home(index, now);
-        }
         let outcome = match outcome {
-            Outcome::Untaken if self.hops[hop].cap == 0 => Outcome::Elsewhere,
+            // It must not be lent again before it is given up.
+            Outcome::Untaken if self.came_home(index, now) && self.hops[hop].cap == 0 => Outcome::Elsewhere,
             Outcome::Untaken => Outcome::NotAttempted,
             outcome => outcome,
         };
@@ -173,6 +171,8 @@ impl Queues {
         };
         entry.clear(flag::PROGRESS);
         self.forget_rest(index);
+        // Who was put off one by one is not offered again before the message's retry: nobody else, and it is no use to hurry.
+        let at_once = at_once && self.offered(index).next().is_some();
         if !at_once {
             // Deferred as a whole: nobody is left for a further transaction.
             self.drop_note(index);

@@ -87,6 +87,54 @@ fn m_213_what_lmtp_answered_before_it_was_lost_is_done() {
     hub.stop();
 }
 
+/// Puts off each recipient on its first connection and is gone at the content; takes everything on others.
+fn greylister(number: usize, stream: TcpStream, tell: &Sender<Vec<String>>) -> io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut to = Vec::new();
+    out.write_all(b"220 grey.test ESMTP\r\n")?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        match line.get(..4).unwrap_or_default() {
+            "EHLO" => out.write_all(b"250-grey.test\r\n250 PIPELINING\r\n")?,
+            "RCPT" if number == 0 => out.write_all(b"450 4.7.1 come back later\r\n")?,
+            "RCPT" => {
+                to.push(path_in(&line));
+                out.write_all(b"250 2.1.5 ok\r\n")?;
+            }
+            "DATA" if number == 0 => return Ok(()),
+            "DATA" => {
+                out.write_all(b"354 go on\r\n")?;
+                let mut content = String::new();
+                while !content.ends_with("\r\n.\r\n") {
+                    if reader.read_line(&mut content)? == 0 {
+                        return Ok(());
+                    }
+                }
+                out.write_all(b"250 2.0.0 taken\r\n")?;
+                // The test may have seen enough.
+                let _ = tell.send(std::mem::take(&mut to));
+            }
+            _ => out.write_all(b"250 2.0.0 ok\r\n")?,
+        }
+    }
+}
+
+#[test]
+fn f_065_whom_a_host_puts_off_before_it_goes_is_offered_again_in_his_time() {
+    let (at, told) = host(greylister);
+    let mut hub = Server::started(Told { role: Role::Hub(vec![at], Dialect::Smtp), ..Told::default() });
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    let reply = talk.send("a@a.test", &["b@b.test", "c@b.test"], CONTENT).expect("a reply");
+    assert!(reply.is_positive(), "{reply:?}");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("both"), ["b@b.test", "c@b.test"]);
+    until("both to be on record", || (hub.counter("recipients_delivered") == 2).then_some(()));
+    hub.stop();
+}
+
 /// Takes chunks, but says so much about each command that nothing moves unless its client reads while it writes.
 fn talker(stream: TcpStream, tell: &Sender<()>) -> io::Result<()> {
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4 << 10)?;

@@ -144,6 +144,29 @@ fn a_message_that_the_caller_leaves_is_told_again() {
     assert_eq!((queues.hop(ids[0]).totals.failed, queues.messages(), queues.expire(entry, now)), (2, 0, None));
 }
 
+/// A shard without a part of the connections tries nothing itself: to be lent is no try, and what it hears of none is given
+/// up an hour beyond its time.
+#[test]
+fn m_097_what_is_lent_is_not_given_up_untried_nor_kept_for_ever() {
+    let (mut now, mut ids) = (Tick(0), Vec::new());
+    let mut queues = Queues::new(Options { expire_after: HOUR, lent_max: 100, ..Options::rfc() });
+    queues.install([(&key("hop"), &[HostAddress::equal(host(1))][..])], now, &mut ids);
+    queues.limit(ids[0], 0);
+    let new =
+        NewEntry { record: 7, recipients: &[1], bytes: 1, age: HOUR, priority: Priority::Normal, content: Some(3) };
+    let entry = queues.enqueue(ids[0], new, now);
+    assert_eq!(queues.next_action(now), Some(Action::Lend { hop: ids[0] }));
+    assert_eq!(queues.lend(ids[0], 1, now, &mut Vec::new()), 1);
+    now = now + Span::minutes(55);
+    queues.on_timer(now);
+    assert_eq!(queues.next_action(now), None, "its next hop may take it yet");
+    now = now + Span::minutes(10);
+    queues.on_timer(now);
+    assert_eq!(queues.next_action(now), Some(Action::Recall { hop: ids[0] }));
+    queues.finish(entry, Outcome::Untaken, now);
+    assert_eq!(queues.next_action(now), Some(Action::Expire { entry }));
+}
+
 #[test]
 fn a_long_queue_is_looked_at_a_page_at_a_time() {
     const MESSAGES: usize = 50_000;

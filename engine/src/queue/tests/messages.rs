@@ -147,6 +147,22 @@ fn f_065_4yz_to_one_recipient_is_retried_for_that_recipient_only() {
     assert_eq!(hand.recipients(id), [1]);
 }
 
+/// A host that answers each recipient 4yz and goes: there is nobody to be offered to the next connection.
+#[test]
+fn f_065_a_connection_that_ends_behind_4yz_to_everybody_is_no_reason_to_hurry() {
+    for outcome in [Outcome::Interrupted, Outcome::Unknown, Outcome::NotAttempted] {
+        let mut hand = Hand::new(Options::exchange());
+        let id = hand.enqueue(&[0b11]);
+        hand.take();
+        (0..2).for_each(|recipient| hand.queues.recipient(id, recipient, RecipientOutcome::Deferred));
+        assert_eq!(hand.queues.finish(id, outcome, hand.now), Fate::Waits);
+        assert!(hand.take().is_empty(), "{outcome:?}: it is not sent to nobody");
+        hand.pass(Span::minutes(16));
+        assert_eq!(hand.take().len(), 1, "{outcome:?}");
+        assert_eq!(hand.recipients(id), [0, 1]);
+    }
+}
+
 #[test]
 fn f_065_4yz_to_the_message_leaves_host_and_queue_in_health() {
     let mut world = World::new(Options::bench(), &[&[1, 2]]);

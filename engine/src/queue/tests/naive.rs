@@ -108,6 +108,7 @@ impl Naive {
             _ => !plain.rest.is_empty() && plain.progress,
         };
         plain.rest.clear();
+        plain.at_once &= plain.open.iter().any(|it| !plain.put_off.contains(it));
         if !plain.at_once {
             plain.put_off.clear();
         }

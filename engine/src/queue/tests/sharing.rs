@@ -8,6 +8,28 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+/// I-8: a next hop that a reload takes away is no ring's any more: whoever holds mail for it sends that itself.
+#[test]
+fn what_is_left_of_a_next_hop_that_is_gone_leaves_by_the_shard_that_holds_it() {
+    let (now, mut ids) = (Tick(0), Vec::new());
+    let mut queues = Queues::new(Options { lent_max: 100, ..Options::rfc() });
+    let hosts = [HostAddress::equal(host(1))];
+    queues.install([(&key("hop"), &hosts[..])], now, &mut ids);
+    queues.limit(ids[0], 0);
+    let new = NewEntry {
+        record: 7,
+        recipients: &[1],
+        bytes: 1,
+        age: Span::ZERO,
+        priority: Priority::Normal,
+        content: Some(3),
+    };
+    queues.enqueue(ids[0], new, now);
+    assert_eq!(queues.next_action(now), Some(Action::Lend { hop: ids[0] }));
+    queues.install([], now, &mut Vec::new());
+    assert!(matches!(queues.next_action(now), Some(Action::Connect { .. })));
+}
+
 /// A message to be sent: whose it is, its entry, its record.
 type Ticket = (usize, EntryId, u64);
 

@@ -18,7 +18,8 @@ use crate::shell::options::client_timers;
 use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::Dialect;
 use crate::smtp::client::{
-    Body, BodyForm, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Stage, Transaction, Unfinished,
+    Body, BodyForm, CannotSend, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Stage, Transaction,
+    Unfinished,
 };
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, HostAddress, Tick};
@@ -299,6 +300,7 @@ impl<D: Driver> Line<D> {
                 flight.split = true;
                 let known = flight.known();
                 let outcome = match why.refusal() {
+                    None if why == CannotSend::Nobody => Outcome::Deferred,
                     None => Outcome::NotAttempted,
                     Some(_) if self.hub.queues.borrow().has_other_host(self.id, known) => Outcome::Elsewhere,
                     Some(refusal) => {

@@ -1,8 +1,9 @@
 //! How attempts end: from what a next hop said of a message to what is written down of it.
 
 use super::Hub;
+use super::failures::{Failures, Why};
 use super::messages::Message;
-use super::notice::{Why, numbers};
+use super::notice::numbers;
 use crate::io::driver::Driver;
 use crate::queue::{self, EntryId, Fate, RecipientOutcome};
 use crate::spool::{ALL_RECIPIENTS, Outcome, RecordId};
@@ -15,17 +16,17 @@ pub(super) struct Attempt {
     pub message: u32,
     /// It was for all of the message's recipients, and none was answered on its own.
     pub whole: bool,
-    /// Why those failed that were not answered on their own, if they did.
+    /// Who was refused for good on his own.
+    pub failures: Failures,
+    /// Why the others failed, if they did.
     pub why: Option<Why>,
 }
 
 /// A recipient that was answered on its own.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Answered {
     pub recipient: u32,
     pub outcome: RecipientOutcome,
-    /// Why it failed, if it did.
-    pub why: Option<Why>,
 }
 
 impl<D: Driver> Hub<D> {
@@ -40,27 +41,27 @@ impl<D: Driver> Hub<D> {
         (offered.len() < usize::from(message.recipients)).then_some(offered)
     }
 
-    /// A recipient was answered on its own.
+    /// A recipient was answered on its own. Who failed is written down when the attempt ends, with all others who did.
     pub(super) fn answered(&self, entry: EntryId, message: u32, answer: Answered) {
-        let Answered { recipient, outcome, why } = answer;
+        let Answered { recipient, outcome } = answer;
         self.queues.borrow_mut().recipient(entry, recipient as usize, outcome);
-        let number = u16::try_from(recipient).unwrap_or(u16::MAX);
         match outcome {
             RecipientOutcome::Delivered => {
                 self.tally.one(Counter::Delivered);
                 let record = self.messages.borrow().get(message).record;
+                let number = u16::try_from(recipient).unwrap_or(u16::MAX);
                 self.settle(record, number, Outcome::Delivered);
             }
-            RecipientOutcome::Failed => self.fail(message, &[number], &why.unwrap_or_else(Why::unknown)),
+            RecipientOutcome::Failed => {}
             RecipientOutcome::Deferred | RecipientOutcome::TooMany => self.tally.one(Counter::Deferred),
         }
     }
 
     /// An attempt ended: outcomes that are final are written down, the rest waits as the queue says.
-    pub(super) fn conclude(&self, attempt: &Attempt, outcome: queue::Outcome, now: Tick) {
+    pub(super) fn conclude(&self, mut attempt: Attempt, outcome: queue::Outcome, now: Tick) {
         match outcome {
-            queue::Outcome::Delivered => self.deliver_rest(attempt),
-            queue::Outcome::Failed => self.fail_rest(attempt),
+            queue::Outcome::Delivered => self.deliver_rest(&attempt),
+            queue::Outcome::Failed => self.fail_rest(&mut attempt),
             queue::Outcome::Unknown => self.tally.one(Counter::Unknown),
             queue::Outcome::NotAttempted
             | queue::Outcome::Untaken
@@ -68,6 +69,7 @@ impl<D: Driver> Hub<D> {
             | queue::Outcome::Elsewhere => self.tally.one(Counter::NotAttempted),
             queue::Outcome::Deferred | queue::Outcome::Interrupted => self.tally.one(Counter::Deferred),
         }
+        self.fail(attempt.message, attempt.failures);
         let fate = self.queues.borrow_mut().finish(attempt.entry, outcome, now);
         match fate {
             Fate::Gone { content } => {
@@ -126,8 +128,9 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    fn fail_rest(&self, attempt: &Attempt) {
+    /// Whoever was not answered on his own has failed.
+    fn fail_rest(&self, attempt: &mut Attempt) {
         let failed = numbers(self.queues.borrow().recipients(attempt.entry));
-        self.fail(attempt.message, &failed, attempt.why.as_ref().unwrap_or(&Why::unknown()));
+        attempt.failures.add_all(failed, attempt.why.take().unwrap_or_else(Why::unknown));
     }
 }

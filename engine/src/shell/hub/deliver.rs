@@ -4,9 +4,9 @@
 use super::Hub;
 use super::attempt::{Answered, Attempt};
 use super::exchange::Ticket;
+use super::failures::{Failures, Why};
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
-use super::notice::Why;
 use super::share::{Guest, Loan};
 use crate::hook;
 use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES, is_ours};
@@ -96,7 +96,9 @@ struct Flight {
     offered: Option<Box<[u32]>>,
     /// Some recipients were answered on their own: the rest are settled one by one.
     split: bool,
-    /// Why those failed that were not answered on their own, if they did.
+    /// Who was refused for good on his own.
+    failures: Failures,
+    /// Why the others failed, if they did.
     why: Option<Why>,
     /// Another shard keeps the message; and what our queues name it, if a host of ours could not take it.
     loan: Option<Loan>,
@@ -112,12 +114,13 @@ impl Flight {
         self.guest.or(self.loan.is_none().then_some(self.entry))
     }
 
-    fn new(entry: EntryId, message: u32, offered: Option<Box<[u32]>>, loan: Option<Loan>) -> Self {
+    fn new(entry: EntryId, message: u32, offered: Option<Box<[u32]>>, mut loan: Option<Loan>) -> Self {
         Self {
             entry,
             message,
             offered,
             split: false,
+            failures: loan.as_mut().map(|loan| std::mem::take(&mut loan.failures)).unwrap_or_default(),
             why: None,
             loan,
             guest: None,
@@ -257,7 +260,7 @@ impl<D: Driver> Line<D> {
         for ticket in tickets {
             let Ticket { owner, entry, message, offered } = ticket;
             let message = self.hub.messages.borrow_mut().insert(message);
-            let loan = Some(Loan { owner, taken: now, answers: Vec::new(), why: None });
+            let loan = Some(Loan { owner, taken: now, answers: Vec::new(), failures: Failures::default(), why: None });
             self.offer(Flight::new(entry, message, offered, loan), now);
         }
     }
@@ -415,6 +418,7 @@ impl<D: Driver> Line<D> {
             message,
             offered,
             split,
+            failures,
             why,
             loan,
             guest,
@@ -423,11 +427,11 @@ impl<D: Driver> Line<D> {
         } = flight;
         let whole = !split && offered.is_none();
         match loan {
-            None => self.hub.conclude(&Attempt { entry, message, whole, why }, outcome, now),
+            None => self.hub.conclude(Attempt { entry, message, whole, failures, why }, outcome, now),
             Some(loan) => self.hub.borrowed_ended(
                 self.id,
                 guest,
-                Guest { entry, loan: Loan { why, ..loan }, message, offered },
+                Guest { entry, loan: Loan { failures, why, ..loan }, message, offered },
                 outcome,
             ),
         }
@@ -451,8 +455,11 @@ impl<D: Driver> Line<D> {
             Class::Again => RecipientOutcome::TooMany,
             Class::Deferred => RecipientOutcome::Deferred,
         };
-        let why = (outcome == RecipientOutcome::Failed).then(|| Why::refused(self.host, self.session.reply()));
-        let answer = Answered { recipient, outcome, why };
+        if outcome == RecipientOutcome::Failed {
+            let number = u16::try_from(recipient).expect("recipients are numbered by 16 bits");
+            flight.failures.add(number, Why::refused(self.host, self.session.reply()));
+        }
+        let answer = Answered { recipient, outcome };
         match &mut flight.loan {
             None => self.hub.answered(flight.entry, flight.message, answer),
             Some(loan) => loan.answers.push(answer),

@@ -6,8 +6,8 @@
 //! when routes are installed, never on a message's path.
 
 use super::attempt::Answered;
+use super::failures::{Failures, Why};
 use super::messages::Message;
-use super::notice::Why;
 use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome};
 use crate::sys::lockfree::{HotRing, Receiver, Sender, SleepFlag, WAITERS_MAX, Wake, crossing};
 use crate::wire::NextHopKey;
@@ -39,6 +39,8 @@ pub(super) struct Return {
     pub entry: EntryId,
     /// Recipients that were answered on their own.
     pub answers: Vec<Answered>,
+    /// Who of them was refused for good.
+    pub failures: Failures,
     /// The end of the attempt, for all others, and why they failed, if they did.
     pub outcome: Outcome,
     pub why: Option<Why>,

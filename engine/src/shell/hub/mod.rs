@@ -12,6 +12,7 @@ mod deliver;
 mod dying;
 mod enqueue;
 mod exchange;
+mod failures;
 mod load;
 mod messages;
 mod notice;

@@ -2,10 +2,17 @@
 //! [`RecordKind::Owed`]: its envelope has the sender and who failed, its trace part says why in the fields of RFC 3464 §2.3,
 //! its content is the header section of the original. Either both are durable or none is (I-1).
 //!
+//! The recipients of a message that failed in one attempt, or whose time was over together, share a record as far as its
+//! bounds allow, so that the header stands there once. No budget counts what waits in memory; it is bounded by construction:
+//! while one has no room in the log no attempt begins and nothing expires, so those that wait are of attempts that were
+//! under way, and of one message that was read; those on their way to the disk hold no more than their batches do, which
+//! are counted.
+//!
 //! A message without a sender is owed none (RFC 5321 §6.1), nor is anything kept in durability `none`.
 
 use super::Hub;
 use super::accept::crc;
+use super::failures::{Failures, Why, fields};
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
@@ -14,14 +21,15 @@ use crate::settings::Durability;
 use crate::shell::body::Slices;
 use crate::spool::{ALL_RECIPIENTS, Content, Facts, Failure, Full, NewRecord, Outcome, RecordId, RecordKind, Ticket};
 use crate::track::counters::Counter;
-use crate::wire::{EnhancedStatus, EnvelopeBuf, EnvelopeRef, Reply, ReversePathRef, Span};
+use crate::wire::{EnvelopeBuf, EnvelopeRef, RecipientRef, ReversePathRef, Span};
 use std::collections::VecDeque;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::iter::repeat_n;
 use std::rc::Rc;
 
 /// Recipients that one record names.
-const RECIPIENTS_MAX: usize = 256;
+const RECIPIENTS_MAX: usize = 1000;
+/// Octets that one record says of them, were each told of on its own: what a report on it takes.
+const ABOUT_BYTES_MAX: usize = 64 << 10;
 /// Octets of the original that one record holds.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// So many messages whose time is over wait to be read.
@@ -29,59 +37,69 @@ const EXPIRED_MAX: usize = 1024;
 /// Before a record that the disk did not give back is read again.
 const READ_WAIT: Span = Span::seconds(5);
 
-/// Why recipients failed.
-#[derive(Debug, Clone)]
-pub(super) struct Why {
-    /// The code of RFC 3463, where no reply has one.
-    pub status: EnhancedStatus,
-    /// The last word of a next hop, and who said it.
-    pub said: Option<(SocketAddr, Reply)>,
-}
-
-impl Why {
-    /// A next hop refused it.
-    pub fn refused(by: SocketAddr, reply: &Reply) -> Self {
-        Self { said: Some((by, reply.clone())), ..Self::unknown() }
-    }
-
-    /// Nobody said.
-    pub fn unknown() -> Self {
-        Self { status: EnhancedStatus::new(5, 0, 0), said: None }
-    }
-
-    /// It was not delivered in its time.
-    pub fn expired() -> Self {
-        Self { status: EnhancedStatus::new(4, 4, 7), said: None }
-    }
-
-    /// The fields of a report that tell it (RFC 3464 §2.3).
-    fn fields(&self) -> Vec<u8> {
-        let status = self.said.as_ref().and_then(|(_, reply)| reply.enhanced()).unwrap_or(self.status);
-        let mut out = format!("Action: failed\r\nStatus: {status}\r\n").into_bytes();
-        if let Some((host, reply)) = &self.said {
-            let family = if host.is_ipv6() { "IPv6:" } else { "" };
-            // Writing to memory cannot fail.
-            let _never = write!(out, "Remote-MTA: dns; [{family}{}]\r\n", host.ip());
-            let _never = write!(out, "Diagnostic-Code: smtp; {}", reply.code());
-            if let Some(status) = reply.enhanced() {
-                let _never = write!(out, " {status}");
-            }
-            let _never = write!(out, " {}\r\n", reply.text());
-        }
-        out
-    }
-}
-
 /// One record to be.
 #[derive(Debug)]
 struct Notice {
     original: RecordId,
     failed: Vec<u16>,
     envelope: EnvelopeBuf,
-    fields: Vec<u8>,
-    header: Vec<u8>,
+    /// Why, and how many recipients in a row each reason is about.
+    whys: Vec<(Why, u16)>,
+    header: Rc<[u8]>,
     /// Who waits for it to be durable.
     entries: Vec<EntryId>,
+    /// What counts against [`ABOUT_BYTES_MAX`].
+    about_bytes: usize,
+}
+
+impl Notice {
+    /// About nobody so far.
+    fn new(original: RecordId, sender: ReversePathRef<'_>, header: Rc<[u8]>) -> Self {
+        let mut envelope = EnvelopeBuf::new();
+        envelope.set_reverse_path(sender);
+        let (failed, whys, entries) = (Vec::new(), Vec::new(), Vec::new());
+        Self { original, failed, envelope, whys, header, entries, about_bytes: 0 }
+    }
+
+    /// One more has failed, of this number in the original; `false` when it takes no more.
+    fn add(&mut self, number: u16, recipient: RecipientRef<'_>, why: &Why) -> bool {
+        let bytes = recipient.local().len() + recipient.domain().len() + why.fields_bytes();
+        let full = self.failed.len() >= RECIPIENTS_MAX || self.about_bytes + bytes > ABOUT_BYTES_MAX;
+        if full && !self.failed.is_empty() {
+            return false;
+        }
+        self.about_bytes += bytes;
+        self.failed.push(number);
+        self.envelope.add_recipient(recipient.mailbox);
+        match self.whys.last_mut() {
+            Some((last, count)) if last == why => *count += 1,
+            _ => self.whys.push((why.clone(), 1)),
+        }
+        true
+    }
+
+    /// Whether there is a [`Notice::smaller`] one.
+    fn is_divisible(&self) -> bool {
+        !self.header.is_empty() || self.failed.len() > 1
+    }
+
+    /// What takes less room and says that these recipients failed all the same, first things first.
+    fn smaller(mut self) -> Vec<Self> {
+        if !self.header.is_empty() {
+            self.header = Rc::default();
+            return vec![self];
+        }
+        let half = self.failed.len() / 2;
+        let said = self.envelope.as_ref();
+        let empty = || Self::new(self.original, said.reverse_path(), Rc::default());
+        let mut halves = vec![empty(), empty()];
+        let whys = self.whys.iter().flat_map(|(why, count)| repeat_n(why, usize::from(*count)));
+        for (at, ((number, recipient), why)) in self.failed.iter().zip(said.recipients()).zip(whys).enumerate() {
+            halves[usize::from(at >= half)].add(*number, recipient, why);
+        }
+        halves[1].entries = self.entries;
+        halves
+    }
 }
 
 /// Those on their way to the disk.
@@ -119,48 +137,64 @@ impl Notices {
 struct Original<'a> {
     record: RecordId,
     envelope: EnvelopeRef<'a>,
-    header: Vec<u8>,
+    header: Rc<[u8]>,
+}
+
+impl Original<'_> {
+    /// As few notices as say that these failed, and those that it knows nothing of.
+    fn notices(&self, failures: &mut Failures) -> (Vec<Notice>, Vec<u16>) {
+        let empty = || Notice::new(self.record, self.envelope.reverse_path(), self.header.clone());
+        let (mut notices, mut strangers) = (vec![empty()], Vec::new());
+        // Both go up: each recipient is looked at once, however many there are.
+        let mut recipients = self.envelope.recipients();
+        for (number, why) in failures.sorted() {
+            let Some(recipient) = recipients.find(|recipient| recipient.index == u32::from(number)) else {
+                strangers.push(number);
+                continue;
+            };
+            if !notices.last_mut().is_some_and(|last| last.add(number, recipient, why)) {
+                let mut next = empty();
+                next.add(number, recipient, why);
+                notices.push(next);
+            }
+        }
+        notices.retain(|notice| !notice.failed.is_empty());
+        (notices, strangers)
+    }
 }
 
 impl<D: Driver> Hub<D> {
-    /// These recipients of a message in memory, ascending, failed for good.
-    pub(super) fn fail(&self, message: u32, failed: &[u16], why: &Why) {
+    /// These recipients of a message in memory failed for good.
+    pub(super) fn fail(&self, message: u32, failures: Failures) {
+        if failures.is_empty() {
+            return;
+        }
         let message: Message = self.messages.borrow().get(message).clone();
         let header_bytes = usize::try_from(message.facts.header_bytes).unwrap_or(HEADER_BYTES_MAX);
         let pieces = std::iter::once(&message.trace).chain(&message.content).map(|piece| &**piece);
         let header = start_of(pieces, message.trace.len().saturating_add(header_bytes));
         let envelope = EnvelopeRef::parse(&message.envelope).expect("an envelope of our own making");
-        self.owe(&Original { record: message.record, envelope, header }, failed, why);
+        self.owe(&Original { record: message.record, envelope, header }, failures);
     }
 
-    fn owe(&self, original: &Original<'_>, failed: &[u16], why: &Why) {
+    fn owe(&self, original: &Original<'_>, mut failures: Failures) {
         // The host's words may name people: its code does not (S-040).
-        let host = why.said.as_ref().map(|(host, _)| tracing::field::display(host));
-        let code = why.said.as_ref().map(|(_, reply)| reply.code());
-        tracing::info!(cause = "failed", record = %original.record, recipients = failed.len(), status = %why.status, host, code,
+        let first = failures.first();
+        let (host, code) = (first.and_then(Why::host), first.and_then(Why::code));
+        tracing::info!(cause = "failed", record = %original.record, recipients = failures.len(),
+            status = first.map(|why| tracing::field::display(why.status())), host = host.map(tracing::field::display), code,
             "recipients failed for good");
         let unsent = original.envelope.reverse_path() == ReversePathRef::Null;
+        let settle = |recipient| self.settle(original.record, recipient, Outcome::Failed);
         if unsent || self.settings.server.durability == Durability::None {
             let counter = if unsent { Counter::FailedUnowed } else { Counter::DsnOwed };
-            self.tally.add(counter, failed.len() as u64);
-            return failed.iter().for_each(|&recipient| self.settle(original.record, recipient, Outcome::Failed));
+            self.tally.add(counter, failures.len() as u64);
+            return failures.numbers().for_each(settle);
         }
-        self.tally.add(Counter::DsnOwed, failed.len() as u64);
-        // Both go up: each recipient is looked at once, however many there are.
-        let mut recipients = original.envelope.recipients();
-        for failed in failed.chunks(RECIPIENTS_MAX) {
-            let mut envelope = EnvelopeBuf::new();
-            envelope.set_reverse_path(original.envelope.reverse_path());
-            for &wanted in failed {
-                if let Some(recipient) = recipients.find(|recipient| recipient.index == u32::from(wanted)) {
-                    envelope.add_recipient(recipient.mailbox);
-                }
-            }
-            let (fields, header) = (why.fields(), original.header.clone());
-            let (original, failed, entries) = (original.record, failed.to_vec(), Vec::new());
-            let notice = Notice { original, failed, envelope, fields, header, entries };
-            self.notices.borrow_mut().waiting.push_back(notice);
-        }
+        self.tally.add(Counter::DsnOwed, failures.len() as u64);
+        let (notices, strangers) = original.notices(&mut failures);
+        strangers.into_iter().for_each(settle);
+        self.notices.borrow_mut().waiting.extend(notices);
         self.write_notices();
     }
 
@@ -168,24 +202,24 @@ impl<D: Driver> Hub<D> {
     pub(super) fn write_notices(&self) {
         loop {
             let Some(mut notice) = self.notices.borrow_mut().waiting.pop_front() else { return };
-            match self.append_notice(&notice) {
+            let full = match self.append_notice(&notice) {
                 Ok(ticket) => {
                     notice.failed.iter().for_each(|_| self.settled_in(ticket));
                     notice.entries.drain(..).for_each(|entry| self.await_last_settle(entry));
                     self.notices.borrow_mut().written.push_back((ticket, notice));
                     self.settle_is_due();
+                    continue;
                 }
-                Err(Full::TooLarge | Full::Lost) => {
-                    tracing::error!(cause = "spool", record = %notice.original, "a notice is too large to be kept");
-                    let settled = notice.failed.iter();
-                    settled.for_each(|&recipient| self.settle(notice.original, recipient, Outcome::Failed));
-                }
-                Err(Full::Space) if !notice.header.is_empty() => {
+                Err(full) => full,
+            };
+            match full {
+                Full::Space | Full::TooLarge if notice.is_divisible() => {
                     // What little is kept for outcomes takes many that are small.
-                    notice.header.clear();
-                    self.notices.borrow_mut().waiting.push_front(notice);
+                    let waiting = &mut self.notices.borrow_mut().waiting;
+                    notice.smaller().into_iter().rev().for_each(|notice| waiting.push_front(notice));
                 }
-                Err(full @ (Full::Segment | Full::Space | Full::Memory)) => {
+                Full::TooLarge | Full::Lost => self.settle_unnoticed(notice),
+                Full::Segment | Full::Space | Full::Memory => {
                     self.notices.borrow_mut().waiting.push_front(notice);
                     let who = if full == Full::Memory { &self.owed } else { &self.segments };
                     return who.raise();
@@ -194,19 +228,26 @@ impl<D: Driver> Hub<D> {
         }
     }
 
+    /// It cannot be kept whenever it is tried: that they failed is.
+    fn settle_unnoticed(&self, notice: Notice) {
+        tracing::error!(cause = "spool", record = %notice.original, "a notice is too large to be kept");
+        notice.failed.iter().for_each(|&recipient| self.settle(notice.original, recipient, Outcome::Failed));
+        notice.entries.into_iter().for_each(|entry| self.await_settle(entry));
+    }
+
     fn append_notice(&self, notice: &Notice) -> Result<Ticket, Full> {
         let bytes = notice.header.len() as u64;
         let facts = Facts {
             body_bytes: bytes,
             header_bytes: u32::try_from(bytes).expect("cut to its bound"),
-            crc32c: crc([notice.header.as_slice()].into_iter()),
+            crc32c: crc([&*notice.header].into_iter()),
             ..Facts::default()
         };
         let record = NewRecord {
             kind: RecordKind::Owed,
             envelope: notice.envelope.bytes(),
             recipients: u16::try_from(notice.failed.len()).expect("cut to its bound"),
-            trace: &notice.fields,
+            trace: &fields(&notice.whys),
             facts: &facts,
             priority: 1,
             received: self.driver.wall(),
@@ -237,7 +278,7 @@ impl<D: Driver> Hub<D> {
     pub(super) fn fail_expired(&self, record: RecordId, message: Option<u32>, failed: Vec<u16>) -> bool {
         let in_memory = message.filter(|&message| self.messages.borrow().get(message).is_whole());
         match in_memory {
-            Some(message) => self.fail(message, &failed, &Why::expired()),
+            Some(message) => self.fail(message, Failures::of(failed, Why::expired())),
             None if self.notices.borrow().expired.len() >= EXPIRED_MAX => return false,
             None => {
                 self.notices.borrow_mut().expired.push_back((record, failed));
@@ -271,7 +312,7 @@ impl<D: Driver> Hub<D> {
         let pieces = std::iter::once(found.trace).chain(content.iter().map(|piece| &**piece));
         let header_bytes = found.head.facts.header_bytes as usize;
         let header = start_of(pieces, found.trace.len().saturating_add(header_bytes));
-        self.owe(&Original { record, envelope, header }, failed, &Why::expired());
+        self.owe(&Original { record, envelope, header }, Failures::of(failed.iter().copied(), Why::expired()));
         true
     }
 }
@@ -279,7 +320,8 @@ impl<D: Driver> Hub<D> {
 /// Reads messages whose time is over, one after the other, and finds memory for notices, as long as the shard runs.
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
-        if hub.notices.borrow().wait() {
+        // Nothing is added to those that wait.
+        while hub.notices.borrow().wait() {
             hub.relieve();
             hub.driver.sleep(NO_MEMORY_WAIT).await;
             hub.retry_settles();
@@ -297,14 +339,14 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
 }
 
 /// The first `most` octets of `pieces`, within the bound.
-fn start_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Vec<u8> {
+fn start_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Rc<[u8]> {
     let most = most.min(HEADER_BYTES_MAX);
     let mut out = Vec::with_capacity(most);
     for piece in pieces {
         let room = most.saturating_sub(out.len());
         out.extend_from_slice(&piece[..piece.len().min(room)]);
     }
-    out
+    out.into()
 }
 
 /// Recipients by their numbers in the record.

@@ -4,9 +4,9 @@
 use super::Hub;
 use super::attempt::{Answered, Attempt};
 use super::exchange::{Exchange, Return, Ring, Ticket};
+use super::failures::{Failures, Why};
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
-use super::notice::Why;
 use crate::io::driver::Driver;
 use crate::queue::{ConnId, EntryId, HopId, Outcome, RingView, Room, Taken};
 use crate::shell::signal::Signal;
@@ -83,6 +83,8 @@ pub(super) struct Loan {
     pub owner: usize,
     pub taken: Tick,
     pub answers: Vec<Answered>,
+    /// Who was refused for good on his own.
+    pub failures: Failures,
     /// Why the others failed, if they did.
     pub why: Option<Why>,
 }
@@ -207,12 +209,12 @@ impl<D: Driver> Hub<D> {
 
     /// What became of a message that was lent.
     fn came_back(self: &Rc<Self>, back: Return) {
-        let Return { entry, answers, outcome, why } = back;
+        let Return { entry, answers, outcome, failures, why } = back;
         let content = self.queues.borrow().find(entry).and_then(|taken| taken.content);
         let message = content.expect("a message that is lent stays in memory");
         let whole = answers.is_empty() && self.messages.borrow().get(message).recipients == 1;
         answers.into_iter().for_each(|answer| self.answered(entry, message, answer));
-        self.conclude(&Attempt { entry, message, whole, why }, outcome, self.driver.now());
+        self.conclude(Attempt { entry, message, whole, failures, why }, outcome, self.driver.now());
     }
 }
 
@@ -309,7 +311,11 @@ impl<D: Driver> Hub<D> {
         let Guest { entry, loan, message, .. } = guest;
         self.messages.borrow_mut().release(message);
         share.borrowed.set(share.borrowed.get() - 1);
-        self.hand_back(share, loan.owner, Return { entry, answers: loan.answers, outcome, why: loan.why });
+        self.hand_back(
+            share,
+            loan.owner,
+            Return { entry, answers: loan.answers, outcome, failures: loan.failures, why: loan.why },
+        );
     }
 
     fn hand_back(self: &Rc<Self>, share: &Share, owner: usize, back: Return) {
@@ -331,7 +337,8 @@ impl<D: Driver> Hub<D> {
 
     fn send_tickets_home(self: &Rc<Self>, share: &Share, ring: &Ring, outcome: Outcome) {
         while let Some(ticket) = ring.pop() {
-            let back = Return { entry: ticket.entry, answers: Vec::new(), outcome, why: None };
+            let back =
+                Return { entry: ticket.entry, answers: Vec::new(), outcome, failures: Failures::default(), why: None };
             self.hand_back(share, ticket.owner, back);
         }
     }

@@ -7,6 +7,7 @@ mod carried;
 mod notice;
 mod odd_replies;
 mod sharing;
+mod together;
 
 #[path = "../../../../tests/src/skip.rs"]
 mod skip;

@@ -5,7 +5,7 @@ use crate::sim::records::live;
 use crate::spool::RecordKind;
 
 /// A next hop that refuses one in so many recipients.
-fn refusing(driver: &Epoll, one_in: u32) -> SocketAddr {
+pub(super) fn refusing(driver: &Epoll, one_in: u32) -> SocketAddr {
     let mut turn = 0;
     next_hop(driver, move |command| {
         turn += u32::from(command.starts_with("RCPT"));
@@ -19,15 +19,15 @@ fn refusing(driver: &Epoll, one_in: u32) -> SocketAddr {
 
 /// What one record says that a notice is owed by.
 #[derive(Debug, PartialEq, Eq)]
-struct Owed {
-    sender: String,
-    recipients: Vec<String>,
-    fields: String,
-    header: String,
+pub(super) struct Owed {
+    pub sender: String,
+    pub recipients: Vec<String>,
+    pub fields: String,
+    pub header: String,
 }
 
 /// All that a start on this folder finds of them.
-fn on_disk(folder: &Path) -> Vec<Owed> {
+pub(super) fn on_disk(folder: &Path) -> Vec<Owed> {
     let entries = std::fs::read_dir(folder).expect("ours").flatten();
     let files = entries.filter_map(|entry| Some((segments::id(entry.file_name().to_str()?)?, entry.path())));
     let images = files.map(|(file, path)| (file, std::fs::read(path).expect("ours"))).collect();
@@ -47,7 +47,7 @@ fn on_disk(folder: &Path) -> Vec<Owed> {
     found.expect("our format")
 }
 
-fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str) {
+pub(super) fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str) {
     assert_eq!(found.len(), count, "{found:?}");
     for owed in found {
         assert_eq!((owed.sender.as_str(), &owed.recipients[..]), ("ann@a.test", &["bob@b.test".to_owned()][..]));
@@ -71,7 +71,8 @@ fn refused_one_in(one_in: u32, path: &Path, test: impl AsyncFnOnce(&World)) {
     .expect("runs");
 }
 
-const SAID: &str = "Remote-MTA: dns; [127.0.0.1]\r\nDiagnostic-Code: smtp; 550 5.1.1 nobody of that name\r\n";
+pub(super) const SAID: &str =
+    "Remote-MTA: dns; [127.0.0.1]\r\nDiagnostic-Code: smtp; 550 5.1.1 nobody of that name\r\n";
 
 #[test]
 fn f_068_who_was_refused_for_good_is_on_record_with_the_reason_whenever_the_server_starts() {

@@ -1,6 +1,7 @@
 //! Two shards in one thread: one that may have no connections and lends all it keeps, and one that sends it.
 
 use super::super::load::NO_MEMORY_WAIT;
+use super::notice::{SAID, assert_owed, on_disk, refusing};
 use super::*;
 use crate::sys::slice::Fill;
 
@@ -128,8 +129,12 @@ fn lending(test: impl AsyncFnOnce(Pair)) {
 /// The same, for sinks that take messages of so many octets.
 fn lending_to(sinks: &[u64], test: impl AsyncFnOnce(Pair)) {
     let folder = tempfile::tempdir().expect("a folder");
+    lending_in(folder.path(), sinks, test);
+}
+
+fn lending_in(folder: &Path, sinks: &[u64], test: impl AsyncFnOnce(Pair)) {
     epoll::run(&epoll::Options::default(), async |driver| {
-        let pair = Pair::start(driver.clone(), folder.path(), sinks);
+        let pair = Pair::start(driver.clone(), folder, sinks);
         let at = serve_on(&Faulty::new(driver.clone(), pair.faults.clone()), pair.lender());
         send(&driver, at, MESSAGES).await;
         test(pair).await;
@@ -223,6 +228,21 @@ fn f_081_what_is_lent_comes_home_when_it_is_answered_before_its_body() {
         let borrowed = pair.hubs[1 - pair.lender].share.as_ref().map(|share| share.borrowed.get());
         assert_eq!((borrowed, pair.counts.read(Counter::Unknown)), (Some(0), 1), "its outcome is unknown, once");
     });
+}
+
+#[test]
+fn f_068_who_is_refused_what_was_lent_is_on_record_with_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    lending_in(folder.path(), &[0], async |pair| {
+        let routes = routes("sink", &[refusing(&pair.driver, 1)]);
+        pair.hubs.iter().for_each(|hub| hub.install_routes(routes.clone()));
+        pair.start_borrower();
+        let settled = || pair.counts.read(Counter::Settles) == MESSAGES as u64;
+        wait_until(&pair.driver, "the outcomes", settled).await;
+        let counts = [Counter::DsnOwed, Counter::Lent].map(|counter| pair.counts.read(counter));
+        assert_eq!(counts, [MESSAGES as u64; 2], "whoever keeps them counts them");
+    });
+    assert_owed(&on_disk(folder.path()), MESSAGES, "5.1.1", SAID);
 }
 
 #[test]

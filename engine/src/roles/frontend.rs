@@ -22,6 +22,8 @@ const REFUSE_PERCENT: u32 = 90;
 /// The first wait before a dead hub is tried again, and the longest (F-101: one probe).
 const PROBE_FIRST: Span = Span::millis(50);
 const PROBE_LAST: Span = Span::seconds(1);
+/// Of hubs that have all owed answers for so long, nobody knows whether they live: no mail is taken for them.
+const SILENT_MAX: Span = Span::seconds(5);
 
 /// One hub, as a front end sees it.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +32,8 @@ pub struct Hub {
     pub address: SocketAddr,
     /// Messages under way to it.
     pub load: u32,
-    /// It owes answers and has said nothing for a while.
-    silent: bool,
+    /// It owes answers and has said nothing for a while, as was first seen then.
+    silent: Option<Tick>,
     dead: bool,
     /// A dead hub is looked for then; never while somebody looks.
     probe_at: Tick,
@@ -53,7 +55,7 @@ impl Hubs {
         self.hubs = addresses
             .into_iter()
             .map(|address| {
-                let fresh = Hub { address, load: 0, silent: false, dead: false, probe_at: Tick(0), wait: PROBE_FIRST };
+                let fresh = Hub { address, load: 0, silent: None, dead: false, probe_at: Tick(0), wait: PROBE_FIRST };
                 known.iter().find(|hub| hub.address == address).copied().unwrap_or(fresh)
             })
             .collect();
@@ -65,20 +67,21 @@ impl Hubs {
         let order = (0..count).map(|step| (self.turn + step) % count);
         let best = order.filter(|&index| !self.hubs[index].dead).min_by_key(|&index| {
             let hub = &self.hubs[index];
-            (hub.silent, hub.load)
+            (hub.silent.is_some(), hub.load)
         })?;
         self.turn = (best + 1) % count;
         Some(self.hubs[best].address)
     }
 
-    /// Whether any hub may be given a message.
-    pub fn any_usable(&self) -> bool {
-        self.hubs.iter().any(|hub| !hub.dead)
+    /// Whether any hub may be given a message: one that lives, and has not kept silent for too long (F-100).
+    pub fn any_usable(&self, now: Tick) -> bool {
+        let speaks = |hub: &Hub| hub.silent.is_none_or(|since| now.since(since) < SILENT_MAX);
+        self.hubs.iter().any(|hub| !hub.dead && speaks(hub))
     }
 
     /// Whether a hub beside this one may be given messages and answers.
     pub fn is_another_well(&self, address: SocketAddr) -> bool {
-        self.hubs.iter().any(|hub| hub.address != address && !hub.dead && !hub.silent)
+        self.hubs.iter().any(|hub| hub.address != address && !hub.dead && hub.silent.is_none())
     }
 
     /// A dead hub whose time to be looked for has come. What is found is told by [`Hubs::failed`] or [`Hubs::works`].
@@ -89,9 +92,9 @@ impl Hubs {
     }
 
     /// Whether this hub owes answers and says nothing.
-    pub fn set_silent(&mut self, address: SocketAddr, silent: bool) {
+    pub fn set_silent(&mut self, address: SocketAddr, silent: bool, now: Tick) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
-            hub.silent = silent;
+            hub.silent = silent.then(|| hub.silent.unwrap_or(now));
         }
     }
 
@@ -180,11 +183,16 @@ mod tests {
         assert_eq!(ports, [1, 2, 1, 2]);
         hubs.add_load(address(1), 5);
         assert!((0..3).all(|_| hubs.choose() == Some(address(2))));
-        hubs.set_silent(address(2), true);
+        hubs.set_silent(address(2), true, Tick(0));
         assert!((0..3).all(|_| hubs.choose() == Some(address(1))), "who says nothing gets nothing");
         assert!(hubs.is_another_well(address(2)) && !hubs.is_another_well(address(1)));
-        hubs.set_silent(address(1), true);
+        hubs.set_silent(address(1), true, Tick(1));
         assert!(hubs.choose().is_some(), "a silent hub is better than none");
+        hubs.set_silent(address(1), true, Tick(0) + SILENT_MAX);
+        assert!(hubs.any_usable(Tick(0) + SILENT_MAX), "the one may speak yet");
+        assert!(!hubs.any_usable(Tick(1) + SILENT_MAX), "silence counts from when it began");
+        hubs.set_silent(address(2), false, Tick(1) + SILENT_MAX);
+        assert!(hubs.any_usable(Tick(1) + SILENT_MAX));
     }
 
     #[test]
@@ -192,7 +200,7 @@ mod tests {
         let mut hubs = hubs(&[1]);
         hubs.failed(address(1), Tick(0));
         hubs.failed(address(1), Tick(1));
-        assert_eq!((hubs.any_usable(), hubs.choose(), hubs.probe(Tick(1))), (false, None, None));
+        assert_eq!((hubs.any_usable(Tick(1)), hubs.choose(), hubs.probe(Tick(1))), (false, None, None));
         let later = Tick(0) + PROBE_FIRST;
         assert_eq!(hubs.probe(later), Some(address(1)), "its other connections do not put the probe off");
         assert_eq!(

@@ -82,8 +82,7 @@ impl<D: Driver> FrontEnd<D> {
             all_or_none: true,
             timers: ClientTimers {
                 greeting: delivery.greeting_wait.min(GREETING_WAIT),
-                end: delivery.dot_wait.min(HUB_WAIT),
-                ..client_timers(delivery)
+                ..bounded(client_timers(delivery))
             },
             ..ClientOptions::new(&settings.server.fqdn)
         };
@@ -112,7 +111,7 @@ impl<D: Driver> FrontEnd<D> {
 
     /// Whether any hub may be tried: what health is.
     pub fn has_hub(&self) -> bool {
-        self.hubs.borrow().any_usable()
+        self.hubs.borrow().any_usable(self.driver.now())
     }
 
     /// Closes up to `most` connections to hubs that nothing uses (F-038). How many it was.
@@ -178,7 +177,9 @@ impl<D: Driver> FrontEnd<D> {
         let alone = matches!(job.content, JobContent::Stream(_));
         let trunk = {
             let trunks = self.trunks.borrow();
-            trunks.iter().filter(|trunk| trunk.takes(hub, alone)).min_by_key(|trunk| trunk.load()).cloned()
+            // One that is not there yet may be long in coming.
+            let rank = |trunk: &&Rc<Trunk<D>>| (!trunk.is_ready(), trunk.load());
+            trunks.iter().filter(|trunk| trunk.takes(hub, alone)).min_by_key(rank).cloned()
         };
         let trunk = trunk.unwrap_or_else(|| self.open_trunk(hub));
         self.hubs.borrow_mut().add_load(hub, 1);
@@ -190,6 +191,14 @@ impl<D: Driver> FrontEnd<D> {
         self.trunks.borrow_mut().push(trunk.clone());
         self.driver.spawn(trunk::run(self.clone(), trunk.clone()));
         trunk
+    }
+
+    /// What waits for a connection that takes nothing more goes to others.
+    fn pass_on(self: &Rc<Self>, trunk: &Trunk<D>) {
+        for job in trunk.take_all() {
+            self.hubs.borrow_mut().add_load(trunk.hub, -1);
+            self.submit(job);
+        }
     }
 
     /// What waits for a connection to `hub` that is not there yet goes to a hub that is better off, if there is one.
@@ -275,6 +284,13 @@ impl<D: Driver> FrontEnd<D> {
     }
 }
 
+/// A hub that has not answered by then, whatever it was asked, is no hub to wait for.
+fn bounded(timers: ClientTimers) -> ClientTimers {
+    let ClientTimers { hello, mail, rcpt, data, end, .. } = timers;
+    let [hello, mail, rcpt, data, end] = [hello, mail, rcpt, data, end].map(|wait| wait.min(HUB_WAIT));
+    ClientTimers { hello, mail, rcpt, data, end, ..timers }
+}
+
 /// Looks for dead hubs, notices silent ones, and keeps the policy's word about them up to date.
 async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
     loop {
@@ -290,7 +306,7 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
             let late = any(&|trunk| trunk.is_late(now, LATE));
             // One connection that does not come says little of a hub that answers over others.
             let silent = any(&|trunk| trunk.is_silent(now, SILENCE)) || late && !any(&|trunk| trunk.is_ready());
-            front.hubs.borrow_mut().set_silent(hub, silent);
+            front.hubs.borrow_mut().set_silent(hub, silent, now);
             if silent || late {
                 front.move_waiting(hub);
             }

@@ -263,6 +263,31 @@ fn f_100_a_dead_hub_of_two_costs_new_messages_nothing() {
     }
 }
 
+/// F-100, M-049: hubs that keep silent all at once, as behind a cut line, are nobody to take mail for; who waits for one
+/// hears the truth when it speaks again.
+#[test]
+fn f_100_m_049_of_hubs_that_are_all_silent_nobody_is_promised_anything() {
+    for driver in tests::drivers("f_100_m_049_of_hubs_that_are_all_silent_nobody_is_promised_anything") {
+        let mut house = House::of(driver, 2);
+        assert_eq!(house.send(0).code, 250);
+        house.hubs.iter_mut().for_each(|hub| hub.process().signal(Signal::STOP));
+        let mut waits = Talk::hello(house.front.address()).expect("a greeting");
+        waits.begin(&sender(1), &["bob@b.test"]).expect("nobody knows yet");
+        waits.write(&[&stuffed(&content(1))[..], b".\r\n"].concat()).expect("a connection");
+        until("the front end to take nothing more", || {
+            let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+            let reply = talk.say("MAIL FROM:<a@a.test>").expect("a reply");
+            let refused = (reply.code, reply.lines[0].starts_with("4.4.0")) == (451, true);
+            assert!(refused || reply.code == 250, "{reply:?}");
+            refused.then_some(())
+        });
+        house.hubs.iter_mut().for_each(|hub| hub.process().signal(Signal::CONT));
+        assert_eq!(waits.reply().expect("the verdict").code, 250);
+        house.send_until_accepted("mail to be taken again", 2);
+        house.ends_with(&[0, 1, 2]);
+    }
+}
+
 /// F-100, F-101: no hub at all is 451 4.4.0 to MAIL at once, and the first that returns is used without a restart.
 #[test]
 fn f_100_f_101_without_hubs_mail_is_put_off_and_returns_with_them() {

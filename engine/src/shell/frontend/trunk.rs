@@ -5,7 +5,7 @@ use crate::io::driver::{Conn, Driver, Next, Notify, SEND_ROOM_BYTES};
 use crate::shell::body::{Slices, push_chunk, push_data};
 use crate::shell::inlet::{Answer, Handle, Inlet, bits};
 use crate::shell::outbound::{Outbound, farewell, on_deadline};
-use crate::smtp::client::{Body, BodyForm, Class, ClientEvent, ClientSession, Transaction, Unfinished};
+use crate::smtp::client::{Body, BodyForm, CannotSend, Class, ClientEvent, ClientSession, Transaction, Unfinished};
 use crate::smtp::server::{ClientIdentity, Slot};
 use crate::sys::slice::Slice;
 use crate::track::counters::Counter;
@@ -169,7 +169,7 @@ impl<D: Driver> Stream<D> {
 
 /// A connection to a hub, as the front end sees it.
 pub(super) struct Trunk<D: Driver> {
-    hub: SocketAddr,
+    pub(super) hub: SocketAddr,
     jobs: RefCell<VecDeque<Job<D>>>,
     handle: RefCell<Option<Handle<D>>>,
     under_way: Cell<usize>,
@@ -222,11 +222,15 @@ impl<D: Driver> Trunk<D> {
 
     /// Takes back what waits for the hub's greeting: no octet of it has left.
     pub(super) fn take_waiting(&self) -> VecDeque<Job<D>> {
-        if self.ready.get() {
-            return VecDeque::new();
-        }
-        self.alone.set(false);
-        std::mem::take(&mut *self.jobs.borrow_mut())
+        if self.ready.get() { VecDeque::new() } else { self.take_all() }
+    }
+
+    /// Takes back all that no octet of has left.
+    pub(super) fn take_all(&self) -> VecDeque<Job<D>> {
+        let jobs = std::mem::take(&mut *self.jobs.borrow_mut());
+        // A streamed message that is under way is on it still.
+        self.alone.set(self.alone.get() && self.under_way.get() > 0);
+        jobs
     }
 
     /// Messages given to it and not answered.
@@ -322,10 +326,7 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
     if let Some(line) = line {
         line.end();
     }
-    for job in std::mem::take(&mut *trunk.jobs.borrow_mut()) {
-        front.hubs.borrow_mut().add_load(trunk.hub, -1);
-        front.submit(job);
-    }
+    front.pass_on(&trunk);
 }
 
 struct Line<D: Driver> {
@@ -382,6 +383,7 @@ impl<D: Driver> Line<D> {
     /// Says QUIT and waits a moment for the answer (M-014). Nothing is given to it meanwhile.
     async fn quit(&mut self, conn: &mut D::Conn) {
         self.trunk.gone.set(true);
+        self.front.pass_on(&self.trunk);
         let now = self.front.driver.now();
         self.session.quit(now, &mut self.out);
         self.flush(conn);
@@ -418,6 +420,11 @@ impl<D: Driver> Line<D> {
                     }
                     self.flights.insert(Flight::of(job));
                     self.trunk.under_way.set(self.flights.len());
+                }
+                Err(CannotSend::Busy) => {
+                    // Its time is over, as it noticed just now: what waits goes to another connection.
+                    self.trunk.jobs.borrow_mut().push_front(job);
+                    return;
                 }
                 Err(why) => {
                     self.trunk.alone.set(false);

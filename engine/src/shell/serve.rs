@@ -196,6 +196,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
     let Admission { inlet, trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let chunk_bytes_max = service.chunk_bytes_max();
+    let let_in = refuse.is_none();
     let mut talk = Talk::<D, S> {
         service,
         session,
@@ -206,6 +207,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         undecided: 0,
         aimed: false,
         starved: None,
+        is_empty: true,
         owed: Vec::new(),
         answered: false,
         held_by: Tick::NEVER,
@@ -240,6 +242,9 @@ pub async fn serve<D: Driver, S: Service<D>>(
     }
     if !talk.out.is_empty() {
         conn.put(&talk.out);
+    }
+    if let_in && talk.is_empty {
+        talk.lobby.tally.one(Counter::SessionsEmpty);
     }
     talk.drop_body();
 }
@@ -279,6 +284,8 @@ struct Talk<D: Driver, S: Service<D>> {
     aimed: bool,
     /// Since when there was no memory for what was received.
     starved: Option<Tick>,
+    /// No recipient was named yet.
+    is_empty: bool,
     /// How many verdicts each message is owed, where that is not one (LMTP).
     owed: Vec<(Slot, u32)>,
     /// Verdicts were put on the connection in this turn.
@@ -360,6 +367,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         if counts == SessionCounts::default() {
             return;
         }
+        self.is_empty &= counts.recipients_accepted + counts.recipients_refused == 0;
         for (counter, count) in [
             (Counter::CommandErrors, counts.errors),
             (Counter::RecipientsAccepted, counts.recipients_accepted),

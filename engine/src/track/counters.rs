@@ -55,6 +55,7 @@ counters! {
     ContentIn "content_in_bytes" Counter: "Octets of content of accepted messages.";
     CommandErrors "command_errors" Counter: "Commands in error from clients.";
     Violations "violations" Counter: "Sessions ended for what the client sent.";
+    SessionsEmpty "sessions_empty" Counter: "Sessions of clients that named no recipient (S-021).";
     EarlyTalkers "early_talkers" Counter: "Clients that talked before the greeting, where it is held back.";
     TimeoutsIn "timeouts_in" Counter: "Sessions ended because the client was silent.";
     BrokenIn "connections_broken_in" Counter: "Connections that a client broke.";

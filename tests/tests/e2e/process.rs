@@ -286,3 +286,16 @@ fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--driver: server.driver: the driver uring is not to be had here"), "{said}");
 }
+
+#[test]
+fn s_021_sessions_that_name_no_recipient_are_counted() {
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Server::started(Told::relaying_to(sink.address()));
+    drop(Talk::hello(hub.address()).expect("a greeting"));
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    assert_eq!(talk.send("a@a.test", &["b@b.test"], b"Subject: x\r\n\r\ny\r\n").expect("a reply").code, 250);
+    drop(talk);
+    until("both to be gone", || (hub.counter("connections_in") == 0).then_some(()));
+    assert_eq!(hub.counter("sessions_empty"), 1);
+    hub.stop();
+}

@@ -1,7 +1,7 @@
 //! The hub hop beside the byte pump, and what the engine counts of itself on the way.
 
 use super::measured::{Bench, Kind, one_hub, part};
-use super::{Compared, Found};
+use super::{Compared, Counted, Found};
 use crate::plan::{Content, Pace, Phase};
 use crate::process::placement::available;
 use crate::pump::{self, PumpPlan};
@@ -148,7 +148,17 @@ impl Bench<'_> {
             last = Some(hub);
         }
         self.ratio(id, &pairs, "µs")?;
-        last.context("no pair was measured")
+        let last = last.context("no pair was measured")?;
+        if let Some(Ok(Found { compared: Some(compared), .. })) = self.findings.get_mut(id) {
+            let of = |per_message: &result::PerProcess| per_message.get("hub").copied().flatten();
+            let figures = &last.figures;
+            compared.counted = Counted {
+                syscalls: of(&figures.syscalls_per_message),
+                allocations: of(&figures.allocations_per_message),
+                copied_bytes: of(&figures.copied_bytes_per_message),
+            };
+        }
+        Ok(last)
     }
 
     /// The median of b/a over pairs.
@@ -163,6 +173,7 @@ impl Bench<'_> {
             low: interval.low,
             high: interval.high,
             pairs: pairs.len(),
+            counted: Counted::default(),
         };
         let significant = crate::html::text::significant;
         let note = format!(

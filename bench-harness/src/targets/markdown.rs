@@ -48,22 +48,29 @@ fn hops(out: &mut String, rows: &[Row]) {
     };
     let is_measured = |content: &str| CONNECTIONS.iter().any(|&connections| of(content, connections).is_some());
     for (content, title) in CONTENTS.into_iter().filter(|(content, _)| is_measured(content)) {
-        let _ =
-            writeln!(out, "\n| {title}, connections | hop | pump | ratio | 95 % | pairs |\n|---|---|---|---|---|---|");
+        let columns = "hop | pump | ratio | 95 % | pairs | system calls | allocations | octets copied";
+        let _ = writeln!(out, "\n| {title}, connections | {columns} |\n|---|---|---|---|---|---|---|---|---|");
         for connections in CONNECTIONS {
             if let Some(compared) = of(content, connections) {
-                let Compared { ours, theirs, low, high, pairs } = compared;
+                let Compared { ours, theirs, low, high, pairs, counted } = compared;
                 let ratio = rows.iter().find(|row| row.id == format!("T-hop-{content}-{connections}"));
                 let ratio = ratio.and_then(|row| row.measured).unwrap_or(f64::NAN);
                 let _ = writeln!(
                     out,
-                    "| {connections} | {} µs | {} µs | {ratio:.2} | {low:.2}–{high:.2} | {pairs} |",
+                    "| {connections} | {} µs | {} µs | {ratio:.2} | {low:.2}–{high:.2} | {pairs} | {} | {} | {} |",
                     significant(ours),
-                    significant(theirs)
+                    significant(theirs),
+                    or_dash(counted.syscalls),
+                    or_dash(counted.allocations),
+                    or_dash(counted.copied_bytes)
                 );
             }
         }
     }
+}
+
+fn or_dash(counted: Option<f64>) -> String {
+    counted.map_or_else(|| "–".to_owned(), significant)
 }
 
 fn with_interval(value: f64, row: &Row) -> String {
@@ -85,13 +92,14 @@ fn cell(note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Effort, Findings, Found, rows};
+    use super::super::{Counted, Effort, Findings, Found, rows};
     use super::*;
 
     #[test]
     fn hops_stand_by_connections_and_what_was_not_measured_is_left_out() {
         let hop = |ours, theirs| {
-            let compared = Compared { ours, theirs, low: 1.4, high: 1.6, pairs: 9 };
+            let counted = Counted { syscalls: Some(0.25), ..Counted::default() };
+            let compared = Compared { ours, theirs, low: 1.4, high: 1.6, pairs: 9, counted };
             Ok(Found { value: ours / theirs, note: "a | b".into(), invalid: false, compared: Some(compared) })
         };
         let findings: Findings = [
@@ -123,7 +131,10 @@ mod tests {
         let text = markdown(&report);
         assert!(text.contains("| `T-hop-4k-50` | "), "{text}");
         assert!(text.contains("| 1.50 (1.40–1.60) | ≤ 1.5 | a \\| b |"), "{text}");
-        assert!(text.contains("| 1 | 40.0 µs | 20.0 µs | 2.00 | 1.40–1.60 | 9 |\n| 50 | 9.00 µs"), "{text}");
+        assert!(
+            text.contains("| 1 | 40.0 µs | 20.0 µs | 2.00 | 1.40–1.60 | 9 | 0.250 | – | – |\n| 50 | 9.00 µs"),
+            "{text}"
+        );
         assert!(text.contains("| `T-ack-p99` |") && text.contains("| – | ≤ 3 | the disk does not answer |"), "{text}");
         assert!(!text.contains("100 KiB, connections") && !text.contains("T-shards-2"), "{text}");
     }

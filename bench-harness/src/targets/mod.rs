@@ -73,6 +73,19 @@ pub struct Compared {
     pub high: f64,
     /// How many.
     pub pairs: usize,
+    /// What our side counted of itself in its last run.
+    pub counted: Counted,
+}
+
+/// What an engine counts of itself, per message; `None` where it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Counted {
+    /// System calls, without those of memory and of waiting.
+    pub syscalls: Option<f64>,
+    /// Allocations.
+    pub allocations: Option<f64>,
+    /// Octets copied in user space.
+    pub copied_bytes: Option<f64>,
 }
 
 /// One measured figure.

@@ -19,6 +19,7 @@ crate::each!(ending:
     a_dropped_connection_sends_everything_first
     f_007_the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
+    the_end_does_not_wait_for_peers_that_keep_still
     an_aborted_connection_is_reset
     an_aborted_connection_drops_its_queue
     a_note_to_a_connection_that_is_gone_does_nothing
@@ -221,6 +222,28 @@ pub fn a_dropped_connection_does_not_linger_for_ever<U: Under>() {
         // The peer never closes. Once the driver has, what the peer sends is answered by a reset.
         until(&driver, || peer.write_all(b"x").is_err()).await;
     });
+}
+
+/// Whoever keeps his connection open and says nothing does not hold up the end of a server. Of several rounds the shortest
+/// counts: a machine may be slow.
+pub fn the_end_does_not_wait_for_peers_that_keep_still<U: Under>() {
+    let round = || {
+        let (peers, held) = std::sync::mpsc::channel();
+        let began = std::time::Instant::now();
+        U::run(async move |driver| {
+            let (mut conn, peer) = pair(&driver).await;
+            conn.put(b"421\r\n");
+            drop(conn);
+            peers.send(peer).expect("kept");
+        });
+        let took = began.elapsed();
+        let mut reply = Vec::new();
+        held.recv().expect("kept").read_to_end(&mut reply).expect("no reset");
+        assert_eq!(reply, b"421\r\n");
+        took
+    };
+    let shortest = (0..5).map(|_| round()).min().expect("rounds");
+    assert!(shortest < std::time::Duration::from_secs(1), "{shortest:?}");
 }
 
 pub fn an_aborted_connection_is_reset<U: Under>() {

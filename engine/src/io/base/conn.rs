@@ -83,7 +83,7 @@ impl<W: Wire> Link<W> {
         self.outlet.finish();
         self.after_sending();
         if self.outlet.broken().is_none() && !peer_has_finished {
-            self.turn.before(self.turn.now() + LINGER, self.read_to_the_end()).await;
+            self.turn.linger(self.turn.now() + LINGER, self.read_to_the_end()).await;
         }
     }
 
@@ -94,7 +94,9 @@ impl<W: Wire> Link<W> {
             self.turn.keep_scratch(scratch);
             received
         };
-        while let Ok(1..) = poll_fn(received).await {}
+        while let Ok(1..) = poll_fn(received).await {
+            self.turn.heard();
+        }
     }
 }
 

@@ -23,6 +23,9 @@ use tokio::time::{Instant, Sleep};
 
 /// How long connections that were dropped may go on sending and lingering after the user's future has ended.
 pub(crate) const STOP_WAIT: Span = Span::seconds(2);
+/// Those that have sent everything, and whose peers say nothing for so long, keep the end waiting no longer: no octet is on its
+/// way whose reset could overtake the last reply.
+const STOP_QUIET: Span = Span::millis(250);
 
 /// One receive call takes at most so many octets into the shared buffer.
 pub(crate) const RECEIVE_BYTES: usize = 32 << 10;
@@ -81,6 +84,9 @@ pub struct Turn {
     /// Dropped connections that still send or linger, and who waits for them to end.
     closing: Cell<usize>,
     closed: RefCell<Option<Waker>>,
+    /// How many of them have sent everything and wait for their peers, and what they heard and began: a count that grows.
+    lingering: Cell<usize>,
+    heard: Cell<u64>,
     panicked: Cell<bool>,
     root: RefCell<Option<Waker>>,
     counts: Cell<IoCounts>,
@@ -100,6 +106,8 @@ impl Turn {
             flusher: RefCell::new(None),
             closing: Cell::new(0),
             closed: RefCell::new(None),
+            lingering: Cell::new(0),
+            heard: Cell::new(0),
             panicked: Cell::new(false),
             root: RefCell::new(None),
             counts: Cell::default(),
@@ -143,12 +151,32 @@ impl Turn {
         .await;
     }
 
+    /// Completes when nothing is left that sends or hears.
     async fn all_closed(&self) {
-        poll_fn(|context| {
-            *self.closed.borrow_mut() = Some(context.waker().clone());
-            if self.closing.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        loop {
+            let heard = self.heard.get();
+            let none_left = poll_fn(|context| {
+                *self.closed.borrow_mut() = Some(context.waker().clone());
+                if self.closing.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let closed = self.before(self.now() + STOP_QUIET, none_left).await.is_some();
+            if closed || (self.lingering.get() == self.closing.get() && self.heard.get() == heard) {
+                return;
+            }
+        }
+    }
+
+    /// A connection that is closing has heard something from its peer.
+    pub(crate) fn heard(&self) {
+        self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
+    /// Runs what a connection that is closing does when everything is sent.
+    pub(crate) async fn linger(&self, by: Tick, to_the_end: impl Future<Output = ()>) {
+        self.heard();
+        self.lingering.set(self.lingering.get() + 1);
+        self.before(by, to_the_end).await;
+        self.lingering.set(self.lingering.get() - 1);
     }
 
     pub(crate) fn now(&self) -> Tick {

@@ -5,6 +5,7 @@ use super::kinds::{Bytes, Choice, Count, Flag, Kind, List, Maybe, OrAuto, OrOff,
 use super::places::{AbsolutePath, Address, DomainName, HostPort, Range, SocketPath, StorePath, UserName};
 use super::problem::Complaint;
 use crate::settings::*;
+use crate::shell::hub::PIECE_BYTES_MAX;
 use crate::spool::SEGMENT_BYTES_LIMIT;
 use crate::wire::Span;
 use std::net::SocketAddr;
@@ -49,6 +50,7 @@ const RANGES_MAX: usize = 1_000;
 /// Octets of a segment, at least: a batch with the longest envelope, trace and piece of a large body fits in with room for
 /// more, and the largest body spans no more segments than a record can name.
 const SEGMENT_BYTES_LEAST: u64 = 4 << 20;
+const _: () = assert!(SEGMENT_BYTES_LEAST >= 2 * PIECE_BYTES_MAX as u64, "a fresh segment takes any piece of a body");
 /// Domains in one list.
 const DOMAINS_MAX: usize = 100_000;
 /// Shards of one process.

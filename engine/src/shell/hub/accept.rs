@@ -5,7 +5,7 @@ use super::{Hub, Waiting};
 use crate::hook;
 use crate::io::driver::Driver;
 use crate::settings::Durability;
-use crate::shell::body::{Slices, trim};
+use crate::shell::body::{CHUNK_BYTES_MAX, Slices, trim};
 use crate::shell::inlet::{Answer, Inlet};
 use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use crate::smtp::server::{Policy, ServerSession, SessionFacts, Slot};
@@ -370,3 +370,7 @@ fn crc_of(digest: &Digest) -> u32 {
 }
 
 const _: () = assert!(SPILL_BYTES.is_multiple_of(BLOCK_BYTES), "pieces of a body are whole blocks");
+
+/// No piece of a body that is handed to the spool is larger: what was collected, and the chunk that filled behind it. A segment
+/// that cannot hold one refuses the message.
+pub const PIECE_BYTES_MAX: usize = SPILL_BYTES + CHUNK_BYTES_MAX;

@@ -41,6 +41,7 @@ use crate::spool::{self, Extents, FileId, Log, LogOptions, Numbers, RecordId, Ti
 use crate::sys::slice::Pool;
 use crate::track::counters::Tally;
 use crate::wire::{Span, Tick};
+pub use accept::PIECE_BYTES_MAX;
 use accept::Stalled;
 use commit::Doubt;
 use enqueue::{Caps, Routing};

@@ -20,6 +20,7 @@ crate::each!(ending:
     f_007_the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
     the_end_does_not_wait_for_peers_that_keep_still
+    f_007_the_end_of_a_server_resets_no_peer_that_keeps_sending
     an_aborted_connection_is_reset
     an_aborted_connection_drops_its_queue
     a_note_to_a_connection_that_is_gone_does_nothing
@@ -244,6 +245,30 @@ pub fn the_end_does_not_wait_for_peers_that_keep_still<U: Under>() {
     };
     let shortest = (0..5).map(|_| round()).min().expect("rounds");
     assert!(shortest < std::time::Duration::from_secs(1), "{shortest:?}");
+}
+
+/// The last reply before the end of a server survives as well. Of several rounds one that holds is enough: a machine may be so
+/// slow that the end does not wait for it; no buffers between the two hold what the peer sends.
+pub fn f_007_the_end_of_a_server_resets_no_peer_that_keeps_sending<U: Under>() {
+    let round = || {
+        let (out, client) = std::sync::mpsc::channel();
+        U::run(async move |driver| {
+            let (mut conn, mut peer) = pair(&driver).await;
+            let sending = std::thread::spawn(move || {
+                peer.write_all(&vec![b'x'; 24 << 20])?;
+                peer.shutdown(Shutdown::Write)?;
+                let mut reply = Vec::new();
+                peer.read_to_end(&mut reply).map(|_| reply)
+            });
+            assert!(matches!(next_all(&driver, &mut conn).await, Next::Bytes(_)));
+            conn.put(b"421 4.3.2 closing\r\n");
+            drop(conn);
+            out.send(sending).expect("kept");
+        });
+        client.recv().expect("kept").join().expect("no panic")
+    };
+    let heard = (0..8).any(|_| round().is_ok_and(|reply| reply == b"421 4.3.2 closing\r\n"));
+    assert!(heard, "every last reply died in a reset");
 }
 
 pub fn an_aborted_connection_is_reset<U: Under>() {

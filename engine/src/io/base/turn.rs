@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep};
 pub(crate) const STOP_WAIT: Span = Span::seconds(2);
 /// Those that have sent everything, and whose peers say nothing for so long, keep the end waiting no longer: no octet is on its
 /// way whose reset could overtake the last reply.
-const STOP_QUIET: Span = Span::millis(250);
+pub(crate) const STOP_QUIET: Span = Span::millis(250);
 
 /// One receive call takes at most so many octets into the shared buffer.
 pub(crate) const RECEIVE_BYTES: usize = 32 << 10;

@@ -33,8 +33,8 @@ use std::rc::Rc;
 #[derive(Clone)]
 pub struct Uring(Rc<Reactor>);
 
-/// Builds the reactor on this thread and runs `main` to its end; then sends what connections have queued, for at most
-/// two seconds, and drops every other task.
+/// Builds the reactor on this thread and runs `main` to its end; then drops every other task, and lets connections send what
+/// they have queued and linger, for at most two seconds.
 ///
 /// # Errors
 /// When the kernel refuses a ring, or entering it fails.

@@ -5,6 +5,7 @@ use super::files::Commits;
 use super::listener::{self, Listening};
 use super::remote::UringRemote;
 use super::timers::Timers;
+use crate::io::base::turn::{STOP_QUIET, STOP_WAIT};
 use crate::io::driver::IoCounts;
 use crate::sys::exec::Executor;
 use crate::sys::outgoing::Outgoing;
@@ -21,8 +22,6 @@ use std::task::{Poll, Waker};
 
 /// The longest sleep of the loop, so that a lost wake-up would cost a delay, not a hang.
 const SLEEP_MAX: Span = Span::seconds(1);
-/// How long queued octets may take to leave once the main task has ended.
-const FLUSH_MAX: Span = Span::seconds(2);
 /// Room of the aimed receives that the kernel is given at a time, octets: with the octets' source, and what else the
 /// tasks touch, it fits into a core's second-level cache.
 const AIMED_BYTES_MAX: usize = 256 << 10;
@@ -181,7 +180,7 @@ impl Reactor {
             reactor.done.set(true);
         });
         while !self.done.get() {
-            if let Err(error) = self.turn() {
+            if let Err(error) = self.turn(SLEEP_MAX) {
                 // Tasks and ring hold each other: nothing would ever be closed.
                 self.exec.clear();
                 self.conns.borrow_mut().clear();
@@ -191,13 +190,13 @@ impl Reactor {
         self.shut_down()
     }
 
-    /// One turn of the loop.
-    fn turn(self: &Rc<Self>) -> io::Result<()> {
+    /// One turn of the loop, which sleeps for `longest` at most.
+    fn turn(self: &Rc<Self>, longest: Span) -> io::Result<()> {
         self.now.set(clock());
         self.fire_timers();
         self.run_tasks()?;
         conn::end_of_turn(self);
-        let wait = if self.exec.is_idle() && !self.done.get() { self.wait_span() } else { Span::ZERO };
+        let wait = if self.exec.is_idle() && !self.done.get() { self.wait_span(longest) } else { Span::ZERO };
         // A wake-up that nobody waits for is kept for who asks next; it does not keep the thread awake.
         let may_sleep = wait > Span::ZERO && (self.remote.fall_asleep() || self.woken.borrow().is_none());
         if !may_sleep {
@@ -247,8 +246,8 @@ impl Reactor {
         self.woken.borrow().is_some() && self.remote.is_pending()
     }
 
-    fn wait_span(&self) -> Span {
-        self.timers.borrow().next().since(clock()).min(SLEEP_MAX)
+    fn wait_span(&self, longest: Span) -> Span {
+        self.timers.borrow().next().since(clock()).min(longest)
     }
 
     fn fire_timers(&self) {
@@ -312,13 +311,21 @@ impl Reactor {
         (OnceFuture { reactor: self.clone(), key, taken: false }, ring_key)
     }
 
-    /// Sends what is queued, for a bounded time, and drops every task.
+    /// Drops every task; then lets connections send what is queued and linger, for a bounded time. Those that have sent
+    /// everything, and whose peers keep still, keep the end waiting no longer than that takes to see.
     fn shut_down(self: &Rc<Self>) -> io::Result<()> {
         self.exec.clear();
-        let until = clock() + FLUSH_MAX;
+        let until = clock() + STOP_WAIT;
         self.done.set(false);
-        while clock() < until && conn::any_unsent(self) {
-            self.turn()?;
+        let (mut seen, mut quiet_since) = (self.moved(), clock());
+        while clock() < until && !self.conns.borrow().is_empty() {
+            self.turn(STOP_QUIET)?;
+            let moved = self.moved();
+            if moved != seen || conn::any_unsent(self) {
+                (seen, quiet_since) = (moved, clock());
+            } else if clock() >= quiet_since + STOP_QUIET {
+                break;
+            }
         }
         // What was begun goes to the kernel while its descriptors are still ours.
         self.ring.borrow_mut().turn(0)?;
@@ -326,6 +333,12 @@ impl Reactor {
         self.listeners.borrow_mut().clear();
         self.exec.clear();
         Ok(())
+    }
+
+    /// Octets sent and received so far.
+    fn moved(&self) -> u64 {
+        let counts = self.counts.get();
+        counts.sent_bytes.wrapping_add(counts.received_bytes)
     }
 }
 

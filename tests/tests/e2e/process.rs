@@ -10,7 +10,7 @@ use tests::ledger::{content, sender};
 use tests::peers::{free_address, trace_before};
 use tests::programs::{Build, ringpost};
 use tests::senders::Senders;
-use tests::server::{Server, Told};
+use tests::server::{Dialect, Role, Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::source::root;
 use tests::talk::Talk;
@@ -84,44 +84,81 @@ fn f_010_a_drain_under_load_ends_well_and_loses_nothing() {
     ledger.judge(&sink.taken()).assert_kept(0);
 }
 
+/// Time to drain in the test below.
+const DRAIN_WAIT: Duration = Duration::from_secs(6);
+
 /// What a body under way at SIGTERM may expect (F-010, M-012, I-12): it is taken when it ends in time, and told 421 4.3.2
-/// when it does not; either way the process ends within its deadline.
+/// when it does not; either way the process ends within its deadline. So it is at a hub, at a front end whose hub has a part
+/// of it already, and at mailbox delivery.
 #[test]
 fn f_010_bodies_under_way_finish_or_are_told_before_the_deadline() {
-    let wait = Duration::from_secs(6);
     for driver in tests::drivers("f_010_bodies_under_way_finish_or_are_told_before_the_deadline") {
-        let sink = Sink::start(Offers { chunking: true });
-        let more = vec![("server", format!("drain_wait = \"{}s\"", wait.as_secs()))];
-        let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(sink.address()) });
-        let begin = |command: &str| {
-            let mut talk = Talk::hello(hub.address()).expect("a greeting");
-            assert!(talk.say("MAIL FROM:<ann@a.test>").expect("a reply").is_positive());
-            assert!(talk.say("RCPT TO:<bob@b.test>").expect("a reply").is_positive());
-            talk.write(command.as_bytes()).expect("it reads");
-            talk
+        let told = |told: Told| {
+            let more = format!("drain_wait = \"{}s\"", DRAIN_WAIT.as_secs());
+            Server::started(Told { driver, ..told }.with("server", more))
         };
-        let mut ends = begin("DATA\r\n");
-        assert_eq!(ends.reply().expect("a reply").code, 354);
-        let mut stalls = [begin("DATA\r\n"), begin("BDAT 90000 LAST\r\nhalf a bo")];
-        assert_eq!(stalls[0].reply().expect("a reply").code, 354);
-        stalls[0].write(b"Subject: half\r\n\r\nhalf a bo").expect("it reads");
-        let began = Instant::now();
-        hub.process().signal(Signal::TERM);
-        // Nobody is let in any more, so the drain has begun.
-        until("the listener to close", || Talk::hello(hub.address()).is_err().then_some(()));
-        ends.write(b"Subject: whole\r\n\r\nwhole\r\n.\r\n").expect("it reads");
-        assert_eq!(ends.reply().expect("a reply").code, 250, "{driver}");
-        assert_eq!(ends.reply().expect("a reply").code, 421, "{driver}: nothing more is begun");
-        for stalled in &mut stalls {
-            let reply = stalled.reply().expect("a reply before the end");
-            assert_eq!((reply.code, reply.lines[0].get(..5)), (421, Some("4.3.2")), "{driver}");
-            assert!(stalled.reply().is_err(), "{driver}: closed");
-        }
-        let ended = hub.process().wait(PATIENCE).unwrap_or_else(|| panic!("{driver}: it does not end"));
-        assert_eq!(ended.code(), Some(0), "{driver}: {}", hub.process().complaints());
-        assert!(began.elapsed() < wait, "{driver}: {:?}", began.elapsed());
-        assert!(sink.taken().len() <= 1, "{driver}: half a body is nobody's");
+        let sink = Sink::start(Offers { chunking: true });
+        let mut hub = told(Told::relaying_to(sink.address()));
+        let behind = Told::relaying_to(sink.address()).with("access", "trusted_front_ends = [\"127.0.0.1\"]");
+        let mut behind = Server::started(behind);
+        let mut front = told(Told::front_end_of(behind.address()));
+        let store = tempfile::tempdir().expect("a folder");
+        let role = Role::Mailboxes(Some(store.path().to_owned()), Dialect::Smtp);
+        let mailboxes = Told { role, ..Told::default() }.with("mailboxes", "\"bob@b.test\" = \"bob\"");
+        let mut mailboxes = told(mailboxes);
+        std::thread::scope(|scope| {
+            scope.spawn(|| ends_in_time(&mut hub, None, &format!("a hub on {driver}")));
+            scope.spawn(|| ends_in_time(&mut front, Some(&mut behind), &format!("a front end on {driver}")));
+            scope.spawn(|| ends_in_time(&mut mailboxes, None, &format!("mailbox delivery on {driver}")));
+        });
+        until("what the front end took", || (behind.counter("recipients_delivered") == 1).then_some(()));
+        behind.stop();
+        let files = |part: &str| std::fs::read_dir(store.path().join("bob").join(part)).expect("a folder").count();
+        assert_eq!((files("new"), files("tmp")), (1, 0), "{driver}: half a body is nobody's");
+        // The hub that was stopped may have kept its one for its next life.
+        assert!(sink.taken().len() <= 2, "{driver}: half a body is nobody's");
+        assert!(sink.taken().iter().all(|one| one.content.ends_with(b"\r\n\r\nwhole\r\n")), "{driver}");
     }
+}
+
+/// SIGTERM with three bodies under way, one of which ends: in octets that stand in no server's memory alone, where there is
+/// one `behind` it.
+fn ends_in_time(server: &mut Server, behind: Option<&mut Server>, what: &str) {
+    let half = format!("Subject: half\r\n\r\n{}half a bo", "a line of content, and many of them\r\n".repeat(6_000));
+    let begin = |command: &str| {
+        let mut talk = Talk::hello(server.address()).expect("a greeting");
+        assert!(talk.say("MAIL FROM:<ann@a.test>").expect("a reply").is_positive());
+        assert!(talk.say("RCPT TO:<bob@b.test>").expect("a reply").is_positive());
+        talk.write(command.as_bytes()).expect("it reads");
+        talk
+    };
+    let mut ends = begin("DATA\r\n");
+    assert_eq!(ends.reply().expect("a reply").code, 354, "{what}");
+    let mut stalls = [begin("DATA\r\n"), begin(&format!("BDAT 900000 LAST\r\n{half}"))];
+    assert_eq!(stalls[0].reply().expect("a reply").code, 354, "{what}");
+    stalls[0].write(half.as_bytes()).expect("it reads");
+    let all = 2 * half.len() as u64;
+    until("both halves to be there", || (server.counter("socket_in_bytes") >= all).then_some(()));
+    if let Some(behind) = behind {
+        // A front end may hold 64 KiB of each.
+        let most = all - 2 * (64 << 10);
+        until("most of both to be behind it", || (behind.counter("socket_in_bytes") >= most).then_some(()));
+    }
+    let began = Instant::now();
+    server.process().signal(Signal::TERM);
+    // Nobody is let in any more, so the drain has begun.
+    until("the listener to close", || Talk::hello(server.address()).is_err().then_some(()));
+    ends.write(b"Subject: whole\r\n\r\nwhole\r\n.\r\n").expect("it reads");
+    assert_eq!(ends.reply().expect("a reply").code, 250, "{what}");
+    assert_eq!(ends.reply().expect("a reply").code, 421, "{what}: nothing more is begun");
+    for stalled in &mut stalls {
+        let reply = stalled.reply().expect("a reply before the end");
+        assert_eq!((reply.code, reply.lines[0].get(..5)), (421, Some("4.3.2")), "{what}");
+        assert!(stalled.reply().is_err(), "{what}: closed");
+    }
+    let ended = server.process().wait(PATIENCE).unwrap_or_else(|| panic!("{what}: it does not end"));
+    assert_eq!(ended.code(), Some(0), "{what}: {}", server.process().complaints());
+    assert!(began.elapsed() < DRAIN_WAIT, "{what}: {:?}", began.elapsed());
 }
 
 /// Runs a hub on this spool folder until it ends by itself: its exit code, and what it said.

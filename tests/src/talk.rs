@@ -129,6 +129,29 @@ impl Talk {
         }
     }
 
+    /// Waits until the peer's process has taken from its socket all that was written so far: what is written behind comes to
+    /// it in a piece of its own.
+    ///
+    /// # Panics
+    /// When it does not take it, or the connection is not one of IPv4.
+    pub fn until_read(&self) {
+        let stream = self.reader.get_ref();
+        let here = hex(stream.local_addr().expect("connected"));
+        let there = hex(stream.peer_addr().expect("connected"));
+        crate::wait::until("the peer to read", || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
+            let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+            // Local and remote address, state, and what waits: `sent:received`.
+            let waits = |local: &String, remote: &String, queue: fn(&str) -> &str| {
+                let mut of = rows.clone().filter(|row| row[1] == local.as_str() && row[2] == remote.as_str());
+                of.next().is_some_and(|row| queue(row[4]) != "00000000")
+            };
+            let unsent = waits(&here, &there, |queues| &queues[..8]);
+            let unread = waits(&there, &here, |queues| &queues[9..]);
+            (!unsent && !unread).then_some(())
+        });
+    }
+
     /// The connection itself.
     pub fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
@@ -201,6 +224,12 @@ impl Talk {
     }
 }
 
+/// An address as the kernel's table of connections has it.
+fn hex(at: SocketAddr) -> String {
+    let SocketAddr::V4(at) = at else { panic!("{at} is not IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port())
+}
+
 /// `content` with a dot before each line that begins with one (RFC 5321 §4.5.2). It must end with CRLF.
 pub fn stuffed(content: &[u8]) -> Vec<u8> {
     assert!(content.ends_with(b"\r\n"), "content that travels by DATA ends with CRLF");
@@ -217,6 +246,18 @@ pub fn stuffed(content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_has_read_is_known() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut talk = Talk::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let (mut peer, _) = listener.accept().expect("a connection");
+        talk.until_read();
+        talk.write(b"half a line").expect("room");
+        let reader = std::thread::spawn(move || io::Read::read_exact(&mut peer, &mut [0; 11]).map(|()| peer));
+        talk.until_read();
+        drop(reader.join().expect("no panic").expect("all of it"));
+    }
 
     #[test]
     fn dots_are_doubled_at_the_start_of_lines_alone() {

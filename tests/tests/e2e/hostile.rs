@@ -25,11 +25,15 @@ struct Chain {
 
 impl Chain {
     fn start() -> Self {
+        Self::with(|told| told, |told| told)
+    }
+
+    fn with(hub: impl Fn(Told) -> Told, front: impl Fn(Told) -> Told) -> Self {
         let sink = Sink::start(Offers { chunking: false });
         let told = Told::relaying_to(sink.address()).with("access", "trusted_front_ends = [\"127.0.0.1\"]");
-        let hub = Server::started(told);
+        let hub = Server::started(hub(told));
         let told = Told::front_end_of(hub.address());
-        Self { front: Server::started(told), hub, sink }
+        Self { front: Server::started(front(told)), hub, sink }
     }
 
     /// Waits until the last message has come, and judges everything that came: what was sent, in CRLF lines, from nobody
@@ -44,6 +48,7 @@ impl Chain {
         self.front.stop();
         self.hub.stop();
         assert_eq!(self.sink.taken().len(), all, "as many go out as were acknowledged");
+        assert_eq!(self.sink.violations(), 0, "nothing is pipelined to who does not offer it");
         taken.iter().for_each(is_clean);
     }
 }
@@ -68,26 +73,49 @@ fn bare_ends(octets: &[u8]) -> Vec<usize> {
     (0..octets.len()).filter(|at| alone(*at)).collect()
 }
 
-/// The final reply's class after `content` was sent in two pieces.
-fn send_cut(at: SocketAddr, content: &[u8], cut: usize) -> u16 {
+/// The final reply's code after `content` was sent in two pieces, the second when the first had been read; in lockstep, or
+/// with the commands and the first piece in one.
+fn send_cut(at: SocketAddr, content: &[u8], cut: usize, pipelined: bool) -> u16 {
     let mut talk = Talk::hello(at).expect("a greeting");
-    talk.envelope("a@a.test", &["b@b.test"]).expect("an envelope like any other");
-    talk.write(b"DATA\r\n").expect("a connection");
-    assert_eq!(talk.reply().expect("a reply").code, 354);
-    talk.write(&content[..cut]).expect("a connection");
-    talk.write(&content[cut..]).expect("a connection");
+    let (first, rest) = content.split_at(cut);
+    if pipelined {
+        let commands = b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n";
+        talk.write(&[commands, first].concat()).expect("a connection");
+        for code in [250, 250, 354] {
+            assert_eq!(talk.reply().expect("a reply").code, code);
+        }
+    } else {
+        talk.begin("a@a.test", &["b@b.test"]).expect("an envelope like any other");
+        talk.write(first).expect("a connection");
+    }
+    talk.until_read();
+    talk.write(rest).expect("a connection");
     talk.reply().expect("a reply").code
 }
 
 #[test]
 fn f_130_nothing_smuggled_by_data_comes_out_of_front_end_and_hub() {
-    let chain = Chain::start();
+    smuggles_nothing(Chain::start(), false);
+}
+
+/// The same from who pipelines all of it, to a next hop whose every other connection offers no PIPELINING.
+#[test]
+fn f_130_nothing_smuggled_in_a_pipeline_comes_out_of_front_end_and_hub() {
+    let chain = Chain::with(
+        |told| told.with("delivery", "messages_per_connection_max = 3"),
+        |told| told.with("receive", "strict_pipelining = false"),
+    );
+    chain.sink.alternate();
+    smuggles_nothing(chain, true);
+}
+
+fn smuggles_nothing(chain: Chain, pipelined: bool) {
     let mut accepted = 0;
     for sequence in NOT_THE_END {
         let content = [b"Subject: outer\r\n\r\nfirst", sequence, SMUGGLED].concat();
         let begins = content.len() - SMUGGLED.len() - sequence.len();
         for cut in begins..=begins + sequence.len() {
-            match send_cut(chain.front.address(), &content, cut) {
+            match send_cut(chain.front.address(), &content, cut, pipelined) {
                 250 => accepted += 1,
                 code => assert_eq!(code, 550, "{} cut at {cut}", sequence.escape_ascii()),
             }

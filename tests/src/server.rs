@@ -149,7 +149,10 @@ impl Told {
             Role::Hub(hosts, next) => {
                 let hosts = format!("hosts = [{}]\nprotocol = {:?}", list(hosts), dialect(next));
                 sections.push(("server", format!("data_dir = {:?}", data_in(folder))));
-                sections.push(("delivery", RETRY.to_owned()));
+                // Tries that follow each other within a test, unless it says otherwise.
+                if !self.more.iter().any(|(section, lines)| *section == "delivery" && lines.contains("host_backoff")) {
+                    sections.push(("delivery", RETRY.to_owned()));
+                }
                 sections.push((&hop, hosts));
                 sections.push(("routes", format!("{:?} = {:?}", self.routed, self.hop)));
                 // Small segments, so that a test meets their ends, unless it says otherwise.

@@ -41,10 +41,15 @@ fn waiting(hosts: Vec<SocketAddr>, wait: &str) -> Told {
 
 /// Sends numbered messages, each to `recipients` people.
 fn send(hub: &Server, messages: u64, recipients: usize, content: &[u8]) {
+    send_from(hub, 0..messages, recipients, content);
+}
+
+/// The same with these numbers.
+fn send_from(hub: &Server, numbers: std::ops::Range<u64>, recipients: usize, content: &[u8]) {
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     let names: Vec<String> = (0..recipients).map(|at| format!("r{at}@b.test")).collect();
     let to: Vec<&str> = names.iter().map(String::as_str).collect();
-    for seq in 0..messages {
+    for seq in numbers {
         let bytes = u64::try_from(content.len()).expect("a length");
         let mut from = String::new();
         Stamp { run: RUN, seq, bytes, crc32c: crc32c(content), ends_with_crlf: true }.write(&mut from);
@@ -64,15 +69,38 @@ fn pairs(ledger: &[Delivery]) -> BTreeMap<(u64, u32), u64> {
     pairs
 }
 
+/// Two of three hosts refuse connections. Once they are known dead, connections to them are attempted as time goes by and
+/// never because a message came: where the time between two attempts is an hour, there is none.
 #[test]
 fn f_060_a_refusing_host_costs_new_mail_nothing() {
     let sink = sink(&[], true);
-    let mut hub = Server::started(impatient(vec![free_address(), sink.listen[0], free_address()]));
-    send(&hub, 50, 1, b"Subject: around a dead host\r\n\r\nhello\r\n");
-    until("everything at the host that lives", || (pairs(&sink.handle().ledger().0).len() == 50).then_some(()));
+    let hosts = vec![free_address(), sink.listen[0], free_address()];
+    let patient = "host_backoff_min = \"1h\"\nhost_backoff_max = \"1h\"\nmessages_per_connection_max = 2";
+    let mut hub = Server::started(impatient(hosts).with("delivery", patient));
+    let mut sent = 0;
+    let mut all_there = |what: &str, more: u64| {
+        send_from(&hub, sent..sent + more, 1, b"Subject: around a dead host\r\n\r\nhello\r\n");
+        sent += more;
+        until(what, || (pairs(&sink.handle().ledger().0).len() as u64 == sent).then_some(()));
+    };
+    until("both of them to be known dead", || {
+        all_there("what finds them out", 1);
+        (dead_hosts(&hub.status()) == 2).then_some(())
+    });
+    let tried = hub.counter("connect_failures");
+    assert!(tried >= 2, "{tried}");
+    all_there("everything at the host that lives", 100);
+    assert_eq!(dead_hosts(&hub.status()), 2);
+    assert_eq!(hub.counter("connect_failures"), tried, "a hundred messages ask no dead host");
     hub.stop();
     let taken: u64 = pairs(&sink.stop().expect("a ledger").ledger).values().sum();
-    assert_eq!(taken, 50);
+    assert_eq!(taken, sent);
+}
+
+/// Hosts of the one queue that are known dead.
+fn dead_hosts(status: &serde_json::Value) -> usize {
+    let hosts = status["queues"][0]["hosts"].as_array().expect("hosts");
+    hosts.iter().filter(|host| host["health"] == "dead").count()
 }
 
 /// Every host of the next hop refuses everybody, for good as it says: mail waits, and nothing is returned (F-066).

@@ -314,6 +314,12 @@ fn f_045_where_io_uring_is_refused_it_runs_on_epoll() {
     assert_eq!(hub.ready()["driver"], "epoll");
     send_to(&hub, 0..20);
     all_came(&sink, 0..20);
+    // What the probe found, and one warning that says why it is not what was to be had.
+    let said = hub.process().said();
+    let of = |what: &str| said.iter().filter(|line| line.contains(what)).collect::<Vec<_>>();
+    assert!(of("io_uring").len() >= 2, "{said:#?}");
+    let warned = of("WARN");
+    assert!(warned.len() == 1 && warned[0].contains("io_uring"), "{said:#?}");
     hub.stop();
     let mut command = Command::new(&wrapper);
     command.arg(ringpost(Build::Plain)).args(["run", "--allow-root", "--driver", "uring", "--role", "hub"]);

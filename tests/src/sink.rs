@@ -46,6 +46,8 @@ struct Ledger {
     /// Every other connection is offered less.
     alternates: AtomicBool,
     connections: AtomicUsize,
+    /// Of them, those whose session has not ended.
+    open: AtomicUsize,
     violations: AtomicUsize,
 }
 
@@ -86,6 +88,7 @@ impl Sink {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let kept = kept.clone();
+                kept.open.fetch_add(1, Ordering::Relaxed);
                 std::thread::spawn(move || serve(stream, offers, &kept));
             }
         });
@@ -129,6 +132,11 @@ impl Sink {
     /// How often something was used on a connection that was not offered it.
     pub fn violations(&self) -> usize {
         self.ledger.violations.load(Ordering::Relaxed)
+    }
+
+    /// Connections whose end was not read yet.
+    pub fn open(&self) -> usize {
+        self.ledger.open.load(Ordering::Relaxed)
     }
 
     /// Everything taken so far, in order of arrival.
@@ -184,6 +192,7 @@ impl Sink {
 fn serve(stream: TcpStream, offers: Offers, ledger: &Ledger) {
     // The peer may be killed at any moment: that ends this session and nothing else.
     let _ = session(stream, offers, ledger);
+    ledger.open.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// What is said on a connection; held back and cut, where that was asked for.

@@ -165,6 +165,41 @@ fn s_031_f_144_no_address_makes_a_path_or_a_mailbox() {
     }
 }
 
+/// Whatever was planted in the store, nothing is written outside of it (S-008): a mailbox, or a folder of one, that is a link
+/// is the mailbox's trouble, and no letter's end. That goes for one that was in use before it was exchanged, too.
+#[test]
+fn s_008_links_in_the_store_lead_nowhere() {
+    for driver in tests::drivers("s_008_links_in_the_store_lead_nowhere") {
+        let house = House::speaking(driver, Dialect::Lmtp);
+        let outside = tempfile::tempdir().expect("a folder");
+        for part in ["new", "tmp", "cur"] {
+            fs::create_dir(outside.path().join(part)).expect("our folder");
+        }
+        let mut talk = lhlo(house.server.address());
+        let mut to_bob = || codes(&deliver(&mut talk, &sender(1), &["bob@b.test"], &content(1)));
+        let bob = house.store.path().join("bob");
+        for part in ["", "new", "tmp"] {
+            let planted = if part.is_empty() { bob.clone() } else { bob.join(part) };
+            fs::create_dir_all(planted.parent().expect("a folder")).expect("our folder");
+            std::os::unix::fs::symlink(outside.path().join(part), &planted).expect("our link");
+            assert_eq!(to_bob(), [451], "{driver}: {part:?} is a link");
+            fs::remove_file(&planted).expect("our link");
+            if !part.is_empty() {
+                fs::remove_dir_all(&bob).expect("our folder");
+            }
+        }
+        assert_eq!(to_bob(), [250], "{driver}: and it heals");
+        assert_eq!(house.kept("bob").len(), 1);
+        fs::rename(&bob, house.store.path().join("was bob")).expect("our folder");
+        std::os::unix::fs::symlink(outside.path(), &bob).expect("our link");
+        assert!([250, 451].contains(&to_bob()[0]), "{driver}: what it has open is in the store still");
+        for part in ["new", "tmp", "cur"] {
+            assert_eq!(files(&outside.path().join(part)), Vec::<PathBuf>::new(), "{driver}: {part}");
+        }
+        assert_eq!(files(outside.path()).len(), 3, "{driver}");
+    }
+}
+
 /// By LMTP every recipient has his own answer: one broken mailbox takes nothing from the others, and they get nothing twice.
 #[test]
 fn m_211_by_lmtp_each_recipient_is_answered_for_himself() {

@@ -7,7 +7,7 @@
 use super::content::Content;
 use super::fault::mangle::{Then, mangle};
 use super::fault::plan::{Occasion, Plan};
-use super::fault::{Action, FalseReply, Where};
+use super::fault::{Action, FalseReply, Fault, Where};
 use super::shared::{ShardCounts, Shared};
 use crate::ledger::{Delivery, FLAG_DIFFERS, FLAG_REFUSED, FLAG_REPORT, FLAG_SILENT, FLAG_UNSTAMPED};
 use crate::stamp::{Stamp, recipient_key};
@@ -134,14 +134,15 @@ struct Ruling<'a> {
     octets: Vec<&'a Action>,
     after: After,
     read_rate: Option<u64>,
-    early: bool,
+    /// What is answered now, ahead of its time.
+    early: Option<Where>,
     struck: bool,
 }
 
 impl<'a> Ruling<'a> {
-    fn add(&mut self, action: &'a Action) {
+    fn add(&mut self, fault: &'a Fault, here: Where) {
         self.struck = true;
-        match action {
+        match &fault.action {
             Action::Reply(reply) => self.reply = Some(reply),
             Action::Delay(span) => self.after.wait = self.after.wait + *span,
             Action::Pause(span) => self.after.pause = *span,
@@ -149,11 +150,11 @@ impl<'a> Ruling<'a> {
             Action::Close => self.after.end = End::Close,
             Action::Reset => self.after.end = End::Reset,
             Action::HalfClose => self.after.end = End::HalfClose,
-            Action::TakeClose | Action::DropClose | Action::TakeReply(_) => self.taken = Some(action),
+            action @ (Action::TakeClose | Action::DropClose | Action::TakeReply(_)) => self.taken = Some(action),
             Action::Split => self.after.every = SPLIT_EVERY,
             Action::SlowWrite(rate) => self.after.every = Span(1_000_000_000 / rate.max(&1)),
             Action::SlowRead(rate) => self.read_rate = Some(*rate),
-            Action::Early => self.early = true,
+            Action::Early => self.early = fault.early(here),
             octets => self.octets.push(octets),
         }
     }
@@ -191,6 +192,8 @@ pub(super) struct Guest {
     read_rate: Option<u64>,
     /// The message under way was answered when it began.
     answered: bool,
+    /// A command that has its answer already.
+    owed: Option<Where>,
     sender: Vec<u8>,
     declared_bytes: u64,
 }
@@ -213,6 +216,7 @@ impl Guest {
             by_chunks: false,
             read_rate: None,
             answered: false,
+            owed: None,
             sender: Vec::new(),
             declared_bytes: 0,
         }
@@ -363,8 +367,9 @@ impl Guest {
     fn body_begins(&mut self, desk: &Desk, plan: &Plan, now: Tick) -> Option<After> {
         let ruling = self.rule(desk, plan, Where::Body, b"", now);
         self.read_rate = ruling.read_rate.or(self.read_rate);
-        self.answered = ruling.early;
-        if ruling.early {
+        let by_chunk = self.owed.take_if(|owed| *owed == Where::Bdat).is_some();
+        self.answered = ruling.early.is_some() || by_chunk;
+        if ruling.early.is_some() {
             (0..self.verdicts()).for_each(|_| self.out.extend_from_slice(b"250 2.0.0 Taken before it came\r\n"));
         }
         let plain = ruling.after == After::default() && ruling.read_rate.is_none();
@@ -394,6 +399,14 @@ impl Guest {
             return (line.len(), ruling.finish(&mut self.out, from, 1));
         }
         let (taken, _, after) = self.step(line, desk, plan, now);
+        if self.owed.take_if(|owed| *owed == here && here != Where::Bdat).is_some() {
+            self.out.truncate(from);
+        }
+        if let Some(early) = ruling.early {
+            let reply = if early == Where::Data { "354 Go on, says who" } else { "250 2.0.0 Yes, says who" };
+            self.out.extend_from_slice(format!("{reply} was not asked\r\n").as_bytes());
+            self.owed = Some(early);
+        }
         (taken, ruling.finish(&mut self.out, from, 1).or(after))
     }
 
@@ -503,7 +516,7 @@ impl Guest {
         }
         ShardCounts::add(&desk.counts().faults_struck, strikes.len() as u64);
         let mut ruling = Ruling::default();
-        strikes.into_iter().for_each(|action| ruling.add(action));
+        strikes.into_iter().for_each(|fault| ruling.add(fault, here));
         ruling
     }
 }

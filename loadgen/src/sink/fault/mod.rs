@@ -161,7 +161,8 @@ pub enum Action {
     Lf,
     /// So many octets of anything instead of the reply.
     Garbage(usize),
-    /// At the end of a message: its reply when its content begins, and none at the end.
+    /// The reply ahead of what it is to, and none behind that. Of a message: when its content begins, or, at `bdat`, behind
+    /// its first recipient, as one to DATA is. Of MAIL: behind EHLO; of the first recipient: behind MAIL.
     Early,
     /// One reply more than was asked for.
     Extra,

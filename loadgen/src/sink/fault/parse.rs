@@ -200,9 +200,8 @@ fn check(fault: &Fault) -> Result<(), FaultError> {
         (_, Where::Starttls | Where::Tls | Where::Auth) | (Action::TlsFail(_) | Action::Inject(_), _) => {
             not_yet("it comes with TLS and AUTH")
         }
-        (Action::Early, at) if !matches!(at, Where::Eod | Where::Any) => {
-            misplaced("a reply ahead of its end", "eod and any")
-        }
+        (Action::Early, Where::Mail | Where::Rcpt | Where::Data | Where::Bdat | Where::Eod | Where::Any) => Ok(()),
+        (Action::Early, _) => misplaced("a reply ahead of its time", "mail, rcpt, data, bdat, eod and any"),
         (Action::Window(_), _) => not_yet("the receive buffer is the driver's"),
         (Action::Blackhole, _) => not_yet("SYNs are dropped by network namespaces, not by a process"),
         (Action::TakeClose | Action::DropClose | Action::TakeReply(_), at)
@@ -257,6 +256,7 @@ mod tests {
             ("eod:take+reply 451 later", Where::Eod, Action::TakeReply(reply(451, "later"))),
             ("eod:cut 2", Where::Eod, Action::Cut(2)),
             ("eod:early", Where::Eod, Action::Early),
+            ("bdat:early", Where::Bdat, Action::Early),
             ("any:split", Where::Any, Action::Split),
             ("any:long 10000000", Where::Any, Action::Long(10_000_000)),
             ("any:multiline 1000000", Where::Any, Action::Multiline(1_000_000)),

@@ -58,12 +58,12 @@ impl Plan {
     }
 
     /// Appends to `strike` everything that strikes on `occasion`, in the order given.
-    pub fn strike<'a>(&'a self, occasion: &Occasion<'_>, strike: &mut Vec<&'a Action>) {
+    pub fn strike<'a>(&'a self, occasion: &Occasion<'_>, strike: &mut Vec<&'a Fault>) {
         for entry in &self.entries {
             if entry.fault.concerns(occasion) {
                 let number = entry.occasions.fetch_add(1, Ordering::Relaxed);
                 if entry.fault.chooses(number) {
-                    strike.push(&entry.fault.action);
+                    strike.push(&entry.fault);
                 }
             }
         }
@@ -79,10 +79,12 @@ impl Fault {
     /// Whether the occasion is one that counts.
     fn concerns(&self, occasion: &Occasion<'_>) -> bool {
         let select = &self.select;
-        // What is early at the end strikes at the beginning.
+        // What is early strikes at what comes before.
         let here = match (&self.action, occasion.here) {
-            (Action::Early, Where::Body) => Where::Eod,
-            (Action::Early, _) => return false,
+            (Action::Early, before) => match self.early(before) {
+                Some(here) => here,
+                None => return false,
+            },
             (_, here) => here,
         };
         self.at.covers(here)
@@ -91,6 +93,18 @@ impl Fault {
             && select.sender.as_ref().is_none_or(|glob| glob.matches(occasion.sender))
             && select.recipient.as_ref().is_none_or(|glob| glob.matches(occasion.recipient))
             && select.larger_than.is_none_or(|bytes| occasion.bytes > bytes)
+    }
+
+    /// What is answered early behind `before`, if anything is.
+    pub fn early(&self, before: Where) -> Option<Where> {
+        match before {
+            Where::Ehlo => Some(Where::Mail),
+            Where::Mail => Some(Where::Rcpt),
+            Where::Rcpt if self.at == Where::Bdat => Some(Where::Bdat),
+            Where::Rcpt => Some(Where::Data),
+            Where::Body => Some(Where::Eod),
+            _ => None,
+        }
     }
 
     /// Whether the occasion that counts as number `number` (from 0) is struck.
@@ -146,6 +160,17 @@ mod tests {
         assert!(struck("mail:close", eod, 4).is_empty());
         assert!(struck("any:early", eod, 4).is_empty());
         assert_eq!(struck("any:early;first=1", occasion(Where::Body), 4), [0]);
+        for (fault, before) in [
+            ("mail:early", Where::Ehlo),
+            ("rcpt:early", Where::Mail),
+            ("data:early", Where::Rcpt),
+            ("bdat:early", Where::Rcpt),
+            ("eod:early", Where::Body),
+        ] {
+            for here in [Where::Ehlo, Where::Mail, Where::Rcpt, Where::Data, Where::Body, Where::Eod, Where::Bdat] {
+                assert_eq!(struck(fault, occasion(here), 1).len(), usize::from(here == before), "{fault} at {here:?}");
+            }
+        }
     }
 
     #[test]

@@ -262,6 +262,34 @@ fn f_081_a_reply_before_the_content_counts_as_the_one_behind_it() {
 }
 
 #[test]
+fn f_081_a_reply_before_its_command_counts_as_the_one_behind_it() {
+    for (fault, at, early) in [("mail:early", 0, "250"), ("rcpt:early", 1, "250"), ("data:early", 2, "354")] {
+        let mut table = table(&[&format!("{fault};first=1")]);
+        table.open();
+        let [envelope, data, body] = by_data(CONTENT, &["u1@x.test"]);
+        let lines: Vec<&[u8]> = envelope.split_inclusive(|octet| *octet == b'\n').collect();
+        let commands = [b"EHLO client.test\r\n", lines[0], lines[1], &data[..]];
+        let said: Vec<Vec<String>> = commands.iter().map(|line| last_lines(&table.say(line).0)).collect();
+        let mut wanted = [vec!["250"], vec!["250"], vec!["250"], vec!["354"]];
+        wanted[at].push(early);
+        wanted[at + 1].clear();
+        assert_eq!(said, wanted, "{fault}");
+        assert_eq!(last_lines(&table.say(&body).0), ["250"], "{fault}: the session goes on");
+        assert_eq!(table.ledger().len(), 1);
+    }
+    let mut table = table(&["bdat:early;first=1"]).greeted();
+    let (said, _) = table.say(&by_bdat(CONTENT, &["u1@x.test"]));
+    assert_eq!(last_lines(&said), ["250"; 3], "none behind the content");
+    assert_eq!(table.ledger().iter().map(|entry| entry.flags).collect::<Vec<_>>(), [FLAG_SILENT]);
+}
+
+/// The codes of the replies in this.
+fn last_lines(said: &str) -> Vec<String> {
+    let last = |line: &&str| line.as_bytes().get(3) == Some(&b' ');
+    said.lines().filter(last).map(|line| line[..3].to_owned()).collect()
+}
+
+#[test]
 fn f_085_delays_and_slow_writers_are_the_shells_to_keep() {
     let mut slow = table(&["mail:slowwrite 10", "mail:delay 2s"]).greeted();
     let (said, after) = slow.say(b"MAIL FROM:<>\r\nRCPT TO:<u1@x.test>\r\n");

@@ -79,7 +79,7 @@ impl Cell {
 }
 
 /// The cells of an action: one for each place where the vocabulary has it and the way of sending comes by.
-fn cells(action: &str, chunking: bool) -> Vec<Cell> {
+fn cells(action: &str, chunking: bool, pipelining: bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &(place, section) in PLACES {
         // A 354 is the right answer to DATA: there it is a 250 that is out of class.
@@ -87,13 +87,14 @@ fn cells(action: &str, chunking: bool) -> Vec<Cell> {
         // RSET stands before pipelined transactions alone, DATA before the others.
         let comes_by = match place {
             "data" => !chunking,
-            "bdat" | "rset" => chunking,
+            "bdat" => chunking,
+            "rset" => chunking && pipelining,
             _ => true,
         };
         let fault = format!("{place}:{action};first=1");
         match fault.parse::<Fault>() {
             Ok(parsed) if comes_by => {
-                let options = SinkOptions { faults: vec![parsed], chunking, ..SinkOptions::default() };
+                let options = SinkOptions { faults: vec![parsed], chunking, pipelining, ..SinkOptions::default() };
                 cells.push(Cell { place, section, fault, sink: start(options).expect("a sink") });
             }
             Ok(_) | Err(FaultError::Misplaced { .. }) => {}
@@ -127,8 +128,8 @@ fn send(hub: &Hub, cell: &Cell) {
     }
 }
 
-fn is_survived(action: &str, then: Then, wait: &str, chunking: bool) {
-    let cells = cells(action, chunking);
+fn is_survived(action: &str, then: Then, wait: &str, (chunking, pipelining): (bool, bool)) {
+    let cells = cells(action, chunking, pipelining);
     let mut hub = hub(&cells, wait);
     cells.iter().for_each(|cell| send(&hub, cell));
     for cell in &cells {
@@ -166,7 +167,7 @@ const SHORT: &str = "1500ms";
 fn each_is_survived(actions: &[&str], then: Then, wait: &str) {
     for action in actions {
         for chunking in [true, false] {
-            is_survived(action, then, wait, chunking);
+            is_survived(action, then, wait, (chunking, true));
         }
     }
 }
@@ -223,10 +224,15 @@ fn f_081_a_reply_too_many_anywhere_is_noticed() {
     each_is_survived(&["extra"], Then::Confused, PATIENT);
 }
 
-/// Behind the 354 and before the content: whatever it says, it is no verdict on what it has not seen.
+/// Before the command that it is to, or behind the 354 and before the content: whatever it says, it is no verdict on what it
+/// has not seen. Where one command waits for the reply to the one before it comes when nothing was asked.
 #[test]
-fn f_081_a_reply_before_the_content_is_no_verdict() {
-    each_is_survived(&["early"], Then::Confused, PATIENT);
+fn f_081_a_reply_before_its_command_or_the_content_is_no_verdict() {
+    for chunking in [true, false] {
+        for pipelining in [true, false] {
+            is_survived("early", Then::Confused, PATIENT, (chunking, pipelining));
+        }
+    }
 }
 
 #[test]

@@ -217,17 +217,33 @@ fn s_001_s_005_s_007_privileges_are_given_up_before_anything_else_runs() {
             assert_eq!(line("NoNewPrivs:"), ["1"]);
         }
         assert!(threads > 2, "every thread was looked at: {threads}");
-        let limits = fs::read_to_string(server.proc("limits")).unwrap();
-        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
-        // What cannot be dumped belongs to root, so that its user cannot look inside.
-        assert_eq!(fs::metadata(server.proc("mem")).unwrap().uid(), 0, "S-005");
-        for entry in fs::read_dir(place.data()).unwrap() {
-            let found = entry.unwrap().metadata().unwrap();
-            assert_eq!((found.uid(), found.mode() & 0o077), (user.uid, 0), "S-007");
-        }
+        leaves_nothing_to_look_at(&server, &place, user.uid);
         assert_eq!(server.end(Signal::TERM), Some(0));
     }
+}
+
+/// Whoever starts it: no core file, no memory for others to read, no file that others may open.
+fn leaves_nothing_to_look_at(server: &Server, place: &Place, uid: u32) {
+    let limits = fs::read_to_string(server.proc("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "S-005");
+    // What cannot be dumped belongs to root, so that its user cannot look inside.
+    assert_eq!(fs::metadata(server.proc("mem")).unwrap().uid(), 0, "S-005");
+    let mut entries = 0;
+    for entry in fs::read_dir(place.data()).unwrap() {
+        let found = entry.unwrap().metadata().unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o077), (uid, 0), "S-007");
+        entries += 1;
+    }
+    assert!(entries > 1, "a spool was made");
+}
+
+#[test]
+fn s_005_s_007_there_is_nothing_to_look_at_whoever_starts_it() {
+    let place = Place::new();
+    let server = place.start();
+    leaves_nothing_to_look_at(&server, &place, rustix::process::geteuid().as_raw());
+    assert_eq!(server.end(Signal::TERM), Some(0));
 }
 
 #[test]

@@ -17,7 +17,7 @@ crate::each!(ending:
     shards_share_a_port
     f_038_a_shed_connection_is_told_and_closed
     a_dropped_connection_sends_everything_first
-    f_007_the_last_reply_survives_a_peer_that_keeps_sending
+    the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
     the_end_does_not_wait_for_peers_that_keep_still
     f_007_the_end_of_a_server_resets_no_peer_that_keeps_sending
@@ -188,8 +188,8 @@ pub fn a_dropped_connection_sends_everything_first<U: Under>() {
     });
 }
 
-/// The lingering close of F-007's "250 sent, client still sending": without it the last reply dies in a reset.
-pub fn f_007_the_last_reply_survives_a_peer_that_keeps_sending<U: Under>() {
+/// A lingering close: without it the last reply dies in a reset.
+pub fn the_last_reply_survives_a_peer_that_keeps_sending<U: Under>() {
     for _ in 0..5 {
         U::run(async move |driver| {
             let (mut conn, mut peer) = pair(&driver).await;

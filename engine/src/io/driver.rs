@@ -89,6 +89,10 @@ pub trait Conn: 'static {
     /// When the kernel last took octets of what was queued, `Tick(0)` before it did. While the peer takes some, it moves.
     fn sent_at(&self) -> Tick;
 
+    /// When the peer last took octets of what was queued, as far as the system knows; never before [`Conn::sent_at`], which
+    /// stands still while a slow peer empties the kernel's own buffers. A system call: for who is about to give up.
+    fn taken_at(&self) -> Tick;
+
     /// From now on `bytes` takes the place of [`SEND_ROOM_BYTES`] on this connection; at least 1.
     fn set_send_room(&mut self, bytes: usize);
 

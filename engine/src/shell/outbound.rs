@@ -48,10 +48,11 @@ impl Outbound {
     }
 }
 
-/// The session's deadline has passed: what it makes of that, once it knows when octets last left (F-083).
+/// The session's deadline has passed: what it makes of that, once it knows when octets last left, and
+/// of those that wait when the peer last took any (F-083).
 pub fn on_deadline<C: Conn>(session: &mut ClientSession, conn: &C, now: Tick) -> ClientEvent {
     let unsent = conn.unsent() > 0;
-    session.on_sent(conn.sent_at(), unsent);
+    session.on_sent(if unsent { conn.taken_at() } else { conn.sent_at() }, unsent);
     session.on_timeout(now, unsent)
 }
 

@@ -401,6 +401,10 @@ impl Conn for SimConn {
         self.end.outlet.sent_at()
     }
 
+    fn taken_at(&self) -> Tick {
+        self.end.outlet.sent_at()
+    }
+
     fn set_send_room(&mut self, bytes: usize) {
         self.end.outlet.set_room(bytes);
     }

@@ -19,6 +19,7 @@ pub mod refuse;
 pub mod ring;
 pub mod slice;
 pub mod spare;
+pub mod tcp;
 pub mod watch;
 
 /// Whether the bug of this name is planted: never in a build without the feature `bugs`.

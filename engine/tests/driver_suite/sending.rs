@@ -2,9 +2,13 @@
 
 use crate::harness::*;
 use engine::io::driver::{Conn, Driver, Next};
-use engine::wire::Tick;
+use engine::shell::outbound::on_deadline;
+use engine::smtp::client::{ClientEvent, ClientOptions, ClientSession, ClientTimers, DownReason};
+use engine::wire::{Span, Tick};
+use socket2::{Domain, Socket, Type};
 use std::io::Read;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 
 crate::each!(sending:
     text_and_slices_leave_in_order
@@ -14,6 +18,7 @@ crate::each!(sending:
     finish_waits_for_what_is_queued
     a_slow_reader_gets_everything_and_delays_nobody
     f_083_a_large_body_is_seen_to_move_before_all_of_it_left
+    f_083_a_slow_reader_is_cut_only_when_it_takes_nothing
     f_053_sending_to_a_peer_that_is_gone_breaks_and_frees_everything
     octets_are_counted
 );
@@ -148,6 +153,50 @@ pub fn f_083_a_large_body_is_seen_to_move_before_all_of_it_left<U: Under>() {
         let rest = start(&driver, move || peer.read_exact(&mut vec![0; 48 << 20]));
         until(&driver, || conn.unsent() < left && conn.sent_at() > first).await;
         rest.finish(&driver).await.expect("sent");
+    });
+}
+
+/// A connection to a peer far away: little of what is sent fits into the peer's buffer.
+async fn to_a_narrow_peer<D: Driver>(driver: &D) -> (D::Conn, TcpStream) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.set_tcp_mss(1_000).expect("a small segment");
+    listener.set_recv_buffer_size(4 << 10).expect("a small buffer");
+    listener.bind(&anywhere().into()).and_then(|()| listener.listen(1)).expect("a free port");
+    let listener = TcpListener::from(listener);
+    let conn = driver.connect(listener.local_addr().expect("bound"), soon(driver)).await.expect("it listens");
+    let (peer, _) = elsewhere(driver, move || listener.accept().expect("it connects")).await;
+    (conn, peer)
+}
+
+/// Far less than a socket's buffer each time that the block timer is about to end: that keeps a connection, and nothing does not.
+pub fn f_083_a_slow_reader_is_cut_only_when_it_takes_nothing<U: Under>() {
+    U::run(async move |driver| {
+        let (mut conn, mut peer) = to_a_narrow_peer(&driver).await;
+        let block = Span::millis(100);
+        let timers = ClientTimers { block, ..ClientTimers::default() };
+        let options = ClientOptions { timers, ..ClientOptions::new("c.test") };
+        let mut session = ClientSession::new(Arc::new(options), driver.now());
+        let part = slice(&pool(), &numbered(1 << 20));
+        (0..8).for_each(|_| conn.push(part.clone()));
+        until(&driver, || conn.sent_at() > Tick(0) || conn.taken_at() > Tick(0)).await;
+        for _ in 0..8 {
+            let deadline = session.deadline(true);
+            driver.sleep_until(deadline).await;
+            // What the last round left room for has been sent.
+            until(&driver, || driver.precise_now() >= conn.taken_at() + block).await;
+            let before = conn.taken_at();
+            peer = elsewhere(&driver, move || {
+                peer.read_exact(&mut [0; 16 << 10]).expect("sent");
+                peer
+            })
+            .await;
+            until(&driver, || conn.taken_at() > before + Span::millis(50)).await;
+            assert_eq!(on_deadline(&mut session, &conn, deadline), ClientEvent::More);
+        }
+        let cut = |event| matches!(event, ClientEvent::Down(DownReason::TimedOut(_)));
+        until(&driver, || cut(on_deadline(&mut session, &conn, driver.now()))).await;
+        assert!(conn.unsent() > 0, "the sockets' buffers took it all: nothing is tested");
+        conn.abort();
     });
 }
 

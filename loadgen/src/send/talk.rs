@@ -247,7 +247,7 @@ impl Talk {
     /// The deadline may have passed.
     pub(super) fn on_timeout(&mut self, lane: &mut Lane, conn: &impl Conn, now: Tick) -> Option<DownReason> {
         let unsent = conn.unsent() > 0;
-        self.session.on_sent(conn.sent_at(), unsent);
+        self.session.on_sent(if unsent { conn.taken_at() } else { conn.sent_at() }, unsent);
         let event = self.session.on_timeout(now, unsent);
         self.happened(event, lane, now)
     }

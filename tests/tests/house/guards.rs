@@ -6,7 +6,7 @@ use tests::source::{read, root, rust_files};
 
 /// Blocks, functions and traits that are `unsafe`, all of them in `engine/src/sys`, are at most so many. Whoever needs more
 /// says why.
-const UNSAFE_MAX: usize = 49;
+const UNSAFE_MAX: usize = 50;
 
 /// The engine's sources.
 fn engine() -> Vec<PathBuf> {

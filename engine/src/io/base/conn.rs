@@ -7,6 +7,7 @@
 use crate::io::base::events::{Events, Ways};
 use crate::io::base::outlet::{LINGER, Outlet, SEND_STALL};
 use crate::io::base::signal::Handle;
+use crate::io::base::sockets;
 use crate::io::base::turn::{Flush, LazyTimer, Turn};
 use crate::io::driver::{Conn, IoCounts, Next};
 use crate::sys::slice::{Fill, Slice};
@@ -14,6 +15,7 @@ use crate::wire::Tick;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -24,6 +26,8 @@ pub trait Wire: Sized + 'static {
     /// Begins to send what is queued, unless that is under way. Reports by `Link::sent` and `Link::fail`; at the end calls
     /// `Link::after_sending`.
     fn send(link: &Rc<Link<Self>>);
+    /// Its socket.
+    fn socket(&self) -> RawFd;
     /// Sends FIN.
     fn finish(link: &Rc<Link<Self>>);
     /// Closes with a reset and stops sending; called once, at the end.
@@ -194,6 +198,12 @@ impl<W: Wire> Conn for Line<W> {
 
     fn sent_at(&self) -> Tick {
         self.link.outlet.sent_at()
+    }
+
+    fn taken_at(&self) -> Tick {
+        let link = &self.link;
+        link.turn.count(|counts| counts.syscalls += 1);
+        sockets::taken_at(&link.wire.socket(), link.turn.now()).max(self.sent_at())
     }
 
     fn set_send_room(&mut self, bytes: usize) {

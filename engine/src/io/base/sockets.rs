@@ -1,11 +1,12 @@
 //! TCP sockets as every driver makes them: close-on-exec, TCP_NODELAY, SO_REUSEPORT for listeners. Drivers by readiness ask
 //! for `Type::STREAM.nonblocking()`; on such a socket a ring would complete with EAGAIN instead of waiting.
 
+use crate::wire::Tick;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections that may wait to be accepted; the system caps it (net.core.somaxconn).
@@ -65,6 +66,14 @@ pub(crate) fn outcome(socket: impl AsFd) -> io::Result<()> {
 pub(crate) fn local(socket: impl AsFd) -> io::Result<SocketAddr> {
     let address = rustix::net::getsockname(socket)?;
     SocketAddr::try_from(address).map_err(io::Error::from)
+}
+
+/// When the peer of a connection last took octets that were sent to it, as the system knows it at `now`; `Tick(0)` when it does not
+/// say.
+pub(crate) fn taken_at(socket: &impl AsRawFd, now: Tick) -> Tick {
+    let ago =
+        crate::sys::tcp::taken_ago(socket).map_or(u64::MAX, |ago| u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX));
+    Tick(now.0.saturating_sub(ago))
 }
 
 /// Makes the coming close send a reset and drop what the kernel has not sent.

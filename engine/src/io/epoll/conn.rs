@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
@@ -63,6 +63,10 @@ impl Wire for Socket {
             waiting.after_sending();
         });
         *link.wire.sender.borrow_mut() = sender;
+    }
+
+    fn socket(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     fn finish(link: &Rc<Link<Self>>) {

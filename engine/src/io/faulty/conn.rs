@@ -135,6 +135,10 @@ impl<D: Driver> Conn for FaultyConn<D> {
         self.inner().sent_at()
     }
 
+    fn taken_at(&self) -> Tick {
+        self.inner().taken_at()
+    }
+
     fn set_send_room(&mut self, bytes: usize) {
         self.faults.note_send_room(bytes);
         self.inner_mut().set_send_room(bytes);

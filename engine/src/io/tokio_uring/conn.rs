@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -129,6 +129,10 @@ impl Wire for Stream {
             sending.after_sending();
         });
         *link.wire.sender.borrow_mut() = sender;
+    }
+
+    fn socket(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     fn finish(link: &Rc<Link<Self>>) {

@@ -785,6 +785,13 @@ impl Conn for UringConn {
         self.reactor.conns.borrow()[self.key].sent_at
     }
 
+    fn taken_at(&self) -> Tick {
+        self.reactor.count(|counts| counts.syscalls += 1);
+        let conns = self.reactor.conns.borrow();
+        let conn = &conns[self.key];
+        sockets::taken_at(conn.socket(), super::reactor::clock()).max(conn.sent_at)
+    }
+
     fn set_send_room(&mut self, bytes: usize) {
         let room = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
         self.reactor.conns.borrow_mut()[self.key].send_room = room;

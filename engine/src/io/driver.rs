@@ -97,8 +97,9 @@ pub trait Conn: 'static {
     fn set_send_room(&mut self, bytes: usize);
 
     /// From now on no receive is begun that could bring what stands received and unconsumed above `bytes`; 0 pauses
-    /// receiving. What an aim has room for is its caller's to know. Without a call the driver receives as it likes
-    /// ([`UNREAD_BYTES`]), which is cheaper where a connection sends in many small pieces: call it before the first `next`.
+    /// receiving, and ends a receive that would go on by itself. What an aim has room for is its caller's to know. Without a call the driver receives as it likes
+    /// ([`UNREAD_BYTES`]), which is cheaper where a connection sends in many small pieces: call it before the first `next`, or
+    /// with 0 to pause and `usize::MAX` to go on.
     fn set_receive_room(&mut self, bytes: usize);
 
     /// Sends FIN behind what is queued; receiving goes on.

@@ -405,7 +405,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Room => Event::More,
             Next::Bytes(Flow::Close) => Event::Close,
             Next::Broken(_) => self.broken(),
-            Next::Bytes(Flow::Starved) => self.starve(driver).await,
+            Next::Bytes(Flow::Starved) => self.starve(driver, conn).await,
             Next::Filled(fill, added) => {
                 self.starved = None;
                 self.filled(conn, fill, added, driver.now())
@@ -417,10 +417,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
     }
 
-    /// Reads nothing while there is no memory (F-040, the third step); a body that has waited for long is given up.
-    async fn starve(&mut self, driver: &D) -> Event {
+    /// Reads nothing while there is no memory (F-040, the third step); a body that has waited for long is given up. Nor does the
+    /// driver: what it would receive ahead stands beside the budget, for every connection that waits.
+    async fn starve(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         let since = *self.starved.get_or_insert(driver.now());
+        conn.set_receive_room(0);
         driver.sleep(STARVED_WAIT).await;
+        conn.set_receive_room(S::HELD_BYTES_MAX);
         if driver.now() >= self.session.deadline() {
             return self.session.on_timeout(driver.now(), &mut self.out);
         }

@@ -23,6 +23,7 @@ crate::each!(order:
     a_dropped_next_loses_nothing
     what_stays_unread_is_bounded
     no_more_is_received_than_there_is_room_for
+    f_040_who_is_paused_receives_no_more_and_goes_on_later
     a_connection_that_receives_nothing_ends_in_order
     m_116_a_peer_that_does_not_read_is_not_read_until_there_is_room
 );
@@ -339,6 +340,32 @@ pub fn no_more_is_received_than_there_is_room_for<U: Under>() {
         }
         writer.finish(&driver).await;
         assert!(matches!(next_all(&driver, &mut conn).await, Next::End));
+    });
+}
+
+/// Also where the kernel was asked to receive until told otherwise.
+pub fn f_040_who_is_paused_receives_no_more_and_goes_on_later<U: Under>() {
+    U::run(async move |driver| {
+        let (mut conn, mut peer) = pair(&driver).await;
+        let sent = numbered(40_000);
+        peer.write_all(&sent[..8]).expect("sent");
+        until_shown(&driver, &mut conn, &sent[..8]).await;
+        nothing(&driver, &mut conn).await;
+        conn.set_receive_room(0);
+        driver.sleep(QUIET).await;
+        let (before, rest) = (driver.counts().received_bytes, sent[8..].to_vec());
+        let peer = elsewhere(&driver, move || {
+            peer.write_all(&rest).expect("it fits into the socket's buffers");
+            peer
+        })
+        .await;
+        driver.sleep(QUIET).await;
+        assert_eq!(driver.counts().received_bytes, before, "it was paused");
+        conn.set_receive_room(usize::MAX);
+        conn.handle().note(1);
+        assert!(matches!(next_none(&driver, &mut conn).await, Next::Note(1)));
+        until_shown(&driver, &mut conn, &sent).await;
+        drop(peer);
     });
 }
 

@@ -799,7 +799,16 @@ impl Conn for UringConn {
 
     fn set_receive_room(&mut self, bytes: usize) {
         let room = u32::try_from(bytes).unwrap_or(UNBOUNDED);
-        self.reactor.conns.borrow_mut()[self.key].receive_room = room;
+        let mut conns = self.reactor.conns.borrow_mut();
+        let conn = &mut conns[self.key];
+        let before = std::mem::replace(&mut conn.receive_room, room);
+        if before == UNBOUNDED
+            && room == 0
+            && let Receive::Many(armed) = conn.receive
+        {
+            self.reactor.ring.borrow_mut().cancel(user(Kind::Ignore, 0), armed);
+            conn.receive = Receive::Ending;
+        }
     }
 
     fn finish(&mut self) {

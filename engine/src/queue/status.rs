@@ -33,7 +33,7 @@ pub struct HopStatus<'a> {
     pub waiting: [u32; 3],
     /// Messages waiting for their own retry, for a host that can take them, or for their outcome to be durable.
     pub deferred: u32,
-    /// Messages under way, here or with other shards: what is lent may wait there for a host that can take it.
+    /// Messages under way, here or with other shards: what is lent may lie untaken, or wait there for a host that can take it.
     pub sending: u32,
     /// Connections open, and being opened.
     pub connections: (u32, u32),

@@ -23,6 +23,10 @@ pub struct QueueReport {
     pub delivery_type: String,
     /// `Active`, `Connecting`, `Ready`, `Retry` or `Suspended`.
     pub status: QueueStatus,
+    /// Of all shards' messages, how many lie lent in the next hop's hot ring and nobody has taken: every shard sees the same number, and
+    /// whoever keeps them counts them in `sending`. In the sum they are waiting, which they do.
+    #[serde(skip)]
+    pub untaken: u64,
     /// Messages that could leave now.
     pub waiting: u64,
     /// Messages under way.
@@ -242,12 +246,19 @@ pub fn merge(reports: &[ShardReport]) -> Vec<QueueReport> {
             }
         }
     }
-    merged.into_values().filter(|queue| !queue.unseen).collect()
+    merged.into_values().filter(|queue| !queue.unseen).map(QueueReport::with_untaken_waiting).collect()
 }
 
 impl QueueReport {
+    /// What is lent and lies there is waiting. A ring is looked at by each shard at its own moment, so what it held may have left.
+    fn with_untaken_waiting(self) -> Self {
+        let untaken = self.untaken.min(self.sending);
+        Self { sending: self.sending - untaken, waiting: self.waiting.saturating_add(untaken), ..self }
+    }
+
     fn add(&mut self, other: &QueueReport) {
         self.unseen &= other.unseen;
+        self.untaken = self.untaken.max(other.untaken);
         self.status = self.status.max(other.status);
         self.incoming_per_s += other.incoming_per_s;
         self.outgoing_per_s += other.outgoing_per_s;
@@ -347,6 +358,28 @@ mod tests {
         assert_eq!((smart.last_error.as_deref(), smart.last_error_ms), (Some("timed out"), Some(8)), "the later one");
         assert_eq!(smart.hosts.len(), 2);
         assert_eq!((smart.hosts[0].health, smart.hosts[0].connections), (Health::Dead, 3));
+    }
+
+    #[test]
+    fn what_is_lent_and_taken_by_nobody_is_waiting() {
+        let of = |waiting, sending, untaken| QueueReport {
+            sending,
+            untaken,
+            ..queue("smart", waiting, QueueStatus::Active)
+        };
+        let shard = |queue| ShardReport { queues: vec![queue] };
+        for (reports, sum) in [
+            // Of the first shard's nine that are lent four are under way with the second.
+            (vec![of(1, 9, 5), of(0, 2, 5)], (6, 6)),
+            // Two were taken before the second shard looked; the third has no connection to it and no ring.
+            (vec![of(0, 9, 5), of(0, 0, 3), of(0, 0, 0)], (5, 4)),
+            // Some were answered before their owner looked.
+            (vec![of(0, 1, 3), of(0, 0, 3)], (1, 0)),
+            (vec![of(4, 2, 0)], (4, 2)),
+        ] {
+            let merged = merge(&reports.into_iter().map(shard).collect::<Vec<_>>());
+            assert_eq!((merged[0].waiting, merged[0].sending), sum);
+        }
     }
 
     #[test]

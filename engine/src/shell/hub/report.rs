@@ -17,6 +17,7 @@ impl<D: Driver> Hub<D> {
             QueueReport {
                 hosts: queues.hosts(id).map(|host| host_report(&host)).collect(),
                 unseen: !queues.is_seen(id, now),
+                untaken: self.share.as_ref().map_or(0, |share| share.untaken(id)),
                 incoming_per_s: pace.incoming_per_s,
                 outgoing_per_s: pace.outgoing_per_s,
                 velocity_per_s: pace.outgoing_per_s - pace.incoming_per_s,

@@ -57,6 +57,11 @@ impl Share {
         self.rings.borrow().get(&hop).cloned()
     }
 
+    /// Messages of all shards that lie in the ring of `hop`.
+    pub fn untaken(&self, hop: HopId) -> u64 {
+        self.rings.borrow().get(&hop).map_or(0, |ring| ring.len() as u64)
+    }
+
     /// Whether this is the ring of `hop` still: a reload may have taken it away.
     fn has(&self, hop: HopId, ring: &Ring) -> bool {
         self.rings.borrow().get(&hop).is_some_and(|now| now.is(ring))

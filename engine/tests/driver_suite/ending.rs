@@ -20,7 +20,7 @@ crate::each!(ending:
     the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
     the_end_does_not_wait_for_peers_that_keep_still
-    f_007_the_end_of_a_server_resets_no_peer_that_keeps_sending
+    the_end_of_a_server_resets_no_peer_that_keeps_sending
     an_aborted_connection_is_reset
     an_aborted_connection_drops_its_queue
     a_note_to_a_connection_that_is_gone_does_nothing
@@ -249,7 +249,7 @@ pub fn the_end_does_not_wait_for_peers_that_keep_still<U: Under>() {
 
 /// The last reply before the end of a server survives as well. Of several rounds one that holds is enough: a machine may be so
 /// slow that the end does not wait for it; no buffers between the two hold what the peer sends.
-pub fn f_007_the_end_of_a_server_resets_no_peer_that_keeps_sending<U: Under>() {
+pub fn the_end_of_a_server_resets_no_peer_that_keeps_sending<U: Under>() {
     let round = || {
         let (out, client) = std::sync::mpsc::channel();
         U::run(async move |driver| {

@@ -222,12 +222,13 @@ impl Inode {
 }
 
 /// The block that was being written when the power failed may be neither old nor new, whatever the unit that is promised:
-/// devices of 512 octets to the sector write 4096.
+/// devices of 512 octets to the sector write 4096. Where the write begins as often as anywhere: there it meets what was
+/// promised before.
 fn torn_block(flying: &[Piece], chance: &Chance) -> Option<(u64, Vec<u8>)> {
     let blocks: Vec<_> = flying.iter().flat_map(|piece| piece.sectors(PAGE)).collect();
     let is_hit = !blocks.is_empty() && chance.once_in(2);
     is_hit.then(|| {
-        let (at, bytes) = chance.one_of(&blocks);
+        let (at, bytes) = if chance.once_in(2) { &blocks[0] } else { chance.one_of(&blocks) };
         let mut noise = bytes.to_vec();
         chance.fill(&mut noise);
         (*at, noise)

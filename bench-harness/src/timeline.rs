@@ -1,8 +1,8 @@
-//! A run over time: messages in equal buckets by intended send time, for `timeline.csv` and the report's chart. Pure.
+//! A run over time: messages in equal buckets by intended send time, for the report's chart. Pure. (`timeline.csv` is
+//! [`loadgen::record::timeline`]'s.)
 
 use crate::failover::{Answer, Fate};
 use crate::stats::percentile;
-use std::io::{self, Write};
 
 /// One bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -63,34 +63,6 @@ pub fn moments_from(first: u64, fates: &[Fate], width_us: u64) -> Vec<Moment> {
     moments
 }
 
-/// Writes the buckets as CSV, one header line; a figure that does not exist is empty.
-///
-/// # Errors
-/// The writer's.
-pub fn write_csv(moments: &[Moment], mut to: impl Write) -> io::Result<()> {
-    writeln!(
-        to,
-        "at_ms,due,accepted,failed,delivered,response_p50_us,response_p99_us,response_max_us,delivery_max_us"
-    )?;
-    let cell = |value: Option<u64>| value.map_or_else(String::new, |v| v.to_string());
-    for m in moments {
-        writeln!(
-            to,
-            "{},{},{},{},{},{},{},{},{}",
-            m.at_us / 1000,
-            m.due,
-            m.accepted,
-            m.failed,
-            m.delivered,
-            cell(m.response_p50_us),
-            cell(m.response_p99_us),
-            cell(m.response_max_us),
-            cell(m.delivery_max_us)
-        )?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,17 +94,5 @@ mod tests {
         );
         assert_eq!(moments[1].response_p99_us, None);
         assert!(super::moments(&[], 10).is_empty());
-    }
-
-    #[test]
-    fn the_csv_leaves_empty_what_was_not_measured() {
-        let mut csv = Vec::new();
-        write_csv(&moments(&[fate(5, 7, Answer::Accepted), fate(20_005, 1, Answer::Other)], 10_000), &mut csv)
-            .expect("memory");
-        let text = String::from_utf8(csv).expect("ASCII");
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], "0,1,1,0,1,7,7,7,57");
-        assert_eq!(lines[2], "10,0,0,0,0,,,,");
-        assert_eq!(lines[3], "20,1,0,1,0,,,,");
     }
 }

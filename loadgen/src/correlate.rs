@@ -166,6 +166,35 @@ pub struct Correlation {
     pub unattributed: Vec<Duplicate>,
 }
 
+/// When the first copy of each message of `sent` arrived, and at which of the sinks with these `ledgers`; by its number.
+pub fn first_arrivals<'l>(
+    sent: &Sent<'_>,
+    ledgers: impl IntoIterator<Item = &'l [Delivery]>,
+) -> Vec<Option<(Tick, u16)>> {
+    let messages = sent.shards.iter().map(Vec::len).max().unwrap_or(0) * sent.shards.len();
+    let mut first: Vec<Option<(Tick, u16)>> = vec![None; messages];
+    for (sink, ledger) in ledgers.into_iter().enumerate() {
+        let copies = ledger.iter().filter(|copy| copy.run == sent.run && !copy.is(FLAG_REPORT | FLAG_UNSTAMPED));
+        for copy in copies {
+            let Some(slot) = usize::try_from(copy.seq).ok().and_then(|seq| first.get_mut(seq)) else { continue };
+            if slot.is_none_or(|(at, _)| copy.at < at) {
+                *slot = Some((copy.at, sink as u16));
+            }
+        }
+    }
+    first
+}
+
+/// Every message of `sent`, with how long after its intended time it arrived, where [`first_arrivals`] says so.
+pub fn with_delivery<'s>(sent: &Sent<'s>, arrivals: &[Option<(Tick, u16)>]) -> Vec<(&'s MessageRecord, Option<Span>)> {
+    let arrival = |seq: u64| *arrivals.get(usize::try_from(seq).ok()?)?;
+    let one = |seq| {
+        let record = sent.record(seq)?;
+        Some((record, arrival(seq).map(|(at, _)| at.since(sent.started + record.intended()))))
+    };
+    sent.numbers().filter_map(one).collect()
+}
+
 /// Joins `sent` with `deliveries` (any order; sorted in place).
 pub fn correlate(sent: &Sent<'_>, deliveries: &mut [Delivery], around: &Circumstances, warm_up: Span) -> Correlation {
     let mut joined = Correlation {
@@ -275,9 +304,9 @@ fn keep<T>(examples: &mut Vec<T>, example: T) {
     }
 }
 
-impl Sent<'_> {
+impl<'a> Sent<'a> {
     /// Message `seq`'s record.
-    pub fn record(&self, seq: u64) -> Option<&MessageRecord> {
+    pub fn record(&self, seq: u64) -> Option<&'a MessageRecord> {
         let shards = self.shards.len().max(1) as u64;
         let shard = self.shards.get((seq % shards) as usize)?;
         shard.get(usize::try_from(seq / shards).ok()?)

@@ -239,6 +239,8 @@ fn a_run_leaves_its_figures_in_json_and_in_a_folder() {
     let timeline = std::fs::read_to_string(out.join("timeline.csv")).expect("text");
     let intended: u64 = timeline.lines().skip(1).filter_map(|line| line.split(',').nth(1)?.parse::<u64>().ok()).sum();
     assert_eq!(intended, 150);
+    let delivered: u64 = timeline.lines().skip(1).filter_map(|line| line.split(',').nth(7)?.parse::<u64>().ok()).sum();
+    assert_eq!(delivered, 150);
     let (code, rest) = sink.stop();
     assert_eq!(code, Some(0));
     assert!(rest.contains("150 messages for 300 recipients"), "{rest}");

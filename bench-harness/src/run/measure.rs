@@ -6,9 +6,10 @@ use crate::plan;
 use crate::result::{Figures, Latency, Messages, PerProcess, Phase, Quantiles, Rate};
 use crate::views::{Happening, curve, timelines};
 use engine::wire::{Span, Tick};
-use loadgen::correlate::{Circumstances, Correlation, correlate};
-use loadgen::ledger::{Delivery, FLAG_REPORT, FLAG_UNSTAMPED};
+use loadgen::correlate::{Circumstances, Correlation, correlate, first_arrivals, with_delivery};
+use loadgen::ledger::Delivery;
 use loadgen::record::histogram::Times;
+use loadgen::record::timeline::{self, Bucket};
 use loadgen::record::{Phase as Step, State};
 use loadgen::report::figures::Part;
 use loadgen::send::{Ended, Outcome};
@@ -104,8 +105,8 @@ pub struct Measured {
     pub intervals: Vec<Times>,
     /// When the schedule began, by the wall clock.
     pub started: SystemTime,
-    /// Every message, for `timeline.csv`.
-    pub fates: Vec<Fate>,
+    /// For `timeline.csv`.
+    pub timeline: Vec<Bucket>,
 }
 
 /// Settles accounts and computes every figure.
@@ -114,7 +115,8 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
     let part = outcome.main_part();
     let figures = outcome.figures(part);
     let correlation = settle(given);
-    let fates = fates(outcome, given.ledgers);
+    let arrivals = first_arrivals(&outcome.sent(), given.ledgers.iter().map(Vec::as_slice));
+    let fates = fates(outcome, &arrivals);
     let failover = failover(given, &fates, &correlation, part);
     let evidence = evidence(given, part, &figures, &correlation, failover.as_ref());
     let seconds = part.length().as_secs_f64();
@@ -166,9 +168,9 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         response: figures.response,
         service: figures.service,
         delivery: correlation.delivery_main,
-        intervals: loadgen::record::timeline::intervals(&records, Span::seconds(1)),
+        intervals: timeline::intervals(&records, Span::seconds(1)),
         started: given.started,
-        fates,
+        timeline: timeline::buckets(with_delivery(&outcome.sent(), &arrivals), timeline::BUCKET),
     }
 }
 
@@ -201,20 +203,8 @@ fn before_death(fault: &Done) -> Tick {
     Tick(fault.struck.0.saturating_sub(UNSETTLED_US * 1000))
 }
 
-/// One fate for each message, in the order of their numbers.
-pub fn fates(outcome: &Outcome, ledgers: &[Vec<Delivery>]) -> Vec<Fate> {
-    let shards = outcome.records.len().max(1) as u64;
-    let messages = outcome.records.iter().map(Vec::len).max().unwrap_or(0) as u64 * shards;
-    let mut first: Vec<Option<(Tick, u16)>> = vec![None; usize::try_from(messages).unwrap_or(0)];
-    for (route, ledger) in ledgers.iter().enumerate() {
-        let copies = ledger.iter().filter(|d| d.run == outcome.run && !d.is(FLAG_REPORT | FLAG_UNSTAMPED));
-        for copy in copies {
-            let Some(slot) = usize::try_from(copy.seq).ok().and_then(|seq| first.get_mut(seq)) else { continue };
-            if slot.is_none_or(|(at, _)| copy.at < at) {
-                *slot = Some((copy.at, route as u16));
-            }
-        }
-    }
+/// One fate for each message, in the order of their numbers; `arrivals` are their [`first_arrivals`].
+fn fates(outcome: &Outcome, arrivals: &[Option<(Tick, u16)>]) -> Vec<Fate> {
     let sent = outcome.sent();
     let fate = |(seq, delivered): (usize, &Option<(Tick, u16)>)| {
         let record = sent.record(seq as u64)?;
@@ -235,7 +225,7 @@ pub fn fates(outcome: &Outcome, ledgers: &[Vec<Delivery>]) -> Vec<Fate> {
             route: delivered.map_or(u16::MAX, |(_, route)| route),
         })
     };
-    first.iter().enumerate().filter_map(fate).collect()
+    arrivals.iter().enumerate().filter_map(fate).collect()
 }
 
 fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: Part) -> Option<Summary> {

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::result::{self, RunResult, judge_whole};
 use crate::run_file;
 use crate::stage::Stage;
-use crate::timeline::{moments, write_csv};
+use loadgen::record::timeline;
 use loadgen::validity::Validity;
 use measure::Measured;
 use perform::{Around, perform, sender_of};
@@ -183,7 +183,7 @@ fn keep(phase: &Phase, measured: &Measured, folder: &ResultFolder) -> anyhow::Re
     }
     let name = measured.phase.name.replace([' ', '·'], "-");
     let mut csv = Vec::new();
-    write_csv(&moments(&measured.fates, crate::failover::BUCKET_US), &mut csv)?;
+    timeline::write_csv(&mut csv, &measured.timeline, timeline::BUCKET, true)?;
     folder.write(&format!("timeline-{name}.csv"), &csv)?;
     if phase.is_main {
         folder.write("timeline.csv", &csv)?;

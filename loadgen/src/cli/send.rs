@@ -186,7 +186,7 @@ fn send(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
     };
     let document = Document::new(&sent, joined.as_ref(), context);
     let run_toml = run_file::text(said, &circumstances(&sent));
-    args.show(&sent, joined.as_ref(), &document, &run_toml)?;
+    args.show(&sent, joined.as_ref().zip(ledger.as_deref()), &document, &run_toml)?;
     trouble.map_or_else(|| Ok(args.verdict(&document)), Err)
 }
 
@@ -262,12 +262,12 @@ impl SendArgs {
     fn show(
         &self,
         sent: &Outcome,
-        joined: Option<&Correlation>,
+        arrived: Option<(&Correlation, &[Delivery])>,
         document: &Document,
         run_toml: &str,
     ) -> Result<(), Failure> {
         let printed = self.print(document);
-        let kept = self.out.as_ref().map(|out| folder::write(out, sent, joined, document, run_toml));
+        let kept = self.out.as_ref().map(|out| folder::write(out, sent, arrived, document, run_toml));
         printed.and(kept.transpose().map(drop).map_err(|error| Failure::Output(error.to_string())))
     }
 

@@ -9,6 +9,23 @@ use std::io;
 /// The width of a bucket where nothing else is asked for.
 pub const BUCKET: Span = Span::millis(10);
 
+/// The columns of `timeline.csv`, in order; perf/METHODOLOGY.md says what each means.
+pub const COLUMNS: [&str; 13] = [
+    "start_ms",
+    "intended",
+    "accepted",
+    "rejected",
+    "deferred",
+    "unknown",
+    "open",
+    "delivered",
+    "response_p50_us",
+    "response_p99_us",
+    "response_max_us",
+    "connection_wait_max_us",
+    "delivery_max_us",
+];
+
 /// What became of the messages that were due in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bucket {
@@ -16,8 +33,6 @@ pub struct Bucket {
     pub intended: u32,
     /// Acknowledged with 2yz.
     pub accepted: u32,
-    /// Of those, within the deadline.
-    pub good: u32,
     /// Refused for good.
     pub rejected: u32,
     /// Refused for now, or never attempted.
@@ -26,52 +41,61 @@ pub struct Bucket {
     pub unknown: u32,
     /// Still without an outcome when the run ended.
     pub open: u32,
-    /// Median response time of the acknowledged, in microseconds; 0 when there is none.
-    pub p50_us: u32,
+    /// Of which a copy arrived at a sink.
+    pub delivered: u32,
+    /// Median response time of the acknowledged, in microseconds.
+    pub p50_us: Option<u32>,
     /// Their 99th percentile.
-    pub p99_us: u32,
+    pub p99_us: Option<u32>,
     /// Their greatest.
-    pub max_us: u32,
-    /// Connection wait of the slowest message, in microseconds.
-    pub wait_max_us: u32,
+    pub max_us: Option<u32>,
+    /// Connection wait of the slowest message that had a connection, in microseconds.
+    pub wait_max_us: Option<u32>,
+    /// Greatest time from a message's intended time to its first copy's arrival, in microseconds.
+    pub delivery_max_us: Option<u32>,
 }
 
-/// Buckets of `width` from the start of the schedule to the last intended time. `records` in any order.
-///
-/// `deadline` decides what is good.
+/// Buckets of `width` from the start of the schedule to the last intended time. `messages` in any order, each with how long
+/// after its intended time its first copy arrived, where a sink told.
 ///
 /// # Panics
 /// When `width` is zero.
-pub fn buckets(records: &[MessageRecord], width: Span, deadline: Span) -> Vec<Bucket> {
+pub fn buckets<'r>(messages: impl IntoIterator<Item = (&'r MessageRecord, Option<Span>)>, width: Span) -> Vec<Bucket> {
     assert!(width.0 > 0, "a bucket has a width");
-    let mut order: Vec<u32> = (0..u32::try_from(records.len()).unwrap_or(u32::MAX)).collect();
-    let bucket_of = |index: u32| records[index as usize].intended_ns / width.0;
-    order.sort_unstable_by_key(|&index| bucket_of(index));
-    let count = order.last().map_or(0, |&last| bucket_of(last) + 1);
+    let bucket_of = |(record, _): &(&MessageRecord, _)| record.intended_ns / width.0;
+    let mut messages: Vec<_> = messages.into_iter().collect();
+    messages.sort_unstable_by_key(bucket_of);
+    let count = messages.last().map_or(0, |last| bucket_of(last) + 1);
     let mut buckets = vec![Bucket::default(); usize::try_from(count).unwrap_or(0)];
     let mut responses = Vec::new();
-    for run in order.chunk_by(|&a, &b| bucket_of(a) == bucket_of(b)) {
-        let Some(bucket) = run.first().and_then(|&first| buckets.get_mut(bucket_of(first) as usize)) else { continue };
+    for run in messages.chunk_by(|a, b| bucket_of(a) == bucket_of(b)) {
+        let Some(bucket) = run.first().and_then(|first| buckets.get_mut(bucket_of(first) as usize)) else { continue };
         responses.clear();
-        for &index in run {
-            bucket.add(&records[index as usize], deadline, &mut responses);
+        for (record, delivery) in run {
+            bucket.add(record, *delivery, &mut responses);
         }
         responses.sort_unstable();
         bucket.p50_us = nearest_rank(&responses, 0.5);
         bucket.p99_us = nearest_rank(&responses, 0.99);
-        bucket.max_us = responses.last().copied().unwrap_or(0);
+        bucket.max_us = responses.last().copied();
     }
     buckets
 }
 
 impl Bucket {
-    fn add(&mut self, record: &MessageRecord, deadline: Span, responses: &mut Vec<u32>) {
+    fn add(&mut self, record: &MessageRecord, delivery: Option<Span>, responses: &mut Vec<u32>) {
+        let us = |span: u64| u32::try_from(span).unwrap_or(u32::MAX);
         self.intended += 1;
-        self.wait_max_us = self.wait_max_us.max(u32::try_from(record.connection_wait_us()).unwrap_or(u32::MAX));
+        if !matches!(record.state, State::Waiting | State::NotAttempted) {
+            self.wait_max_us = self.wait_max_us.max(Some(us(record.connection_wait_us())));
+        }
+        if let Some(delivery) = delivery {
+            self.delivered += 1;
+            self.delivery_max_us = self.delivery_max_us.max(Some(us(delivery.as_micros())));
+        }
         match record.state {
             State::Accepted => {
                 self.accepted += 1;
-                self.good += u32::from(record.response_us() <= deadline.as_micros());
                 responses.push(record.done_us);
             }
             State::Rejected => self.rejected += 1,
@@ -82,9 +106,9 @@ impl Bucket {
     }
 }
 
-fn nearest_rank(sorted: &[u32], quantile: f64) -> u32 {
+fn nearest_rank(sorted: &[u32], quantile: f64) -> Option<u32> {
     let rank = (quantile * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 /// One histogram of response times of acknowledged messages per `every` of intended send time.
@@ -100,25 +124,24 @@ pub fn intervals(records: &[MessageRecord], every: Span) -> Vec<Times> {
     intervals
 }
 
-/// Writes `buckets` as `timeline.csv`: a line of names, then one line per bucket; its first column is the bucket's start
-/// in milliseconds since the start of the schedule.
+/// Writes `buckets` as `timeline.csv`: a line of [`COLUMNS`], then one line per bucket. What was not measured is empty;
+/// `sinks_told` says whether it was asked what arrived.
 ///
 /// # Errors
 /// Those of `into`.
-pub fn write_csv(into: &mut impl io::Write, buckets: &[Bucket], width: Span) -> io::Result<()> {
-    writeln!(
-        into,
-        "start_ms,intended,accepted,good,rejected,deferred,unknown,open,response_p50_us,response_p99_us,response_max_us,\
-         connection_wait_max_us"
-    )?;
+pub fn write_csv(into: &mut impl io::Write, buckets: &[Bucket], width: Span, sinks_told: bool) -> io::Result<()> {
+    writeln!(into, "{}", COLUMNS.join(","))?;
+    let cell = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
     for (index, bucket) in buckets.iter().enumerate() {
         let start_ms = (index as u64 * width.0) as f64 / 1e6;
-        let Bucket { intended, accepted, good, rejected, deferred, unknown, open, .. } = bucket;
-        let Bucket { p50_us, p99_us, max_us, wait_max_us, .. } = bucket;
+        let Bucket { intended, accepted, rejected, deferred, unknown, open, .. } = bucket;
+        let delivered = cell(sinks_told.then_some(bucket.delivered));
+        let [p50, p99, max] = [bucket.p50_us, bucket.p99_us, bucket.max_us].map(cell);
+        let [wait, delivery] = [bucket.wait_max_us, bucket.delivery_max_us].map(cell);
         writeln!(
             into,
-            "{start_ms},{intended},{accepted},{good},{rejected},{deferred},{unknown},{open},{p50_us},{p99_us},{max_us},\
-             {wait_max_us}"
+            "{start_ms},{intended},{accepted},{rejected},{deferred},{unknown},{open},{delivered},{p50},{p99},{max},{wait},\
+             {delivery}"
         )?;
     }
     Ok(())
@@ -141,28 +164,43 @@ mod tests {
             record(21, State::NotAttempted, 0),
             record(20, State::Waiting, 0),
         ];
-        let buckets = buckets(&records, BUCKET, Span::millis(20));
+        let arrived = [Some(Span::micros(700)), Some(Span::millis(90)), None, None, None];
+        let buckets = buckets(records.iter().zip(arrived), BUCKET);
         assert_eq!(buckets.len(), 3);
-        assert_eq!((buckets[0].intended, buckets[0].accepted, buckets[0].good), (2, 2, 1));
-        assert_eq!((buckets[0].p50_us, buckets[0].p99_us, buckets[0].max_us), (500, 50_000, 50_000));
+        assert_eq!((buckets[0].intended, buckets[0].accepted, buckets[0].delivered), (2, 2, 2));
+        let us = [buckets[0].p50_us, buckets[0].p99_us, buckets[0].max_us, buckets[0].delivery_max_us];
+        assert_eq!(us, [Some(500), Some(50_000), Some(50_000), Some(90_000)]);
         assert_eq!(buckets[1], Bucket::default());
         assert_eq!((buckets[2].intended, buckets[2].unknown, buckets[2].deferred, buckets[2].open), (3, 1, 1, 1));
+        assert_eq!((buckets[2].p50_us, buckets[2].wait_max_us, buckets[2].delivered), (None, Some(0), 0));
     }
 
     #[test]
-    fn the_csv_has_a_line_per_bucket_and_as_many_columns_as_names() {
-        let mut csv = Vec::new();
-        let all = buckets(&[record(0, State::Accepted, 5), record(35, State::Accepted, 5)], BUCKET, BUCKET);
-        write_csv(&mut csv, &all, BUCKET).expect("memory takes it");
-        let csv = String::from_utf8(csv).expect("text");
-        let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(columns, [12; 5]);
-        assert!(csv.lines().last().is_some_and(|line| line.starts_with("30,1,1,")), "{csv}");
+    fn the_csv_leaves_empty_what_was_not_measured() {
+        let records = [record(0, State::Accepted, 5), record(35, State::NotAttempted, 0)];
+        let all = buckets(records.iter().zip([Some(Span::micros(8)), None]), BUCKET);
+        for (sinks_told, told) in [(true, ["1,5,5,5,0,8", "0,,,,,"]), (false, [",5,5,5,0,8", ",,,,,"])] {
+            let mut csv = Vec::new();
+            write_csv(&mut csv, &all, BUCKET, sinks_told).expect("memory takes it");
+            let csv = String::from_utf8(csv).expect("text");
+            let lines: Vec<&str> = csv.lines().collect();
+            assert!(lines.iter().all(|line| line.split(',').count() == COLUMNS.len()), "{csv}");
+            assert_eq!(lines[1], format!("0,1,1,0,0,0,0,{}", told[0]));
+            assert_eq!(lines[4], format!("30,1,0,0,1,0,0,{}", told[1]));
+        }
+    }
+
+    #[test]
+    fn every_column_is_explained() {
+        let methodology = include_str!("../../../perf/METHODOLOGY.md");
+        let (_, section) = methodology.split_once("`timeline.csv`").expect("it is named");
+        let named: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(named[..COLUMNS.len()], COLUMNS);
     }
 
     #[test]
     fn nothing_sent_is_no_bucket() {
-        assert!(buckets(&[], BUCKET, BUCKET).is_empty());
+        assert!(buckets([], BUCKET).is_empty());
         assert!(intervals(&[], Span::seconds(1)).is_empty());
     }
 

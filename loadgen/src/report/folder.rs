@@ -1,7 +1,8 @@
 //! The result folder of `--out DIR` (README.md, "Reading a result").
 
 use super::result::Document;
-use crate::correlate::Correlation;
+use crate::correlate::{Correlation, first_arrivals, with_delivery};
+use crate::ledger::Delivery;
 use crate::record::histogram::Times;
 use crate::record::{MessageRecord, hlog, timeline};
 use crate::send::Outcome;
@@ -30,7 +31,8 @@ pub fn make(folder: &Path) -> Result<(), FolderError> {
     fs::create_dir_all(folder).map_err(|error| FolderError { path: folder.to_owned(), error })
 }
 
-/// Writes everything a run left behind into `folder`, which is made if it is not there. `run_toml` is how to run it again.
+/// Writes everything a run left behind into `folder`, which is made if it is not there. `arrived` is what sinks said, if they
+/// were asked; `run_toml` is how to run it again.
 /// A file that finds no room is not left in part, and keeps no other from being written.
 ///
 /// # Errors
@@ -38,7 +40,7 @@ pub fn make(folder: &Path) -> Result<(), FolderError> {
 pub fn write(
     folder: &Path,
     sent: &Outcome,
-    joined: Option<&Correlation>,
+    arrived: Option<(&Correlation, &[Delivery])>,
     document: &Document,
     run_toml: &str,
 ) -> Result<(), FolderError> {
@@ -51,10 +53,9 @@ pub fn write(
     });
     written = written.and(file(folder, "run.toml", |into| into.write_all(run_toml.as_bytes())));
     written = written.and(file(folder, "timeline.csv", |into| {
-        // A message is good within max(20 ms, 5 times the median response): without a fault there is no "before".
-        let deadline = main.figures.response.at(0.99).unwrap_or(0).saturating_mul(5).max(20_000);
-        let buckets = timeline::buckets(&records, timeline::BUCKET, Span::micros(deadline));
-        timeline::write_csv(into, &buckets, timeline::BUCKET)
+        let first = first_arrivals(&sent.sent(), arrived.map(|(_, ledger)| ledger));
+        let buckets = timeline::buckets(with_delivery(&sent.sent(), &first), timeline::BUCKET);
+        timeline::write_csv(into, &buckets, timeline::BUCKET, arrived.is_some())
     }));
     written = written.and(file(folder, "latency-response.hlog", |into| {
         let intervals = timeline::intervals(&records, INTERVAL);
@@ -64,7 +65,7 @@ pub fn write(
     let distributions = [
         ("latency-response.hgrm", Some(&main.figures.response)),
         ("latency-service.hgrm", Some(&main.figures.service)),
-        ("latency-delivery.hgrm", joined.map(|joined| &joined.delivery_main)),
+        ("latency-delivery.hgrm", arrived.map(|(joined, _)| &joined.delivery_main)),
     ];
     for (name, times) in distributions {
         if let Some(times) = times.filter(|times: &&Times| times.count() > 0) {

@@ -104,7 +104,8 @@ fn a_good_phase_is_valid_and_its_figures_leave_the_warm_up_out() {
     let steps: f64 = figures.step_us.iter().filter_map(|(_, us)| *us).sum();
     assert_eq!(steps, 980.0, "the steps add up to the service time");
     assert_eq!(found.view.curves.len(), 3);
-    assert_eq!(found.fates.len(), 4000);
+    let timeline = found.timeline.iter().map(|bucket| (bucket.intended, bucket.delivered, bucket.delivery_max_us));
+    assert!(timeline.eq([(10, 10, Some(2000)); 400]), "the warm-up is in it");
 }
 
 #[test]
@@ -202,8 +203,9 @@ fn duplicates_around_a_death_belong_to_it() {
     assert_eq!((twice.w1, twice.unattributed), (1, 0));
     let found = measured(&phase, &outcome, &ledgers, &[], &Observed::default());
     assert_eq!(found.phase.figures.pairs.duplicated.unattributed, 1, "without a death it is a bug");
-    let delivered = found.fates[2000].delivered_us.expect("delivered");
-    assert_eq!((delivered, found.fates[2000].route), (START.0 / 1000 + 2_002_000, 0), "the first copy counts");
+    let first = first_arrivals(&outcome.sent(), ledgers.iter().map(Vec::as_slice));
+    let fate = fates(&outcome, &first)[2000];
+    assert_eq!((fate.delivered_us, fate.route), (Some(START.0 / 1000 + 2_002_000), 0), "the first copy counts");
 }
 
 fn hub_death(struck: Tick, healed: Tick, is_behind: bool) -> Done {

@@ -246,6 +246,33 @@ fn a_run_leaves_its_figures_in_json_and_in_a_folder() {
     assert!(rest.contains("150 messages for 300 recipients"), "{rest}");
 }
 
+/// Somebody whose every message is refused reads why.
+#[test]
+fn what_the_server_said_to_it_is_in_the_summary() {
+    let sink = Sink::start(&[
+        "--fault",
+        "mail:reply 554 5.7.1 not from you;first=3",
+        "--fault",
+        "rcpt:reply 452 4.2.2 full;after=3",
+    ]);
+    let words = ["send", "--target", &sink.at, "--closed", "-n", "5", "-c", "1", "--chunking", "data"];
+    let ended = output(&[&words[..], &["--json"]].concat());
+    let (said, told) = (json(&ended), String::from_utf8_lossy(&ended.stderr).into_owned());
+    assert_eq!(said["first_refusal"], "554 5.7.1 not from you", "{told}");
+    assert_eq!((&said["not_accepted"]["554"], &said["messages"]["accepted"]), (&3.into(), &0.into()), "{told}");
+    let line = told.lines().find(|line| line.starts_with("refused ")).expect("a line of it");
+    assert!(line.starts_with("refused    ") && line.contains("3 messages by 554"), "{line}");
+    assert!(line.contains(" by 452") && line.ends_with("; the first reply: 554 5.7.1 not from you"), "{line}");
+    sink.stop();
+
+    let closed = Sink::start(&["--fault", "banner:reply 554 5.3.2 no service today"]);
+    let ended = output(&["send", "--target", &closed.at, "--closed", "-n", "5", "--connect-wait", "300ms"]);
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(4), "{told}");
+    assert!(told.contains(": it said 554 5.3.2 no service today"), "{told}");
+    closed.stop();
+}
+
 /// The folder's run.toml makes the same run, but for what is said beside it.
 #[test]
 fn a_run_is_repeated_from_its_folder() {

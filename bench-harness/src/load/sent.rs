@@ -38,6 +38,7 @@ struct Header {
     /// Records of each shard.
     records: Vec<usize>,
     refusals: usize,
+    first_refusal: Option<String>,
     /// CPU time and over how long, nanoseconds, and system calls, of each shard.
     shards: Vec<(u64, u64, u64)>,
     process_cpu_ns: u64,
@@ -63,6 +64,7 @@ pub fn write(path: &Path, outcome: &Outcome) -> io::Result<()> {
         driver: outcome.driver.to_owned(),
         records: outcome.records.iter().map(Vec::len).collect(),
         refusals: outcome.refusals.len(),
+        first_refusal: outcome.first_refusal.clone(),
         shards: outcome.shards.iter().map(|shard| (shard.cpu.0, shard.over.0, shard.io.syscalls)).collect(),
         process_cpu_ns: outcome.process_cpu.0,
         connections: outcome.connections,
@@ -118,6 +120,7 @@ pub fn read(path: &Path, spec: &SendSpec) -> Result<Outcome, SentError> {
         warm_up: spec.warm_up(),
         records,
         refusals,
+        first_refusal: header.first_refusal,
         recipients: spec.recipients()?,
         shards: header.shards.iter().map(shard).collect(),
         process_cpu: Span(header.process_cpu_ns),
@@ -242,6 +245,7 @@ mod tests {
             warm_up: spec.warm_up(),
             records: vec![(0..20).map(record).collect(), (20..29).map(record).collect()],
             refusals: vec![RecipientRefusal { seq: 1 << 40, place: 3, code: 550 }],
+            first_refusal: Some("550 no".into()),
             recipients: spec.recipients().expect("templates"),
             shards: vec![ShardOutcome {
                 cpu: Span(5),
@@ -262,6 +266,7 @@ mod tests {
         let back = read(&path, &spec).expect("read");
         assert_eq!(back.records, outcome.records);
         assert_eq!((back.refusals, back.shards), (outcome.refusals, outcome.shards));
+        assert_eq!(back.first_refusal, outcome.first_refusal);
         assert_eq!((back.run, back.started, back.driver, back.ended), (7, Tick(1 << 50), "epoll", Ended::Stopped));
         assert_eq!((back.connections, back.broken, back.refused, back.clock_step_us), (4, 1, 2, 13));
         let whole = std::fs::read(&path).expect("kept");

@@ -14,7 +14,6 @@ use loadgen::record::{Phase as Step, State};
 use loadgen::report::figures::Part;
 use loadgen::send::{Ended, Outcome};
 use loadgen::validity::{Evidence, Validity, judge, limited_by};
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// A fault as it was really done.
@@ -138,7 +137,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
                 achieved_per_s: per_s(messages),
             },
             pairs: correlation.accounts,
-            not_accepted: not_accepted(outcome),
+            not_accepted: outcome.not_accepted(),
             messages: Messages { intended: figures.intended, accepted: figures.accepted },
             latency_us: Latency {
                 response: quantiles(&figures.response),
@@ -350,22 +349,6 @@ fn view(given: &Evidences<'_>, fates: &[Fate], part: Part, phase: &Phase) -> Pha
 fn quantiles(times: &Times) -> Quantiles {
     let at = |quantile: f64| times.at(quantile).map(|us| us as f64);
     Quantiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: times.max().map(|us| us as f64) }
-}
-
-/// Reply codes of messages that were not accepted, over the whole phase.
-fn not_accepted(outcome: &Outcome) -> BTreeMap<String, u64> {
-    let mut by_code = BTreeMap::new();
-    for record in outcome.all_records().filter(|record| record.state != State::Accepted) {
-        let name = match (record.state, record.code) {
-            (State::Waiting, _) => "never begun".to_owned(),
-            (State::NotAttempted, _) => "not attempted".to_owned(),
-            (State::Rejected, 0) => "cannot be sent to this peer".to_owned(),
-            (_, 0) => "no reply".to_owned(),
-            (_, code) => code.to_string(),
-        };
-        *by_code.entry(name).or_default() += 1;
-    }
-    by_code
 }
 
 /// Mean time of each step of a transaction, over accepted messages: they add up to the mean service time.

@@ -37,10 +37,14 @@ pub(super) fn plan(plan: &Plan) -> Checked {
         let is_label = |c: char| c.is_ascii_alphanumeric() || " .-".contains(c);
         if one.label.len() > 40 || !one.label.chars().all(is_label) {
             let right = "write at most 40 letters, digits, blanks, points and hyphens";
-            return Err(Wrong::new(at.key("label"), format!("{:?} tells no part apart", one.label), right));
+            return Err(Wrong::new(
+                at.key("label"),
+                format!("`{}` tells no part apart", one.label.escape_debug()),
+                right,
+            ));
         }
         if plan.parts[..index].iter().any(|before| before.label == one.label) {
-            let wrong = format!("{:?} is the label of two parts", one.label);
+            let wrong = format!("`{}` is the label of two parts", one.label.escape_debug());
             return Err(Wrong::new(at.key("label"), wrong, "write another for one of them"));
         }
         part(one, &at)?;
@@ -263,7 +267,7 @@ fn name(text: &str, at: &At) -> Checked {
         return Ok(());
     }
     let right = "write at most 40 small letters, digits and hyphens inside";
-    Err(Wrong::new(at.clone(), format!("{text:?} is no name"), right))
+    Err(Wrong::new(at.clone(), format!("`{}` is no name", text.escape_debug()), right))
 }
 
 fn seconds(seconds: f64, at: &At) -> Checked {

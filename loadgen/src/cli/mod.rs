@@ -76,7 +76,11 @@ fn core(text: &str) -> Result<usize, String> {
         .unwrap_or_default();
     match text.parse() {
         Ok(core) if ours.contains(&core) => Ok(core),
-        _ => Err(format!("`{text}` is not a processor that this process may run on: write some of {ours:?}, as 0,1")),
+        _ => {
+            let ours: Vec<String> = ours.iter().map(usize::to_string).collect();
+            let ours = ours.join(",");
+            Err(format!("`{text}` is not a processor that this process may run on: write some of {ours}"))
+        }
     }
 }
 

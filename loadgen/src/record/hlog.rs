@@ -3,7 +3,7 @@
 
 use super::histogram::Times;
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError};
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -24,9 +24,10 @@ pub fn write(
     let mut writer = builder.begin_log_with(into, &mut serializer)?;
     for (index, times) in intervals.iter().enumerate() {
         let start = every.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
-        writer
-            .write_histogram(times.inner(), start, every, None)
-            .map_err(|error| io::Error::other(format!("interval log: {error:?}")))?;
+        writer.write_histogram(times.inner(), start, every, None).map_err(|error| match error {
+            IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
+            IntervalLogWriterError::IoError(error) => error,
+        })?;
     }
     Ok(())
 }

@@ -60,6 +60,12 @@ pub struct Document {
     connection_wait_us: Quantiles,
     step_us: BTreeMap<&'static str, Option<Percentiles>>,
     connections: Connections,
+    /// What became of the messages that were not accepted, by reply code or in words.
+    not_accepted: BTreeMap<String, u64>,
+    /// Recipients refused before the final reply, by reply code.
+    recipients_refused: BTreeMap<String, u64>,
+    /// The first reply that refused anything.
+    first_refusal: Option<String>,
     #[serde(skip)]
     main: MainFigures,
 }
@@ -173,6 +179,9 @@ impl Document {
             schedule_lag_us: sent.pacing.offered_per_s().and(figures.schedule_lag.percentiles()).into(),
             connection_wait_us: figures.connection_wait.percentiles().into(),
             step_us: steps(sent, &figures),
+            not_accepted: sent.not_accepted(),
+            recipients_refused: sent.recipients_refused(),
+            first_refusal: sent.first_refusal.clone(),
             connections: Connections { opened: sent.connections, broken: sent.broken, refused: sent.refused },
             main: MainFigures {
                 part,
@@ -193,6 +202,11 @@ impl Document {
     /// What held the run back, if anything that was measured did.
     pub fn limited_by(&self) -> Option<&'static str> {
         self.limited_by
+    }
+
+    /// Messages and recipients that were refused, by reply code, and the first reply that did.
+    pub fn refusals(&self) -> (&BTreeMap<String, u64>, &BTreeMap<String, u64>, Option<&str>) {
+        (&self.not_accepted, &self.recipients_refused, self.first_refusal.as_deref())
     }
 
     /// Messages per second: offered, where the schedule decided, and achieved.

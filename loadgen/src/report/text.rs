@@ -64,6 +64,9 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
     } else {
         writeln!(text, "pairs      no sink was asked: where the accepted went, and whether unchanged, is not known")?;
     }
+    if let Some(refusals) = refusals(document) {
+        writeln!(text, "refused    {refusals}")?;
+    }
     let lines = [
         ("response  ", figures.response.percentiles()),
         ("service   ", figures.service.percentiles()),
@@ -83,6 +86,18 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
         writeln!(text, "limited by {limit}: the rate is a lower bound")?;
     }
     Ok(())
+}
+
+/// What the server said no to, if it did: how often by code, and its first words.
+fn refusals(document: &Document) -> Option<String> {
+    let (messages, recipients, first) = document.refusals();
+    let of = |what: &'static str| move |(code, count): (&String, &u64)| format!("{count} {what} by {code}");
+    let by_code = |(code, _): &(&String, &u64)| code.bytes().all(|octet| octet.is_ascii_digit());
+    let counts = messages.iter().filter(by_code).map(of("messages"));
+    let counts: Vec<String> = counts.chain(recipients.iter().map(of("recipients"))).collect();
+    let first = first.map(|first| format!("the first reply: {first}"));
+    let all: Vec<String> = (!counts.is_empty()).then(|| counts.join(", ")).into_iter().chain(first).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn percentile_line(shown: Percentiles) -> String {

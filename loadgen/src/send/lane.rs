@@ -8,7 +8,7 @@
 use crate::correlate::RecipientRefusal;
 use crate::record::{MessageRecord, State};
 use crate::schedule::{Due, Plan, Schedule};
-use engine::wire::{Span, Tick};
+use engine::wire::{Reply, Span, Tick};
 use std::collections::VecDeque;
 
 /// What decides when a message is sent.
@@ -79,6 +79,7 @@ pub struct Lane {
     open: usize,
     stopped: bool,
     refusals: Vec<RecipientRefusal>,
+    first_refusal: Option<(Tick, Reply)>,
 }
 
 /// What a closed loop of one shard may come to: room for its records is set aside at once, because to grow them while they are
@@ -121,6 +122,7 @@ impl Lane {
             open: 0,
             stopped: false,
             refusals: Vec::new(),
+            first_refusal: None,
         }
     }
 
@@ -248,6 +250,18 @@ impl Lane {
             let counter = if code >= 500 { &mut record.rejected } else { &mut record.deferred };
             *counter = counter.saturating_add(1);
         }
+    }
+
+    /// The peer said 4yz or 5yz: the first such reply is kept.
+    pub fn heard(&mut self, reply: &Reply, now: Tick) {
+        if self.first_refusal.is_none() && reply.code() >= 400 {
+            self.first_refusal = Some((now, reply.clone()));
+        }
+    }
+
+    /// The first 4yz or 5yz that was heard, and when.
+    pub fn take_first_refusal(&mut self) -> Option<(Tick, Reply)> {
+        self.first_refusal.take()
     }
 
     /// No message becomes due any more.

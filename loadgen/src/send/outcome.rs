@@ -4,13 +4,14 @@ use super::SendOptions;
 use super::lane::Pacing;
 use super::shard::ShardReport;
 use crate::correlate::{RecipientRefusal, Sent};
-use crate::record::MessageRecord;
 use crate::record::histogram::Times;
+use crate::record::{MessageRecord, State};
 use crate::report::figures::{Figures, Part};
 use crate::validity::{Evidence, Validity, judge, limited_by};
 use crate::workload::recipients::Recipients;
 use engine::io::driver::IoCounts;
 use engine::wire::{Span, Tick};
+use std::collections::BTreeMap;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub records: Vec<Vec<MessageRecord>>,
     /// Recipients that were refused while their message went on, sorted.
     pub refusals: Vec<RecipientRefusal>,
+    /// The first reply that refused anything (4yz or 5yz), as it came.
+    pub first_refusal: Option<String>,
     /// Who got what.
     pub recipients: Recipients,
     /// What each shard used.
@@ -90,6 +93,7 @@ impl Outcome {
             warm_up: options.warm_up,
             records: Vec::with_capacity(reports.len()),
             refusals: Vec::new(),
+            first_refusal: None,
             recipients,
             shards: Vec::new(),
             process_cpu: Span::ZERO,
@@ -104,6 +108,8 @@ impl Outcome {
             },
             clock_step_us: 0,
         };
+        let refusals = reports.iter().filter_map(|report| report.first_refusal.as_ref());
+        outcome.first_refusal = refusals.min_by_key(|(at, _)| *at).map(|(_, said)| said.clone());
         for report in reports {
             outcome.add(report);
         }
@@ -126,6 +132,32 @@ impl Outcome {
     /// Every message's record, in no particular order.
     pub fn all_records(&self) -> impl Iterator<Item = &MessageRecord> {
         self.records.iter().flatten()
+    }
+
+    /// What became of the messages that were not accepted, over the whole run: how many by reply code, or in words where there
+    /// was no reply.
+    pub fn not_accepted(&self) -> BTreeMap<String, u64> {
+        let mut by_code = BTreeMap::new();
+        for record in self.all_records().filter(|record| record.state != State::Accepted) {
+            let name = match (record.state, record.code) {
+                (State::Waiting, _) => "never begun".to_owned(),
+                (State::NotAttempted, _) => "not attempted".to_owned(),
+                (State::Rejected, 0) => "cannot be sent to this peer".to_owned(),
+                (_, 0) => "no reply".to_owned(),
+                (_, code) => code.to_string(),
+            };
+            *by_code.entry(name).or_default() += 1;
+        }
+        by_code
+    }
+
+    /// Recipients that were refused before their message's final reply, by reply code.
+    pub fn recipients_refused(&self) -> BTreeMap<String, u64> {
+        let mut by_code = BTreeMap::new();
+        for refusal in &self.refusals {
+            *by_code.entry(refusal.code.to_string()).or_default() += 1;
+        }
+        by_code
     }
 
     /// For [`crate::correlate::correlate`].

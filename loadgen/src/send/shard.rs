@@ -99,6 +99,8 @@ pub(super) struct ShardReport {
     pub(super) shard: usize,
     pub(super) records: Vec<MessageRecord>,
     pub(super) refusals: Vec<RecipientRefusal>,
+    /// The first 4yz or 5yz, and when it was read.
+    pub(super) first_refusal: Option<(Tick, String)>,
     /// User and system time of its thread from the end of the warm-up to the end of the schedule, and how long that was.
     pub(super) cpu: Span,
     pub(super) cpu_over: Span,
@@ -341,13 +343,15 @@ impl<D: Driver> World<D> {
     }
 
     fn report(&self, cpu: Span, cpu_over: Span, drained: bool) -> ShardReport {
-        let lane = self.lane.replace(Lane::new(&self.options().pacing, 0, 1, Tick::NEVER));
+        let mut lane = self.lane.replace(Lane::new(&self.options().pacing, 0, 1, Tick::NEVER));
+        let first_refusal = lane.take_first_refusal().map(|(at, reply)| (at, reply.to_string()));
         let (records, refusals) = lane.into_records();
         let [connect, greeting, hello] = self.connect.take();
         ShardReport {
             shard: self.shard,
             records,
             refusals,
+            first_refusal,
             cpu,
             cpu_over,
             counts: self.driver.counts(),
@@ -487,8 +491,7 @@ async fn talk<D: Driver>(
     slot.has_room.set(false);
     let us = |from: Tick, to: Tick| to.since(from).as_micros();
     let Some(ready) = talk.ready.filter(|_| talk.useless.is_none()) else {
-        let why = talk.useless.map_or_else(|| format!("no greeting that is of use ({reason:?})"), str::to_owned);
-        *world.last_error.borrow_mut() = format!("{}: {why}", conn.peer());
+        *world.last_error.borrow_mut() = format!("{}: {}", conn.peer(), talk.why(reason));
         return false;
     };
     let greeted = talk.greeted.unwrap_or(connected);

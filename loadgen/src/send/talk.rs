@@ -198,6 +198,9 @@ impl Talk {
 
     fn happened(&mut self, event: ClientEvent, lane: &mut Lane, now: Tick) -> Option<DownReason> {
         let code = self.session.reply().code();
+        if is_refusal(&event) {
+            lane.heard(self.session.reply(), now);
+        }
         match event {
             ClientEvent::More => {}
             ClientEvent::Ready => self.ready = Some(now),
@@ -252,6 +255,19 @@ impl Talk {
         self.happened(event, lane, now)
     }
 
+    /// Why a connection that went down for `reason` was of no use.
+    pub(super) fn why(&self, reason: DownReason) -> String {
+        match reason {
+            _ if self.useless.is_some() => self.useless.unwrap_or_default().to_owned(),
+            DownReason::Refused { .. } | DownReason::Closing => format!("it said {}", self.session.reply()),
+            DownReason::Protocol(error) => format!("it does not speak SMTP: {error}"),
+            DownReason::TimedOut(_) => "it said nothing in time".to_owned(),
+            DownReason::Lost(_) => "it closed the connection without a word".to_owned(),
+            DownReason::Loop => "it has our own name".to_owned(),
+            DownReason::Quit => "stopped before it was ready".to_owned(),
+        }
+    }
+
     pub(super) fn quit(&mut self, now: Tick) {
         self.session.quit(now, &mut self.out);
     }
@@ -274,5 +290,14 @@ impl Talk {
             send(Part::Text(self.out.text.get(at..).unwrap_or_default()));
         }
         self.out.text.clear();
+    }
+}
+
+/// Whether the reply that came with it may be a no.
+fn is_refusal(event: &ClientEvent) -> bool {
+    match event {
+        ClientEvent::Recipient { class, .. } | ClientEvent::Done { class, .. } => *class != Class::Accepted,
+        ClientEvent::Down(reason) => matches!(reason, DownReason::Refused { .. } | DownReason::Closing),
+        ClientEvent::More | ClientEvent::Ready | ClientEvent::NotAttempted { .. } => false,
     }
 }

@@ -38,6 +38,7 @@ fn outcome(seconds: u64, bend: impl Fn(u64, &mut MessageRecord)) -> Outcome {
         warm_up: Span::seconds(1),
         records: vec![(0..seconds * 1000).map(record).collect()],
         refusals: Vec::new(),
+        first_refusal: None,
         recipients: Recipients::new(&["user{1..9}@sink.test".parse().expect("a template")], 1, 0).expect("nine"),
         shards: vec![ShardOutcome { cpu: Span::millis(300), over: Span::seconds(1), io: IoCounts::default() }],
         process_cpu: Span::ZERO,

@@ -7,8 +7,9 @@ use crate::load;
 use crate::process::{Program, child};
 use crate::pump;
 use clap::{CommandFactory, FromArgMatches};
-use engine::app::program::with_switches;
+use engine::app::program::{ManualError, completions, manual, with_switches};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the program with `args`, its own name first.
@@ -30,11 +31,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Targets(args) => commands::targets(&args),
         Command::Pump(args) => commands::pump(&args),
         Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "ringbench", &mut text);
-            print(&text).map(|()| Exit::Good).map_err(Into::into)
+            print(&completions(Cli::command(), shell)).map(|()| Exit::Good).map_err(Into::into)
         }
-        Command::Man => print_manual(),
+        Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     };
     finish(done)
 }
@@ -70,9 +69,11 @@ fn run_component(component: ComponentArgs) -> ExitCode {
     finish(done)
 }
 
-fn print_manual() -> anyhow::Result<Exit> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+fn man(of: Option<&str>, out: Option<&Path>) -> anyhow::Result<Exit> {
+    let page = manual(Cli::command(), of, out).map_err(|error| match error {
+        ManualError::Unknown(_) => UsageError(error.to_string()).into(),
+        ManualError::Folder { .. } => anyhow::Error::new(error),
+    })?;
     print(&page)?;
     Ok(Exit::Good)
 }

@@ -45,13 +45,19 @@ pub enum Command {
     Targets(TargetsArgs),
     /// The raw byte pump: what a hop costs without mail.
     Pump(PumpArgs),
-    /// Prints shell completions.
+    /// Prints the completion script of a shell.
     Completions {
         /// For which shell.
         shell: Shell,
     },
-    /// Prints the manual page.
-    Man,
+    /// Prints the manual page of the program or of a command, or writes all of them into a folder.
+    Man {
+        /// The command; the program itself without it.
+        command: Option<String>,
+        /// Write ringbench.1, ringbench-run.1 and so on here instead.
+        #[arg(long, env = "RINGBENCH_OUT", value_name = "DIR", conflicts_with = "command")]
+        out: Option<PathBuf>,
+    },
     /// A component of a run; started by ringbench itself.
     #[command(hide = true)]
     Component(ComponentArgs),

@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod data_dir;
 pub mod exit;
+pub mod interrupt;
 mod process;
 pub mod program;
 mod run;
@@ -20,9 +21,10 @@ pub use cli::command;
 pub use exit::Exit;
 pub use program::{GIT, VERSION};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 use cli::{Cli, Command, StatusFlags};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The whole program: `args` begins with its name.
@@ -44,12 +46,8 @@ fn perform(command: Command) -> Exit {
         Command::Run(flags) => run::run(&flags),
         Command::Check(flags) => check::check(&flags),
         Command::Status(flags) => status(&flags),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "ringpost", &mut text);
-            print(&text)
-        }
-        Command::Man { command } => man(command.as_deref()),
+        Command::Completions { shell } => print(&program::completions(cli::command(), shell)),
+        Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     }
 }
 
@@ -77,33 +75,11 @@ fn status(flags: &StatusFlags) -> Exit {
     }
 }
 
-/// Commands with a manual page, and its name.
-const PAGES: [(&str, &str); 5] = [
-    ("run", "ringpost-run"),
-    ("check", "ringpost-check"),
-    ("status", "ringpost-status"),
-    ("completions", "ringpost-completions"),
-    ("man", "ringpost-man"),
-];
-
-/// The manual page of the program or of one of its commands, in roff.
-fn man(name: Option<&str>) -> Exit {
-    let whole = command();
-    let page = match name {
-        None => Some(whole),
-        Some(name) => PAGES
-            .iter()
-            .find(|(command, _)| *command == name)
-            .and_then(|(command, title)| whole.find_subcommand(command).map(|found| found.clone().name(*title))),
-    };
-    let Some(page) = page else {
-        let line = format!("man: no such command; say one of {}", PAGES.map(|(command, _)| command).join(", "));
-        return exit::fail(Exit::Usage, &line);
-    };
-    let mut text = Vec::new();
-    match clap_mangen::Man::new(page).render(&mut text) {
-        Ok(()) => print(&text),
-        Err(error) => exit::fail(Exit::Component, &format!("the page cannot be written: {error}")),
+/// `ringpost man`: one page, or all of them.
+fn man(of: Option<&str>, out: Option<&Path>) -> Exit {
+    match program::manual(command(), of, out) {
+        Ok(page) => print(&page),
+        Err(error) => exit::fail(error.exit(), &error.to_string()),
     }
 }
 

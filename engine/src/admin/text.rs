@@ -97,7 +97,7 @@ fn queues(out: &mut String, status: &Status) -> std::fmt::Result {
             out,
             "{:<24} {:<10} {:>8} {:>8} {:>8} {:>9} {:>8} {:>9}",
             plain(&queue.next_hop),
-            format!("{:?}", queue.status),
+            queue.status.name(),
             queue.waiting,
             queue.sending,
             queue.deferred,

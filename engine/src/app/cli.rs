@@ -65,15 +65,18 @@ pub(super) enum Command {
     /// Say how a running server stands
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusFlags),
-    /// Write completions for a shell
+    /// Print the completion script of a shell
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Write the manual page of the program or of a command
+    /// Print the manual page of the program or of a command, or write all of them into a folder
     Man {
         /// The command; the program itself without it
         command: Option<String>,
+        /// Write ringpost.1, ringpost-run.1 and so on here instead
+        #[arg(long, env = "RINGPOST_OUT", value_name = "DIR", conflicts_with = "command")]
+        out: Option<PathBuf>,
     },
 }
 

@@ -164,7 +164,8 @@ fn cores(
         }
         for core in list.iter().filter(|core| !machine.cores.contains(&(**core as usize))) {
             let wrong = format!("core {core} is not ours to use");
-            let right = format!("write cores of {:?}", machine.cores);
+            let ours: Vec<String> = machine.cores.iter().map(usize::to_string).collect();
+            let right = format!("write some of {}", ours.join(", "));
             let origin = reader.origin_of("server.cores");
             reader.push(Weight::Error, origin, "server.cores".into(), wrong, right);
         }

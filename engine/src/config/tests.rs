@@ -315,7 +315,7 @@ fn what_is_wrong_inside_a_section_is_told_where_it_stands() {
         (
             "[server]",
             "[server]\ncores = [0, 7]",
-            "r.toml:3:9: server.cores: core 7 is not ours to use; write cores of [0, 1]",
+            "r.toml:3:9: server.cores: core 7 is not ours to use; write some of 0, 1",
         ),
         (
             "[server]",

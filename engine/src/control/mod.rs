@@ -73,11 +73,15 @@ pub enum ControlError {
     #[error("{0}")]
     Died(String),
     /// The drain's deadline passed; what is on disk is safe, what was under way will be sent again: exit 4.
-    #[error("shards {0:?} did not stop within the drain's deadline; their mail is on disk")]
+    #[error("shards {} did not stop within the drain's deadline; their mail is on disk", numbers(.0))]
     Late(Vec<usize>),
     /// The system has no thread, signal or clock for us.
     #[error("the control plane cannot run: {0}")]
     System(#[from] io::Error),
+}
+
+fn numbers(of: &[usize]) -> String {
+    of.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A control plane that is ready to run, with its sockets bound.

@@ -102,6 +102,17 @@ pub struct Accounts {
     pub duplicates: usize,
 }
 
+impl fmt::Display for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, acknowledged, refused, unknown, delivered, failed, given_up, duplicates } = self;
+        write!(
+            f,
+            "{messages} messages: {acknowledged} acknowledged, {refused} refused, {unknown} unknown; {delivered} delivered, \
+             {failed} failed, {given_up} given up, {duplicates} duplicates"
+        )
+    }
+}
+
 /// The ledger.
 pub struct Ledger {
     world: Rc<World>,
@@ -216,7 +227,7 @@ impl Ledger {
             return self.breach("I-2", format!("message {number} is said to have failed for {recipient}, not named"));
         };
         if !pair.failed && age < self.expire_after.get() {
-            self.breach("M-097", format!("message {number} was given up for {recipient} after {age:?}"));
+            self.breach("M-097", format!("message {number} was given up for {recipient} after {age}"));
         }
         if pair.is_owed() {
             self.owed.set(self.owed.get() - 1);
@@ -303,8 +314,8 @@ impl Ledger {
             let window = first.at..=next.at.min(first.at + SETTLED_WITHIN);
             let is_explained = was_in_doubt || self.deaths.borrow().iter().any(|death| window.contains(death));
             if !is_explained {
-                let (at, then) = (first.at, next.at);
-                self.breach("I-3", format!("message {number} came to {who} at {at:?} and, unexplained, at {then:?}"));
+                let [at, then] = [first.at, next.at].map(|at| at.since(Tick(0)));
+                self.breach("I-3", format!("message {number} came to {who} at {at} and, unexplained, at {then}"));
             }
         }
     }

@@ -91,6 +91,19 @@ pub enum QueueStatus {
     Suspended,
 }
 
+impl QueueStatus {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueStatus::Ready => "Ready",
+            QueueStatus::Connecting => "Connecting",
+            QueueStatus::Retry => "Retry",
+            QueueStatus::Active => "Active",
+            QueueStatus::Suspended => "Suspended",
+        }
+    }
+}
+
 /// One host of a next hop.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HostReport {
@@ -117,6 +130,17 @@ pub enum Health {
     Alive,
     /// Left alone for a while.
     Dead,
+}
+
+impl Health {
+    /// Its name in reports and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Alive => "alive",
+            Health::Dead => "dead",
+        }
+    }
 }
 
 /// How the whole server stands.

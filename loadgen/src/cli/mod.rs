@@ -1,17 +1,16 @@
 //! The command line of `ringload`: arguments to options, outcomes to text, JSON, files and exit codes.
 
-mod interrupt;
 mod run_file;
 mod send;
 mod sink;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::app::exit::{self, Exit};
-use engine::app::program::with_switches;
+use engine::app::program::{ManualError, completions, manual, with_switches};
 use engine::io::choice::DriverChoice;
 use engine::io::launch::LaunchError;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// An open-loop SMTP load generator, and a sink that misbehaves on request.
@@ -40,10 +39,12 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write one per command into a folder
+    /// Print the manual page of the program or of a command, or write all of them into a folder
     Man {
-        /// Write ringload.1, ringload-send.1 and so on here
-        #[arg(long, env = "RINGLOAD_MAN_OUT", value_name = "DIR")]
+        /// The command; the program itself without it
+        command: Option<String>,
+        /// Write ringload.1, ringload-send.1 and so on here instead
+        #[arg(long, env = "RINGLOAD_OUT", value_name = "DIR", conflicts_with = "command")]
         out: Option<PathBuf>,
     },
 }
@@ -126,12 +127,8 @@ pub fn main() -> ExitCode {
     let ended = match ringload.command {
         Command::Send(args) => send::run(*args, said.subcommand_matches("send").expect("it was said")),
         Command::Sink(args) => sink::run(args),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Ringload::command(), "ringload", &mut text);
-            print(&text).map(|()| Exit::Good)
-        }
-        Command::Man { out } => man(out),
+        Command::Completions { shell } => print(&completions(command(), shell)).map(|()| Exit::Good),
+        Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     };
     match ended {
         Ok(exit) => exit.into(),
@@ -146,20 +143,12 @@ fn command() -> clap::Command {
     with_switches(Ringload::command())
 }
 
-fn man(out: Option<PathBuf>) -> Result<Exit, Failure> {
-    match out {
-        Some(folder) => {
-            let made = std::fs::create_dir_all(&folder);
-            let written = made.and_then(|()| clap_mangen::generate_to(Ringload::command(), &folder));
-            written.map_err(|error| Failure::Output(format!("{}: {error}", folder.display())))?;
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Ringload::command()).render(&mut page).map_err(Failure::component)?;
-            print(&page)?;
-        }
-    }
-    Ok(Exit::Good)
+fn man(of: Option<&str>, out: Option<&Path>) -> Result<Exit, Failure> {
+    let page = manual(command(), of, out).map_err(|error| match error {
+        ManualError::Unknown(_) => Failure::Usage(error.to_string()),
+        ManualError::Folder { .. } => Failure::component(error),
+    })?;
+    print(&page).map(|()| Exit::Good)
 }
 
 /// Writes a result on standard output.

@@ -1,6 +1,5 @@
 //! `ringload send`.
 
-use super::interrupt::on_interrupt;
 use super::{Failure, Threads, draws, print, run_file};
 use crate::correlate::{Circumstances, Correlation, correlate};
 use crate::ledger::{self, Delivery};
@@ -18,6 +17,7 @@ use crate::workload::recipients::Template;
 use crate::workload::size::Sizes;
 use clap::{ArgMatches, Args, FromArgMatches};
 use engine::app::exit::{self, Exit};
+use engine::app::interrupt::on_interrupt;
 use engine::wire::Span;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;

@@ -1,12 +1,12 @@
 //! `ringload sink`.
 
-use super::interrupt::on_interrupt;
 use super::{Failure, Threads, print};
 use crate::sink::admin::AdminAddress;
 use crate::sink::fault::Fault;
 use crate::sink::{Counts, SinkError, SinkOptions, start};
 use clap::Args;
 use engine::app::exit::{self, Exit};
+use engine::app::interrupt::on_interrupt;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -79,7 +79,11 @@ const ENGINE: &[(&str, &[&str])] = &[
 
 /// What the crates above may name of those below.
 const ABOVE: &[(&str, &str, &[&str])] = &[
-    ("loadgen", "engine", &["wire", "smtp", "io", "sys::slice", "sys::alloc", "app::exit", "app::program"]),
+    (
+        "loadgen",
+        "engine",
+        &["wire", "smtp", "io", "sys::slice", "sys::alloc", "app::exit", "app::interrupt", "app::program"],
+    ),
     (
         "bench-harness",
         "engine",

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: stop cleanly, keep and print what was measured; a second one ends the program at once.
+//! SIGINT and SIGTERM of a program that measures: stop cleanly, keep and print what was measured; a second one ends it at once.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const SAME_WORD: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// When the system has no thread or no signal handler for us.
-pub(super) fn on_interrupt(stop: impl Fn() + Send + 'static) -> io::Result<()> {
+pub fn on_interrupt(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {

@@ -5,6 +5,7 @@
 //! taken, so that a slow one gets little, and one that has gone silent over what it was given none.
 
 use super::{judge, relay_policy};
+use crate::queue::Cause;
 use crate::route::RelayPolicy;
 use crate::settings::Settings;
 use crate::smtp::server::{Policy, SessionFacts};
@@ -35,6 +36,10 @@ pub struct Hub {
     /// It owes answers and has said nothing for a while, as was first seen then.
     silent: Option<Tick>,
     dead: bool,
+    /// A session with it worked, ever.
+    pub was_reached: bool,
+    /// Why the last connection to it failed or broke, until one works.
+    pub last_error: Option<Cause>,
     /// A dead hub is looked for then; never while somebody looks.
     probe_at: Tick,
     wait: Span,
@@ -55,7 +60,16 @@ impl Hubs {
         self.hubs = addresses
             .into_iter()
             .map(|address| {
-                let fresh = Hub { address, load: 0, silent: None, dead: false, probe_at: Tick(0), wait: PROBE_FIRST };
+                let fresh = Hub {
+                    address,
+                    load: 0,
+                    silent: None,
+                    dead: false,
+                    was_reached: false,
+                    last_error: None,
+                    probe_at: Tick(0),
+                    wait: PROBE_FIRST,
+                };
                 known.iter().find(|hub| hub.address == address).copied().unwrap_or(fresh)
             })
             .collect();
@@ -106,8 +120,9 @@ impl Hubs {
     }
 
     /// A connection to it failed or broke.
-    pub fn failed(&mut self, address: SocketAddr, now: Tick) {
+    pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+            hub.last_error = Some(why);
             // Of several connections that break when it dies, the first counts.
             let looked = hub.probe_at == Tick::NEVER;
             if !hub.dead || looked {
@@ -122,6 +137,8 @@ impl Hubs {
     pub fn works(&mut self, address: SocketAddr) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
             hub.dead = false;
+            hub.was_reached = true;
+            hub.last_error = None;
             hub.probe_at = Tick(0);
         }
     }
@@ -198,8 +215,8 @@ mod tests {
     #[test]
     fn f_100_f_101_a_dead_hub_is_looked_for_by_one_at_a_time_and_returns_at_once() {
         let mut hubs = hubs(&[1]);
-        hubs.failed(address(1), Tick(0));
-        hubs.failed(address(1), Tick(1));
+        hubs.failed(address(1), Cause::Refused, Tick(0));
+        hubs.failed(address(1), Cause::Refused, Tick(1));
         assert_eq!((hubs.any_usable(Tick(1)), hubs.choose(), hubs.probe(Tick(1))), (false, None, None));
         let later = Tick(0) + PROBE_FIRST;
         assert_eq!(hubs.probe(later), Some(address(1)), "its other connections do not put the probe off");
@@ -208,10 +225,12 @@ mod tests {
             (None, None),
             "one looks, and no message waits for it"
         );
-        hubs.failed(address(1), later);
+        hubs.failed(address(1), Cause::TimedOut, later);
         assert_eq!(hubs.probe(later + PROBE_FIRST), None, "the wait has doubled");
         assert_eq!(hubs.probe(later + PROBE_FIRST + PROBE_FIRST), Some(address(1)));
+        let told = |hubs: &Hubs| hubs.iter().map(|(hub, _)| (hub.was_reached, hub.last_error)).next();
+        assert_eq!(told(&hubs), Some((false, Some(Cause::TimedOut))));
         hubs.works(address(1));
-        assert_eq!(hubs.choose(), Some(address(1)));
+        assert_eq!((hubs.choose(), told(&hubs)), (Some(address(1)), Some((true, None))));
     }
 }

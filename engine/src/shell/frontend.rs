@@ -23,11 +23,11 @@ use crate::route::{HUBS, Snapshot};
 use crate::settings::Settings;
 use crate::shell::body::{Slices, trim};
 use crate::smtp::client::{ClientOptions, ClientTimers};
-use crate::smtp::server::{ClientIdentity, Policy, ServerSession, SessionFacts};
+use crate::smtp::server::{ClientIdentity, ClientIdentityRef, Policy, ServerSession, SessionFacts};
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::track::report::{Health, HostReport, QueueReport};
-use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, Span};
+use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, ReplyClass, Span};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -120,12 +120,10 @@ impl<D: Driver> FrontEnd<D> {
         trunks.iter().filter(|trunk| trunk.close_idle()).take(most).count()
     }
 
-    fn identity(facts: &SessionFacts) -> ClientIdentity {
-        facts.identity().cloned().unwrap_or_else(|| ClientIdentity {
-            address: facts.peer().ip(),
-            ehlo_name: facts.ehlo_name().to_vec(),
-            protocol: facts.protocol(),
-        })
+    fn identity(facts: &SessionFacts) -> ClientIdentityRef<'_> {
+        let own =
+            ClientIdentityRef { address: facts.peer().ip(), ehlo_name: facts.ehlo_name(), protocol: facts.protocol() };
+        facts.identity().map_or(own, ClientIdentity::as_ref)
     }
 
     /// Copies `pieces` into shared packing memory, one behind the other: the one copy in.
@@ -156,11 +154,14 @@ impl<D: Driver> FrontEnd<D> {
     }
 
     fn job(&self, session: &ServerSession, inlet: &Rc<Inlet<D>>, content: JobContent<D>) -> Option<Job<D>> {
+        let client = Self::identity(session.facts());
         Some(Job {
             envelope: self.pack(&[session.envelope().bytes()])?,
             trace: self.trace_of(session)?,
             facts: *session.content(),
-            identity: Self::identity(session.facts()),
+            client: client.address,
+            ehlo_name: self.pack(&[client.ehlo_name])?,
+            protocol: client.protocol,
             inlet: inlet.clone(),
             content,
             tries: 0,
@@ -223,10 +224,14 @@ impl<D: Driver> FrontEnd<D> {
         let (hubs, trunks) = (self.hubs.borrow(), self.trunks.borrow());
         let report = |(hub, alive): (&Hub, bool)| HostReport {
             address: hub.address.to_string(),
-            health: if alive { Health::Alive } else { Health::Dead },
+            health: match alive {
+                false => Health::Dead,
+                true if hub.was_reached => Health::Alive,
+                true => Health::Unknown,
+            },
             connections: trunks.iter().filter(|trunk| trunk.is_to(hub.address)).count() as u64,
             sending: u64::from(hub.load),
-            last_error: None,
+            last_error: hub.last_error.map(|why| why.to_string()),
         };
         let hosts: Vec<HostReport> = hubs.iter().map(report).collect();
         let sending = hosts.iter().map(|host| host.sending).sum();
@@ -260,7 +265,8 @@ impl<D: Driver> FrontEnd<D> {
 
     /// The hub answered: so does the client's session.
     fn relay(&self, job: &Job<D>, reply: &Reply) {
-        let answer = match Refusal::of(reply.clone()) {
+        let is_good = reply.class() == ReplyClass::Positive;
+        let answer = match Some(reply).filter(|_| !is_good).and_then(|reply| Refusal::of(reply.clone())) {
             None => {
                 self.tally.one(Counter::MessagesAccepted);
                 Answer::Relayed(reply.clone())

@@ -2,6 +2,7 @@
 //! decide, and decide nothing themselves.
 
 pub mod body;
+mod cause;
 pub mod door;
 pub mod frontend;
 pub mod hooks;

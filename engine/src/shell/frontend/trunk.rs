@@ -2,18 +2,20 @@
 
 use super::FrontEnd;
 use crate::io::driver::{Conn, Driver, Next, Notify, SEND_ROOM_BYTES};
+use crate::queue::Cause;
 use crate::shell::body::{Slices, push_chunk, push_data};
+use crate::shell::cause;
 use crate::shell::inlet::{Answer, Handle, Inlet, bits};
 use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::client::{Body, BodyForm, CannotSend, Class, ClientEvent, ClientSession, Transaction, Unfinished};
-use crate::smtp::server::{ClientIdentity, Slot};
+use crate::smtp::server::{ClientIdentityRef, Protocol, Slot};
 use crate::sys::slice::Slice;
 use crate::track::counters::Counter;
 use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Span, Tick};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 /// A message and those of other clients share a connection up to so many under way; then another is opened.
@@ -37,7 +39,11 @@ pub(super) struct Job<D: Driver> {
     pub envelope: Slice,
     pub trace: Slice,
     pub facts: ContentFacts,
-    pub identity: ClientIdentity,
+    pub client: IpAddr,
+    /// The name that it gave with EHLO.
+    pub ehlo_name: Slice,
+    /// How it speaks to us.
+    pub protocol: Protocol,
     pub inlet: Rc<Inlet<D>>,
     pub content: JobContent<D>,
     pub tries: u32,
@@ -298,29 +304,34 @@ fn verdict(known: Option<Refusal>, next: Option<Refusal>) -> Option<Refusal> {
 pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) {
     let connected = front.driver.connect(trunk.hub, front.driver.now() + front.connect_wait).await;
     let mut line = None;
-    if let Ok(mut conn) = connected {
-        front.tally.one(Counter::ConnectionsMade);
-        *trunk.handle.borrow_mut() = Some(conn.handle());
-        let session = ClientSession::new(front.client.clone(), front.driver.now()).speaking_from(conn.local().ip());
-        let mut talk = Line {
-            front: front.clone(),
-            trunk: trunk.clone(),
-            session,
-            ready: false,
-            flights: Slab::new(),
-            out: Outbound::default(),
-            narrow: false,
-        };
-        talk.talk(&mut conn).await;
-        line = Some(talk);
-    } else {
-        front.tally.one(Counter::ConnectFailures);
-    }
+    let why = match connected {
+        Ok(mut conn) => {
+            front.tally.one(Counter::ConnectionsMade);
+            *trunk.handle.borrow_mut() = Some(conn.handle());
+            let session = ClientSession::new(front.client.clone(), front.driver.now()).speaking_from(conn.local().ip());
+            let mut talk = Line {
+                front: front.clone(),
+                trunk: trunk.clone(),
+                session,
+                ready: false,
+                why: None,
+                flights: Slab::new(),
+                out: Outbound::default(),
+                narrow: false,
+            };
+            talk.talk(&mut conn).await;
+            line.insert(talk).why
+        }
+        Err(error) => {
+            front.tally.one(Counter::ConnectFailures);
+            Some(cause::of_connect(&error))
+        }
+    };
     let idle = line.as_ref().is_some_and(|line| line.ready && line.flights.is_empty());
     trunk.gone.set(true);
     front.trunks.borrow_mut().retain(|known| !Rc::ptr_eq(known, &trunk));
     if !idle {
-        front.hubs.borrow_mut().failed(trunk.hub, front.driver.now());
+        front.hubs.borrow_mut().failed(trunk.hub, why.unwrap_or(Cause::Broken), front.driver.now());
         front.move_waiting(trunk.hub);
     }
     if let Some(line) = line {
@@ -334,6 +345,8 @@ struct Line<D: Driver> {
     trunk: Rc<Trunk<D>>,
     session: ClientSession,
     ready: bool,
+    /// Why the session is over, once it is.
+    why: Option<Cause>,
     flights: Slab<Flight<D>>,
     out: Outbound,
     /// The connection has the send room of a streamed message.
@@ -367,9 +380,13 @@ impl<D: Driver> Line<D> {
                 }
                 Next::Note(bits) if bits & CLOSE != 0 => return self.quit(conn).await,
                 Next::Note(_) | Next::Filled(..) => true,
-                Next::Deadline => !matches!(on_deadline(&mut self.session, conn, driver.now()), ClientEvent::Down(_)),
+                Next::Deadline => {
+                    let event = on_deadline(&mut self.session, conn, driver.now());
+                    self.goes_on(&event)
+                }
                 Next::End | Next::Broken(_) => {
-                    self.session.on_lost();
+                    let event = self.session.on_lost();
+                    self.goes_on(&event);
                     false
                 }
             };
@@ -410,7 +427,11 @@ impl<D: Driver> Line<D> {
                 recipients: None,
                 facts: &job.facts,
                 body,
-                identity: Some(&job.identity),
+                identity: Some(ClientIdentityRef {
+                    address: job.client,
+                    ehlo_name: &job.ehlo_name,
+                    protocol: job.protocol,
+                }),
             };
             let token = u32::try_from(self.flights.vacant_key()).expect("few messages under way");
             match self.session.offer(token, &transaction, self.front.driver.now(), &mut self.out) {
@@ -547,9 +568,16 @@ impl<D: Driver> Line<D> {
                         self.again(flight);
                     }
                 }
-                ClientEvent::Down(_) => return (at, false),
+                ClientEvent::Down(_) => return (at, self.goes_on(&event)),
             }
         }
+    }
+
+    /// Whether the connection is of further use; notes why not.
+    fn goes_on(&mut self, event: &ClientEvent) -> bool {
+        let ClientEvent::Down(reason) = event else { return true };
+        self.why = cause::of_end(*reason, self.session.reply().code());
+        false
     }
 
     fn take_flight(&mut self, token: usize) -> Option<Flight<D>> {

@@ -9,22 +9,21 @@ use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use super::share::{Guest, Loan};
 use crate::hook;
-use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES, is_ours};
+use crate::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
 use crate::queue::{Cause, ConnId, EntryId, HopId, Outcome, RecipientOutcome, Room, Taken};
 use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
+use crate::shell::cause;
 use crate::shell::options::client_timers;
 use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::Dialect;
 use crate::smtp::client::{
-    Body, BodyForm, CannotSend, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Stage, Transaction,
-    Unfinished,
+    Body, BodyForm, CannotSend, Class, ClientEvent, ClientOptions, ClientSession, DownReason, Transaction, Unfinished,
 };
 use crate::track::counters::Counter;
 use crate::wire::{EnvelopeRef, HostAddress, Tick};
 use slab::Slab;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,7 +55,7 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
         Ok(conn) => conn,
         Err(error) => {
             hub.tally.one(Counter::ConnectFailures);
-            return Some(connect_cause(&error));
+            return Some(cause::of_connect(&error));
         }
     };
     hub.tally.one(Counter::ConnectionsMade);
@@ -77,15 +76,6 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     let cause = line.talk(&mut conn).await;
     line.end(hub.driver.now());
     cause
-}
-
-fn connect_cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        _ if is_ours(error) => Cause::Short,
-        io::ErrorKind::TimedOut => Cause::TimedOut,
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Cause::Refused,
-        _ => Cause::Unreachable,
-    }
 }
 
 /// A message under way.
@@ -311,7 +301,7 @@ impl<D: Driver> Line<D> {
                         Outcome::Failed
                     }
                 };
-                tracing::info!(%why, ?outcome, "a message cannot be sent to this host");
+                tracing::info!(%why, elsewhere = outcome == Outcome::Elsewhere, "a message cannot be sent to this host");
                 self.finish(flight, outcome, now);
                 self.hub.run_actions();
             }
@@ -384,7 +374,7 @@ impl<D: Driver> Line<D> {
                     if matches!(reason, DownReason::Refused { .. } | DownReason::Closing) {
                         self.said_no(now);
                     }
-                    return (at, Flow::Down(cause_of(reason, self.session.reply().code())));
+                    return (at, Flow::Down(cause::of_end(reason, self.session.reply().code())));
                 }
             }
         }
@@ -405,7 +395,7 @@ impl<D: Driver> Line<D> {
         match on_deadline(&mut self.session, conn, self.hub.driver.now()) {
             ClientEvent::Down(reason) => {
                 self.hub.tally.one(Counter::TimeoutsOut);
-                Flow::Down(cause_of(reason, 0))
+                Flow::Down(cause::of_end(reason, 0))
             }
             _ => Flow::Go,
         }
@@ -501,20 +491,6 @@ fn token_of(key: usize) -> u32 {
     u32::try_from(key).expect("few messages under way")
 }
 
-/// What a session's end says about the host; `None`: nothing. `code` is that of the last reply.
-fn cause_of(reason: DownReason, code: u16) -> Option<Cause> {
-    Some(match reason {
-        DownReason::Refused { at: Stage::Greeting, .. } => Cause::Greeting(code),
-        DownReason::Refused { .. } => Cause::Hello(code),
-        DownReason::Closing => Cause::PushBack,
-        DownReason::Protocol(_) => Cause::Protocol,
-        DownReason::TimedOut(_) => Cause::TimedOut,
-        DownReason::Lost(_) => Cause::Broken,
-        DownReason::Loop => Cause::Loop,
-        DownReason::Quit => return None,
-    })
-}
-
 /// The options of sessions to next hops: one set for each of their manners.
 pub(super) struct Clients {
     /// LMTP, 8-bit content as it is, long lines as they are: a bit each.
@@ -569,30 +545,5 @@ impl<D: Driver> Hub<D> {
         {
             *link = None;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn f_053_f_039_no_host_is_blamed_for_what_we_lack() {
-        use libc::*;
-        for (errno, cause) in [
-            (EMFILE, Cause::Short),
-            (ENOBUFS, Cause::Short),
-            (EADDRNOTAVAIL, Cause::Short),
-            (EINTR, Cause::Short),
-            (EAGAIN, Cause::Short),
-            (ETIMEDOUT, Cause::TimedOut),
-            (ECONNREFUSED, Cause::Refused),
-            (ECONNRESET, Cause::Refused),
-            (EHOSTUNREACH, Cause::Unreachable),
-            (ENETUNREACH, Cause::Unreachable),
-        ] {
-            assert_eq!(connect_cause(&io::Error::from_raw_os_error(errno)), cause, "errno {errno}");
-        }
-        assert_eq!(connect_cause(&io::ErrorKind::TimedOut.into()), Cause::TimedOut);
     }
 }

@@ -1,7 +1,7 @@
 //! What the client is given, tells and asks for: the types of the contract with its shell.
 
 use crate::smtp::reader::ProtocolError;
-use crate::smtp::server::ClientIdentity;
+use crate::smtp::server::ClientIdentityRef;
 use crate::wire::{ContentFacts, EnvelopeRef, Refusal, Reply, ReplyClass};
 
 /// Where commands and bodies go, in this order, to leave in as few segments as possible.
@@ -47,7 +47,7 @@ pub struct Transaction<'a> {
     /// Its body.
     pub body: Body,
     /// For whom we speak, told to peers that announce our keyword.
-    pub identity: Option<&'a ClientIdentity>,
+    pub identity: Option<ClientIdentityRef<'a>>,
 }
 
 /// Why a transaction cannot be sent to this peer. Nothing was sent.

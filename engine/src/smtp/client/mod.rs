@@ -37,7 +37,7 @@ pub use options::{ClientOptions, ClientTimers};
 
 use super::Dialect;
 use super::reader::{ProtocolError, Read, ReplyReader};
-use super::server::ClientIdentity;
+use super::server::ClientIdentityRef;
 use super::server::replies::push_decimal;
 use crate::wire::{BodyType, Reply, ReplyClass, Span, TEXT_LINE_BYTES_MAX, Tick, xtext};
 use flight::{Flight, Outcome, Step};
@@ -721,14 +721,14 @@ fn write_chunk(bytes: u64, last: bool, commands: &mut Vec<u8>) {
     commands.extend_from_slice(if last { b" LAST\r\n" } else { b"\r\n" });
 }
 
-fn write_identity(identity: &ClientIdentity, commands: &mut Vec<u8>) {
+fn write_identity(identity: ClientIdentityRef<'_>, commands: &mut Vec<u8>) {
     let _ = match identity.address {
         IpAddr::V4(address) => write!(commands, " XADDR={address}"),
         IpAddr::V6(address) => write!(commands, " XADDR=IPv6:{address}"),
     };
     if !identity.ehlo_name.is_empty() {
         commands.extend_from_slice(b" XHELO=");
-        xtext::encode(&identity.ehlo_name, commands);
+        xtext::encode(identity.ehlo_name, commands);
     }
     commands.extend_from_slice(b" XPROTO=");
     commands.extend_from_slice(identity.protocol.name().as_bytes());

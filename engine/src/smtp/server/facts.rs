@@ -45,6 +45,24 @@ pub struct ClientIdentity {
     pub protocol: Protocol,
 }
 
+/// The same, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIdentityRef<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The name that the client gave with EHLO; printable ASCII, empty when unknown.
+    pub ehlo_name: &'a [u8],
+    /// How it spoke to the front end.
+    pub protocol: Protocol,
+}
+
+impl ClientIdentity {
+    /// Borrowed.
+    pub fn as_ref(&self) -> ClientIdentityRef<'_> {
+        ClientIdentityRef { address: self.address, ehlo_name: &self.ehlo_name, protocol: self.protocol }
+    }
+}
+
 /// Facts about a session, for policies and trace fields.
 #[derive(Debug, Clone)]
 pub struct SessionFacts {

@@ -31,7 +31,8 @@ pub(super) mod replies;
 mod transaction;
 
 pub use facts::{
-    AcceptAll, Aimed, ClientIdentity, Event, Expect, Policy, Protocol, SessionCounts, SessionFacts, Slot, Step, Verdict,
+    AcceptAll, Aimed, ClientIdentity, ClientIdentityRef, Event, Expect, Policy, Protocol, SessionCounts, SessionFacts,
+    Slot, Step, Verdict,
 };
 pub use options::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 

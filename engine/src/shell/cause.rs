@@ -1,0 +1,55 @@
+//! What the end of a connection says about the host at its other end.
+
+use crate::io::driver::is_ours;
+use crate::queue::Cause;
+use crate::smtp::client::{DownReason, Stage};
+use std::io;
+
+/// Why a connection did not come to be.
+pub(super) fn of_connect(error: &io::Error) -> Cause {
+    match error.kind() {
+        _ if is_ours(error) => Cause::Short,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Cause::Refused,
+        _ => Cause::Unreachable,
+    }
+}
+
+/// What a session's end says about the host; `None`: nothing. `code` is that of the last reply.
+pub(super) fn of_end(reason: DownReason, code: u16) -> Option<Cause> {
+    Some(match reason {
+        DownReason::Refused { at: Stage::Greeting, .. } => Cause::Greeting(code),
+        DownReason::Refused { .. } => Cause::Hello(code),
+        DownReason::Closing => Cause::PushBack,
+        DownReason::Protocol(_) => Cause::Protocol,
+        DownReason::TimedOut(_) => Cause::TimedOut,
+        DownReason::Lost(_) => Cause::Broken,
+        DownReason::Loop => Cause::Loop,
+        DownReason::Quit => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f_053_f_039_no_host_is_blamed_for_what_we_lack() {
+        use libc::*;
+        for (errno, cause) in [
+            (EMFILE, Cause::Short),
+            (ENOBUFS, Cause::Short),
+            (EADDRNOTAVAIL, Cause::Short),
+            (EINTR, Cause::Short),
+            (EAGAIN, Cause::Short),
+            (ETIMEDOUT, Cause::TimedOut),
+            (ECONNREFUSED, Cause::Refused),
+            (ECONNRESET, Cause::Refused),
+            (EHOSTUNREACH, Cause::Unreachable),
+            (ENETUNREACH, Cause::Unreachable),
+        ] {
+            assert_eq!(of_connect(&io::Error::from_raw_os_error(errno)), cause, "errno {errno}");
+        }
+        assert_eq!(of_connect(&io::ErrorKind::TimedOut.into()), Cause::TimedOut);
+    }
+}

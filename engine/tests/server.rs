@@ -127,6 +127,16 @@ impl Server {
         Path::new("/proc").join(self.process.0.id().to_string()).join(name)
     }
 
+    /// A session with its first listener, behind EHLO, and what it says next.
+    fn greeted(&self) -> (TcpStream, impl Iterator<Item = String>) {
+        let mut client = TcpStream::connect(self.ready["listen"][0].as_str().unwrap()).unwrap();
+        let mut replies = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+        assert!(replies.next().is_some_and(|greeting| greeting.starts_with("220 ")));
+        client.write_all(b"EHLO client.test\r\n").unwrap();
+        assert!(replies.by_ref().take_while(|line| line.starts_with("250")).any(|line| line.starts_with("250 ")));
+        (client, replies)
+    }
+
     /// Ends it as a service manager does.
     fn end(mut self, signal: Signal) -> Option<i32> {
         self.signal(signal);
@@ -350,14 +360,58 @@ fn f_177_a_bad_file_at_sighup_changes_nothing_and_names_its_place() {
         assert!(Instant::now() < until, "{status}");
     };
     wait_for(&|status| status["reload"]["done"] == 1);
-    let mut client = TcpStream::connect(server.ready["listen"][0].as_str().unwrap()).unwrap();
-    let mut replies = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
-    assert!(replies.next().is_some_and(|greeting| greeting.starts_with("220 ")));
-    client.write_all(b"EHLO client.test\r\n").unwrap();
-    assert!(replies.by_ref().take_while(|line| line.starts_with("250")).any(|line| line.starts_with("250 ")));
+    let (mut client, replies) = server.greeted();
     client.write_all(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 7 LAST\r\nhello\r\n").unwrap();
     assert!(replies.take(3).all(|line| line.starts_with("250 ")), "by the new routes");
     wait_for(&|status| status["queues"][0]["next_hop"] == "near");
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+/// A domain without a dot that a new route names is one of ours from the reload on, and another's no more.
+#[test]
+fn m_028_domains_of_one_label_follow_the_routes_of_the_file() {
+    let place = Place::new();
+    let far = "[next_hop.far]\nhosts = [\"127.0.0.1:9\"]\n[routes]\n\"*\" = \"far\"\n";
+    place.write(&format!("{far}\"old\" = \"far\"\n"), "127.0.0.1:0", "");
+    let server = place.start();
+    let takes = |domain: &str| {
+        let (mut client, mut replies) = server.greeted();
+        client.write_all(format!("MAIL FROM:<a@a.test>\r\nRCPT TO:<b@{domain}>\r\n").as_bytes()).unwrap();
+        replies.nth(1).unwrap().starts_with("250 ")
+    };
+    assert_eq!((takes("old"), takes("new")), (true, false));
+    place.write(&format!("{far}\"new\" = \"far\"\n"), "127.0.0.1:0", "");
+    server.signal(Signal::HUP);
+    let until = Instant::now() + Duration::from_secs(30);
+    // Two shards take the word each in its own time.
+    while (0..8).any(|_| (takes("old"), takes("new")) != (false, true)) {
+        assert!(Instant::now() < until, "the new route's name does not count");
+    }
+    assert_eq!(server.end(Signal::TERM), Some(0));
+}
+
+/// A hub that nothing was ever sent to is not called alive; one that refused connections says so.
+#[test]
+fn f_100_a_hub_is_shown_as_what_is_known_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = program();
+    command.args(["run", "--role", "frontend", "--listen", "127.0.0.1:0", "--next-hop", &nobody, "--allow-root"]);
+    let server = Server::start({
+        command.arg("--admin").arg(&socket);
+        command
+    });
+    let hub = || status(&socket)["queues"][0]["hosts"][0].clone();
+    assert_eq!((&hub()["health"], &hub()["last_error"]), (&"unknown".into(), &Value::Null));
+    let (mut client, replies) = server.greeted();
+    client.write_all(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 7 LAST\r\nhello\r\n").unwrap();
+    let last = replies.take(3).last();
+    assert!(last.as_ref().is_some_and(|line| line.starts_with("451 4.4.0 ")), "{last:?}");
+    let until = Instant::now() + Duration::from_secs(30);
+    while (&hub()["health"], &hub()["last_error"]) != (&"dead".into(), &"connection refused".into()) {
+        assert!(Instant::now() < until, "{}", hub());
+    }
     assert_eq!(server.end(Signal::TERM), Some(0));
 }
 

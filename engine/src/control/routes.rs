@@ -12,7 +12,7 @@ pub(crate) fn snapshot(
     addresses: impl Fn(&str, u16) -> Vec<SocketAddr>,
     generation: u64,
 ) -> Snapshot {
-    let mut snapshot = Snapshot { generation, ..Snapshot::default() };
+    let mut snapshot = Snapshot { generation, single_labels: settings.single_labels(), ..Snapshot::default() };
     let mut table = RouteTable::builder();
     table.own_name(&settings.server.fqdn);
     let mut indexes: BTreeMap<&str, NextHopIndex> = BTreeMap::new();

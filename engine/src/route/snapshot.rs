@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub hub_manners: Manners,
     /// Hosts that have no address now, as configuration names them.
     pub unresolved: Vec<String>,
+    /// Domains without a dot that addresses may have, in lower case, sorted (M-028): those that routes name are among them.
+    pub single_labels: Vec<String>,
 }
 
 /// How a next hop is spoken to.
@@ -47,6 +49,7 @@ impl Default for Snapshot {
             hubs: NextHop { key, hosts: Vec::new() },
             hub_manners: Manners::default(),
             unresolved: Vec::new(),
+            single_labels: Vec::new(),
         }
     }
 }

@@ -57,6 +57,18 @@ impl Role {
 }
 
 impl Settings {
+    /// The domains of ours that have no dot (M-028), in lower case, sorted.
+    pub fn single_labels(&self) -> Vec<String> {
+        let own = std::iter::once(self.server.fqdn.as_str());
+        let accepted = self.access.accepted_domains.iter().map(String::as_str);
+        let routed = self.routes.domains.keys().map(String::as_str);
+        let all = own.chain(accepted).chain(routed).chain(self.mailboxes.domain_names());
+        let mut names: Vec<String> = all.filter(|name| !name.contains('.')).map(str::to_ascii_lowercase).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Whether any listener has this role.
     pub fn plays(&self, role: Role) -> bool {
         self.listeners.iter().any(|listener| listener.role == role)

@@ -54,21 +54,9 @@ pub fn server_options(settings: &Settings, listener: &Listener) -> ServerOptions
             session: receive.session_max,
             content_bytes_per_second_min: u32::try_from(receive.rate_min.unwrap_or(0)).unwrap_or(u32::MAX),
         },
-        single_label_domains: single_labels(settings),
+        single_label_domains: settings.single_labels(),
         ..defaults
     }
-}
-
-/// The domains of ours that have no dot (M-028).
-fn single_labels(settings: &Settings) -> Vec<String> {
-    let own = std::iter::once(settings.server.fqdn.as_str());
-    let accepted = settings.access.accepted_domains.iter().map(String::as_str);
-    let routed = settings.routes.domains.keys().map(String::as_str);
-    let all = own.chain(accepted).chain(routed).chain(settings.mailboxes.domain_names());
-    let mut names: Vec<String> = all.filter(|name| !name.contains('.')).map(str::to_ascii_lowercase).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// How long the steps of sessions to next hops and to hubs are waited for (M-069).

@@ -220,6 +220,8 @@ struct Shard<D: Driver> {
     relay: RelayPolicy,
     /// What ends the listeners' tasks.
     closing: RefCell<Vec<Rc<Signal>>>,
+    /// What each listener's next session is made with.
+    manners: RefCell<Vec<Rc<RefCell<Arc<ServerOptions>>>>>,
 }
 
 impl<D: Driver> Shard<D> {
@@ -257,6 +259,7 @@ impl<D: Driver> Shard<D> {
             lobby,
             relay: relay_policy(&settings.access),
             closing: RefCell::default(),
+            manners: RefCell::default(),
         });
         let mut listen = Vec::new();
         for (index, listener) in settings.listeners.iter().enumerate() {
@@ -309,6 +312,8 @@ impl<D: Driver> Shard<D> {
     ) {
         let closing = Rc::new(Signal::default());
         self.closing.borrow_mut().push(closing.clone());
+        let options = Rc::new(RefCell::new(options));
+        self.manners.borrow_mut().push(options.clone());
         self.driver.spawn(self.clone().accept((socket, closing), door.clone(), options, service));
     }
 
@@ -328,12 +333,15 @@ impl<D: Driver> Shard<D> {
         self: Rc<Self>,
         (socket, closing): (D::Listener, Rc<Signal>),
         door: Arc<Door>,
-        options: Arc<ServerOptions>,
+        options: Rc<RefCell<Arc<ServerOptions>>>,
         service: Rc<S>,
     ) {
         while let Some(accepted) = closing.unless_raised(self.driver.accept(&socket)).await {
             match accepted {
-                Ok(conn) => self.admit(conn, &door, &options, &service),
+                Ok(conn) => {
+                    let options = options.borrow().clone();
+                    self.admit(conn, &door, options, &service);
+                }
                 Err(error) => {
                     tracing::warn!(cause = "accept", %error, "cannot accept connections");
                     if !self.shed_idle() {
@@ -358,7 +366,7 @@ impl<D: Driver> Shard<D> {
         self: &Rc<Self>,
         conn: D::Conn,
         door: &Arc<Door>,
-        options: &Arc<ServerOptions>,
+        options: Arc<ServerOptions>,
         service: &Rc<S>,
     ) {
         self.tally.one(Counter::ConnectionsAccepted);
@@ -375,7 +383,7 @@ impl<D: Driver> Shard<D> {
         let inlet = Rc::new(Inlet::new(conn.handle()));
         let key = self.sessions.borrow_mut().insert(inlet.clone());
         let admission = Admission { inlet, trusted, refuse, lobby: self.lobby.clone() };
-        let (this, service, options) = (self.clone(), service.clone(), options.clone());
+        let (this, service) = (self.clone(), service.clone());
         self.driver.spawn(async move {
             serve(this.driver.clone(), service, options, conn, admission).await;
             this.sessions.borrow_mut().remove(key);
@@ -412,6 +420,7 @@ impl<D: Driver> Shard<D> {
                     }
                     Order::Routes => {
                         let routes = shared.routes.load_full();
+                        self.take_names(&routes.single_labels);
                         if let Some(front) = &self.front {
                             front.install_routes(&routes);
                         }
@@ -423,6 +432,17 @@ impl<D: Driver> Shard<D> {
                 }
             }
             ordered.wait().await;
+        }
+    }
+
+    /// Sessions that begin from now on know these domains without a dot (M-028).
+    fn take_names(&self, single_labels: &[String]) {
+        for options in self.manners.borrow().iter() {
+            let mut options = options.borrow_mut();
+            if options.single_label_domains != single_labels {
+                let single_label_domains = single_labels.to_vec();
+                *options = Arc::new(ServerOptions { single_label_domains, ..(**options).clone() });
+            }
         }
     }
 

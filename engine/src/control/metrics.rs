@@ -1,9 +1,11 @@
-//! `/metrics` for Prometheus, on loopback: the counters of every shard as they stand when somebody asks. Labels are the
-//! shard's number and nothing that a peer could choose (S-017). Reading disturbs no shard (F-181).
+//! `/metrics` for Prometheus, on loopback: the counters of every shard as they stand when somebody asks, which disturbs no
+//! shard (F-181), and the hosts of next hops as `ringpost status` has them. Labels are the shard's number, and of hosts what
+//! configuration and the resolver name, [`HOSTS_MAX`] of them: nothing that a peer could choose (S-017).
 
 use crate::track::counters::{Board, Counter, Kind};
+use crate::track::report::{HostReport, Status};
+use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -33,28 +35,60 @@ const PEER_WAIT: Duration = Duration::from_secs(60);
 /// Pause when the system has no descriptor for a connection.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
-/// The registry of a server: its counters, and what it is.
-pub(super) fn registry(board: Board, facts: Vec<(&'static str, String)>) -> Registry {
-    let mut registry = Registry::with_prefix("ringpost");
-    registry.register("build", "What this server is", Info::new(facts));
-    registry.register_collector(Box::new(Cells(board)));
-    registry
+/// Hosts of next hops that have lines of their own; further ones are counted.
+const HOSTS_MAX: usize = 200;
+
+/// What a scrape reads.
+pub(super) struct Metrics {
+    registry: Registry,
+    hosts: Hosts,
 }
 
-/// Serves for ever.
-pub(super) async fn serve(listener: TcpListener, registry: Registry) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry));
+impl Metrics {
+    /// Those of a server: its counters, its hosts, and what it is.
+    pub(super) fn new(board: Board, facts: Vec<(&'static str, String)>) -> Self {
+        let mut registry = Registry::with_prefix("ringpost");
+        let hosts = Hosts::default();
+        registry.register("build", "What this server is", Info::new(facts));
+        registry.register_collector(Box::new(Cells(board)));
+        registry.register_collector(Box::new(hosts.clone()));
+        Self { registry, hosts }
+    }
+}
+
+/// Serves for ever. `ask` says how the server stands; `None` when it is ending.
+pub(super) async fn serve<A>(
+    listener: TcpListener,
+    metrics: Metrics,
+    ask: impl Fn() -> A + Clone + Send + Sync + 'static,
+) -> io::Result<()>
+where
+    A: Future<Output = Option<Arc<Status>>> + Send + 'static,
+{
+    let metrics = Arc::new(metrics);
+    let scrape = move |headers: HeaderMap| {
+        let (metrics, ask) = (metrics.clone(), ask.clone());
+        async move { answer(&metrics, &headers, ask).await }
+    };
+    let router = Router::new().route("/metrics", get(scrape));
     let places = Arc::new(Semaphore::new(PEERS_MAX));
     axum::serve(Bounded { listener, places }, router).await
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
+async fn answer<A: Future<Output = Option<Arc<Status>>>>(
+    metrics: &Metrics,
+    headers: &HeaderMap,
+    ask: impl Fn() -> A,
+) -> Response {
     // S-016: a page in a browser must not reach us by a name of its own (DNS rebinding).
     if !headers.get(header::HOST).is_some_and(|host| host.to_str().is_ok_and(is_local)) {
         return (StatusCode::MISDIRECTED_REQUEST, "ask by a loopback address\n").into_response();
     }
+    if let Some(status) = ask().await {
+        metrics.hosts.0.store(status);
+    }
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+    match prometheus_client::encoding::text::encode(&mut text, &metrics.registry) {
         Ok(()) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
@@ -98,6 +132,48 @@ impl Collector for Cells {
             }
         }
         Ok(())
+    }
+}
+
+/// The hosts of next hops, as the last status had them.
+#[derive(Debug, Clone, Default)]
+struct Hosts(Arc<ArcSwap<Status>>);
+
+impl Hosts {
+    /// A gauge that each host has one value of, with its labels.
+    fn gauge(
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        hosts: &[(&str, &HostReport)],
+        of: fn(&HostReport) -> (u64, Option<&'static str>),
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::<i64>::TYPE)?;
+        for (next_hop, host) in hosts {
+            let (value, health) = of(host);
+            let mut labels = vec![("next_hop", *next_hop), ("host", host.address.as_str())];
+            labels.extend(health.map(|health| ("health", health)));
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Hosts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.0.load();
+        let queues = status.queues.iter();
+        let all = queues.flat_map(|queue| queue.hosts.iter().map(|host| (queue.next_hop.as_str(), host)));
+        let left_out = all.clone().count().saturating_sub(HOSTS_MAX);
+        let hosts: Vec<(&str, &HostReport)> = all.take(HOSTS_MAX).collect();
+        let health = ("host_health", "1, with how a next hop's host is thought to be: unknown, alive or dead");
+        Hosts::gauge(&mut encoder, health, &hosts, |host| (1, Some(host.health.name())))?;
+        let connections = ("host_connections", "Connections to a next hop's host");
+        Hosts::gauge(&mut encoder, connections, &hosts, |host| (host.connections, None))?;
+        let sending = ("host_sending", "Messages under way to a next hop's host");
+        Hosts::gauge(&mut encoder, sending, &hosts, |host| (host.sending, None))?;
+        let help = "Hosts of next hops beyond those that have lines of their own";
+        let one = encoder.encode_descriptor("hosts_left_out", help, None, ConstGauge::<i64>::TYPE)?;
+        ConstGauge::new(i64::try_from(left_out).unwrap_or(i64::MAX)).encode(one)
     }
 }
 
@@ -170,6 +246,7 @@ impl AsyncWrite for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::report::QueueReport;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn ask(address: SocketAddr, request: &str) -> String {
@@ -181,13 +258,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn s_017_metrics_are_the_shards_counters_with_no_label_but_the_shard() {
+    async fn s_017_metrics_are_the_shards_counters_and_the_hosts_with_no_label_that_a_peer_chooses() {
         let (board, tallies) = Board::new(2);
         tallies[1].add(Counter::MessagesAccepted, 42);
         tallies[0].set(Counter::Queued, 7);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, registry(board, vec![("driver", "uring".into())])));
+        let host = |port: usize| HostReport { address: format!("127.0.0.1:{port}"), ..HostReport::default() };
+        let hosts = (0..HOSTS_MAX + 3).map(host).collect();
+        let queue = QueueReport { next_hop: "far".into(), hosts, ..QueueReport::default() };
+        let status = Arc::new(Status { queues: vec![queue], ..Status::default() });
+        let stand = move || std::future::ready(Some(status.clone()));
+        tokio::spawn(serve(listener, Metrics::new(board, vec![("driver", "uring".into())]), stand));
         let answer = ask(address, "GET /metrics HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         for line in [
@@ -197,11 +279,17 @@ mod tests {
             "# TYPE ringpost_queued gauge",
             "ringpost_queued{shard=\"0\"} 7",
             "ringpost_build_info{driver=\"uring\"} 1",
+            "ringpost_host_health{next_hop=\"far\",host=\"127.0.0.1:0\",health=\"unknown\"} 1",
+            "ringpost_host_connections{next_hop=\"far\",host=\"127.0.0.1:199\"} 0",
+            "ringpost_hosts_left_out 3",
             "# EOF",
         ] {
             assert!(answer.lines().any(|found| found == line), "{line}\n{answer}");
         }
+        let of_hosts = answer.lines().filter(|line| line.starts_with("ringpost_host_"));
+        assert_eq!(of_hosts.count(), 3 * HOSTS_MAX, "their number is bounded");
         let labels = answer.lines().filter(|line| line.starts_with("ringpost_") && !line.contains("_info{"));
+        let labels = labels.filter(|line| !line.starts_with("ringpost_host"));
         assert!(labels.clone().count() >= 2 * Counter::ALL.len());
         for line in labels {
             let inside = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).expect("labels").0;

@@ -4,7 +4,8 @@ use super::names::Names;
 use super::status::Facts;
 use super::{
     Control, ControlError, FRESH, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log,
-    metrics, routes, socket,
+    metrics::{self, Metrics},
+    routes, socket,
 };
 use crate::route::Snapshot;
 use crate::settings::{Durability, Settings};
@@ -105,13 +106,14 @@ pub(super) fn run(
     let (asks, asked) = mpsc::channel(ASKING_MAX);
     let ended = runtime.block_on(async {
         if let Some(listener) = admin {
+            let asks = asks.clone();
             tokio::spawn(socket::serve(listener, move || ask(asks.clone())));
         }
         let bound = metrics.as_ref().map(|(_, bound)| *bound);
         if let Some((listener, _)) = metrics {
-            let registry = metrics::registry(plane.board.clone(), plane.facts());
+            let metrics = Metrics::new(plane.board.clone(), plane.facts());
             tokio::spawn(async move {
-                if let Err(error) = metrics::serve(listener, registry).await {
+                if let Err(error) = metrics::serve(listener, metrics, move || ask(asks.clone())).await {
                     tracing::error!(cause = "metrics", %error, "metrics ended");
                 }
             });
@@ -363,7 +365,7 @@ impl Plane {
         self.tell_all(Order::Routes);
     }
 
-    /// SIGHUP: the routes of the file as it is now. Anything wrong with it changes nothing (F-177).
+    /// SIGHUP: the routes of the file as it is now, and with them the domains without a dot that they name. Anything wrong with it changes nothing (F-177).
     fn hangup(&mut self) {
         match (self.reload)() {
             Ok(fresh) => {

@@ -167,6 +167,8 @@ struct Stream {
     resembles: bool,
     /// The last of them that is not zero ends here.
     nonzero_upto: u64,
+    /// The last block that the disk did not give ends here.
+    refused_upto: u64,
 }
 
 /// Reads one segment. Ask [`Scan::wants`], read, answer by [`Scan::feed`] or [`Scan::failed`], until it wants no more.
@@ -226,8 +228,13 @@ impl Scan {
     pub fn failed(&mut self) {
         match self.wants() {
             Some(read) if read.bytes > BLOCK => self.careful = true,
-            // No header, no record and no content is all ones.
-            Some(_) => self.take(&[0xff; BLOCK]),
+            Some(read) => {
+                if let Phase::Batches(_, stream) = &mut self.phase {
+                    stream.refused_upto = read.at.saturating_add(BLOCK_U64);
+                }
+                // No header, no record and no content is all ones.
+                self.take(&[0xff; BLOCK]);
+            }
             None => {}
         }
     }
@@ -560,7 +567,7 @@ impl Stream {
         }
     }
 
-    /// All is read. What no batch follows is the free rest of the segment, unless something was once written there.
+    /// All is read. What no batch follows is the free rest, unless something was once written there, or may have been.
     fn close(mut self, found: &mut Found) {
         // A batch that its segment's end cuts off cannot be: its header was refused before.
         if !self.window.is_empty() && self.bad_from.is_none() {
@@ -568,10 +575,10 @@ impl Stream {
             self.resembles = true;
         }
         let Some(from) = self.bad_from else { return };
-        let touched = found.head.first_life && self.nonzero_upto > from;
-        if touched || self.resembles {
-            let end = if touched { self.nonzero_upto } else { from.saturating_add(BLOCK_U64) };
-            found.damaged(from..end, None);
+        let written_upto = if found.head.first_life { self.nonzero_upto } else { 0 };
+        let touched_upto = written_upto.max(self.refused_upto);
+        if touched_upto > from || self.resembles {
+            found.damaged(from..touched_upto.max(from.saturating_add(BLOCK_U64)), None);
         } else if from < found.synced_upto {
             found.damaged(from..found.synced_upto, None);
         }

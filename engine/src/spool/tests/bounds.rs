@@ -51,18 +51,7 @@ fn f_022_f_024_messages_are_refused_first_and_settles_go_on_in_what_is_left() {
 fn a_message_larger_than_a_segment_spans_several_and_lives_until_it_is_settled() {
     let mut world = World::new(Durability::Disk);
     let body = content(7, SEGMENT as usize * 3);
-    let mut extents = Extents::default();
-    for piece in body.chunks(32 << 10) {
-        let slices = world.chunks(piece);
-        while world.log.extent(&mut extents, &slices, piece.len() as u64).is_err() {
-            assert!(world.write_one());
-        }
-        world.write_one();
-    }
-    world.settle_down();
-    let (facts, envelope) = (facts(&body), envelope(&body, 2));
-    let new = NewRecord { content: Content::Extents(&extents), ..record(&envelope, 2, &facts) };
-    let appended = world.log.append(&new).expect("room");
+    let id = world.append_in_extents(&body, 2);
     world.settle_down();
     for seed in 100..300 {
         let other = world.append_patiently(&content(seed, 3000), 1);
@@ -74,11 +63,11 @@ fn a_message_larger_than_a_segment_spans_several_and_lives_until_it_is_settled()
     assert_eq!(found.live.len(), 1);
     assert_eq!(found.live[0].content, body);
     // Another life of the process, in which it is delivered: its space comes back.
-    let shard = found.logs.iter().position(|log| log.fetch(appended.id).is_some()).expect("somebody's");
+    let shard = found.logs.iter().position(|log| log.fetch(id).is_some()).expect("somebody's");
     let log = found.logs.into_iter().nth(shard).expect("there");
     let mut next = World::with(log, found.pool, world.disk);
-    next.settle_patiently(appended.id, 0);
-    next.settle_patiently(appended.id, 1);
+    next.settle_patiently(id, 0);
+    next.settle_patiently(id, 1);
     next.settle_down();
     let files = next.disk.files.len();
     for seed in 300..500 {

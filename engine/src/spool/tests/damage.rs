@@ -208,17 +208,8 @@ fn f_016_a_rotten_footer_costs_time_and_nothing_else() {
 fn f_028_an_unreadable_block_costs_what_stands_in_it() {
     let (world, kept) = world(6);
     let bad = kept[3].0.offset() & !4095;
-    let image = &world.disk.files[&FileId(1)];
-    let mut scan = Scan::new(FileId(1), image.len() as u64);
-    while let Some(read) = scan.wants() {
-        let range = read.at..read.at + read.bytes as u64;
-        if range.contains(&bad) {
-            scan.failed();
-        } else {
-            scan.feed(&image[range.start as usize..range.end as usize]);
-        }
-    }
-    let Scanned::Segment(scanned) = scan.finish().expect("read") else { panic!("a segment") };
+    let scanned = scan_without(&world.disk, FileId(1), &[(FileId(1), bad)]);
+    let Scanned::Segment(scanned) = scanned.expect("read") else { panic!("a segment") };
     assert_eq!(scanned.live_count(), 5);
     assert_eq!(scanned.damage.len(), 1);
     assert_eq!((scanned.damage[0].offset, scanned.damage[0].cause), (bad, Cause::Rot));

@@ -151,20 +151,53 @@ pub(super) fn scan(disk: &Disk, file: FileId) -> Result<Scanned, Refused> {
     scan_image(file, &disk.files[&file])
 }
 
+/// The same while the disk does not give these blocks.
+pub(super) fn scan_without(disk: &Disk, file: FileId, refused: &[(FileId, u64)]) -> Result<Scanned, Refused> {
+    let mut scan = Scan::new(file, disk.files[&file].len() as u64);
+    while let Some(wanted) = scan.wants() {
+        let range = wanted.at..wanted.at + wanted.bytes as u64;
+        if refused.iter().any(|(of, at)| *of == file && range.contains(at)) {
+            scan.failed();
+        } else {
+            scan.feed(read(disk, wanted));
+        }
+    }
+    scan.finish()
+}
+
 /// Recovers everything for `shards` shards; damage stays where it is.
 pub(super) fn recover(disk: &Disk, shards: usize, durability: Durability) -> Found {
-    recover_with(disk, shards, durability, |_| ())
+    recover_with(disk, shards, durability, scan, |_| ())
+}
+
+/// The same while the disk does not give these blocks, as a shell does it.
+pub(super) fn recover_without(disk: &Disk, refused: &[(FileId, u64)]) -> Found {
+    recover_with(
+        disk,
+        1,
+        Durability::Disk,
+        |disk, file| scan_without(disk, file, refused),
+        |recovered| {
+            recovered.next_number += 1 << 20;
+        },
+    )
 }
 
 /// The same, with all damage put aside.
 pub(super) fn recover_aside(disk: &Disk, shards: usize, durability: Durability) -> Found {
-    recover_with(disk, shards, durability, |recovered| {
+    recover_with(disk, shards, durability, scan, |recovered| {
         let files: Vec<_> = recovered.damage.iter().map(|damage| damage.file).collect();
         files.into_iter().for_each(|file| recovered.put_aside(file));
     })
 }
 
-fn recover_with(disk: &Disk, shards: usize, durability: Durability, then: impl Fn(&mut Recovered)) -> Found {
+fn recover_with(
+    disk: &Disk,
+    shards: usize,
+    durability: Durability,
+    scan: impl Fn(&Disk, FileId) -> Result<Scanned, Refused>,
+    then: impl Fn(&mut Recovered),
+) -> Found {
     let mut recovery = Recovery::new();
     for &file in disk.files.keys() {
         recovery.add(scan(disk, file).expect("this version"));

@@ -6,7 +6,7 @@ use crate::spool::*;
 
 impl World {
     /// Messages until the next segment is begun; all that went into this one.
-    fn fill_segment(&mut self, seed: u32) -> Vec<RecordId> {
+    pub(super) fn fill_segment(&mut self, seed: u32) -> Vec<RecordId> {
         let mut ids: Vec<RecordId> = Vec::new();
         for seed in seed.. {
             let id = self.append_patiently(&content(seed, 20_000), 1).id;
@@ -20,7 +20,7 @@ impl World {
         ids
     }
 
-    fn settle_all(&mut self, ids: &[RecordId]) {
+    pub(super) fn settle_all(&mut self, ids: &[RecordId]) {
         for &id in ids {
             self.settle_patiently(id, 0);
         }

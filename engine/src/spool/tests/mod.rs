@@ -9,3 +9,4 @@ mod disk;
 mod happy;
 mod ledger;
 mod marks;
+mod unread;

@@ -123,6 +123,7 @@
 //! Below the greatest `synced_upto` it is [`Cause::Rot`], above it [`Cause::Torn`]: the tail of a write that was never
 //! acknowledged, or the last batch, rotten. Both are listed with file, offset and length, kept from being overwritten until
 //! [`Recovered::put_aside`], and never delivered; reading goes on at the next block with a header of this life and this offset.
+//! What is damaged only because the disk refused to give it is the next start's to judge ([`Recovered::unread`]).
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

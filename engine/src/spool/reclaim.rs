@@ -3,7 +3,8 @@
 //! A segment is dead when no record in it is live and no body needs an extent in it. But settles that stand in it may be
 //! all that keeps records of other segments settled: before it may be overwritten, the open batch says of each such
 //! segment what is live there (a *mark*). Marks cost eight octets per live record, so a segment whose marks would be
-//! large waits until those others have drained.
+//! large waits until those others have drained; and one whose marks would be about a segment that was not read whole waits
+//! for the next start.
 
 use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
 use super::ids::{FileId, RecordId, SegmentNumber};
@@ -66,6 +67,10 @@ impl Log {
 
     /// Says in the open batch what is live in each of these.
     fn mark(&mut self, numbers: &[SegmentNumber]) -> Result<(), Full> {
+        // It would settle what is not known to be there.
+        if numbers.iter().any(|number| self.segments.get(number).is_some_and(|segment| segment.unread)) {
+            return Err(Full::TooLarge);
+        }
         let cost = |number: &SegmentNumber| {
             self.segments
                 .get(number)

@@ -75,6 +75,23 @@ impl Recovered {
             scanned.segment.kept = false;
         }
     }
+
+    /// What is damaged in these files is so because the disk refused to give it, and the next start may read it (F-028). This
+    /// run says nothing of those segments, and overwrites nothing that what stands there may need: its outcomes, and its
+    /// content, which stands in front of it. To be called when all else was put aside.
+    pub fn unread(&mut self, refused: &BTreeSet<FileId>) {
+        let damaged = self.damage.iter().map(|damage| damage.file);
+        let unread: BTreeSet<_> = damaged.filter(|file| refused.contains(file)).collect();
+        let all = self.adoptions.iter().flat_map(|adoption| &adoption.segments);
+        let numbers: BTreeMap<_, _> = all.map(|scanned| (scanned.segment.file, scanned.number.get())).collect();
+        // What life it was is not known of a file without heads: it may need anything.
+        let upto = unread.iter().map(|file| numbers.get(file).copied().unwrap_or(u64::MAX)).max().unwrap_or(0);
+        for scanned in self.adoptions.iter_mut().flat_map(|adoption| &mut adoption.segments) {
+            let segment = &mut scanned.segment;
+            segment.unread = unread.contains(&segment.file);
+            segment.kept |= scanned.number.get() <= upto;
+        }
+    }
 }
 
 impl Recovery {

@@ -119,8 +119,10 @@ pub(super) struct Segment {
     bitmap_bytes: u64,
     /// A batch under way says what is live in all that it refers to.
     pub(super) marking: bool,
-    /// Damage here was not yet put aside: not to be overwritten.
+    /// Damage here was not yet put aside, or what the next start may read needs this: not to be overwritten.
     pub(super) kept: bool,
+    /// More may be live here than is known: the disk refused to give a part of it.
+    pub(super) unread: bool,
 }
 
 impl Segment {
@@ -159,6 +161,7 @@ impl Segment {
             bitmap_bytes: 0,
             marking: false,
             kept: false,
+            unread: false,
         }
     }
 

@@ -123,6 +123,7 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
             recovered.damage.len() as u64
         });
     }
+    recovered.unread(&patience.refused);
     for id in &recovered.blank {
         hook!("K18");
         let _ = driver.remove(&dir, &segments::name(*id)).await;

@@ -179,6 +179,7 @@ pub(super) fn recover_without(disk: &Disk, refused: &[(FileId, u64)]) -> Found {
         |disk, file| scan_without(disk, file, refused),
         |recovered| {
             recovered.next_number += 1 << 20;
+            recovered.unread(&refused.iter().map(|(file, _)| *file).collect());
         },
     )
 }

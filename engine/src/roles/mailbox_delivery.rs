@@ -70,6 +70,6 @@ impl Policy for MailboxPolicy {
 pub fn refusal(error: StoreError) -> Refusal {
     match error {
         StoreError::Full => FULL,
-        StoreError::Broken => BROKEN,
+        StoreError::Broken | StoreError::Unknown => BROKEN,
     }
 }

@@ -1,9 +1,11 @@
 //! Mailbox delivery: puts messages into Maildir folders, or takes them and keeps nothing. Stateless: its 250 means that the
 //! message is in the mailbox, durably; anything less is a 4yz, and the hub keeps the message. By LMTP each recipient has an
 //! answer. SMTP has one for all: if a mailbox fails, what the others were given is taken back before it is 4yz, so that a
-//! repeat makes no second copies.
+//! repeat makes no second copies. Where a copy may stay all the same, neither is said.
 
 mod kept;
+#[cfg(test)]
+mod tests;
 
 use super::body::{Slices, trim};
 use super::ids::MessageIds;
@@ -200,15 +202,7 @@ impl<D: Driver> MailboxDelivery<D> {
             (false, Some(_)) => Counter::MessagesDeferred,
             (false, None) => Counter::MessagesRefused,
         });
-        let answer = match failed {
-            None if letter.folders.iter().all(Option::is_some) => Answer::Accepted { id: letter.id, message_id: None },
-            Some(error) if !letter.each => Answer::Refused(refusal(*error)),
-            _ => Answer::Each {
-                id: letter.id,
-                outcomes: letter.folders.iter().map(|to| verdict(to, outcomes)).collect(),
-            },
-        };
-        letter.inlet.answer(letter.slot, answer);
+        letter.inlet.answer(letter.slot, answer(letter.id, letter.each, &letter.folders, outcomes));
     }
 
     async fn mailbox(&self, root: &D::Dir, folder: &str) -> Result<Rc<Mailbox<D>>, StoreError> {
@@ -274,7 +268,7 @@ impl<D: Driver> MailboxDelivery<D> {
         outcomes
     }
 
-    /// The copies made so far are removed, as well as the store lets us: the sender is told that there are none.
+    /// The copies made so far are removed, as well as the store lets us: the sender is told that there are none, or nothing.
     async fn take_back(&self, root: &D::Dir, outcomes: &mut Outcomes<'_>) {
         let placed = std::mem::take(outcomes);
         for (folder, outcome) in placed {
@@ -282,17 +276,19 @@ impl<D: Driver> MailboxDelivery<D> {
                 outcomes.insert(folder, outcome);
                 continue;
             };
-            // It may have been closed since.
-            let Ok(mailbox) = self.mailbox(root, folder).await else {
-                tracing::error!(cause = "store", folder, "a copy stays of a message that was put off");
-                continue;
-            };
-            let removed = self.driver.remove(&mailbox.new, &name).await;
-            let synced = self.driver.sync_dir(&mailbox.new).await;
-            if let Err(error) = removed.and(synced) {
+            if let Err(error) = self.remove(root, folder, &name).await {
                 tracing::error!(cause = "store", %error, folder, "a copy may stay of a message that was put off");
+                outcomes.insert(folder, Err(StoreError::Unknown));
             }
         }
+    }
+
+    /// Removes a copy, durably.
+    async fn remove(&self, root: &D::Dir, folder: &str, name: &str) -> io::Result<()> {
+        // It may have been closed since.
+        let mailbox = self.mailbox(root, folder).await.map_err(io::Error::other)?;
+        self.driver.remove(&mailbox.new, name).await?;
+        self.driver.sync_dir(&mailbox.new).await
     }
 
     /// Places one copy: created, written, synced, renamed, and the folder synced. Gives its name.
@@ -310,7 +306,7 @@ impl<D: Driver> MailboxDelivery<D> {
                 (Step::Write, Some(file)) => write_all(driver, file, parts).await,
                 (Step::SyncFile, Some(file)) => driver.sync(file).await,
                 (Step::Rename, _) => driver.rename(tmp, &name, new, &name).await,
-                (Step::SyncNew, _) => driver.sync_dir(new).await,
+                (Step::SyncNew | Step::SyncRemoved, _) => driver.sync_dir(new).await,
                 (Step::RemoveTmp, _) => driver.remove(tmp, &name).await,
                 (Step::RemoveNew, _) => driver.remove(new, &name).await,
                 (Step::Placed, _) => return Ok(name),
@@ -319,6 +315,20 @@ impl<D: Driver> MailboxDelivery<D> {
             };
             placing.done(result.map_err(|error| trouble(&error, folder)));
         }
+    }
+}
+
+/// What the sender of message `id` hears.
+fn answer(id: u64, each: bool, folders: &[Option<String>], outcomes: &Outcomes<'_>) -> Answer {
+    let failed = outcomes.values().find_map(|outcome| outcome.as_ref().err());
+    let is_unknown = outcomes.values().any(|outcome| *outcome == Err(StoreError::Unknown));
+    let stored = outcomes.values().any(Result::is_ok);
+    match failed {
+        None if folders.iter().all(Option::is_some) => Answer::Accepted { id, message_id: None },
+        // Who has a copy is told so: a repeat would surely be his second.
+        Some(_) if is_unknown && !stored => Answer::Silence,
+        Some(error) if !each => Answer::Refused(refusal(*error)),
+        _ => Answer::Each { id, outcomes: folders.iter().map(|to| verdict(to, outcomes)).collect() },
     }
 }
 

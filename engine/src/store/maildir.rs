@@ -3,10 +3,11 @@
 //! ```text
 //!  Create tmp/NAME ─► Write ─► SyncFile ─► Rename tmp/NAME new/NAME ─► SyncNew ─► placed
 //!      │ exists: another name      │              │                       │
-//!      └─────────── failed ◄───────┴── Remove ◄───┴───────────────────────┘
+//!      └─────────── failed ◄───────┴── Remove ◄───┘   Remove, SyncNew ◄───┘
 //! ```
 //! The shell performs the step it is told and tells how it went; nothing is answered before `placed` or `failed`. A failure
 //! takes back what was made, so that a sender who tries again makes no second copy; what a crash leaves in `tmp` is not mail.
+//! What came into `new` and is not durably gone from there may be delivered: that is no refusal either.
 
 /// Names tried before a clash is called a failure: clashes mean that two instances share a name.
 const NAMES_MAX: u8 = 3;
@@ -33,6 +34,9 @@ pub enum StoreError {
     /// `451 4.3.0`.
     #[error("the store does not work")]
     Broken,
+    /// A copy may stay: no reply, where nothing else is to be said.
+    #[error("the store does not work, and may have kept a copy")]
+    Unknown,
 }
 
 impl From<Trouble> for StoreError {
@@ -59,8 +63,10 @@ pub enum Step {
     SyncNew,
     /// Remove the file from `tmp`; how that goes does not matter.
     RemoveTmp,
-    /// Remove the file from `new`; how that goes does not matter.
+    /// Remove the file from `new`.
     RemoveNew,
+    /// Sync `new` once more.
+    SyncRemoved,
     /// It is in the mailbox: durable, 250.
     Placed,
     /// It is not.
@@ -107,7 +113,9 @@ impl Placing {
             (Step::SyncNew, Ok(())) => Step::Placed,
             (Step::Write | Step::SyncFile | Step::Rename, Err(trouble)) => self.take_back(trouble, Step::RemoveTmp),
             (Step::SyncNew, Err(trouble)) => self.take_back(trouble, Step::RemoveNew),
-            (Step::RemoveTmp | Step::RemoveNew, _) => Step::Failed(self.why),
+            (Step::RemoveNew, Ok(())) => Step::SyncRemoved,
+            (Step::RemoveTmp, _) | (Step::SyncRemoved, Ok(())) => Step::Failed(self.why),
+            (Step::RemoveNew | Step::SyncRemoved, Err(_)) => Step::Failed(StoreError::Unknown),
             (end @ (Step::Placed | Step::Failed(_)), _) => end,
         };
         self.step
@@ -187,7 +195,6 @@ mod tests {
             (1, Trouble::NoSpace, vec![Step::RemoveTmp, Step::Failed(StoreError::Full)]),
             (2, Trouble::Other, vec![Step::RemoveTmp, Step::Failed(StoreError::Broken)]),
             (3, Trouble::Exists, vec![Step::RemoveTmp, Step::Failed(StoreError::Broken)]),
-            (4, Trouble::Other, vec![Step::RemoveNew, Step::Failed(StoreError::Broken)]),
         ] {
             for removal in [Ok(()), Err(Trouble::Missing)] {
                 let mut placing = Placing::new();
@@ -200,6 +207,25 @@ mod tests {
                 }
                 assert_eq!(seen, rest, "failed at step {fails_at}");
             }
+        }
+    }
+
+    /// M-049, I-3: what came into `new` is refused only when it is gone from there for good.
+    #[test]
+    fn m_049_a_copy_that_may_stay_is_no_refusal() {
+        let unknown = Step::Failed(StoreError::Unknown);
+        for (results, rest) in [
+            (vec![Err(Trouble::Missing)], vec![Step::RemoveNew, unknown]),
+            (vec![Ok(()), Err(Trouble::Other)], vec![Step::RemoveNew, Step::SyncRemoved, unknown]),
+            (vec![Ok(()), Ok(())], vec![Step::RemoveNew, Step::SyncRemoved, Step::Failed(StoreError::Full)]),
+        ] {
+            let mut placing = Placing::new();
+            while placing.step() != Step::SyncNew {
+                placing.done(Ok(()));
+            }
+            let mut seen = vec![placing.done(Err(Trouble::NoSpace))];
+            seen.extend(results.into_iter().map(|result| placing.done(result)));
+            assert_eq!(seen, rest);
         }
     }
 

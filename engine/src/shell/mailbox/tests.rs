@@ -1,0 +1,53 @@
+//! Mailbox delivery into a store that does not work.
+
+use super::*;
+use crate::io::epoll;
+use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
+use crate::settings::Profile;
+use crate::sys::slice::Budget;
+use crate::track::counters::Board;
+
+/// M-049, I-3: a copy that came into a mailbox is refused when it is gone from there, durably, and not before.
+#[test]
+fn m_049_i_3_a_copy_that_could_not_be_taken_back_is_not_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let faults = Faults::none();
+        let driver = Faulty::new(driver, faults.clone());
+        let mut settings = Settings::of(Profile::Bench);
+        settings.store = Store::Maildir(path.clone());
+        let pool = Pool::new(Budget::new(1 << 20));
+        let tally = Rc::new(Board::new(1).1.remove(0));
+        let delivery = MailboxDelivery::open(driver, &Arc::new(settings), pool, tally).expect("a store");
+        let root = delivery.root.clone().expect("kept");
+        let mailbox = delivery.mailbox(&root, "ann").await.expect("made");
+        let parts = [delivery.copy(&[b"Subject: one\r\n"]).expect("memory")];
+        let files = || std::fs::read_dir(path.join("ann/new")).expect("made").count();
+
+        // The folder takes the copy, and the removal too; but it cannot be synced, once or any more.
+        faults.inject(Rule::new(Op::SyncDir, Fault::Fails(Errno::IO)).nth(1));
+        let place = async || delivery.place(&mailbox, &parts, "ann").await;
+        assert_eq!((place().await, files()), (Err(StoreError::Broken), 0));
+        faults.inject(Rule::new(Op::SyncDir, Fault::Fails(Errno::IO)));
+        assert_eq!((place().await, files()), (Err(StoreError::Unknown), 0));
+        faults.heal();
+
+        // One copy is there, the next is not to be had; meanwhile somebody read the first.
+        for is_read in [false, true] {
+            let name = place().await.expect("placed");
+            if is_read {
+                std::fs::rename(path.join("ann/new").join(&name), path.join("ann/cur").join(&name)).expect("read");
+            }
+            let mut outcomes = Outcomes::from([("ann", Ok(name)), ("bob", Err(StoreError::Full))]);
+            delivery.take_back(&root, &mut outcomes).await;
+            let both = ["ann", "bob"].map(|folder| Some(folder.to_owned()));
+            match answer(1, false, &both, &outcomes) {
+                Answer::Refused(refusal) => assert!(!is_read && refusal.reply().code() == 452),
+                Answer::Silence => assert!(is_read),
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .expect("runs");
+}

@@ -230,7 +230,7 @@ fn is_good(fate: &Fate, deadline_us: u64) -> bool {
 
 /// Whole buckets from the strike to the window's end (a last, partial one is left out: it would hold too few).
 fn buckets(after: &[Fate], strike: &Strike, width: u64, deadline: u64) -> Vec<Bucket> {
-    let count = (strike.window_end_us - strike.struck_us) / width;
+    let count = strike.window_end_us.saturating_sub(strike.struck_us) / width;
     let mut buckets: Vec<Bucket> =
         (0..count).map(|i| Bucket { start_us: strike.struck_us + i * width, due: 0, good: 0 }).collect();
     for fate in after {
@@ -299,6 +299,8 @@ fn detection(window: &[Fate], strike: &Strike) -> Option<u64> {
         (None, None) => return None,
     };
     let due: Vec<u64> = new().map(|f| f.intended_us).collect();
+    // A file's time is the kernel's last tick, which may lie before the strike.
+    taken.retain(|at| *at >= strike.struck_us);
     taken.sort_unstable();
     taken.iter().enumerate().find_map(|(index, &at)| {
         let due_by_then = due.partition_point(|due| *due <= at) as f64;
@@ -498,12 +500,12 @@ pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: O
     if each.is_empty() {
         return None;
     }
-    // One that is not known, since it never came while it was looked for, may be the worst: then there is no worst.
+    // One that is not known, since it never came while it was looked for, is longer than all that are: there is no worst
+    // then, and no median either where it is most of them.
     let over = |field: fn(&Impact) -> Option<f64>| {
-        let known: Vec<f64> = each.iter().filter_map(field).collect();
-        let is_whole = known.len() == each.len();
-        let all = spread(known);
-        if is_whole { all } else { Spread { p99: None, max: None, ..all } }
+        let finite = |rank: Option<f64>| rank.filter(|value| value.is_finite());
+        let Spread { p50, p99, max } = spread(each.iter().map(|one| field(one).unwrap_or(f64::INFINITY)));
+        Spread { p50: finite(p50), p99: finite(p99), max: finite(max) }
     };
     let widest = |field: fn(&Impact) -> f64| each.iter().map(field).fold(0.0, f64::max);
     Some(Summary {

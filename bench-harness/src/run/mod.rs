@@ -239,10 +239,11 @@ pub fn exit(result: &RunResult) -> Exit {
     }
 }
 
-/// Lost, altered, delivered though refused, or doubled in no window: P-002 to P-005.
+/// Lost, altered, delivered though refused or to somebody else, or doubled in no window: P-002 to P-005.
 fn breaks_a_promise(phase: &result::Phase) -> bool {
     let pairs = &phase.figures.pairs;
-    pairs.lost + pairs.content_differs + pairs.refused_yet_delivered + pairs.duplicated.unattributed > 0
+    let undue = pairs.refused_yet_delivered + pairs.unexpected + pairs.duplicated.unattributed;
+    pairs.lost + pairs.content_differs + undue > 0
 }
 
 /// Doubled beyond what a fault explains, or taken without the sender being told so, beyond what was under way when servers

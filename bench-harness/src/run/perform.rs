@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 const SENDER: &str = "load";
 /// Queues may take so long to empty after the load.
 const EMPTY_WAIT: Duration = Duration::from_secs(15);
+/// Nothing may be seen in them for so long: more than twice as long as servers take to say what has changed.
+const GAUGE_WAIT: Duration = Duration::from_millis(600);
 /// They are looked at so often.
 const LOOK: Duration = Duration::from_millis(20);
 /// A sender writes down what it did within this.
@@ -272,13 +274,18 @@ pub(crate) fn await_sender(sender: &mut Component) -> anyhow::Result<()> {
 /// Waits until no hub holds anything; gives what they still hold when the time is over.
 fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
     let until = Instant::now() + EMPTY_WAIT;
+    let mut empty_since = None;
     loop {
         stage.check()?;
-        match stage.queued() {
-            Some(0) => return Ok(0),
-            left if Instant::now() >= until => return Ok(left.unwrap_or(0)),
-            _ => std::thread::park_timeout(LOOK),
+        let (left, now) = (stage.queued(), Instant::now());
+        let since = *empty_since.get_or_insert(now);
+        match left {
+            Some(0) if now - since >= GAUGE_WAIT => return Ok(0),
+            Some(0) => {}
+            left if now >= until => return Ok(left.unwrap_or(0)),
+            _ => empty_since = None,
         }
+        std::thread::park_timeout(LOOK);
     }
 }
 

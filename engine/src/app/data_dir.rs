@@ -65,8 +65,10 @@ impl DataDir {
     pub fn mark(&self, forgets: bool) -> Result<bool, String> {
         let mark = self.path.join(MEMORY_ONLY);
         let was = mark.symlink_metadata().is_ok();
+        let made = || OpenOptions::new().create_new(true).write(true).mode(0o600).open(&mark);
         let done = match (was, forgets) {
-            (false, true) => OpenOptions::new().create_new(true).write(true).mode(0o600).open(&mark).map(drop),
+            // On the disk before anything is taken: it is there for what a power cut takes.
+            (false, true) => made().and_then(|_| File::open(&self.path)?.sync_all()),
             (true, false) => fs::remove_file(&mark),
             _ => Ok(()),
         };

@@ -231,7 +231,12 @@ impl Lane {
 
     /// Nothing of message `index` was sent: it goes to the next free connection, before all others.
     pub fn give_back(&mut self, index: u32) {
+        let seq = self.seq(index);
         if let Some(record) = self.records.get_mut(index as usize).filter(|record| record.state == State::Started) {
+            if record.rejected > 0 || record.deferred > 0 {
+                // What was said of it in an attempt that came to nothing is no outcome.
+                self.refusals.retain(|refusal| refusal.seq != seq);
+            }
             *record = MessageRecord {
                 intended_ns: record.intended_ns,
                 taken_us: record.taken_us,
@@ -383,6 +388,19 @@ mod tests {
             lane.end(index, State::Accepted, 250, at(9));
         }
         assert!(lane.is_finished(at(9)));
+    }
+
+    #[test]
+    fn what_was_said_in_an_attempt_that_came_to_nothing_is_forgotten() {
+        let mut lane = Lane::new(&Pacing::Open(plan(1000, 10)), 1, 3, START);
+        lane.take_due(at(3));
+        lane.next(at(3));
+        lane.refuse(0, 1, 451);
+        lane.give_back(0);
+        assert_eq!(lane.next(at(4)), Some(0));
+        lane.end(0, State::Accepted, 250, at(5));
+        let (records, refusals) = lane.into_records();
+        assert_eq!((records[0].state, records[0].deferred, refusals), (State::Accepted, 0, Vec::new()));
     }
 
     #[test]

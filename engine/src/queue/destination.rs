@@ -367,7 +367,8 @@ impl Hop {
             host.breaks += 1;
         }
         host.broke = now;
-        if cause == Cause::TimedOut || (host.breaks >= BREAKS_MAX && host.ready == 0) {
+        let unwilling = matches!(cause, Cause::Mail(_)) && link.answers == 0;
+        if unwilling || cause == Cause::TimedOut || (host.breaks >= BREAKS_MAX && host.ready == 0) {
             host.on_dead(options, link.since, now, round);
         }
     }

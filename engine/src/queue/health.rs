@@ -40,6 +40,9 @@ pub enum Cause {
     /// It refused EHLO and HELO.
     #[error("refused EHLO with {0}")]
     Hello(u16),
+    /// It takes no mail: it refused MAIL for a reason that lies in no message (503, M-118).
+    #[error("refused MAIL with {0}")]
+    Mail(u16),
     /// It said 421 in a session.
     #[error("closed with 421")]
     PushBack,

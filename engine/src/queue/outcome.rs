@@ -32,8 +32,8 @@ pub enum Outcome {
     /// It was lent, no shard's connections took it, and it was called home: as if nothing was tried. When its time is over it
     /// is given up now; else a shard without connections of its own has it wait for its own retry.
     Untaken,
-    /// The connection ended, or said 421, after its envelope had begun and before its last octet: at once over another
-    /// connection, but once only; then it waits (F-064, F-072).
+    /// The connection ended, or said 421, after its envelope had begun and before its last octet, or it was the one whose MAIL was
+    /// refused as every other is: at once over another connection, but once only; then it waits (F-064, F-072).
     Interrupted,
     /// This host cannot take it, as its extensions say, and another of its next hop may ([`Queues::has_other_host`]): nothing
     /// was tried, and it goes there; when no such host can be reached, it waits for its own retry (M-091, M-175).

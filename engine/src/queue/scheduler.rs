@@ -281,7 +281,7 @@ impl Queues {
     /// Messages not reported before are taken as [`Outcome::Unknown`]. What follows from the cause (M-091): an attempt that
     /// failed makes its host dead, so that messages leave by the next one at once, and the queue go to Retry when it was the
     /// last; `PushBack` halves the concurrency; a broken session makes the host doubted, and dead when the next one breaks
-    /// too without an answer.
+    /// too without an answer; a session that was refused its first MAIL makes it dead like one that was not opened.
     pub fn closed(&mut self, conn: ConnId, cause: Option<Cause>, now: Tick) {
         while let Some(index) = self.link(conn)
             && self.links[index as usize].sending.head != NONE

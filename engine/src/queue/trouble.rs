@@ -59,7 +59,7 @@ impl Trouble {
 
     /// A connection failed, or was not made.
     pub fn on_failure(&mut self, conn: ConnId, cause: Cause, now: Tick) {
-        let told = matches!(cause, Cause::Greeting(_) | Cause::Hello(_) | Cause::PushBack);
+        let told = matches!(cause, Cause::Greeting(_) | Cause::Hello(_) | Cause::Mail(_) | Cause::PushBack);
         if !told || self.conn != Some(conn) {
             self.reply.clear();
         }

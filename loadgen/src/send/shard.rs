@@ -535,6 +535,10 @@ async fn converse<D: Driver>(
             quitting = true;
             talk.quit(driver.now());
         }
+        if !quitting && talk.is_over() {
+            quitting = true;
+            talk.quit(driver.now());
+        }
         world.take_turn(conn, talk, (number, slot), quitting);
         let by = talk.deadline(conn.unsent() > 0);
         let next = conn.next(by, |bytes| talk.see(bytes, &mut world.lane.borrow_mut(), now())).await;

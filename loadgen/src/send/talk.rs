@@ -94,6 +94,11 @@ impl Talk {
         self.session.is_ready()
     }
 
+    /// Nothing is under way and nothing more may be offered: its time is over, or its target takes none.
+    pub(super) fn is_over(&self) -> bool {
+        self.session.is_ready() && self.session.in_flight() == 0 && self.session.room() == 0
+    }
+
     pub(super) fn offers_chunking(&self) -> bool {
         self.session.peer().chunking
     }
@@ -216,6 +221,10 @@ impl Talk {
                     Class::Deferred | Class::Again => State::Deferred,
                 };
                 lane.end(token, state, code, now);
+            }
+            // It would be asked for ever.
+            ClientEvent::NotAttempted { token } if self.session.is_refused() => {
+                lane.end(token, State::Rejected, code, now);
             }
             ClientEvent::NotAttempted { token } => lane.give_back(token),
             ClientEvent::Down(reason) => {

@@ -234,6 +234,47 @@ fn m_091_a_host_that_refuses_everybody_sends_its_mail_to_the_next() {
     }
 }
 
+/// A host that greets and then says 503 to every MAIL: its mail goes to the next one; without a next one it stays, and the host
+/// is left alone.
+#[test]
+fn f_066_m_118_a_host_that_says_503_to_every_mail_loses_none_and_is_left_alone() {
+    let answer = |verb: &str| match verb {
+        "EHLO" => "250-odd.test\r\n250 PIPELINING\r\n",
+        "MAIL" | "RCPT" | "DATA" => "503 5.5.1 not now\r\n",
+        _ => "250 2.0.0 ok\r\n",
+    };
+    let odd = || host(move |_, stream, tell| refuser(stream, "220 odd.test ESMTP\r\n", answer, tell));
+    let (at, _told) = odd();
+    let sink = Sink::start(Offers { chunking: true });
+    let mut hub = Server::started(Told::relaying_to_any(vec![at, sink.address()]));
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    for _ in 0..4 {
+        assert!(talk.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
+    }
+    assert_eq!(sink.wait_for(4).len(), 4);
+    until("all to be on record", || (hub.status()["counters"]["recipients_delivered"] == 4).then_some(()));
+    assert_eq!(hub.status()["counters"]["recipients_failed_dsn_owed"], 0);
+    hub.stop();
+
+    let (at, told) = odd();
+    // Of one connection, so that no other's end takes the place of its words; with the profile's waits.
+    let waits = "connections_per_hop_max = 1\nhost_backoff_min = \"30s\"";
+    let mut hub = Server::started(Told::relaying_to(at).with("delivery", waits));
+    let mut talk = Talk::hello(hub.address()).expect("a greeting");
+    for _ in 0..4 {
+        assert!(talk.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
+    }
+    let said = until("the trouble to be seen", || {
+        let queue = hub.status()["queues"][0].clone();
+        (queue["status"] == "Retry").then(|| queue["last_error"].as_str().unwrap_or_default().to_owned())
+    });
+    assert_eq!(said, "refused MAIL with 503: 503 5.5.1 not now");
+    let counters = hub.status()["counters"].clone();
+    assert_eq!((&counters["queued"], &counters["recipients_failed_dsn_owed"]), (&4.into(), &0.into()), "{counters}");
+    hub.stop();
+    assert!(told.try_iter().count() <= 2, "it is asked again and again");
+}
+
 /// What a host says to a recipient is its domain's answer: no other host is asked.
 #[test]
 fn m_091_a_recipient_refused_by_one_host_is_not_tried_at_the_next() {

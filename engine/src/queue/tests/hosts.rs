@@ -39,6 +39,30 @@ fn f_060_all_hosts_dead_is_retry_and_enqueuing_connects_to_nobody() {
     world.assert_nothing_lost();
 }
 
+#[test]
+fn f_066_m_096_a_host_that_refuses_every_mail_is_left_alone_like_one_that_refuses_sessions() {
+    let mut world = World::new(Options::exchange(), &[&[1]]);
+    world.set(1, Mode::Unwilling);
+    for _ in 0..3 {
+        world.send(0);
+    }
+    world.run_for(Span::seconds(50));
+    assert_eq!(world.queues.hop(world.hops[0]).status, Status::Retry);
+    assert!(world.connects.len() <= 2, "{} connections", world.connects.len());
+    world.run_for(Span::minutes(9));
+    assert!(world.connects.len() <= 12, "four minutes apart by one, then by five: {}", world.connects.len());
+    world.set(1, Mode::Up(Span::millis(1)));
+    world.run_for(Span::minutes(20));
+    world.assert_nothing_lost();
+    // Beside one that works it costs new messages nothing.
+    let mut world = World::new(Options::bench(), &[&[1, 2]]);
+    world.set(1, Mode::Unwilling);
+    world.send_for(0, Span::millis(10), Span::seconds(2));
+    world.run_for(Span::seconds(1));
+    world.assert_nothing_lost();
+    assert!(world.connects_to(1) <= 8, "{} connections", world.connects_to(1));
+}
+
 /// The numbers of the hosts that connections were made to, in that order.
 fn tries(world: &World) -> Vec<u16> {
     world.connects.iter().map(|(_, at)| at.port()).collect()

@@ -18,6 +18,8 @@ pub enum Mode {
     Mute(Span),
     /// Answers the first command of each message with 421.
     PushBack,
+    /// Greets and says 503 to each MAIL.
+    Unwilling,
     /// Takes messages and never answers.
     Stall,
     /// Takes no message, as its extensions say.
@@ -361,7 +363,9 @@ impl World {
                 self.after(service, Event::Answer(id))
             }
             Mode::Unfit | Mode::Stall | Mode::Mute(_) | Mode::Blackhole => {}
-            Mode::PushBack | Mode::Defer | Mode::Refuse => self.after(Span::micros(100), Event::Answer(id)),
+            Mode::PushBack | Mode::Unwilling | Mode::Defer | Mode::Refuse => {
+                self.after(Span::micros(100), Event::Answer(id))
+            }
         }
     }
 
@@ -386,6 +390,9 @@ impl World {
         let (host, mode) = (conn.host, self.modes[&conn.host]);
         if mode == Mode::PushBack {
             return self.break_connection(id, Cause::PushBack);
+        }
+        if mode == Mode::Unwilling {
+            return self.break_connection(id, Cause::Mail(503));
         }
         if mode == Mode::Stall {
             return;

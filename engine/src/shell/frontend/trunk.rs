@@ -608,6 +608,10 @@ impl<D: Driver> Line<D> {
 
     /// Nothing of it was looked at: another hub may have it, if all of it is still here.
     fn again(&self, flight: Flight<D>) {
+        if self.session.is_refused() {
+            let why = Cause::Mail(self.session.reply().code());
+            self.front.hubs.borrow_mut().failed(self.trunk.hub, why, self.front.driver.now());
+        }
         match &flight.job.content {
             JobContent::Whole { .. } => self.front.submit(flight.job),
             JobContent::Stream(stream) => stream.refuse(HUB_LOST),

@@ -33,6 +33,9 @@ pub(super) const FEED: u32 = 1;
 /// It is to say QUIT and close.
 pub(super) const CLOSE: u32 = 2;
 
+/// What a host says to MAIL that takes none.
+const BAD_SEQUENCE: u16 = 503;
+
 /// A connection to be made.
 pub(super) struct Order {
     pub conn: ConnId,
@@ -72,10 +75,11 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
         taken: Vec::new(),
         hungry_until: Tick(0),
         window: 0,
+        refused: false,
     };
     let cause = line.talk(&mut conn).await;
     line.end(hub.driver.now());
-    cause
+    if line.refused { Some(Cause::Mail(BAD_SEQUENCE)) } else { cause }
 }
 
 /// A message under way.
@@ -140,6 +144,8 @@ struct Line<D: Driver> {
     hungry_until: Tick,
     /// What the queues were told that the session takes at once.
     window: u32,
+    /// The host takes no mail, and has said so to a message.
+    refused: bool,
 }
 
 impl<D: Driver> Line<D> {
@@ -149,7 +155,7 @@ impl<D: Driver> Line<D> {
             self.tell_window();
             self.take(conn).await;
             if self.ready && self.session.in_flight() == 0 && self.session.room() == 0 {
-                // The session's time is over (M-069): another connection takes what waits.
+                // The session's time is over (M-069), and another connection takes what waits; or its host takes nothing (M-118).
                 return self.quit(conn).await;
             }
             self.flush(conn);
@@ -369,7 +375,7 @@ impl<D: Driver> Line<D> {
                     };
                     self.done(token, outcome, now);
                 }
-                ClientEvent::NotAttempted { token } => self.done(token, Outcome::NotAttempted, now),
+                ClientEvent::NotAttempted { token } => self.not_attempted(token, now),
                 ClientEvent::Down(reason) => {
                     if matches!(reason, DownReason::Refused { .. } | DownReason::Closing) {
                         self.said_no(now);
@@ -378,6 +384,16 @@ impl<D: Driver> Line<D> {
                 }
             }
         }
+    }
+
+    /// The host did not look at a message, because of one before it or because it takes none. That may be for what this one is, so it is
+    /// not tried for ever before all others (F-072).
+    fn not_attempted(&mut self, token: u32, now: Tick) {
+        let first = self.session.is_refused() && !std::mem::replace(&mut self.refused, true);
+        if first {
+            self.said_no(now);
+        }
+        self.done(token, if first { Outcome::Interrupted } else { Outcome::NotAttempted }, now);
     }
 
     /// The host has just said no: an operator sees why.

@@ -137,7 +137,8 @@ pub enum ClientEvent {
         /// The outcome.
         class: Class,
     },
-    /// The peer did not look at the transaction: none of its recipients has an outcome. Its token is free.
+    /// The peer did not look at the transaction: none of its recipients has an outcome. Its token is free. Whether it looks at
+    /// none: [`super::ClientSession::is_refused`].
     NotAttempted {
         /// The transaction.
         token: u32,

@@ -135,6 +135,8 @@ impl Flight {
                 }
             }
             Some(class) => {
+                // No message is a bad sequence of commands: the host refuses all there is (M-118).
+                self.behind_refusal |= reply.code() == 503;
                 let event = self.settle(class, reply);
                 if self.lockstep { Outcome::Last(Some(event)) } else { Outcome::Tell(event) }
             }

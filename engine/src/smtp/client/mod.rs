@@ -3,7 +3,8 @@
 //! In: `on_bytes` with whatever was received and not yet consumed, `offer` with a transaction, `on_timeout` after
 //! `deadline`, `on_lost` when the connection ends. Out: commands and the places of bodies, put into an [`Outbox`], and one
 //! [`ClientEvent`] per input. Each transaction offered gets exactly one of `Done`, `NotAttempted`, or a place in
-//! `unfinished` after `Down`; recipients that fare differently are named by `Recipient` before.
+//! `unfinished` after `Down`; recipients that fare differently are named by `Recipient` before. When nothing is under way and
+//! nothing can be offered, the connection's time is over, or it [is refused](ClientSession::is_refused): say `quit`.
 //!
 //! How transactions are sent depends on what the peer offers:
 //!
@@ -18,7 +19,8 @@
 //! octets of a refused chunk are read, and everything behind it is 503 until RSET. A round trip per message is what it saves.
 //!
 //! Each pipelined BDAT transaction begins with RSET, so that a refused one cannot spoil the next; a 503 that follows a
-//! refused one is "not attempted", never an outcome (M-118). LMTP always uses DATA: with nobody accepted, BDAT LAST has no
+//! refused one is "not attempted", never an outcome (M-118). Nor is a 503 to a MAIL that nothing refused is before: no message is
+//! out of sequence, so it is the host that takes none, and no further one is offered. LMTP always uses DATA: with nobody accepted, BDAT LAST has no
 //! reply there (M-212), which a pipelining client could not count.
 //!
 //! Who has to take all recipients of a transaction or none (`all_or_none`) holds back its DATA, or its first BDAT, until each
@@ -77,6 +79,10 @@ pub struct ClientSession {
     after_refusal: bool,
     unclean: bool,
     quitting: bool,
+    /// Transactions in a row that were answered with 503 behind a refused one.
+    unlooked: usize,
+    /// The peer said 503 to a MAIL that no refused transaction was before: it takes none.
+    unwilling: bool,
     /// 421 was read: nothing behind it was attempted.
     closing: bool,
     /// The last reply, or what asked for the next one.
@@ -104,6 +110,8 @@ impl ClientSession {
             after_refusal: false,
             unclean: false,
             quitting: false,
+            unlooked: 0,
+            unwilling: false,
             closing: false,
             since: now,
             is_blocked: false,
@@ -160,7 +168,7 @@ impl ClientSession {
 
     /// Transactions that may be offered now.
     pub fn room(&self) -> usize {
-        if self.phase != Phase::Ready || self.quitting || self.now > self.session_end {
+        if self.phase != Phase::Ready || self.quitting || self.unwilling || self.now > self.session_end {
             return 0;
         }
         let Some(last) = self.flights.back() else {
@@ -202,6 +210,12 @@ impl ClientSession {
     /// Transactions under way.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Whether the peer has said 503 to a MAIL that no refused transaction was before. What was offered behind it may have
+    /// outcomes still; then this connection is of no more use, and the host as good as one that refuses sessions.
+    pub fn is_refused(&self) -> bool {
+        self.unwilling
     }
 
     /// Whether transactions can be offered, now or when others are done.
@@ -475,7 +489,13 @@ impl ClientSession {
             let reason = if self.quitting { DownReason::Quit } else { DownReason::Protocol(ProtocolError::Unasked) };
             return Some(self.down(reason));
         };
-        match flight.on_reply(reader.reply(), out) {
+        let excused = flight.behind_refusal;
+        let outcome = flight.on_reply(reader.reply(), out);
+        if let Outcome::Tell(event) | Outcome::Last(Some(event)) = outcome {
+            self.note_unlooked(event, excused);
+        }
+        let flight = self.flights.front()?;
+        match outcome {
             Outcome::Wrong(error) => Some(self.down(DownReason::Protocol(error))),
             Outcome::Quiet => {
                 self.go_on(out);
@@ -498,6 +518,17 @@ impl ClientSession {
                 event
             }
         }
+    }
+
+    /// A 503 means "not attempted" behind a refused transaction, for as many as may be under way there; else it is the host's
+    /// refusal.
+    fn note_unlooked(&mut self, event: ClientEvent, excused: bool) {
+        if !matches!(event, ClientEvent::NotAttempted { .. }) {
+            self.unlooked = 0;
+            return;
+        }
+        self.unlooked = self.unlooked.saturating_add(1);
+        self.unwilling |= !excused || self.unlooked > self.in_flight_max();
     }
 
     /// A refused transaction leaves those behind it without a say (M-118).

@@ -204,6 +204,45 @@ fn m_118_a_503_behind_a_refused_transaction_is_no_outcome() {
     assert_eq!(good, [done(3, Class::Accepted)]);
 }
 
+/// Offers all that there is room for to a peer that says `first` to the first MAIL and 503 to every other, until there is no room any
+/// more. What came of it.
+fn say_503_for_ever(extensions: &[&str], first: &str) -> Vec<ClientEvent> {
+    let mut talk = Talk::ready(options(), extensions);
+    let (mut events, mut commands) = (Vec::new(), std::collections::VecDeque::new());
+    let mut mail = Some(first);
+    loop {
+        while talk.client.room() > 0 {
+            talk.offer(7, &one()).expect("sent");
+        }
+        commands.extend(talk.sent().lines().map(str::to_owned));
+        let Some(command) = commands.pop_front() else { break };
+        let reply = match command.get(..4) {
+            Some("RSET") => "250 x",
+            Some("MAIL") => mail.take().unwrap_or("503 x"),
+            Some("RCPT" | "DATA" | "BDAT") => "503 x",
+            _ => continue,
+        };
+        events.extend(talk.hear(format!("{reply}\r\n").as_bytes()));
+        assert!(events.len() <= 4 * options().in_flight_max, "{extensions:?}: for ever");
+    }
+    assert!(talk.client.is_ready() && talk.client.in_flight() == 0, "{extensions:?}");
+    events
+}
+
+#[test]
+fn m_118_a_host_that_says_503_to_mail_is_asked_no_more() {
+    for extensions in [&["PIPELINING", "CHUNKING"][..], &["PIPELINING"], &[]] {
+        let events = say_503_for_ever(extensions, "503 x");
+        let unlooked = |event: &ClientEvent| *event == ClientEvent::NotAttempted { token: 7 };
+        assert!(!events.is_empty() && events.iter().all(unlooked), "{extensions:?}: {events:?}");
+        assert!(events.len() == 1 || extensions.len() == 2, "{extensions:?}: {events:?}");
+        // Behind one that was refused for what it was, each of those that may have been under way is excused.
+        let events = say_503_for_ever(extensions, "550 5.7.1 not from you");
+        assert_eq!(events[0], ClientEvent::Done { token: 7, class: Class::Refused }, "{extensions:?}");
+        assert!(events.len() > 1 && events[1..].iter().all(unlooked), "{extensions:?}: {events:?}");
+    }
+}
+
 #[test]
 fn m_114_f_070_a_354_for_nobody_gets_just_the_dot() {
     let mut talk = Talk::ready(options(), &["PIPELINING"]);

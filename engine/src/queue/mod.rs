@@ -176,9 +176,7 @@ impl Queues {
         for index in 0..self.hops.len() {
             let hop = &self.hops[index];
             if hop.is_orphaned() {
-                let cap = hop.cap;
-                // Nobody shares what is left of it: each shard sees its own off.
-                self.limit(HopId(u32::try_from(index).expect("hops are named by 32 bits")), cap.max(1));
+                self.mark(u32::try_from(index).expect("hops are named by 32 bits"));
             }
         }
         self.recall_deferred();

@@ -67,10 +67,16 @@ impl Queues {
         Some(Members::new(entry.words(&self.wide), &[], &[]))
     }
 
-    /// Moves a message that is not being sent behind all others of its queue.
+    /// Moves a message that is not being sent behind all others of its queue. One of a next hop that is gone leaves by the
+    /// shard that holds it, if at all: nobody shares what is left of that queue.
     pub fn to_the_end(&mut self, id: EntryId, now: Tick) {
         if let Some(index) = self.unqueue(id) {
-            self.move_to(index, HopId(self.entries[index].hop), now);
+            let hop = HopId(self.entries[index].hop);
+            self.move_to(index, hop, now);
+            let state = &self.hops[hop.0 as usize];
+            if state.is_orphaned() && state.cap == 0 {
+                self.limit(hop, 1);
+            }
         }
     }
 

@@ -395,6 +395,9 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
         self.take_place();
         self.session.set_pressed(self.lobby.pressed.get());
+        if self.stuck.is_some() {
+            return self.wait_out(driver, conn).await;
+        }
         // The connection's one timer serves for both: that of a verdict costs no more where it comes in time.
         let by = self.session.deadline().min(self.held_by);
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
@@ -414,6 +417,18 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             // Half-closed: what was accepted is still answered (F-147); what is incomplete never will be complete.
             Next::End => self.drain_answers(driver, conn).await,
             Next::Deadline => self.late(driver.now()),
+        }
+    }
+
+    /// Receives nothing while an answer is delayed: who waits costs what an idle session does (S-022).
+    async fn wait_out(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
+        let by = self.session.deadline();
+        conn.set_receive_room(0);
+        let noted = self.inlet.noted(driver.sleep(by.since(driver.now()))).await;
+        conn.set_receive_room(S::HELD_BYTES_MAX);
+        match noted {
+            Some(bits) => self.noted(bits, driver.now()),
+            None => self.late(driver.now()),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Sessions of one shard that are delayed at a time. Each may leave `UNREAD_BYTES` unread, as any session may: 16 MiB in all.
+/// Sessions of one shard that are delayed at a time. Nothing is received from them meanwhile.
 pub const DELAYED_MAX: u32 = 256;
 
 /// One shard's delayed sessions.

@@ -93,6 +93,23 @@ fn s_021_s_022_a_delayed_answer_delays_nobody_else() {
     }
 }
 
+/// While its answer is delayed nothing is received of what a client goes on to say.
+#[test]
+fn s_022_a_delayed_session_receives_nothing() {
+    for driver in tests::drivers("s_022_a_delayed_session_receives_nothing") {
+        let mut hub = hub(driver, "tarpit_wait = \"5m\"");
+        let mut talk = Talk::hello(hub.address()).expect("a greeting");
+        talk.write(b"XYZZY\r\n").expect("an open connection");
+        counted(&hub, "command_errors", 1);
+        talk.write(&b"NOOP\r\n".repeat(10_000)).expect("room in the kernel");
+        let mut other = Talk::hello(hub.address()).expect("a greeting");
+        assert!(other.send("c@c.test", &["d@d.test"], b"Subject: y\r\n\r\n").expect("a reply").is_positive());
+        let came = hub.counter("socket_in_bytes");
+        assert!(came < 8192, "{driver}: {came} octets");
+        hub.stop();
+    }
+}
+
 /// A client that says everything and closes its side hears all of it, delayed or not (F-147).
 #[test]
 fn f_147_s_021_who_has_closed_his_side_still_gets_delayed_answers() {

@@ -24,9 +24,11 @@ fn what_is_left_of_a_next_hop_that_is_gone_leaves_by_the_shard_that_holds_it() {
         priority: Priority::Normal,
         content: Some(3),
     };
-    queues.enqueue(ids[0], new, now);
+    let entry = queues.enqueue(ids[0], new, now);
     assert_eq!(queues.next_action(now), Some(Action::Lend { hop: ids[0] }));
     queues.install([], now, &mut Vec::new());
+    assert_eq!(queues.next_action(now), None, "it may have another route");
+    queues.to_the_end(entry, now);
     assert!(matches!(queues.next_action(now), Some(Action::Connect { .. })));
 }
 

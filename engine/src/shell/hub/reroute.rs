@@ -49,7 +49,9 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
         }
         loop {
             let Some(stray) = hub.reroute.strays.borrow_mut().pop_front() else { break };
-            hub.route_again(stray).await;
+            if !hub.route_again(stray).await {
+                hub.queues.borrow_mut().to_the_end(stray, hub.driver.now());
+            }
         }
         hub.run_actions();
     }

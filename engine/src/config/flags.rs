@@ -120,8 +120,11 @@ impl Overrides {
                 reader.said_by("listener.address", "--listen");
             }
             (Some(role), [], [only]) => {
+                // What the file says of a listener in another role are that role's limits.
+                if only.text.role != Some(role) {
+                    only.receive = reader.receive_for(draft.settings.profile, role);
+                }
                 only.text.role = Some(role);
-                only.receive = reader.receive_for(draft.settings.profile, role);
             }
             (None, _, _) => say_both(reader, "--listen", "--role ROLE"),
             (Some(_), [], _) => say_both(reader, "--role", "--listen ADDRESS:PORT"),

@@ -67,16 +67,27 @@ impl Queues {
         Some(Members::new(entry.words(&self.wide), &[], &[]))
     }
 
-    /// Moves a message that is not being sent behind all others of its queue. One of a next hop that is gone leaves by the
-    /// shard that holds it, if at all: nobody shares what is left of that queue.
+    /// No other route takes this message.
+    pub fn stays(&mut self, id: EntryId) {
+        if let Some(index) = self.entries.find(id) {
+            self.see_off(HopId(self.entries[index].hop));
+        }
+    }
+
+    /// Moves a message that is not being sent behind all others of its queue, and says that it [stays](Queues::stays).
     pub fn to_the_end(&mut self, id: EntryId, now: Tick) {
         if let Some(index) = self.unqueue(id) {
             let hop = HopId(self.entries[index].hop);
             self.move_to(index, hop, now);
-            let state = &self.hops[hop.0 as usize];
-            if state.is_orphaned() && state.cap == 0 {
-                self.limit(hop, 1);
-            }
+            self.see_off(hop);
+        }
+    }
+
+    /// Nobody shares what is left of a next hop that is gone: it leaves by the shard that holds it, if at all.
+    fn see_off(&mut self, hop: HopId) {
+        let state = &self.hops[hop.0 as usize];
+        if state.is_orphaned() && state.cap == 0 {
+            self.limit(hop, 1);
         }
     }
 
@@ -116,7 +127,9 @@ impl Queues {
             self.release(index, now);
             return Some(entries);
         }
-        self.move_to(index, HopId(self.entries[index].hop), now);
+        let hop = HopId(self.entries[index].hop);
+        self.move_to(index, hop, now);
+        self.see_off(hop);
         Some(entries + 1)
     }
 

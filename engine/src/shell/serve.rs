@@ -422,7 +422,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
 
     /// Receives nothing while an answer is delayed: who waits costs what an idle session does (S-022).
     async fn wait_out(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        let by = self.session.deadline();
+        let by = self.session.deadline().min(self.held_by);
         conn.set_receive_room(0);
         let noted = self.inlet.noted(driver.sleep(by.since(driver.now()))).await;
         conn.set_receive_room(S::HELD_BYTES_MAX);

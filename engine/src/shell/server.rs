@@ -117,14 +117,15 @@ fn kept(settings: &Settings, left: Option<Left>) -> Result<Option<Left>, StartEr
     let Some(left) = left else { return Ok(None) };
     let wanting = match settings.server.durability {
         _ if !settings.plays(Role::Hub) => "no hub would be started that delivers them; start one first",
-        Durability::None => "durability none keeps nothing there; start with os or disk until they have left",
+        Durability::None => "durability none keeps nothing there; start with os or disk",
         Durability::Os | Durability::Disk => return Ok(Some(left)),
     };
     match left.recovered.live_count() {
         0 => Ok(None),
         count => {
             let folder = settings.server.data_dir.as_deref().unwrap_or(Path::new("")).display();
-            let text = format!("server.data_dir: {count} messages of an earlier run wait in {folder}, and {wanting}");
+            let what = format!("{count} messages of an earlier run, or records of who failed,");
+            let text = format!("server.data_dir: {what} stand in {folder}, and {wanting}");
             Err(StartError::Spool(Failure { usage: true, text: format!("{text}, or name another folder") }))
         }
     }

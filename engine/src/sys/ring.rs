@@ -472,6 +472,23 @@ impl Ring {
         moved && self.ring.completion().is_empty()
     }
 
+    /// Hands everything that was asked for to the kernel, and drops what completes meanwhile. Each turn moves some of it,
+    /// unless the kernel is out of memory.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.turn(0)?;
+        for _ in 0..1000 {
+            if self.backlog.is_empty() {
+                break;
+            }
+            while self.reap().is_some() {}
+            self.turn(0)?;
+        }
+        Ok(())
+    }
+
     /// Gives the next completion, if there is one.
     pub fn reap(&mut self) -> Option<Done> {
         let entry = self.ring.completion().next()?;

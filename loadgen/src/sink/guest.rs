@@ -398,11 +398,16 @@ impl Guest {
         if ruling.struck && unseen {
             return (line.len(), ruling.finish(&mut self.out, from, 1));
         }
+        if here == Where::Mail {
+            // What was answered too early in a transaction that was given up is no answer in the next.
+            self.owed.take_if(|owed| *owed != here);
+        }
         let (taken, _, after) = self.step(line, desk, plan, now);
         if self.owed.take_if(|owed| *owed == here && here != Where::Bdat).is_some() {
             self.out.truncate(from);
         }
-        if let Some(early) = ruling.early {
+        // Behind the first recipient, and no other.
+        if let Some(early) = ruling.early.filter(|_| self.owed.is_none()) {
             let reply = if early == Where::Data { "354 Go on, says who" } else { "250 2.0.0 Yes, says who" };
             self.out.extend_from_slice(format!("{reply} was not asked\r\n").as_bytes());
             self.owed = Some(early);

@@ -327,8 +327,8 @@ impl Reactor {
                 break;
             }
         }
-        // What was begun goes to the kernel while its descriptors are still ours.
-        self.ring.borrow_mut().turn(0)?;
+        // What was begun goes to the kernel while its descriptors are still ours: their numbers may be others' next.
+        self.ring.borrow_mut().flush()?;
         self.conns.borrow_mut().clear();
         self.listeners.borrow_mut().clear();
         self.exec.clear();

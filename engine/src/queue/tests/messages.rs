@@ -147,6 +147,21 @@ fn f_065_4yz_to_one_recipient_is_retried_for_that_recipient_only() {
     assert_eq!(hand.recipients(id), [1]);
 }
 
+/// A next hop that is gone, and puts what is left of it off: that waits as ever, whoever else looks for another route.
+#[test]
+fn a_message_that_no_other_route_takes_keeps_its_own_retry_time() {
+    let mut hand = Hand::new(Options::exchange());
+    let id = hand.enqueue(&[1]);
+    hand.take();
+    hand.queues.install([], hand.now, &mut Vec::new());
+    assert_eq!(hand.queues.finish(id, Outcome::Deferred, hand.now), Fate::Waits);
+    assert_eq!(hand.queues.next_action(hand.now), Some(Action::Reroute { entry: id }));
+    hand.queues.stays(id);
+    assert!(hand.take().is_empty(), "it was put off");
+    hand.pass(Span::minutes(16));
+    assert_eq!(hand.take().len(), 1);
+}
+
 /// A host that answers each recipient 4yz and goes: there is nobody to be offered to the next connection.
 #[test]
 fn f_065_a_connection_that_ends_behind_4yz_to_everybody_is_no_reason_to_hurry() {

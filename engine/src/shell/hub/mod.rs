@@ -285,22 +285,25 @@ impl<D: Driver> Hub<D> {
             self.commit.raise();
             self.driver.sleep(Span::millis(1)).await;
         }
-        if !busy() && self.settings.server.durability == Durability::Os && self.sync_segments().await {
+        if !busy() && self.settings.server.durability == Durability::Os && self.sync_segments(by).await {
             self.log.borrow_mut().close();
             let busy = || self.log.borrow().pending() || self.log.borrow().is_writing();
             while busy() && self.driver.now() < by {
                 self.commit.raise();
                 self.driver.sleep(Span::millis(1)).await;
             }
-            self.sync_segments().await;
+            self.sync_segments(by).await;
         }
     }
 
     /// What the operating system was given is on the disk then (F-010, F-013). Where it is not, no footer may say that all
     /// is well.
-    async fn sync_segments(&self) -> bool {
+    async fn sync_segments(&self, by: Tick) -> bool {
         let files: Vec<D::File> = self.files.borrow().values().map(|segment| segment.file.clone()).collect();
         for file in files {
+            if self.driver.now() >= by {
+                return false;
+            }
             if let Err(error) = self.driver.sync(&file).await {
                 tracing::error!(cause = "spool", %error, "a segment cannot be synced; a power cut may take mail with it");
                 return false;
@@ -328,13 +331,15 @@ pub async fn takes_direct<D: Driver>(driver: &D, dir: &D::Dir, shard: usize) -> 
     // A probe that a crash left behind.
     let _ = driver.remove(dir, &name).await;
     let opened = driver.open(dir, &name, crate::io::driver::Open::Create { direct: true }).await;
-    let aligned = |file: &D::File| {
-        let asks = driver.direct_io(file).map_or(0, |asks| asks.offset_align);
-        (1..=crate::sys::slice::BLOCK_BYTES as u32).contains(&asks)
-    };
-    let takes = opened.as_ref().is_ok_and(aligned);
+    let takes = opened.as_ref().is_ok_and(|file| takes_blocks(driver, file));
     let _ = driver.remove(dir, &name).await;
     takes
+}
+
+/// Whether a file that was opened for direct I/O takes our blocks.
+fn takes_blocks<D: Driver>(driver: &D, file: &D::File) -> bool {
+    let asks = driver.direct_io(file).map_or(0, |asks| asks.offset_align);
+    (1..=crate::sys::slice::BLOCK_BYTES as u32).contains(&asks)
 }
 
 fn log_options(settings: &Settings, shard: u32, numbers: Numbers) -> LogOptions {

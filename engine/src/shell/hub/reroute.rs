@@ -50,7 +50,7 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
         loop {
             let Some(stray) = hub.reroute.strays.borrow_mut().pop_front() else { break };
             if !hub.route_again(stray).await {
-                hub.queues.borrow_mut().to_the_end(stray, hub.driver.now());
+                hub.queues.borrow_mut().stays(stray);
             }
         }
         hub.run_actions();

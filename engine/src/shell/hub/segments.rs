@@ -121,7 +121,8 @@ impl<D: Driver> Hub<D> {
         let Some(dir) = self.dir.as_ref().filter(|_| is_doubted) else { return Some(file) };
         let opened = self.driver.open(dir, &name(id), Open::Write { direct: true }).await;
         let look = match opened {
-            Ok(file) => Look::Direct(file),
+            Ok(file) if super::takes_blocks(&self.driver, &file) => Look::Direct(file),
+            Ok(_) => Look::Same,
             Err(error) => {
                 tracing::warn!(cause = "spool", %error, file = id.0, "what is read of a segment may come from memory");
                 Look::Same

@@ -36,7 +36,7 @@ const HELD_BYTES_MAX: usize = 4 << 10;
 /// Nor are they for longer: far more than a verdict takes, and less than whoever waits for them notices.
 const HELD_WAIT: Span = Span::millis(50);
 /// Emptied buffers of replies kept for reuse.
-const SPARE_OUTS: usize = 64;
+const SPARE_OUTS: usize = 256;
 /// How long a session waits before it looks for memory again.
 const STARVED_WAIT: Span = Span::millis(5);
 /// How long it goes on looking with a body half-way: all memory may be held by bodies that wait for each other.

@@ -116,8 +116,8 @@ fn came_since(status: &Value, taken: usize) -> u64 {
     u64::try_from(taken).expect("a count").saturating_sub(known + under_way)
 }
 
-/// Of the same, those whose outcome was not durable when the status was made: its gauges are up to a quarter of a second older
-/// than its counters, so what was delivered in between stands in no window of it.
+/// Of the same, those whose outcome was not durable when the status was made. It is what the two others are in sum, but for what
+/// was delivered between a shard's gauges and the look at its counters, which is counted as known and as under way.
 fn unsettled(status: &Value, taken: usize) -> u64 {
     let durable = status["counters"]["settles"].as_u64().expect("a counter");
     u64::try_from(taken).expect("a count").saturating_sub(durable)

@@ -33,6 +33,17 @@ fn path_in(line: &str) -> String {
     line.split(['<', '>']).nth(1).unwrap_or_default().to_owned()
 }
 
+/// Reads content to its final dot.
+fn read_content(reader: &mut impl BufRead) -> io::Result<()> {
+    let mut content = String::new();
+    while !content.ends_with("\r\n.\r\n") {
+        if reader.read_line(&mut content)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
 /// Takes one message by LMTP, answers for so many recipients, and is gone. Gives its recipients.
 fn lmtp(stream: TcpStream, answers: usize, tell: &Sender<Vec<String>>) -> io::Result<()> {
     let mut out = stream.try_clone()?;
@@ -52,12 +63,7 @@ fn lmtp(stream: TcpStream, answers: usize, tell: &Sender<Vec<String>>) -> io::Re
             }
             "DATA" => {
                 out.write_all(b"354 go on\r\n")?;
-                let mut content = String::new();
-                while !content.ends_with("\r\n.\r\n") {
-                    if reader.read_line(&mut content)? == 0 {
-                        return Ok(());
-                    }
-                }
+                read_content(&mut reader)?;
                 for _ in to.iter().take(answers) {
                     out.write_all(b"250 2.1.5 delivered\r\n")?;
                 }
@@ -108,12 +114,7 @@ fn greylister(number: usize, stream: TcpStream, tell: &Sender<Vec<String>>) -> i
             "DATA" if number == 0 => return Ok(()),
             "DATA" => {
                 out.write_all(b"354 go on\r\n")?;
-                let mut content = String::new();
-                while !content.ends_with("\r\n.\r\n") {
-                    if reader.read_line(&mut content)? == 0 {
-                        return Ok(());
-                    }
-                }
+                read_content(&mut reader)?;
                 out.write_all(b"250 2.0.0 taken\r\n")?;
                 // The test may have seen enough.
                 let _ = tell.send(std::mem::take(&mut to));

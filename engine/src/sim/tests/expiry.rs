@@ -1,11 +1,9 @@
 //! Next hops that are dead for good: their mail is given up in its time.
 
-use crate::io::driver::Driver;
 use crate::sim::ledger::Ledger;
-use crate::sim::sender::Sender;
 use crate::sim::server::{self, Server};
 use crate::sim::world::World;
-use crate::wire::{Span, Tick};
+use crate::wire::Span;
 use std::net::SocketAddr;
 
 /// M-097: also what a shard has lent to others, whose connections find the hosts dead as well.
@@ -21,20 +19,7 @@ fn m_097_what_was_lent_when_the_hosts_died_is_given_up_in_time() {
         settings.delivery.expire_after = Span::seconds(5);
         ledger.expires_after(Span::seconds(5));
         let hub = Server::start(&world, &ledger, &machine, settings);
-        let (_, mut drivers) = world.machine().start(&world, 1);
-        let sim = drivers.remove(0);
-        let sender = Sender {
-            sim: sim.clone(),
-            to: vec![at],
-            domains: vec!["gone.test".to_owned()],
-            messages: 60,
-            until: Tick::NEVER,
-            pause: Span::millis(40),
-            bytes_max: 4_000,
-            ledger: ledger.clone(),
-            chance: world.chance.branch(),
-        };
-        sim.spawn(sender.run());
+        super::send(&world, &ledger, at, "gone.test", (60, Span::millis(40), 4_000));
         world.run(world.now() + Span::minutes(2), || false);
         hub.read_failures();
         let accounts = ledger.accounts();

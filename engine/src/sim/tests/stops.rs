@@ -1,12 +1,10 @@
 //! Servers that are told to stop.
 
-use crate::io::driver::Driver;
 use crate::settings::Durability;
 use crate::sim::ledger::Ledger;
-use crate::sim::sender::Sender;
 use crate::sim::server::{self, Server};
 use crate::sim::world::World;
-use crate::wire::{Span, Tick};
+use crate::wire::Span;
 use std::net::SocketAddr;
 
 /// F-010, F-013: in mode `os` too, what a stop in good order leaves is on the disk: a power cut behind it costs nothing.
@@ -21,20 +19,7 @@ fn f_010_f_013_behind_a_stop_in_mode_os_a_power_cut_loses_nothing() {
         let mut settings = server::hub(at, 2, &[("d.test".to_owned(), vec![to])], None);
         settings.server.durability = Durability::Os;
         let hub = Server::start(&world, &ledger, &machine, settings);
-        let (_, mut drivers) = world.machine().start(&world, 1);
-        let sim = drivers.remove(0);
-        let sender = Sender {
-            sim: sim.clone(),
-            to: vec![at],
-            domains: vec!["d.test".to_owned()],
-            messages: MESSAGES,
-            until: Tick::NEVER,
-            pause: Span::millis(5),
-            bytes_max: 40_000,
-            ledger: ledger.clone(),
-            chance: world.chance.branch(),
-        };
-        sim.spawn(sender.run());
+        super::send(&world, &ledger, at, "d.test", (MESSAGES, Span::millis(5), 40_000));
         world.run(world.now() + Span::minutes(1), || false);
         let taken = ledger.accounts().acknowledged;
         assert!(taken >= MESSAGES, "seed {seed}: {:?}", ledger.accounts());

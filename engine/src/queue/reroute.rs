@@ -77,9 +77,7 @@ impl Queues {
     /// Moves a message that is not being sent behind all others of its queue, and says that it [stays](Queues::stays).
     pub fn to_the_end(&mut self, id: EntryId, now: Tick) {
         if let Some(index) = self.unqueue(id) {
-            let hop = HopId(self.entries[index].hop);
-            self.move_to(index, hop, now);
-            self.see_off(hop);
+            self.queue_last(index, now);
         }
     }
 
@@ -127,21 +125,18 @@ impl Queues {
             self.release(index, now);
             return Some(entries);
         }
-        let hop = HopId(self.entries[index].hop);
-        self.move_to(index, hop, now);
-        self.see_off(hop);
+        self.queue_last(index, now);
         Some(entries + 1)
     }
 
-    fn move_to(&mut self, index: u32, hop: HopId, now: Tick) {
-        let from = self.entries[index].hop;
-        self.hops[from as usize].used = now;
-        self.mark(from);
-        self.entries[index].hop = hop.0;
-        let to = &mut self.hops[hop.0 as usize];
-        to.push_back(&mut self.entries, index);
-        to.used = now;
+    /// A message that was taken out of its queue stays in it, behind all others.
+    fn queue_last(&mut self, index: u32, now: Tick) {
+        let hop = HopId(self.entries[index].hop);
+        let state = &mut self.hops[hop.0 as usize];
+        state.push_back(&mut self.entries, index);
+        state.used = now;
         self.mark(hop.0);
+        self.see_off(hop);
     }
 
     /// Messages of orphaned queues that wait for a retry of their own wait for a route instead: a new one is a new chance.

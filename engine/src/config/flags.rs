@@ -7,6 +7,7 @@ use super::problem::{Origin, Weight};
 use super::read::{Draft, ListenerDraft, Reader, flag_value};
 use crate::settings::*;
 use std::path::Path;
+use toml::de::DeTable;
 
 /// The name of the next hop that `--next-hop` makes.
 pub const SMART_HOST: &str = "smart-host";
@@ -47,7 +48,7 @@ impl Overrides {
     }
 
     /// Puts everything that was said over the draft. Relative paths are seen from `folder`.
-    pub(super) fn apply(&self, draft: &mut Draft, reader: &mut Reader<'_>, folder: &Path) {
+    pub(super) fn apply<'t>(&self, draft: &mut Draft<'t>, reader: &mut Reader<'t>, folder: &Path) {
         self.server(draft, reader, folder);
         self.listeners(draft, reader);
         self.next_hops(draft, reader);
@@ -70,7 +71,7 @@ impl Overrides {
         }
     }
 
-    fn server(&self, draft: &mut Draft, reader: &mut Reader<'_>, folder: &Path) {
+    fn server(&self, draft: &mut Draft<'_>, reader: &mut Reader<'_>, folder: &Path) {
         let path = |text: &String| if text == "off" { text.clone() } else { absolute(folder, text) };
         let said = [
             ("--data-dir", "data_dir", self.data_dir.as_ref().map(path)),
@@ -89,8 +90,8 @@ impl Overrides {
         }
     }
 
-    /// `--role` with `--listen` replaces the file's listeners; one alone changes the only one there is.
-    fn listeners(&self, draft: &mut Draft, reader: &mut Reader<'_>) {
+    /// `--role` with `--listen` replaces the file's listeners; one alone changes the only one there is, which keeps its limits.
+    fn listeners<'t>(&self, draft: &mut Draft<'t>, reader: &mut Reader<'t>) {
         let role = self.role.as_deref().map(|text| read(reader, "--role", text, &ROLE));
         let addresses = read_all(reader, "--listen", &self.listen, &Address("127.0.0.1:2525"));
         if addresses.is_none() || role == Some(None) {
@@ -102,13 +103,14 @@ impl Overrides {
         match (role, addresses.as_slice(), draft.listeners.as_mut_slice()) {
             (None, [], _) => {}
             (Some(role), [_, ..], _) => {
-                let receive = reader.receive_for(draft.settings.profile, role);
+                let receive = reader.receive_for(draft.settings.profile, role, &DeTable::new());
                 draft.listeners = addresses
                     .iter()
                     .map(|address| ListenerDraft {
                         path: "listener".into(),
                         text: ListenerText { address: Some(*address), role: Some(role), protocol: Protocol::Smtp },
                         receive: receive.clone(),
+                        own: DeTable::new(),
                     })
                     .collect();
                 reader.said_by("listener", "--listen");
@@ -120,10 +122,8 @@ impl Overrides {
                 reader.said_by("listener.address", "--listen");
             }
             (Some(role), [], [only]) => {
-                // What the file says of a listener in another role are that role's limits.
-                if only.text.role != Some(role) {
-                    only.receive = reader.receive_for(draft.settings.profile, role);
-                }
+                // The role's defaults change with it; what the file says of the listener itself stays.
+                only.receive = reader.receive_for(draft.settings.profile, role, &only.own);
                 only.text.role = Some(role);
             }
             (None, _, _) => say_both(reader, "--listen", "--role ROLE"),
@@ -131,7 +131,7 @@ impl Overrides {
         }
     }
 
-    fn next_hops(&self, draft: &mut Draft, reader: &mut Reader<'_>) {
+    fn next_hops(&self, draft: &mut Draft<'_>, reader: &mut Reader<'_>) {
         if self.next_hop.is_empty() {
             return;
         }

@@ -107,7 +107,7 @@ fn text_of(file: File<'_>) -> Result<(&str, &str), Problem> {
 }
 
 /// Decides what was left to the machine and to other keys.
-fn complete(draft: Draft, reader: &mut Reader<'_>, machine: &Machine) -> Settings {
+fn complete(draft: Draft<'_>, reader: &mut Reader<'_>, machine: &Machine) -> Settings {
     let Draft { mut settings, server, listeners } = draft;
     let fqdn = server.fqdn.or_else(|| machine.hostname.clone().filter(|name| places::is_domain(name)));
     let beside_data = || server.data_dir.as_ref().map(|dir| dir.join("admin.sock"));

@@ -18,18 +18,20 @@ const ENTRIES_MAX: usize = 10_000;
 const MAILBOXES_MAX: usize = 1_000_000;
 
 /// What a file and the flags said so far.
-pub(super) struct Draft {
+pub(super) struct Draft<'t> {
     pub settings: Settings,
     pub server: ServerText,
-    pub listeners: Vec<ListenerDraft>,
+    pub listeners: Vec<ListenerDraft<'t>>,
 }
 
 /// A listener and its complete limits.
-pub(super) struct ListenerDraft {
+pub(super) struct ListenerDraft<'t> {
     /// Its dotted name in messages.
     pub path: String,
     pub text: ListenerText,
     pub receive: Receive,
+    /// What the file says of it alone.
+    pub own: DeTable<'t>,
 }
 
 /// Reads one file, remembering where everything stood.
@@ -52,7 +54,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads the file, if there is one, over the defaults of its profile or of `profile` where a flag names one.
-    pub fn draft(&mut self, profile: Option<Profile>) -> Draft {
+    pub fn draft(&mut self, profile: Option<Profile>) -> Draft<'t> {
         let text = self.file.map_or("", |(_, text)| text);
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
@@ -69,7 +71,7 @@ impl<'t> Reader<'t> {
         draft
     }
 
-    fn root(&mut self, root: &DeTable<'t>, draft: &mut Draft) {
+    fn root(&mut self, root: &DeTable<'t>, draft: &mut Draft<'t>) {
         let tables = keys::tables();
         for name in root.keys() {
             let path = name.get_ref().as_ref();
@@ -97,11 +99,11 @@ impl<'t> Reader<'t> {
         self.listeners(root, draft);
     }
 
-    /// The limits of a listener of this role, as the profile and `[receive]` have them.
-    pub fn receive_for(&self, profile: Profile, role: Role) -> Receive {
+    /// The limits of a listener of this role, as the profile, `[receive]`, and the listener's `own` section have them.
+    pub fn receive_for(&self, profile: Profile, role: Role, own: &DeTable<'t>) -> Receive {
         let mut receive = Receive::of(profile, role);
-        for (name, value) in self.receive.iter().flatten() {
-            // What is wrong there was said when the section itself was read.
+        for (name, value) in self.receive.iter().chain([own]).flatten() {
+            // What is wrong there is said when the section itself is read.
             if let Some(key) = keys::RECEIVE.iter().find(|key| key.name == name.get_ref().as_ref()) {
                 let _said = (key.read)(&mut receive, value);
             }
@@ -135,7 +137,7 @@ impl<'t> Reader<'t> {
         kind.read(value).map_err(|complaints| self.complain(path, complaints)).ok()
     }
 
-    fn listeners(&mut self, root: &DeTable<'t>, draft: &mut Draft) {
+    fn listeners(&mut self, root: &DeTable<'t>, draft: &mut Draft<'t>) {
         let Some(value) = root.get("listener") else { return };
         let Some(items) = value.get_ref().as_array() else {
             let right = "write [[listener]] on a line of its own, once for each".into();
@@ -153,14 +155,14 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn listener(&mut self, path: String, table: &DeTable<'t>, profile: Profile) -> ListenerDraft {
+    fn listener(&mut self, path: String, table: &DeTable<'t>, profile: Profile) -> ListenerDraft<'t> {
         let mut text = ListenerText { address: None, role: None, protocol: Protocol::Smtp };
         for key in keys::LISTENER {
             if let Some(value) = table.get(key.name) {
                 self.put(&path, key, &mut text, value);
             }
         }
-        let mut receive = self.receive_for(profile, text.role.unwrap_or(Role::Hub));
+        let mut receive = self.receive_for(profile, text.role.unwrap_or(Role::Hub), table);
         for (name, value) in table {
             let name_text = name.get_ref().as_ref();
             if let Some(key) = keys::RECEIVE.iter().find(|key| key.name == name_text) {
@@ -177,7 +179,7 @@ impl<'t> Reader<'t> {
                 self.push(Weight::Error, origin, path.clone(), format!("has no {name}"), right);
             }
         }
-        ListenerDraft { path, text, receive }
+        ListenerDraft { path, text, receive, own: table.clone() }
     }
 
     /// The entries of a table whose keys are names that the user chooses.

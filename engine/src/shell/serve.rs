@@ -383,8 +383,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     async fn turn(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         if self.is_backed_up() {
             // Nothing is received until the taker of the body can take more.
-            let by = self.session.verdict_deadline().min(self.held_by);
-            return match self.inlet.noted(driver.sleep(by.since(driver.now()))).await {
+            let (since, by) = (driver.now(), self.session.verdict_deadline().min(self.held_by));
+            let noted = self.inlet.noted(driver.sleep(by.since(since))).await;
+            self.session.on_held_up(since, driver.now());
+            return match noted {
                 Some(bits) => self.noted(bits, driver.now()),
                 None => self.late(driver.now()),
             };
@@ -435,10 +437,12 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     /// Reads nothing while there is no memory (F-040, the third step); a body that has waited for long is given up. Nor does the
     /// driver: what it would receive ahead stands beside the budget, for every connection that waits.
     async fn starve(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
-        let since = *self.starved.get_or_insert(driver.now());
+        let now = driver.now();
+        let since = *self.starved.get_or_insert(now);
         conn.set_receive_room(0);
         driver.sleep(STARVED_WAIT).await;
         conn.set_receive_room(S::HELD_BYTES_MAX);
+        self.session.on_held_up(now, driver.now());
         if driver.now() >= self.session.deadline() {
             return self.session.on_timeout(driver.now(), &mut self.out);
         }

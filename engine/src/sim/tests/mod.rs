@@ -3,6 +3,7 @@
 mod bugs;
 mod crowd;
 mod expiry;
+mod held_up;
 mod slow;
 mod stops;
 mod worlds;

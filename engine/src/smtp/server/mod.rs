@@ -344,6 +344,14 @@ impl ServerSession {
         }
     }
 
+    /// Nothing was received from `since` to `now`, for a reason that is not the peer's: of the time that it has for content,
+    /// and of what its rate is the mean over, that is no part (F-122).
+    pub fn on_held_up(&mut self, since: Tick, now: Tick) {
+        let span = now.since(since);
+        self.body_began = self.body_began.after(span);
+        self.deadline = self.deadline.after(span);
+    }
+
     /// Whether the answer to a command in error waits for its time (S-021): nothing is read meanwhile, `deadline` is that
     /// time, and after it what was left unconsumed is to be shown again.
     pub fn is_delayed(&self) -> bool {

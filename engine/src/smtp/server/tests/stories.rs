@@ -553,6 +553,21 @@ fn m_071_f_121_f_122_timers() {
     assert_eq!(bench.session.deadline(), minutes(9));
 }
 
+#[test]
+fn f_122_time_in_which_we_read_nothing_is_not_the_peers() {
+    let minutes = |count| Tick(1).after(Span::minutes(count));
+    let mut options = options(Profile::Rfc);
+    for (rate, by) in [(0, minutes(5)), (128, minutes(1).after(Span::seconds(10)))] {
+        options.timers.content_bytes_per_second_min = rate;
+        let mut bench = Bench::new(options.clone()).hello();
+        bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n");
+        bench.feed(&[b'x'; 1280]);
+        assert_eq!(bench.session.deadline(), by);
+        bench.session.on_held_up(Tick(1), minutes(10));
+        assert_eq!(bench.session.deadline(), by.after(Span::minutes(10)), "rate {rate}");
+    }
+}
+
 /// Chunks that are read and discarded have their time like others, and their reply at the end.
 #[test]
 fn m_071_m_118_f_122_chunks_that_nobody_takes_are_timed_like_others() {

@@ -89,6 +89,13 @@ pub enum Action {
         /// For this queue.
         hop: HopId,
     },
+    /// It has connections from now on, however busy, or has none any more.
+    Serve {
+        /// For this queue.
+        hop: HopId,
+        /// Whether it has.
+        serves: bool,
+    },
     /// It takes no tickets any more.
     Leave {
         /// For this queue.
@@ -342,6 +349,7 @@ impl Queues {
         let count = self.take_elsewhere(index, most, now, out);
         let rest = Room { messages: share.saturating_sub(count), ..room };
         let count = count + self.take_some(hop_index, rest, index, now, out);
+        self.took_own(hop_index, count);
         let hop = &mut self.hops[hop_index as usize];
         hop.hosts[host].on_taken(count, now);
         if hop.queued() + hop.elsewhere.count > 0 {

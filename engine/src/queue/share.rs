@@ -5,9 +5,13 @@
 //! ```text
 //! backlog beyond its own connections   Action::Lend   to whoever waits; else it is told when somebody does
 //! nothing waits, and there is room     Action::Await  tickets of others
+//! it has connections, or none any more Action::Serve  whoever has none to hope for, and lends to the busy too
 //! in Retry, suspended, not routed      Action::Leave  takes nothing any more
 //! ```
 //! Each is said once, when it begins to hold. Nothing is said where [`Options::lent_max`] is 0, on a server of one shard.
+//!
+//! Connections that never run out of messages of their own shard take as many of others in turn (I-5): a shard whose part of
+//! the connections is none would else keep its mail for as long as the other is busy.
 
 use super::Queues;
 use super::destination::{Hop, HopId};
@@ -32,6 +36,8 @@ pub struct RingView {
     pub awaiting: bool,
     /// This shard has asked for somebody to lend to, and nobody has woken it for that.
     pub asking: bool,
+    /// This shard is known to have connections.
+    pub serving: bool,
 }
 
 /// What others see of a queue.
@@ -45,6 +51,10 @@ pub(super) struct Sharing {
     asking: bool,
     /// `Action::Await` was said.
     awaiting: bool,
+    /// `Action::Serve` was said.
+    serving: bool,
+    /// Messages of others whose turn it is, before more of our own: as many as were taken of these, within bounds.
+    turn: u32,
     /// Until less is lent by all queues.
     waits: bool,
 }
@@ -95,6 +105,7 @@ impl Queues {
             offered: view.tickets,
             asking: sharing.asking && view.asking,
             awaiting: sharing.awaiting && view.awaiting,
+            serving: sharing.serving && view.serving,
             ..*sharing
         };
         if *sharing != seen {
@@ -108,18 +119,36 @@ impl Queues {
         self.hops[hop.0 as usize].serves_others()
     }
 
-    /// The queue that a connection belongs to, and how many tickets of others it may take now: none while messages of our
-    /// own wait.
+    /// The queue that a connection belongs to, and how many tickets of others it may take now: while messages of our own wait,
+    /// as many as were taken of these since.
     pub fn room_for_others(&self, conn: ConnId, now: Tick) -> Option<(HopId, u32)> {
         let link = &self.links[self.link(conn)? as usize];
         let hop = &self.hops[link.hop as usize];
         let host = &hop.hosts[link.host as usize];
-        let serves = link.phase == Phase::Ready && !hop.suspended && hop.queued() == 0 && hop.sharing.offered > 0;
+        let turn = match hop.queued() {
+            0 if hop.sharing.offered > 0 => u32::MAX,
+            0 => 0,
+            _ => hop.sharing.turn,
+        };
+        let serves = link.phase == Phase::Ready && !hop.suspended && turn > 0;
         if !serves || link.leaves.is_some() || hop.is_over_cap() || !hop.admits(host, &self.options, now) {
             return None;
         }
         let left = self.options.messages_per_connection.saturating_sub(link.taken);
-        Some((HopId(link.hop), link.room().min(left).min(host.room())))
+        Some((HopId(link.hop), link.room().min(left).min(host.room()).min(turn)))
+    }
+
+    /// Messages of our own were taken: it is the turn of others.
+    pub(super) fn took_own(&mut self, hop: u32, count: u32) {
+        if self.options.lent_max > 0 {
+            let turn = &mut self.hops[hop as usize].sharing.turn;
+            *turn = turn.saturating_add(count).min(LENT_PER_HOP_MAX);
+        }
+    }
+
+    /// Whether this queue's messages can only leave by connections of other shards, for now.
+    pub fn is_needy(&self, hop: HopId) -> bool {
+        self.hops[hop.0 as usize].is_needy()
     }
 
     /// A connection took `count` tickets of other shards: they use its room.
@@ -128,6 +157,7 @@ impl Queues {
         let link = &mut self.links[index as usize];
         let hop = &mut self.hops[link.hop as usize];
         hop.promised -= std::mem::take(&mut link.promised);
+        hop.sharing.turn = hop.sharing.turn.saturating_sub(count);
         hop.hosts[link.host as usize].on_taken(count, now);
         link.load += count;
         link.taken = link.taken.saturating_add(count);
@@ -168,6 +198,11 @@ impl Queues {
             state.sharing.asking = true;
             return Some(Action::Lend { hop });
         }
+        let serves = state.can_serve() && state.ready() > 0;
+        if serves != state.sharing.serving {
+            state.sharing.serving = serves;
+            return Some(Action::Serve { hop, serves });
+        }
         if state.sharing.awaiting && !state.can_serve() {
             state.sharing.awaiting = false;
             return Some(Action::Leave { hop });
@@ -187,13 +222,17 @@ impl Hop {
         if queued == 0 || self.suspended || !self.pinned {
             return 0;
         }
-        if self.in_retry() || self.cap == 0 {
+        if self.is_needy() {
             return queued;
         }
         if self.may_open() {
             return 0;
         }
         queued.saturating_sub(self.room().saturating_add(self.work_per_connection(options)))
+    }
+
+    fn is_needy(&self) -> bool {
+        self.in_retry() || self.cap == 0
     }
 
     /// Whether messages of others have anything to hope for here.

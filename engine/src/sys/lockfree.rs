@@ -224,7 +224,8 @@ impl<T> fmt::Debug for Receiver<T> {
 ///
 /// A shard whose connections found nothing announces itself by [`HotRing::await_tickets`]; a push then names one shard to
 /// wake. A shard that has tickets to offer asks [`HotRing::may_offer`] first, so that none are made while nobody waits, and
-/// is named by [`HotRing::lenders`] to whoever begins to wait.
+/// is named by [`HotRing::lenders`] to whoever begins to wait. One without a connection to hope for need not wait until
+/// others have nothing to do: it may offer as soon as one says by [`HotRing::serve`] that it has connections.
 pub struct HotRing<T> {
     shared: Arc<Shared<T>>,
 }
@@ -233,6 +234,8 @@ struct Shared<T> {
     tickets: ArrayQueue<T>,
     idle: CachePadded<Waiters>,
     lenders: CachePadded<Waiters>,
+    /// Shards with connections, which may have enough to do: one bit each.
+    serving: CachePadded<AtomicU64>,
 }
 
 impl<T> Clone for HotRing<T> {
@@ -251,7 +254,8 @@ impl<T: Send> HotRing<T> {
     pub fn new(capacity: usize) -> Self {
         let tickets = ArrayQueue::new(capacity.max(1));
         let [idle, lenders] = [(); 2].map(|()| CachePadded::new(Waiters::new()));
-        Self { shared: Arc::new(Shared { tickets, idle, lenders }) }
+        let serving = CachePadded::new(AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { tickets, idle, lenders, serving }) }
     }
 
     /// Offers a ticket; the shard to wake for it, if one waits.
@@ -285,10 +289,19 @@ impl<T: Send> HotRing<T> {
         self.shared.idle.is_waiting(shard)
     }
 
-    /// `shard` has tickets to offer. `true`: somebody waits for them. `false`: nobody does, and `shard` is woken when
-    /// somebody begins to ([`HotRing::lenders`]).
-    pub fn may_offer(&self, shard: usize) -> bool {
-        !self.shared.lenders.announce(shard, || !self.shared.idle.anybody())
+    /// `shard` has tickets to offer. `true`: somebody waits for them, or has connections, where `needy` says that `shard` has
+    /// none to hope for. `false`: nobody does, and `shard` is woken when somebody begins to ([`HotRing::lenders`]).
+    pub fn may_offer(&self, shard: usize, needy: bool) -> bool {
+        let others_serve = || self.shared.serving.load(Ordering::Relaxed) & !(1 << shard) != 0;
+        !self.shared.lenders.announce(shard, || !(self.shared.idle.anybody() || (needy && others_serve())))
+    }
+
+    /// `shard` has connections from now on, or has none any more. Where it has, [`HotRing::lenders`] are to be woken.
+    pub fn serve(&self, shard: usize, serves: bool) {
+        match serves {
+            true => self.shared.serving.fetch_or(1 << shard, Ordering::Relaxed),
+            false => self.shared.serving.fetch_and(!(1 << shard), Ordering::Relaxed),
+        };
     }
 
     /// Whether `shard` is announced by [`HotRing::may_offer`] and was not woken since.
@@ -296,8 +309,13 @@ impl<T: Send> HotRing<T> {
         self.shared.lenders.is_waiting(shard)
     }
 
-    /// Who is to be woken, all of them, because a shard has announced itself by [`HotRing::await_tickets`]: each has tickets
-    /// to offer.
+    /// Whether `shard` has said by [`HotRing::serve`] that it has connections.
+    pub fn is_served_by(&self, shard: usize) -> bool {
+        self.shared.serving.load(Ordering::Relaxed) & (1 << shard) != 0
+    }
+
+    /// Who is to be woken, all of them, because a shard has announced itself by [`HotRing::await_tickets`] or
+    /// [`HotRing::serve`]: each has tickets to offer.
     pub fn lenders(&self) -> impl Iterator<Item = usize> {
         std::iter::from_fn(|| self.shared.lenders.claim())
     }
@@ -379,13 +397,19 @@ mod tests {
     #[test]
     fn tickets_are_made_only_when_somebody_waits_and_whoever_waits_hears_of_lenders() {
         let ring = HotRing::<char>::new(2);
-        assert!(!ring.may_offer(1) && !ring.may_offer(2), "nobody waits");
+        assert!(!ring.may_offer(1, false) && !ring.may_offer(2, true), "nobody waits");
         assert!(ring.is_offered_by(1) && ring.is_offered_by(2) && !ring.is_offered_by(3));
         assert!(ring.await_tickets(3) && ring.is_awaited_by(3));
         assert_eq!(ring.lenders().collect::<Vec<_>>(), [1, 2]);
-        assert!(ring.may_offer(1) && !ring.is_offered_by(1), "somebody waits");
+        assert!(ring.may_offer(1, false) && !ring.is_offered_by(1), "somebody waits");
         assert_eq!(ring.push('a'), Ok(Some(3)));
-        assert!(!ring.is_awaited_by(3) && !ring.may_offer(2), "it is busy now");
+        assert!(!ring.is_awaited_by(3) && !ring.may_offer(2, true), "it is busy now");
+        ring.serve(2, true);
+        assert!(!ring.may_offer(2, true), "its own do not count");
+        ring.serve(3, true);
+        assert!(!ring.may_offer(1, false) && ring.may_offer(2, true), "busy is enough for who has no connection");
+        ring.serve(3, false);
+        assert!(!ring.may_offer(2, true) && ring.is_served_by(2) && !ring.is_served_by(3));
     }
 
     /// How many items each stress thread sends; miri takes its time.

@@ -130,6 +130,7 @@ impl Shards {
             tickets: u32::try_from(self.ring.len()).expect("few"),
             awaiting: self.ring.is_awaited_by(shard),
             asking: self.ring.is_offered_by(shard),
+            serving: self.ring.is_served_by(shard),
         }
     }
 
@@ -181,6 +182,12 @@ impl Shards {
                     self.queues[shard].saw_ring(self.hop, view);
                 }
             }
+            Action::Serve { serves, .. } => {
+                self.ring.serve(shard, serves);
+                if serves {
+                    self.woken.extend(self.ring.lenders());
+                }
+            }
             Action::Reroute { .. } | Action::Shed { .. } | Action::Recall { .. } => {
                 panic!("routes stay, there is no content, and nobody's time is over")
             }
@@ -190,7 +197,7 @@ impl Shards {
 
     fn lend(&mut self, shard: usize) {
         self.woken.extend(self.ring.no_longer_await(shard));
-        let may = self.ring.may_offer(shard);
+        let may = self.ring.may_offer(shard, self.queues[shard].is_needy(self.hop));
         if may {
             let (mut taken, most) = (Vec::new(), self.queues[shard].lendable(self.hop));
             self.queues[shard].lend(self.hop, most, self.now, &mut taken);
@@ -208,13 +215,25 @@ impl Shards {
     }
 
     fn take(&mut self, shard: usize, conn: ConnId) {
+        let mut held = Vec::new();
+        if !self.ring.is_empty() {
+            self.borrow(shard, conn, &mut held);
+        }
         let (mut taken, room) = (Vec::new(), Room { messages: self.window, bytes: u64::MAX });
         self.queues[shard].take(conn, room, self.now, &mut taken);
         let own = taken.iter().map(|taken| match self.guests.remove(&(shard, taken.id)) {
             Some(ticket) => Held { ticket, borrowed: true, guest: Some(taken.id) },
             None => Held { ticket: (shard, taken.id, taken.record), borrowed: false, guest: None },
         });
-        let mut held: Vec<Held> = own.collect();
+        held.extend(own);
+        self.borrow(shard, conn, &mut held);
+        if self.unfit.contains(&self.to[&(shard, conn)]) {
+            return held.into_iter().for_each(|held| self.turn_away((shard, conn), held));
+        }
+        self.conns.get_mut(&(shard, conn)).expect("open").extend(held);
+    }
+
+    fn borrow(&mut self, shard: usize, conn: ConnId, held: &mut Vec<Held>) {
         if let Some((_, most)) = self.queues[shard].room_for_others(conn, self.now) {
             let tickets: Vec<Ticket> = std::iter::from_fn(|| self.ring.pop()).take(most as usize).collect();
             self.queues[shard].borrowed(conn, u32::try_from(tickets.len()).expect("few"), self.now);
@@ -222,10 +241,6 @@ impl Shards {
             self.queues[shard].saw_ring(self.hop, view);
             held.extend(tickets.into_iter().map(|ticket| Held { ticket, borrowed: true, guest: None }));
         }
-        if self.unfit.contains(&self.to[&(shard, conn)]) {
-            return held.into_iter().for_each(|held| self.turn_away((shard, conn), held));
-        }
-        self.conns.get_mut(&(shard, conn)).expect("open").extend(held);
     }
 
     /// What the host of a connection cannot take.
@@ -369,6 +384,43 @@ fn what_is_lent_comes_back_when_the_borrower_loses_its_connections() {
     assert_eq!(shards.queues[0].messages(), 20, "the owner keeps them");
     shards.refused.clear();
     shards.pass(Span::hours(4));
+    shards.settle();
+    shards.assert_each_once();
+}
+
+#[test]
+fn i_5_a_shard_without_connections_has_its_turn_beside_one_whose_mail_never_ends() {
+    for shards in [2, 3] {
+        let mut shards = Shards::new(&[1, 0, 0][..shards], 4);
+        shards.send(0, 50);
+        for shard in 1..shards.queues.len() {
+            shards.send(shard, 100);
+        }
+        let (theirs, mut answers) = (shards.queues.len() as u64 * 100 - 100, 0);
+        let ends_of_theirs = |shards: &Shards| {
+            shards.delivered.iter().filter(|(record, _)| (51..51 + theirs).contains(record)).count() as u64
+        };
+        while ends_of_theirs(&shards) < theirs {
+            // More than it delivers.
+            shards.send(0, 2);
+            assert!(shards.answer(0));
+            answers += 1;
+            assert!(answers <= 2 * theirs + 20, "half of the places are theirs");
+        }
+        assert!(shards.queues[0].messages() > 50);
+        shards.settle();
+        shards.assert_each_once();
+    }
+}
+
+#[test]
+fn what_a_busy_shard_s_own_connections_take_crosses_to_no_other_that_has_connections() {
+    let mut shards = Shards::new(&[1, 1], 4);
+    for _ in 0..100 {
+        (0..2).for_each(|shard| shards.send(shard, 3));
+        (0..2).for_each(|shard| assert!(shards.answer(shard)));
+    }
+    assert!(shards.lent <= 1, "what was asked for before there was enough of their own: {}", shards.lent);
     shards.settle();
     shards.assert_each_once();
 }

@@ -286,6 +286,7 @@ impl World {
                 | Action::GiveBack { .. }
                 | Action::Lend { .. }
                 | Action::Await { .. }
+                | Action::Serve { .. }
                 | Action::Leave { .. }
                 | Action::Recall { .. }
                 | Action::Reroute { .. } => {

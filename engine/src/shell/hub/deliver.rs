@@ -215,7 +215,10 @@ impl<D: Driver> Line<D> {
         if now < self.hungry_until {
             return;
         }
-        let mut taken = std::mem::take(&mut self.taken);
+        if self.hub.is_turn_of_others(self.id) {
+            self.borrow(conn);
+        }
+        let (room, mut taken) = (self.room(conn), std::mem::take(&mut self.taken));
         self.hub.queues.borrow_mut().take(self.id, room, now, &mut taken);
         let mut rest = taken.drain(..);
         while let Some(next) = rest.next() {
@@ -244,7 +247,7 @@ impl<D: Driver> Line<D> {
         }
     }
 
-    /// Takes messages of other shards, when nothing of our own waits.
+    /// Takes messages of other shards, when nothing of our own waits or it is their turn.
     fn borrow(&mut self, conn: &D::Conn) {
         let (room, now) = (self.room(conn), self.hub.driver.now());
         let mut tickets = Vec::new();

@@ -180,6 +180,7 @@ impl<D: Driver> Hub<D> {
                 Some(Action::Reroute { entry }) => self.reroute.one(entry),
                 Some(Action::Lend { hop }) => self.lend_soon(hop),
                 Some(Action::Await { hop }) => self.await_tickets(hop),
+                Some(Action::Serve { hop, serves }) => self.serve(hop, serves),
                 Some(Action::Recall { hop }) => self.recall_tickets(hop),
                 Some(Action::Leave { hop }) => self.leave_tickets(hop),
             }

@@ -72,6 +72,7 @@ impl Share {
             tickets: u32::try_from(ring.len()).unwrap_or(u32::MAX),
             awaiting: ring.is_awaited_by(self.me),
             asking: ring.is_offered_by(self.me),
+            serving: ring.is_served_by(self.me),
         }
     }
 
@@ -137,12 +138,14 @@ impl<D: Driver> Hub<D> {
         }
     }
 
-    /// Puts tickets into a queue's ring if somebody waits for them; else whoever begins to wait tells.
+    /// Puts tickets into a queue's ring if somebody waits for them, or serves where no connection of ours ever will; else
+    /// whoever begins to wait or to serve tells.
     async fn lend_from(self: &Rc<Self>, share: &Share, hop: HopId) {
         let Some(ring) = share.ring(hop) else { return };
         // Not to ourselves: this shard has enough to do.
         share.wake(ring.no_longer_await(share.me), &ring);
-        if self.draining.get() || !ring.may_offer(share.me) {
+        let needy = self.queues.borrow().is_needy(hop);
+        if self.draining.get() || !ring.may_offer(share.me, needy) {
             return self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
         }
         let mut taken = Vec::new();
@@ -236,6 +239,23 @@ impl<D: Driver> Hub<D> {
         } else {
             self.queues.borrow_mut().saw_ring(hop, share.view(&ring));
         }
+    }
+
+    /// This shard has connections to a next hop, or none any more.
+    pub(super) fn serve(&self, hop: HopId, serves: bool) {
+        let Some((share, ring)) = self.share.as_ref().and_then(|share| Some((share, share.ring(hop)?))) else { return };
+        ring.serve(share.me, serves && !self.draining.get());
+        if serves {
+            ring.lenders().for_each(|shard| share.exchange.wake(shard, &ring));
+        }
+    }
+
+    /// Whether tickets of others are there whose turn it is before more of our own.
+    pub(super) fn is_turn_of_others(&self, conn: ConnId) -> bool {
+        self.share.as_ref().is_some_and(|share| {
+            let room = self.queues.borrow().room_for_others(conn, self.driver.now());
+            room.and_then(|(hop, _)| share.ring(hop)).is_some_and(|ring| !ring.is_empty())
+        })
     }
 
     /// It takes no tickets for a next hop any more: who was to be woken for one is told.
@@ -351,6 +371,7 @@ impl<D: Driver> Hub<D> {
     /// Takes part in no ring's work any more, and gives back what waits there.
     fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
         share.wake(ring.no_longer_await(share.me), ring);
+        ring.serve(share.me, false);
         self.send_tickets_home(share, ring, Outcome::NotAttempted);
         self.queues.borrow_mut().offered_by_others(hop, 0);
     }

@@ -371,6 +371,14 @@ impl Server {
         &mut self.running.as_mut().expect("the server runs").process
     }
 
+    /// Descriptors that it has open.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn descriptors(&mut self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process().pid())).expect("it runs").count()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {

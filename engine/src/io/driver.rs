@@ -8,10 +8,12 @@
 pub(crate) use crate::io::base::errno::is_ours;
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::{Span, Tick, Wall};
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 
 /// What a connection has to tell. In this order when several are true: `Note`, `Bytes`/`Filled`, `Room`, `End`/`Broken`,
 /// `Deadline`.
@@ -101,6 +103,10 @@ pub trait Conn: 'static {
     /// ([`UNREAD_BYTES`]), which is cheaper where a connection sends in many small pieces: call it before the first `next`, or
     /// with 0 to pause and `usize::MAX` to go on.
     fn set_receive_room(&mut self, bytes: usize);
+
+    /// Keeps `held` as long as the connection has its descriptor: when it is dropped, until it has sent what is queued, and
+    /// lingered. What was kept before is dropped.
+    fn keep(&mut self, held: Rc<dyn Any>);
 
     /// Sends FIN behind what is queued; receiving goes on.
     fn finish(&mut self);

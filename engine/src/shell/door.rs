@@ -4,6 +4,7 @@
 
 use crate::settings::Receive;
 use crate::wire::Refusal;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +14,10 @@ const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; 
 const CROWDED_PERCENT: u64 = 90;
 const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many connections from your address");
 
-/// Connections that are refused and not gone yet, at most: each holds a descriptor while its 421 leaves. Beyond it who is
-/// refused is closed without a word.
-const REFUSED_MAX: u32 = 128;
+/// Connections without a place that are not gone yet, at most: each holds a descriptor until its last reply has left and its
+/// peer has closed, for some seconds if it does not. Beyond it who is refused is closed without a word, and whose session is
+/// over keeps its place until it is gone.
+const LEAVING_MAX: u32 = 128;
 
 /// One listener's door.
 #[derive(Debug)]
@@ -29,17 +31,17 @@ pub struct Door {
 #[derive(Debug, Default)]
 struct Inside {
     served: u32,
-    refused: u32,
+    leaving: u32,
     /// How many of those who are served come from where.
     sources: BTreeMap<IpAddr, u32>,
 }
 
-/// One connection's place; given back when dropped.
+/// One connection's place; given back when dropped, which is for its descriptor to do.
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    /// From where, if it is served.
-    source: Option<IpAddr>,
+    /// From where, if it counts as served.
+    source: Cell<Option<IpAddr>>,
     /// Why it is not served, if it is not (M-016, F-124).
     pub refused: Option<Refusal>,
 }
@@ -67,13 +69,13 @@ impl Door {
         if refused.is_none() {
             inside.served = inside.served.saturating_add(1);
             inside.sources.insert(source, of_source.saturating_add(1));
-        } else if inside.refused < REFUSED_MAX {
-            inside.refused += 1;
+        } else if inside.leaving < LEAVING_MAX {
+            inside.leaving += 1;
         } else {
             return None;
         }
         drop(inside);
-        Some(Place { door: door.clone(), source: refused.is_none().then_some(source), refused })
+        Some(Place { door: door.clone(), source: Cell::new(refused.is_none().then_some(source)), refused })
     }
 
     /// Whether few places are left (F-121).
@@ -83,20 +85,39 @@ impl Door {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(source) = self.source else {
-            inside.refused = inside.refused.saturating_sub(1);
-            return;
-        };
-        inside.served = inside.served.saturating_sub(1);
-        let left = inside.sources.get_mut(&source).map(|count| {
+impl Inside {
+    /// One of those who are served from there is not any more.
+    fn unserve(&mut self, source: IpAddr) {
+        self.served = self.served.saturating_sub(1);
+        let left = self.sources.get_mut(&source).map(|count| {
             *count = count.saturating_sub(1);
             *count
         });
         if left == Some(0) {
-            inside.sources.remove(&source);
+            self.sources.remove(&source);
+        }
+    }
+}
+
+impl Place {
+    /// The session is over: another may have the place, as far as few are leaving.
+    pub fn leave(&self) {
+        let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if inside.leaving < LEAVING_MAX
+            && let Some(source) = self.source.take()
+        {
+            inside.unserve(source);
+            inside.leaving += 1;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.source.take() {
+            Some(source) => inside.unserve(source),
+            None => inside.leaving = inside.leaving.saturating_sub(1),
         }
     }
 }
@@ -140,7 +161,7 @@ mod tests {
         drop(flood);
         assert!(refused(&Door::enter(&door, one)).is_none());
         let inside = door.inside.lock().expect("no panic");
-        assert!(inside.sources.is_empty() && (inside.served, inside.refused) == (0, 0), "nothing is kept: {inside:?}");
+        assert!(inside.sources.is_empty() && (inside.served, inside.leaving) == (0, 0), "nothing is kept: {inside:?}");
     }
 
     #[test]
@@ -148,12 +169,32 @@ mod tests {
         let door = door(10, 1);
         let one = source("192.0.2.1");
         let inside = Door::enter(&door, one);
-        let mut told: Vec<Place> = (0..REFUSED_MAX).filter_map(|_| Door::enter(&door, one)).collect();
-        assert_eq!(told.len(), REFUSED_MAX as usize);
+        let mut told: Vec<Place> = (0..LEAVING_MAX).filter_map(|_| Door::enter(&door, one)).collect();
+        assert_eq!(told.len(), LEAVING_MAX as usize);
         assert!(Door::enter(&door, one).is_none(), "the next one is closed without a word");
         assert!(refused(&Door::enter(&door, source("192.0.2.2"))).is_none(), "and who may come in comes in");
         told.pop();
         assert!(Door::enter(&door, one).is_some() && inside.is_some());
         assert!(!door.is_crowded(), "who is refused crowds nobody");
+    }
+
+    /// Of those whose sessions are over a few count no longer; the others do until they are gone.
+    #[test]
+    fn f_124_who_has_had_his_session_and_stays_holds_few_descriptors() {
+        let door = door(LEAVING_MAX + 10, 2);
+        let one = source("192.0.2.1");
+        let mut gone: Vec<Place> = Vec::new();
+        while let Some(place) = Door::enter(&door, one).filter(|place| place.refused.is_none()) {
+            place.leave();
+            gone.push(place);
+        }
+        assert_eq!(gone.len(), LEAVING_MAX as usize + 2);
+        let others = Door::enter(&door, source("192.0.2.2"));
+        assert!(refused(&others).is_none(), "others have their places");
+        gone.truncate(1);
+        assert!(refused(&Door::enter(&door, one)).is_none());
+        drop((gone, others));
+        let inside = door.inside.lock().expect("no panic");
+        assert!(inside.sources.is_empty() && (inside.served, inside.leaving) == (0, 0), "nothing is kept: {inside:?}");
     }
 }

@@ -365,7 +365,7 @@ impl<D: Driver> Shard<D> {
     /// Serves a connection, or refuses it by its cap.
     fn admit<S: Service<D>>(
         self: &Rc<Self>,
-        conn: D::Conn,
+        mut conn: D::Conn,
         door: &Arc<Door>,
         options: Arc<ServerOptions>,
         service: &Rc<S>,
@@ -380,6 +380,8 @@ impl<D: Driver> Shard<D> {
         if refuse.is_some() {
             self.tally.one(Counter::ConnectionsRefused);
         }
+        let place = Rc::new(place);
+        conn.keep(place.clone());
         let trusted = self.relay.trusts(source);
         let inlet = Rc::new(Inlet::new(conn.handle()));
         let key = self.sessions.borrow_mut().insert(inlet.clone());
@@ -388,7 +390,7 @@ impl<D: Driver> Shard<D> {
         self.driver.spawn(async move {
             serve(this.driver.clone(), service, options, conn, admission).await;
             this.sessions.borrow_mut().remove(key);
-            drop(place);
+            place.leave();
         });
     }
 

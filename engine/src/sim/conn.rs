@@ -10,6 +10,7 @@ use crate::io::base::signal::Handle;
 use crate::io::driver::{Conn, IoCounts, Next};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::Tick;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -46,6 +47,8 @@ pub(super) struct End {
     /// The user dropped it; the kernel has forgotten it, but for what still travels.
     user_gone: Cell<bool>,
     closed: Cell<bool>,
+    /// Kept until then.
+    held: RefCell<Option<Rc<dyn Any>>>,
 }
 
 impl End {
@@ -85,6 +88,7 @@ impl End {
             fin_received: Cell::default(),
             user_gone: Cell::default(),
             closed: Cell::default(),
+            held: RefCell::default(),
         }
     }
 
@@ -261,6 +265,7 @@ impl End {
 
     fn close(&self, world: &World) {
         self.closed.set(true);
+        drop(self.held.take());
         self.forget_if_over(world);
     }
 
@@ -411,6 +416,10 @@ impl Conn for SimConn {
 
     fn set_receive_room(&mut self, bytes: usize) {
         self.events.inbox.set_room(bytes);
+    }
+
+    fn keep(&mut self, held: Rc<dyn Any>) {
+        *self.end.held.borrow_mut() = Some(held);
     }
 
     fn finish(&mut self) {

@@ -19,6 +19,7 @@ crate::each!(ending:
     a_dropped_connection_sends_everything_first
     the_last_reply_survives_a_peer_that_keeps_sending
     a_dropped_connection_does_not_linger_for_ever
+    what_a_connection_keeps_goes_with_its_descriptor
     the_end_does_not_wait_for_peers_that_keep_still
     the_end_of_a_server_resets_no_peer_that_keeps_sending
     an_aborted_connection_is_reset
@@ -222,6 +223,42 @@ pub fn a_dropped_connection_does_not_linger_for_ever<U: Under>() {
         .await;
         // The peer never closes. Once the driver has, what the peer sends is answered by a reset.
         until(&driver, || peer.write_all(b"x").is_err()).await;
+    });
+}
+
+/// However it ends: by a peer that closes or never does, or that takes nothing of what is sent, or by a reset.
+pub fn what_a_connection_keeps_goes_with_its_descriptor<U: Under>() {
+    U::run(async move |driver| {
+        let is_kept = |what: &Rc<()>| Rc::strong_count(what) > 1;
+        let what = [(); 4].map(|()| Rc::new(()));
+        let pool = pool();
+        let mut peers = Vec::new();
+        let began = driver.precise_now();
+        for (at, what) in what.iter().enumerate() {
+            let (mut conn, peer) = pair(&driver).await;
+            conn.keep(Rc::new(()));
+            conn.keep(what.clone());
+            peers.push(peer);
+            match at {
+                0 | 1 => drop(conn),
+                2 => {
+                    let block = slice(&pool, &[3; 1 << 20]);
+                    (0..24).for_each(|_| conn.push(block.clone()));
+                    drop(conn);
+                }
+                _ => conn.abort(),
+            }
+        }
+        let first = peers.remove(0);
+        until(&driver, || !is_kept(&what[3])).await;
+        // The driver waits for each of these, for two seconds at least; the machine may be slow.
+        let (lingers, sends) = (is_kept(&what[1]), is_kept(&what[2]));
+        let is_late = driver.precise_now().since(began) >= Span::seconds(2);
+        assert!(is_late || (lingers && sends), "lingers: {lingers}, sends: {sends}");
+        drop(first);
+        until(&driver, || !is_kept(&what[0]) && !is_kept(&what[1])).await;
+        drop(peers);
+        until(&driver, || !is_kept(&what[2])).await;
     });
 }
 

@@ -113,11 +113,6 @@ fn open(hub: &Server) -> usize {
     usize::try_from(hub.counter("connections_in")).expect("few")
 }
 
-/// Descriptors of the hub.
-fn open_files(hub: &mut Server) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", hub.process().pid())).expect("it runs").count()
-}
-
 fn idle_bytes_max(hub: &Server) -> u64 {
     if hub.ready()["driver"] == "uring" { IDLE_BYTES_MAX } else { IDLE_BYTES_MAX_ELSEWHERE }
 }
@@ -175,7 +170,7 @@ fn f_125_i_7_who_connects_and_closes_leaves_nothing_behind() {
         is_served(&hub, 0..20);
         sink.wait_for(20);
         until("the first one to be gone", || (open(&hub) == 0).then_some(()));
-        let (files, lines) = (open_files(&mut hub), hub.process().said().len());
+        let (files, lines) = (hub.descriptors(), hub.process().said().len());
         for nth in 0..COUNT {
             let from = Ipv4Addr::new(127, 0, 1, u8::try_from(nth % 250).expect("below 250") + 1);
             let mut talk = Talk::connect_from(from.into(), hub.address()).expect("a connection");
@@ -189,7 +184,7 @@ fn f_125_i_7_who_connects_and_closes_leaves_nothing_behind() {
         }
         is_served(&hub, 20..40);
         until("all of them to be gone", || (open(&hub) == 0).then_some(()));
-        until("their descriptors to be closed", || (open_files(&mut hub) <= files).then_some(()));
+        until("their descriptors to be closed", || (hub.descriptors() <= files).then_some(()));
         let said = hub.process().said().len() - lines;
         assert!(said < COUNT / 10, "{driver}: {said} lines about {COUNT} connections");
         all_came(&sink, 0..40);

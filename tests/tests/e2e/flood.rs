@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use tests::ledger::{content, sender};
+use tests::peers::free_address;
 use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::talk::Talk;
@@ -22,6 +23,44 @@ fn is_served(hub: &Server, source: IpAddr, id: u64) {
     let mut talk = Talk::connect_from(source, hub.address()).and_then(Talk::greeted).expect("a greeting");
     assert_eq!(talk.send(&sender(id), &["bob@b.test"], &content(id)).expect("a reply").code, 250, "{source}");
     assert_eq!(talk.say("QUIT").expect("a reply").code, 221);
+}
+
+/// Connections of a source that closes none of them.
+const KEPT: usize = 400;
+/// Those that hold a descriptor beside the ones that are served, and what a server opens now and then.
+const LEAVING_MAX: usize = 128 + 16;
+
+/// Neither those that are refused nor those that have said QUIT take the server's descriptors, if their peer keeps them.
+#[test]
+fn f_124_f_038_a_source_that_never_closes_gets_no_more_descriptors_than_its_own() {
+    for driver in tests::drivers("f_124_f_038_a_source_that_never_closes_gets_no_more_descriptors_than_its_own") {
+        let more = vec![("receive", format!("connections_per_source_max = {ALLOWED}"))];
+        let mut hub = Server::started(Told { driver, more, ..Told::relaying_to(free_address()) });
+        let address = hub.address();
+        let open = || Talk::connect_from(from(1), address).expect("a connection");
+        let before = hub.descriptors();
+        let held: Vec<Talk> = (0..ALLOWED).map(|_| open().greeted().expect("a greeting")).collect();
+        let refused: Vec<Talk> = (0..KEPT).map(|_| open()).collect();
+        // Who comes behind them is greeted when all of them were heard.
+        is_served(&hub, from(2), 0);
+        let most = before + ALLOWED + LEAVING_MAX;
+        assert!(hub.descriptors() <= most, "{driver}: {} refused, {before} before", hub.descriptors());
+        drop((held, refused));
+        until("its descriptors back", || (hub.descriptors() <= before + LEAVING_MAX - 128).then_some(()));
+        let over: Vec<Talk> = (0..KEPT)
+            .map(|_| {
+                let mut talk = open();
+                // Greeted or refused: it says what it has to say.
+                let _greeting = talk.reply();
+                let _farewell = talk.say("QUIT");
+                talk
+            })
+            .collect();
+        assert!(hub.descriptors() <= most, "{driver}: {} are over, {before} before", hub.descriptors());
+        is_served(&hub, from(2), 1);
+        drop(over);
+        hub.stop();
+    }
 }
 
 #[test]

@@ -206,12 +206,6 @@ fn half_closed_and_answered(driver: &'static str) {
     hub.stop();
 }
 
-/// Descriptors that a server has open.
-fn descriptors(hub: &mut Server) -> usize {
-    let folder = format!("/proc/{}/fd", hub.process().pid());
-    std::fs::read_dir(folder).expect("it runs").count()
-}
-
 /// Thousands that connect and go at once, in good order or with a reset, cost descriptors for a moment, no line of the log
 /// each, and others nothing.
 #[test]
@@ -220,7 +214,7 @@ fn f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_li
     for driver in tests::drivers("f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_lines") {
         let mut hub = Server::started(Told { driver, ..Told::relaying_to(free_address()) });
         let mut other = Talk::hello(hub.address()).expect("a greeting");
-        let before = descriptors(&mut hub);
+        let before = hub.descriptors();
         let said = hub.process().complaints().lines().count();
         for index in 0..COUNT {
             let stream = TcpStream::connect(hub.address()).expect("it listens");
@@ -231,7 +225,7 @@ fn f_125_who_connects_and_closes_at_once_leaves_no_descriptor_and_no_flood_of_li
         }
         // They are taken in turn: whoever comes behind them is greeted when all of them were.
         drop(Talk::hello(hub.address()).expect("a greeting"));
-        until("its descriptors back", || (descriptors(&mut hub) <= before).then_some(()));
+        until("its descriptors back", || (hub.descriptors() <= before).then_some(()));
         let lines = hub.process().complaints().lines().count() - said;
         assert!(lines < COUNT / 100, "{driver}: {lines} lines for {COUNT} connections");
         assert_eq!(other.say("NOOP").expect("a reply").code, 250, "{driver}");
@@ -250,7 +244,7 @@ fn ended_anywhere(driver: &'static str) {
     let mut first = Talk::hello(hub.address()).expect("a greeting");
     assert!(first.send("a@a.test", &["b@b.test"], b"Subject: 0\r\n\r\nx\r\n").expect("a reply").is_positive());
     sink.wait_for(1);
-    let before = descriptors(&mut hub);
+    let before = hub.descriptors();
     let stream: &[u8] =
         b"EHLO c.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 5\r\nab\r\ncBDAT 300000\r\n";
     for cut in 0..=stream.len() {
@@ -265,7 +259,7 @@ fn ended_anywhere(driver: &'static str) {
     let mut talk = Talk::connect(hub.address()).expect("a connection");
     talk.write(&[stream, &[b'x'; 290_000]].concat()).expect("a connection");
     drop(talk);
-    until("its descriptors back", || (descriptors(&mut hub) <= before).then_some(()));
+    until("its descriptors back", || (hub.descriptors() <= before).then_some(()));
     assert!(first.send("a@a.test", &["b@b.test"], b"Subject: 1\r\n\r\nx\r\n").expect("a reply").is_positive());
     let taken = sink.wait_for(2);
     hub.stop();

@@ -12,6 +12,8 @@ use crate::io::base::turn::{Flush, LazyTimer, Turn};
 use crate::io::driver::{Conn, IoCounts, Next};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::Tick;
+use std::any::Any;
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +43,8 @@ pub struct Link<W: Wire> {
     pub(crate) outlet: Outlet,
     peer: SocketAddr,
     local: SocketAddr,
+    /// Kept until the socket is closed: dropped behind it.
+    held: RefCell<Option<Rc<dyn Any>>>,
 }
 
 impl<W: Wire> Link<W> {
@@ -125,7 +129,7 @@ pub struct Line<W: Wire> {
 
 impl<W: Wire> Line<W> {
     pub(crate) fn new(turn: Rc<Turn>, wire: W, peer: SocketAddr, local: SocketAddr) -> Self {
-        let link = Link { wire, turn, outlet: Outlet::default(), peer, local };
+        let link = Link { wire, turn, outlet: Outlet::default(), peer, local, held: RefCell::default() };
         Self { link: Rc::new(link), events: Events::new(), timer: LazyTimer::default(), aborted: false }
     }
 }
@@ -212,6 +216,10 @@ impl<W: Wire> Conn for Line<W> {
 
     fn set_receive_room(&mut self, bytes: usize) {
         self.events.inbox.set_room(bytes);
+    }
+
+    fn keep(&mut self, held: Rc<dyn Any>) {
+        *self.link.held.borrow_mut() = Some(held);
     }
 
     fn finish(&mut self) {

@@ -4,8 +4,10 @@ use super::script::{Fault, Faults, Op};
 use crate::io::driver::{Conn, Driver, Next};
 use crate::sys::slice::{Fill, Slice};
 use crate::wire::Tick;
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 /// How the script has treated the connection so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +148,10 @@ impl<D: Driver> Conn for FaultyConn<D> {
 
     fn set_receive_room(&mut self, bytes: usize) {
         self.inner_mut().set_receive_room(bytes);
+    }
+
+    fn keep(&mut self, held: Rc<dyn Any>) {
+        self.inner_mut().keep(held);
     }
 
     fn finish(&mut self) {

@@ -17,6 +17,7 @@ use crate::sys::slice::{Fill, Slice};
 use crate::sys::spare::Spare;
 use crate::wire::{Span, Tick};
 use socket2::{SockRef, Type};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -103,6 +104,8 @@ pub(super) struct Connection {
     /// The task let go: flush, FIN, linger, close.
     orphan: bool,
     close_by: Tick,
+    /// Kept until the descriptor is closed.
+    held: Option<Rc<dyn Any>>,
 }
 
 impl Connection {
@@ -141,6 +144,7 @@ impl Connection {
             dirty: false,
             orphan: false,
             close_by: Tick::NEVER,
+            held: None,
         }
     }
 
@@ -662,8 +666,11 @@ fn settle(reactor: &Rc<Reactor>, key: usize) {
         conn.close_by = conn.close_by.min(reactor.now() + LINGER);
     }
     if conn.orphan && close_orphan(reactor, key, conn, drained) {
-        let fd = conn.fd.take();
+        let (fd, held) = (conn.fd.take(), conn.held.take());
         conns.remove(key);
+        // Nothing of the reactor is borrowed where others' code may run.
+        drop(conns);
+        drop(held);
         if let Some(fd) = fd {
             reactor.ring.borrow_mut().close(user(Kind::Ignore, 0), fd);
         }
@@ -809,6 +816,11 @@ impl Conn for UringConn {
             self.reactor.ring.borrow_mut().cancel(user(Kind::Ignore, 0), armed);
             conn.receive = Receive::Ending;
         }
+    }
+
+    fn keep(&mut self, held: Rc<dyn Any>) {
+        let before = self.reactor.conns.borrow_mut()[self.key].held.replace(held);
+        drop(before);
     }
 
     fn finish(&mut self) {

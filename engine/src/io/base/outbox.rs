@@ -32,6 +32,8 @@ pub(crate) struct Outbox {
 /// What the buffers of an empty outbox may keep allocated, in octets and in parts.
 const KEPT_BYTES: usize = 512;
 const KEPT_PARTS: usize = 8;
+/// Sent text that may stay in front of what waits: a peer that reads more slowly than we answer never empties the outbox.
+const SENT_TEXT_KEPT_BYTES: usize = 16 << 10;
 
 impl Outbox {
     pub(crate) fn unsent(&self) -> usize {
@@ -151,6 +153,10 @@ impl Outbox {
         }
         if self.unsent == 0 {
             self.reset_buffers();
+        } else if self.text_start >= SENT_TEXT_KEPT_BYTES && self.text_start * 2 >= self.text.len() {
+            // No more is moved than was sent since the last time.
+            self.text.drain(..self.text_start);
+            self.text_start = 0;
         }
     }
 
@@ -187,11 +193,17 @@ mod tests {
         outbox.windows().flatten().copied().collect()
     }
 
+    /// So many octets of a pattern that shows where each belongs.
+    fn some_bytes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        (count, any::<u8>())
+            .prop_map(|(count, first)| (0..count).map(|at| first.wrapping_add((at % 251) as u8)).collect())
+    }
+
     proptest! {
         #[test]
         fn everything_leaves_once_and_in_order(
-            parts in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 0..12),
-            steps in prop::collection::vec(0_usize..60, 0..40),
+            parts in prop::collection::vec((any::<bool>(), prop_oneof![some_bytes(0..40), some_bytes(0..40_000)]), 0..12),
+            steps in prop::collection::vec(prop_oneof![0_usize..60, 0_usize..60_000], 0..40),
         ) {
             let mut outbox = Outbox::default();
             let mut naive = Vec::new();
@@ -206,9 +218,22 @@ mod tests {
                 prop_assert_eq!(outbox.unsent(), naive.len());
                 let owned: Vec<u8> = outbox.owned_windows(99).0.iter().flat_map(|part| part.to_vec()).collect();
                 prop_assert_eq!(&owned, &naive);
+                prop_assert!(outbox.text.len() <= 2 * outbox.unsent() + SENT_TEXT_KEPT_BYTES);
             }
             outbox.sent(naive.len());
             prop_assert!(all(&outbox).is_empty());
+        }
+    }
+
+    #[test]
+    fn f_040_text_that_was_sent_does_not_stay_although_some_always_waits() {
+        let mut outbox = Outbox::default();
+        outbox.put(&[0; 200 << 10]);
+        for _ in 0..1000 {
+            outbox.sent(30 << 10);
+            outbox.put(&[1; 30 << 10]);
+            assert_eq!(outbox.unsent(), 200 << 10);
+            assert!(outbox.text.capacity() <= 1 << 20, "{}", outbox.text.capacity());
         }
     }
 

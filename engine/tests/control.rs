@@ -5,6 +5,7 @@
 
 use arc_swap::ArcSwap;
 use engine::control::{Control, ControlError, Plan, Serving};
+use engine::io::launch::ShardError;
 use engine::route::Snapshot;
 use engine::settings::{Host, Listener, NextHop, Profile, Protocol, Receive, Role, Settings};
 use engine::track::counters::Counter;
@@ -12,7 +13,7 @@ use engine::track::desk::{Failure, Links, Notice, Order, Ready, ShardLink};
 use engine::track::report::{QueueReport, ShardReport, Status};
 use engine::wire::Span;
 use rustix::process::{Signal, getpid, kill_process};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Play {
     },
     /// Serves, and its thread ends.
     Dies,
+    /// Never begins: its thread ended by an error.
+    Falls,
 }
 
 struct World {
@@ -81,6 +84,7 @@ fn play(number: usize, link: ShardLink, play: Play, routes: &ArcSwap<Snapshot>, 
             link.desk.tell(Notice::Failed(Failure { usage, text })).unwrap();
             return;
         }
+        Play::Falls => return,
         Play::Good | Play::Stuck | Play::Dies => {
             let ready = Ready { listen: vec!["127.0.0.1:2525".parse().unwrap()], commit: Some("direct") };
             link.desk.tell(Notice::Ready(ready)).unwrap();
@@ -136,8 +140,13 @@ fn start(plays: &[Play]) -> World {
     assert!(links.take(0).is_none(), "a link is taken once");
     drop(hear);
     let (tell, told) = mpsc::channel();
+    let fallen = plays.iter().position(|play| *play == Play::Falls);
     let ended = thread::spawn(move || {
         let join = move || {
+            // Its own driver failed; who waits for the threads hears of it before the others end.
+            if let Some(shard) = fallen {
+                return Err(ShardError { shard, error: io::ErrorKind::OutOfMemory.into() });
+            }
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             Ok(())
         };
@@ -266,6 +275,14 @@ fn shards_that_end_by_themselves_end_the_server() {
     let world = start(&[Play::Dies, Play::Dies]);
     let ended = world.ended.join().unwrap();
     assert!(matches!(ended, Err(ControlError::Died(_))), "{ended:?}");
+}
+
+#[test]
+fn a_shard_whose_driver_fails_ends_the_server_beside_one_that_lives() {
+    let world = start(&[Play::Good, Play::Falls]);
+    assert_eq!(world.serving, None, "it was never ready");
+    let ended = world.ended.join().unwrap();
+    assert!(matches!(&ended, Err(ControlError::Died(text)) if text == "shard 1 ended: out of memory"), "{ended:?}");
 }
 
 #[test]

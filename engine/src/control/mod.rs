@@ -20,6 +20,7 @@ pub(crate) mod routes;
 pub mod socket;
 mod status;
 
+use crate::io::launch::ShardError;
 use crate::route::Snapshot;
 use crate::settings::Settings;
 use crate::track::counters::Board;
@@ -160,7 +161,7 @@ impl Control {
         self.parts.published.clone()
     }
 
-    /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads;
+    /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads, or for one that fails;
     /// `ready` is called once with what the ready line says, when every shard serves.
     ///
     /// # Errors
@@ -168,7 +169,7 @@ impl Control {
     pub fn run(
         self,
         driver: &'static str,
-        join: impl FnOnce() -> io::Result<()> + Send + 'static,
+        join: impl FnOnce() -> Result<(), ShardError> + Send + 'static,
         ready: impl FnOnce(&Serving),
     ) -> Result<(), ControlError> {
         plane::run(self, driver, join, ready)

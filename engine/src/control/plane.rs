@@ -7,6 +7,7 @@ use super::{
     metrics::{self, Metrics},
     routes, socket,
 };
+use crate::io::launch::ShardError;
 use crate::route::Snapshot;
 use crate::settings::{Durability, Settings};
 use crate::track::counters::Board;
@@ -15,7 +16,6 @@ use crate::track::report::{Reload, ShardReport, Status};
 use crate::wire::Span;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,14 +86,15 @@ enum Heard {
     Hangup,
     Names(Option<Names>),
     Tick,
-    Joined(io::Result<()>),
+    /// Every shard's thread ended, or one failed.
+    Joined(Result<(), ShardError>),
 }
 
 /// Runs a prepared control plane to its end.
 pub(super) fn run(
     control: Control,
     driver: &'static str,
-    join: impl FnOnce() -> io::Result<()> + Send + 'static,
+    join: impl FnOnce() -> Result<(), ShardError> + Send + 'static,
     ready: impl FnOnce(&Serving),
 ) -> Result<(), ControlError> {
     let (joined, join_end) = oneshot::channel();
@@ -169,7 +170,7 @@ impl Plane {
         &mut self,
         mut signals: Signals,
         mut asked: mpsc::Receiver<Asking>,
-        mut joined: oneshot::Receiver<io::Result<()>>,
+        mut joined: oneshot::Receiver<Result<(), ShardError>>,
         metrics: Option<SocketAddr>,
         ready: impl FnOnce(&Serving),
     ) -> Result<(), ControlError> {
@@ -215,7 +216,7 @@ impl Plane {
         &mut self,
         signals: &mut Signals,
         asked: &mut mpsc::Receiver<Asking>,
-        joined: &mut oneshot::Receiver<io::Result<()>>,
+        joined: &mut oneshot::Receiver<Result<(), ShardError>>,
     ) -> Heard {
         let woken = self.woken.clone();
         let Signals { terminate, interrupt, hangup } = signals;
@@ -225,7 +226,8 @@ impl Plane {
             _ = hangup.recv() => Heard::Hangup,
             _ = terminate.recv() => Heard::End,
             _ = interrupt.recv() => Heard::End,
-            result = joined => Heard::Joined(result.unwrap_or_else(|_| Err(io::Error::other("the shards are gone")))),
+            // Nothing is said where the thread that waits for them is gone: so are they.
+            result = joined => Heard::Joined(result.unwrap_or(Ok(()))),
             names = self.names_back.recv() => Heard::Names(names),
             asking = asked.recv(), if !asked.is_closed() => Heard::Ask(asking),
             () = sleep_until(Instant::now() + TICK) => Heard::Tick,
@@ -288,19 +290,19 @@ impl Plane {
         self.tell_all(Order::Drain(Span(wait.0)));
     }
 
-    /// The threads ended while somebody still should run.
-    fn joined(&mut self, result: io::Result<()>) -> Result<(), ControlError> {
+    /// The threads ended while somebody still should run, or one did.
+    fn joined(&mut self, result: Result<(), ShardError>) -> Result<(), ControlError> {
         self.take_notices()?;
         match (result, self.running().as_slice(), self.state) {
-            (Err(error), ..) => Err(ControlError::Died(format!("a shard ended: {error}"))),
+            (Err(error), ..) => Err(died(&error)),
             (Ok(()), [], State::Draining { .. }) => Ok(()),
             (Ok(()), ..) => Err(ControlError::Died("the shards ended by themselves".into())),
         }
     }
 
-    async fn join(&self, joined: oneshot::Receiver<io::Result<()>>) -> Result<(), ControlError> {
+    async fn join(&self, joined: oneshot::Receiver<Result<(), ShardError>>) -> Result<(), ControlError> {
         match tokio::time::timeout(JOIN_WAIT, joined).await {
-            Ok(Ok(Err(error))) => Err(ControlError::Died(format!("a shard ended: {error}"))),
+            Ok(Ok(Err(error))) => Err(died(&error)),
             // All have stopped; a thread that lingers holds nothing that matters.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -469,6 +471,12 @@ impl Plane {
             ("profile", self.settings.profile.to_string()),
         ]
     }
+}
+
+/// A shard is lost, and with it its mail until the next start: nothing goes on without it.
+fn died(error: &ShardError) -> ControlError {
+    tracing::error!(cause = "shard", shard = error.shard, error = %error.error, "a shard ended");
+    ControlError::Died(error.to_string())
 }
 
 /// `settings` with the routes of `other`.

@@ -8,6 +8,8 @@ use super::tokio_uring;
 use super::uring;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 /// What to start.
@@ -36,6 +38,22 @@ pub enum LaunchError {
     Thread(io::Error),
 }
 
+/// A shard that did not end as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {shard} ended: {error}")]
+pub struct ShardError {
+    /// Its number.
+    pub shard: usize,
+    /// What its driver said.
+    pub error: io::Error,
+}
+
+impl From<ShardError> for io::Error {
+    fn from(error: ShardError) -> io::Error {
+        io::Error::new(error.error.kind(), error)
+    }
+}
+
 /// What every shard runs, whatever the driver.
 pub trait Program: Clone + Send + 'static {
     /// Runs shard number `shard`; the shard stops when the future ends.
@@ -49,21 +67,58 @@ pub struct Running {
     pub driver: &'static str,
     /// Why a better driver was passed over, if one was.
     pub passed_over: Option<String>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Threads,
+}
+
+/// The threads of shards; each says how it ended when it ends.
+#[derive(Debug)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    ends: Receiver<(usize, io::Result<()>)>,
 }
 
 impl Running {
-    /// Waits for every shard.
+    /// Waits until every shard has ended, or one has failed: the others may live on then.
     ///
     /// # Errors
-    /// The first shard's failure.
-    pub fn join(self) -> io::Result<()> {
-        let mut first = Ok(());
-        for thread in self.threads {
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard's thread panicked")));
-            first = first.and(ended);
+    /// The failure that came first.
+    pub fn join(self) -> Result<(), ShardError> {
+        self.threads.join()
+    }
+}
+
+impl Threads {
+    /// Starts a thread for each body, pinned to its processor where there is one.
+    fn start(bodies: impl IntoIterator<Item = (Option<usize>, Body)>) -> Result<Threads, LaunchError> {
+        let (end, ends) = channel();
+        let mut handles = Vec::new();
+        for (shard, (core, body)) in bodies.into_iter().enumerate() {
+            let end = end.clone();
+            let run = move || {
+                if let Some(core) = core {
+                    pin(core);
+                }
+                let ended = catch_unwind(AssertUnwindSafe(body));
+                // Nobody listens any more when the process ends, or another shard failed first.
+                let _unheard =
+                    end.send((shard, ended.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))));
+            };
+            let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
+            handles.push(thread.map_err(LaunchError::Thread)?);
         }
-        first
+        Ok(Threads { handles, ends })
+    }
+
+    fn join(self) -> Result<(), ShardError> {
+        // All have ended when the last sender is gone.
+        for (shard, ended) in &self.ends {
+            ended.map_err(|error| ShardError { shard, error })?;
+        }
+        for thread in self.handles {
+            // It has said how it ended.
+            let _said = thread.join();
+        }
+        Ok(())
     }
 }
 
@@ -73,20 +128,13 @@ impl Running {
 /// When the driver that was named is refused, or a thread cannot be had.
 pub fn launch<P: Program>(launch: &Launch, program: P) -> Result<Running, LaunchError> {
     let choice = choose(launch.driver)?;
-    let mut running = Running { driver: "", passed_over: choice.1, threads: Vec::with_capacity(launch.cores.len()) };
+    let (mut driver, mut bodies) = ("", Vec::with_capacity(launch.cores.len()));
     for (shard, core) in launch.cores.iter().copied().enumerate() {
-        let program = program.clone();
-        let (name, body) = body(choice.0, program, shard);
-        running.driver = name;
-        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
-            if let Some(core) = core {
-                pin(core);
-            }
-            body()
-        });
-        running.threads.push(thread.map_err(LaunchError::Thread)?);
+        let (name, body) = body(choice.0, program.clone(), shard);
+        driver = name;
+        bodies.push((core, body));
     }
-    Ok(running)
+    Ok(Running { driver, passed_over: choice.1, threads: Threads::start(bodies)? })
 }
 
 type Body = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -149,4 +197,55 @@ pub fn give_way() {
 pub fn be_punctual() {
     use crate::sys::process::{Turns, ask_for};
     let _as_it_was = ask_for(Turns::First).or_else(|_| ask_for(Turns::Short(100_000)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    fn threads<const N: usize>(bodies: [Body; N]) -> Threads {
+        Threads::start(bodies.map(|body| (None, body))).expect("the system has threads")
+    }
+
+    #[test]
+    fn a_shard_that_fails_is_heard_of_while_another_lives() {
+        type Failing = (fn() -> io::Result<()>, &'static str);
+        let failing: [Failing; 2] = [
+            (|| Err(io::ErrorKind::OutOfMemory.into()), "shard 1 ended: out of memory"),
+            (|| std::panic::resume_unwind(Box::new(())), "shard 1 ended: its thread panicked"),
+        ];
+        for (body, text) in failing {
+            let (over, live) = channel::<()>();
+            let ended = Arc::new(AtomicBool::new(false));
+            let there = ended.clone();
+            let living = move || {
+                // Who does not hear of the failure hears of this end.
+                let _over = live.recv_timeout(Duration::from_secs(20));
+                there.store(true, Ordering::Release);
+                Ok(())
+            };
+            let error = threads([Box::new(living), Box::new(body)]).join().expect_err("one failed");
+            assert_eq!((error.shard, error.to_string().as_str()), (1, text));
+            assert!(!ended.load(Ordering::Acquire), "the other lives");
+            drop(over);
+        }
+    }
+
+    #[test]
+    fn shards_that_end_well_are_all_waited_for() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let there = ended.clone();
+        let (say, hear) = channel();
+        let last = move || {
+            hear.recv().map_err(io::Error::other)?;
+            there.store(true, Ordering::Release);
+            Ok(())
+        };
+        let first = move || say.send(()).map_err(io::Error::other);
+        threads([Box::new(last), Box::new(first)]).join().expect("both ended well");
+        assert!(ended.load(Ordering::Acquire));
+    }
 }

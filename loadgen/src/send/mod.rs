@@ -239,7 +239,7 @@ impl RunningSend {
                 Err(_) => break,
             }
         }
-        self.running.join().map_err(SendError::Shard)?;
+        self.running.join().map_err(|error| SendError::Shard(error.into()))?;
         if reports.len() < shards {
             return Err(SendError::Shard(io::Error::other("it ended without a report")));
         }

@@ -213,7 +213,7 @@ impl RunningSink {
     /// # Errors
     /// A shard that failed, a ledger that could not be written.
     pub fn join(self) -> Result<SinkOutcome, SinkError> {
-        self.running.join().map_err(SinkError::Shard)?;
+        self.running.join().map_err(|error| SinkError::Shard(error.into()))?;
         let counts = self.handle.counts_published();
         let ledger = self.handle.shared.kept();
         let outcome = SinkOutcome { counts, ledger };

@@ -9,7 +9,7 @@ use engine::wire::{Span, Tick};
 use loadgen::correlate::{Circumstances, Correlation, correlate, first_arrivals, with_delivery};
 use loadgen::ledger::Delivery;
 use loadgen::record::histogram::Times;
-use loadgen::record::timeline::{self, Bucket};
+use loadgen::record::timeline::{Intervals, Timeline, timeline};
 use loadgen::record::{Phase as Step, State};
 use loadgen::report::figures::Part;
 use loadgen::send::{Ended, Outcome};
@@ -101,11 +101,11 @@ pub struct Measured {
     /// See above.
     pub delivery: Times,
     /// Response times of each second.
-    pub intervals: Vec<Times>,
+    pub intervals: Intervals,
     /// When the schedule began, by the wall clock.
     pub started: SystemTime,
     /// For `timeline.csv`.
-    pub timeline: Vec<Bucket>,
+    pub timeline: Timeline,
 }
 
 /// Settles accounts and computes every figure.
@@ -159,7 +159,6 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         failover,
     };
     let view = if evidence.saturation { PhaseView::default() } else { view(given, &fates, part, &phase) };
-    let records: Vec<_> = outcome.all_records().copied().collect();
     Measured {
         phase,
         cpu_us_of_each: each(&given.observed.cpu_us_of_each, messages, |us| us as f64),
@@ -167,9 +166,9 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         response: figures.response,
         service: figures.service,
         delivery: correlation.delivery_main,
-        intervals: timeline::intervals(&records, Span::seconds(1)),
+        intervals: Intervals::of(outcome.all_records()),
         started: given.started,
-        timeline: timeline::buckets(with_delivery(&outcome.sent(), &arrivals), timeline::BUCKET),
+        timeline: timeline(with_delivery(&outcome.sent(), &arrivals)),
     }
 }
 

@@ -183,7 +183,7 @@ fn keep(phase: &Phase, measured: &Measured, folder: &ResultFolder) -> anyhow::Re
     }
     let name = measured.phase.name.replace([' ', '·'], "-");
     let mut csv = Vec::new();
-    timeline::write_csv(&mut csv, &measured.timeline, timeline::BUCKET, true)?;
+    timeline::write_csv(&mut csv, &measured.timeline, true)?;
     folder.write(&format!("timeline-{name}.csv"), &csv)?;
     if phase.is_main {
         folder.write("timeline.csv", &csv)?;
@@ -196,14 +196,7 @@ fn keep(phase: &Phase, measured: &Measured, folder: &ResultFolder) -> anyhow::Re
         folder.write(&format!("latency-{kind}-{name}.hgrm"), &text)?;
     }
     let mut log = Vec::new();
-    let every = std::time::Duration::from_secs(1);
-    loadgen::record::hlog::write(
-        &mut log,
-        &measured.intervals,
-        every,
-        measured.started,
-        "response time, microseconds",
-    )?;
+    loadgen::record::hlog::write(&mut log, &measured.intervals, measured.started, "response time, microseconds")?;
     folder.write(&format!("latency-response-{name}.hlog"), &log)
 }
 

@@ -1,28 +1,23 @@
-//! The interval log (`.hlog`): one histogram per second of intended send time, in the V2 compressed form that the
+//! The interval log (`.hlog`): one histogram per interval of intended send time, in the V2 compressed form that the
 //! HdrHistogram tools of every language read. Values are microseconds; the maximum column is in milliseconds.
 
-use super::histogram::Times;
+use super::timeline::Intervals;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError};
 use std::io;
 use std::time::{Duration, SystemTime};
 
-/// Writes `intervals`, each `every` long and following the one before, as one log.
+/// Writes `intervals`, each following the one before, as one log.
 ///
 /// # Errors
 /// Those of `into`.
-pub fn write(
-    into: &mut impl io::Write,
-    intervals: &[Times],
-    every: Duration,
-    started: SystemTime,
-    comment: &str,
-) -> io::Result<()> {
+pub fn write(into: &mut impl io::Write, intervals: &Intervals, started: SystemTime, comment: &str) -> io::Result<()> {
+    let every = Duration::from_nanos(intervals.every().0);
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment(comment).with_start_time(started).with_base_time(started).with_max_value_divisor(1000.0);
     let mut writer = builder.begin_log_with(into, &mut serializer)?;
-    for (index, times) in intervals.iter().enumerate() {
+    for (index, times) in intervals.histograms().enumerate() {
         let start = every.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
         writer.write_histogram(times.inner(), start, every, None).map_err(|error| match error {
             IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
@@ -35,6 +30,7 @@ pub fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{MessageRecord, State};
     use base64_free::decode;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -64,12 +60,14 @@ mod tests {
 
     #[test]
     fn the_log_reads_back_interval_by_interval() {
-        let mut intervals = vec![Times::new(), Times::new(), Times::new()];
-        intervals[0].record(100);
-        intervals[2].record(5_000);
-        intervals[2].record(7_000);
+        let due = [(0, 100), (2, 5_000), (2, 7_000)].map(|(second, done_us)| MessageRecord {
+            intended_ns: second * 1_000_000_000,
+            state: State::Accepted,
+            done_us,
+            ..MessageRecord::default()
+        });
         let mut log = Vec::new();
-        write(&mut log, &intervals, Duration::from_secs(1), SystemTime::UNIX_EPOCH, "response time").expect("written");
+        write(&mut log, &Intervals::of(&due), SystemTime::UNIX_EPOCH, "response time").expect("written");
         let mut read = Vec::new();
         for entry in IntervalLogIterator::new(&log) {
             if let LogEntry::Interval(interval) = entry.expect("well formed") {

@@ -6,8 +6,14 @@ use super::{MessageRecord, State};
 use engine::wire::Span;
 use std::io;
 
-/// The width of a bucket where nothing else is asked for.
+/// The width of a bucket, where a run is not so long that there would be more than [`BUCKETS_MAX`].
 pub const BUCKET: Span = Span::millis(10);
+/// An hour of them; those of a longer run are as much wider.
+pub const BUCKETS_MAX: u64 = 360_000;
+/// The length of an interval of the interval log, where there would not be more than [`INTERVALS_MAX`].
+pub const INTERVAL: Span = Span::seconds(1);
+/// Ten hours of them.
+pub const INTERVALS_MAX: u64 = 36_000;
 
 /// The columns of `timeline.csv`, in order; perf/METHODOLOGY.md says what each means.
 pub const COLUMNS: [&str; 13] = [
@@ -55,16 +61,27 @@ pub struct Bucket {
     pub delivery_max_us: Option<u32>,
 }
 
-/// Buckets of `width` from the start of the schedule to the last intended time. `messages` in any order, each with how long
-/// after its intended time its first copy arrived, where a sink told.
-///
-/// # Panics
-/// When `width` is zero.
-pub fn buckets<'r>(messages: impl IntoIterator<Item = (&'r MessageRecord, Option<Span>)>, width: Span) -> Vec<Bucket> {
-    assert!(width.0 > 0, "a bucket has a width");
-    let bucket_of = |(record, _): &(&MessageRecord, _)| record.intended_ns / width.0;
+/// A run in buckets, from the start of the schedule to the last intended time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline {
+    /// The width of each.
+    pub width: Span,
+    /// All of them, in order.
+    pub buckets: Vec<Bucket>,
+}
+
+/// The smallest multiple of `finest` of which at most `count_max` reach to `last_ns`, behind the start of the schedule.
+fn width(last_ns: u64, finest: Span, count_max: u64) -> Span {
+    Span((last_ns / (finest.0 * count_max) + 1) * finest.0)
+}
+
+/// The timeline of `messages`, in any order, each with how long after its intended time its first copy arrived, where a
+/// sink told.
+pub fn timeline<'r>(messages: impl IntoIterator<Item = (&'r MessageRecord, Option<Span>)>) -> Timeline {
     let mut messages: Vec<_> = messages.into_iter().collect();
-    messages.sort_unstable_by_key(bucket_of);
+    messages.sort_unstable_by_key(|(record, _)| record.intended_ns);
+    let width = width(messages.last().map_or(0, |(last, _)| last.intended_ns), BUCKET, BUCKETS_MAX);
+    let bucket_of = |(record, _): &(&MessageRecord, _)| record.intended_ns / width.0;
     let count = messages.last().map_or(0, |last| bucket_of(last) + 1);
     let mut buckets = vec![Bucket::default(); usize::try_from(count).unwrap_or(0)];
     let mut responses = Vec::new();
@@ -79,7 +96,7 @@ pub fn buckets<'r>(messages: impl IntoIterator<Item = (&'r MessageRecord, Option
         bucket.p99_us = nearest_rank(&responses, 0.99);
         bucket.max_us = responses.last().copied();
     }
-    buckets
+    Timeline { width, buckets }
 }
 
 impl Bucket {
@@ -111,29 +128,60 @@ fn nearest_rank(sorted: &[u32], quantile: f64) -> Option<u32> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// One histogram of response times of acknowledged messages per `every` of intended send time.
-pub fn intervals(records: &[MessageRecord], every: Span) -> Vec<Times> {
-    let last = records.iter().map(|record| record.intended_ns).max();
-    let count = last.map_or(0, |last| last / every.0.max(1) + 1);
-    let mut intervals = vec![Times::new(); usize::try_from(count).unwrap_or(0)];
-    for record in records.iter().filter(|record| record.state == State::Accepted) {
-        if let Some(times) = intervals.get_mut((record.intended_ns / every.0.max(1)) as usize) {
-            times.record(record.response_us());
-        }
-    }
-    intervals
+/// Response times of acknowledged messages, by the interval in which each was due. Their histograms are made one at a time:
+/// each takes more memory than the messages of its second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intervals {
+    every: Span,
+    count: u64,
+    /// Interval and response time in microseconds, in the order of the intervals.
+    accepted: Vec<(u64, u64)>,
 }
 
-/// Writes `buckets` as `timeline.csv`: a line of [`COLUMNS`], then one line per bucket. What was not measured is empty;
+impl Intervals {
+    /// Those of `records`, in any order.
+    pub fn of<'r>(records: impl IntoIterator<Item = &'r MessageRecord>) -> Intervals {
+        let (mut last, mut accepted) = (None, Vec::new());
+        for record in records {
+            last = last.max(Some(record.intended_ns));
+            if record.state == State::Accepted {
+                accepted.push((record.intended_ns, record.response_us()));
+            }
+        }
+        let every = width(last.unwrap_or(0), INTERVAL, INTERVALS_MAX);
+        accepted.iter_mut().for_each(|(at, _)| *at /= every.0);
+        accepted.sort_unstable_by_key(|(interval, _)| *interval);
+        Intervals { every, count: last.map_or(0, |last| last / every.0 + 1), accepted }
+    }
+
+    /// The length of each.
+    pub fn every(&self) -> Span {
+        self.every
+    }
+
+    /// The histogram of each, from the start of the schedule to the last intended time.
+    pub fn histograms(&self) -> impl Iterator<Item = Times> + '_ {
+        let mut rest = self.accepted.iter().peekable();
+        (0..self.count).map(move |interval| {
+            let mut times = Times::new();
+            while let Some((_, us)) = rest.next_if(|(of, _)| *of == interval) {
+                times.record(*us);
+            }
+            times
+        })
+    }
+}
+
+/// Writes `timeline` as `timeline.csv`: a line of [`COLUMNS`], then one line per bucket. What was not measured is empty;
 /// `sinks_told` says whether it was asked what arrived.
 ///
 /// # Errors
 /// Those of `into`.
-pub fn write_csv(into: &mut impl io::Write, buckets: &[Bucket], width: Span, sinks_told: bool) -> io::Result<()> {
+pub fn write_csv(into: &mut impl io::Write, timeline: &Timeline, sinks_told: bool) -> io::Result<()> {
     writeln!(into, "{}", COLUMNS.join(","))?;
     let cell = |value: Option<u32>| value.map_or_else(String::new, |value| value.to_string());
-    for (index, bucket) in buckets.iter().enumerate() {
-        let start_ms = (index as u64 * width.0) as f64 / 1e6;
+    for (index, bucket) in timeline.buckets.iter().enumerate() {
+        let start_ms = (index as u64 * timeline.width.0) as f64 / 1e6;
         let Bucket { intended, accepted, rejected, deferred, unknown, open, .. } = bucket;
         let delivered = cell(sinks_told.then_some(bucket.delivered));
         let [p50, p99, max] = [bucket.p50_us, bucket.p99_us, bucket.max_us].map(cell);
@@ -165,7 +213,8 @@ mod tests {
             record(20, State::Waiting, 0),
         ];
         let arrived = [Some(Span::micros(700)), Some(Span::millis(90)), None, None, None];
-        let buckets = buckets(records.iter().zip(arrived), BUCKET);
+        let Timeline { width, buckets } = timeline(records.iter().zip(arrived));
+        assert_eq!(width, BUCKET);
         assert_eq!(buckets.len(), 3);
         assert_eq!((buckets[0].intended, buckets[0].accepted, buckets[0].delivered), (2, 2, 2));
         let us = [buckets[0].p50_us, buckets[0].p99_us, buckets[0].max_us, buckets[0].delivery_max_us];
@@ -178,10 +227,10 @@ mod tests {
     #[test]
     fn the_csv_leaves_empty_what_was_not_measured() {
         let records = [record(0, State::Accepted, 5), record(35, State::NotAttempted, 0)];
-        let all = buckets(records.iter().zip([Some(Span::micros(8)), None]), BUCKET);
+        let all = timeline(records.iter().zip([Some(Span::micros(8)), None]));
         for (sinks_told, told) in [(true, ["1,5,5,5,0,8", "0,,,,,"]), (false, [",5,5,5,0,8", ",,,,,"])] {
             let mut csv = Vec::new();
-            write_csv(&mut csv, &all, BUCKET, sinks_told).expect("memory takes it");
+            write_csv(&mut csv, &all, sinks_told).expect("memory takes it");
             let csv = String::from_utf8(csv).expect("text");
             let lines: Vec<&str> = csv.lines().collect();
             assert!(lines.iter().all(|line| line.split(',').count() == COLUMNS.len()), "{csv}");
@@ -200,15 +249,27 @@ mod tests {
 
     #[test]
     fn nothing_sent_is_no_bucket() {
-        assert!(buckets([], BUCKET).is_empty());
-        assert!(intervals(&[], Span::seconds(1)).is_empty());
+        assert!(timeline([]).buckets.is_empty());
+        assert_eq!(Intervals::of([]).histograms().count(), 0);
     }
 
     #[test]
     fn interval_histograms_hold_every_acknowledged_message_once() {
         let records: Vec<MessageRecord> =
             (0..2500).map(|ms| record(ms, if ms % 5 == 0 { State::Deferred } else { State::Accepted }, 300)).collect();
-        let counts: Vec<u64> = intervals(&records, Span::seconds(1)).iter().map(Times::count).collect();
+        let counts: Vec<u64> = Intervals::of(&records).histograms().map(|times| times.count()).collect();
         assert_eq!(counts, [800, 800, 400]);
+    }
+
+    #[test]
+    fn what_a_long_run_leaves_is_coarser_not_larger() {
+        let day_ms = 24 * 3_600_000;
+        let records = [record(0, State::Accepted, 5), record(day_ms - 1, State::Accepted, 7)];
+        let all = timeline(records.iter().map(|record| (record, None)));
+        assert_eq!((all.width, all.buckets.len() as u64), (Span::millis(240), BUCKETS_MAX));
+        assert_eq!(all.buckets.last().map(|bucket| (bucket.intended, bucket.max_us)), Some((1, Some(7))));
+        let intervals = Intervals::of(&records);
+        assert_eq!((intervals.every(), intervals.count), (Span::seconds(3), 24 * 1_200));
+        assert_eq!(intervals.histograms().take(2).map(|times| times.count()).collect::<Vec<_>>(), [1, 0]);
     }
 }

@@ -4,16 +4,13 @@ use super::result::Document;
 use crate::correlate::{Correlation, first_arrivals, with_delivery};
 use crate::ledger::Delivery;
 use crate::record::histogram::Times;
-use crate::record::{MessageRecord, hlog, timeline};
+use crate::record::hlog;
+use crate::record::timeline::{self, Intervals};
 use crate::send::Outcome;
-use engine::wire::Span;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-/// One histogram in the interval log per so long.
-const INTERVAL: Span = Span::seconds(1);
 
 /// A folder that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +43,6 @@ pub fn write(
 ) -> Result<(), FolderError> {
     make(folder)?;
     let main = document.main();
-    let records: Vec<MessageRecord> = sent.all_records().copied().collect();
     let mut written = file(folder, "result.json", |into| {
         serde_json::to_writer_pretty(&mut *into, document)?;
         writeln!(into)
@@ -54,13 +50,13 @@ pub fn write(
     written = written.and(file(folder, "run.toml", |into| into.write_all(run_toml.as_bytes())));
     written = written.and(file(folder, "timeline.csv", |into| {
         let first = first_arrivals(&sent.sent(), arrived.map(|(_, ledger)| ledger));
-        let buckets = timeline::buckets(with_delivery(&sent.sent(), &first), timeline::BUCKET);
-        timeline::write_csv(into, &buckets, timeline::BUCKET, arrived.is_some())
+        let timeline = timeline::timeline(with_delivery(&sent.sent(), &first));
+        timeline::write_csv(into, &timeline, arrived.is_some())
     }));
     written = written.and(file(folder, "latency-response.hlog", |into| {
-        let intervals = timeline::intervals(&records, INTERVAL);
+        let intervals = Intervals::of(sent.all_records());
         let began = SystemTime::now() - sent_ago(sent);
-        hlog::write(into, &intervals, Duration::from_nanos(INTERVAL.0), began, "response time in microseconds")
+        hlog::write(into, &intervals, began, "response time in microseconds")
     }));
     let distributions = [
         ("latency-response.hgrm", Some(&main.figures.response)),

@@ -105,7 +105,8 @@ fn a_good_phase_is_valid_and_its_figures_leave_the_warm_up_out() {
     let steps: f64 = figures.step_us.iter().filter_map(|(_, us)| *us).sum();
     assert_eq!(steps, 980.0, "the steps add up to the service time");
     assert_eq!(found.view.curves.len(), 3);
-    let timeline = found.timeline.iter().map(|bucket| (bucket.intended, bucket.delivered, bucket.delivery_max_us));
+    let timeline =
+        found.timeline.buckets.iter().map(|bucket| (bucket.intended, bucket.delivered, bucket.delivery_max_us));
     assert!(timeline.eq([(10, 10, Some(2000)); 400]), "the warm-up is in it");
 }
 

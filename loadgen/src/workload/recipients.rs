@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 /// Recipients of one message at most (RFC 5321 §4.5.3.1.8 asks servers for 100; Exchange allows 500 by default).
 pub const RECIPIENTS_MAX: u32 = 1000;
+/// The greatest weight of a template, as of a size.
+const WEIGHT_MAX: u64 = 1_000_000;
 /// Different addresses at most.
 pub const ADDRESSES_MAX: u64 = 1_000_000;
 
@@ -26,7 +28,7 @@ pub struct Template {
 pub enum RecipientsError {
     /// Not an address, or an address with a bad range.
     #[error(
-        "`{0}` is not a recipient: write user@dest.test, or user{{1..100}}@dest.test, with *WEIGHT behind it if wanted"
+        "`{0}` is not a recipient: write user@dest.test, or user{{1..100}}@dest.test, with *WEIGHT (1 to {WEIGHT_MAX}) behind it if wanted"
     )]
     Template(String),
     /// Too many addresses.
@@ -53,7 +55,10 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, RecipientsError> {
         let bad = || RecipientsError::Template(text.to_owned());
         let (address, weight) = match text.rsplit_once('*') {
-            Some((address, weight)) => (address, weight.parse().ok().filter(|&weight| weight > 0).ok_or_else(bad)?),
+            Some((address, weight)) => {
+                let weight = weight.parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+                (address, weight.ok_or_else(bad)?)
+            }
             None => (text, 1),
         };
         let (before, numbers, after) = match address.split_once('{') {
@@ -211,6 +216,8 @@ mod tests {
             "u{1..2@x",
             "a b@x",
             "a@x*0",
+            "a@x*1000001",
+            "a@x*18446744073709551615",
             "<a@x>",
             "a@x\r\n",
         ] {

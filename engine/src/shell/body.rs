@@ -18,7 +18,7 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// A body that did not arrive in one piece: chunks of its own, filled in order.
 #[derive(Debug)]
 pub struct Body {
-    full: Vec<Slice>,
+    full: Slices,
     open: Option<Fill>,
     bytes: u64,
     /// No chunk is larger.
@@ -34,7 +34,7 @@ impl Default for Body {
 impl Body {
     /// A body whose chunks have so many octets at most: at least [`BLOCK_BYTES`].
     pub fn in_chunks(chunk_bytes_max: usize) -> Self {
-        Self { full: Vec::new(), open: None, bytes: 0, chunk_bytes_max }
+        Self { full: Slices::new(), open: None, bytes: 0, chunk_bytes_max }
     }
 
     /// Octets collected.
@@ -87,7 +87,7 @@ impl Body {
     }
 
     /// Takes the chunks that are full, in order, and how many octets they hold: a piece of a large body to be written.
-    pub fn take_full(&mut self) -> (Vec<Slice>, u64) {
+    pub fn take_full(&mut self) -> (Slices, u64) {
         let full = std::mem::take(&mut self.full);
         let bytes = full.iter().map(|slice| slice.len() as u64).sum();
         (full, bytes)
@@ -99,7 +99,7 @@ impl Body {
     }
 
     /// Ends the body: every chunk, the last one zero-padded to whole blocks. What [`Body::take_full`] took is not in it.
-    pub fn finish(mut self) -> Vec<Slice> {
+    pub fn finish(mut self) -> Slices {
         if let Some(mut fill) = self.open.take()
             && fill.filled() > 0
         {

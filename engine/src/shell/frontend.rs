@@ -348,7 +348,7 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
         session: &ServerSession,
         inlet: &Rc<Inlet<D>>,
         spill: &mut Self::Spill,
-        chunks: Vec<Slice>,
+        chunks: Slices,
         bytes: u64,
     ) -> Result<(), Refusal> {
         let stream = match spill {

@@ -387,7 +387,7 @@ impl<D: Driver> Service<D> for Rc<MailboxDelivery<D>> {
         NEVER_SPILL
     }
 
-    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<D>>, (): &mut (), _: Vec<Slice>, _: u64) -> Result<(), Refusal> {
+    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<D>>, (): &mut (), _: Slices, _: u64) -> Result<(), Refusal> {
         Err(NO_MEMORY)
     }
 

@@ -4,7 +4,7 @@
 //! copy. Everything else is collected in chunks; a large body is received straight into them, and handed over piece by
 //! piece while it arrives (`spill`).
 
-use super::body::{Body, CHUNK_BYTES_MAX};
+use super::body::{Body, CHUNK_BYTES_MAX, Slices};
 use super::inlet::{Answer, Inlet, bits};
 use super::tarpit::{Stuck, Tarpit};
 use super::trace::LocalDate;
@@ -12,7 +12,7 @@ use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, SessionCounts, Slot, Verdict};
 use crate::smtp::{Dialect, Profile};
-use crate::sys::slice::{Pool, Slice};
+use crate::sys::slice::Pool;
 use crate::sys::spare::Spare;
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
@@ -78,7 +78,7 @@ pub trait Service<D: Driver>: 'static {
         session: &ServerSession,
         inlet: &Rc<Inlet<D>>,
         spill: &mut Self::Spill,
-        chunks: Vec<Slice>,
+        chunks: Slices,
         bytes: u64,
     ) -> Result<(), Refusal>;
 
@@ -113,7 +113,7 @@ pub enum Incoming<'a, X> {
     /// In a shared buffer, to be copied now.
     Octets(&'a [&'a [u8]]),
     /// In chunks of their own, the last one zero-padded to whole blocks.
-    Chunks(Vec<Slice>),
+    Chunks(Slices),
     /// Handed over already, every octet.
     Spilled(X),
 }
@@ -635,7 +635,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         self.hand_over(chunks, bytes);
     }
 
-    fn hand_over(&mut self, chunks: Vec<Slice>, bytes: u64) {
+    fn hand_over(&mut self, chunks: Slices, bytes: u64) {
         self.spilled += bytes;
         if let Err(refusal) = self.service.spill(&self.session, &self.inlet, &mut self.spill, chunks, bytes) {
             self.session.refuse_content(&refusal);

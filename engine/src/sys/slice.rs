@@ -147,10 +147,14 @@ impl Drop for Memory {
     }
 }
 
-/// Memory on loan from a pool's class; returns there when the last window closes.
+/// Where free chunks of one class wait to be leased again, each with its count of references.
+type Home = ArrayQueue<Arc<Chunk>>;
+
+/// Memory of a pool's class: on loan, or at home.
 struct Chunk {
     memory: Option<Memory>,
-    home: Arc<ArrayQueue<Memory>>,
+    /// Where it returns; `None`: it is there.
+    home: Option<Arc<Home>>,
     /// Where the budget counts it.
     count: usize,
 }
@@ -159,21 +163,60 @@ impl Chunk {
     fn memory(&self) -> &Memory {
         self.memory.as_ref().expect("only drop takes the memory")
     }
+
+    /// The loan is over. `None`: there was none.
+    fn give_back(&mut self) -> Option<Arc<Home>> {
+        let home = self.home.take()?;
+        self.memory().budget.count(self.count, self.memory().bytes.wrapping_neg());
+        Some(home)
+    }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let memory = self.memory.take().expect("dropped once");
-        memory.budget.count(self.count, memory.bytes.wrapping_neg());
-        // A full cache hands the memory back to the allocator.
-        drop(self.home.push(memory));
+        // The last two windows were closed at once, on two threads, and neither saw that it was the last.
+        if let Some(home) = self.give_back() {
+            let (memory, count) = (self.memory.take(), self.count);
+            drop(home.push(Arc::new(Chunk { memory, home: None, count })));
+        }
+    }
+}
+
+/// One of those who hold a leased chunk. The last one brings it home as it is, so that the next lease allocates nothing.
+#[derive(Clone)]
+struct Lease(Option<Arc<Chunk>>);
+
+impl Deref for Lease {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        self.0.as_ref().expect("only drop takes the chunk")
+    }
+}
+
+impl Lease {
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(&raw const **self, &raw const **other)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut chunk) = self.0.take() else { return };
+        // A look before the question, which writes.
+        if Arc::strong_count(&chunk) == 1
+            && let Some(home) = Arc::get_mut(&mut chunk).and_then(Chunk::give_back)
+        {
+            // A full cache hands the memory back to the allocator.
+            drop(home.push(chunk));
+        }
     }
 }
 
 /// A pool of chunks in a few sizes. Cheap to clone; clones share the cache and the budget.
 #[derive(Clone)]
 pub struct Pool {
-    homes: Arc<[Arc<ArrayQueue<Memory>>; CHUNK_CLASSES.len()]>,
+    homes: Arc<[Arc<Home>; CHUNK_CLASSES.len()]>,
     budget: Arc<Budget>,
     count: usize,
 }
@@ -200,14 +243,16 @@ impl Pool {
     /// on with another chunk behind it. `None` when the budget does not allow it now.
     pub fn fill(&self, bytes: usize) -> Option<Fill> {
         let class = CHUNK_CLASSES.iter().position(|&size| size >= bytes).unwrap_or(CHUNK_CLASSES.len() - 1);
-        let memory = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
-        self.budget.count(self.count, memory.bytes);
-        let end = u32::try_from(memory.bytes).expect("chunk classes are below 4 GiB");
-        let chunk = Chunk { memory: Some(memory), home: self.homes[class].clone(), count: self.count };
-        Some(Fill { chunk: Arc::new(chunk), taken: 0, at: 0, cap: end, end })
+        let mut chunk = self.homes[class].pop().or_else(|| self.take_from_allocator(CHUNK_CLASSES[class]))?;
+        let bytes = chunk.memory().bytes;
+        self.budget.count(self.count, bytes);
+        let alone = Arc::get_mut(&mut chunk).expect("nobody holds what is at home");
+        (alone.home, alone.count) = (Some(self.homes[class].clone()), self.count);
+        let end = u32::try_from(bytes).expect("chunk classes are below 4 GiB");
+        Some(Fill { chunk: Lease(Some(chunk)), taken: 0, at: 0, cap: end, end })
     }
 
-    fn take_from_allocator(&self, bytes: usize) -> Option<Memory> {
+    fn take_from_allocator(&self, bytes: usize) -> Option<Arc<Chunk>> {
         if !self.budget.try_hold(bytes) {
             self.trim();
             if !self.budget.try_hold(bytes) {
@@ -215,7 +260,8 @@ impl Pool {
                 return None;
             }
         }
-        Some(Memory::allocate(bytes, &self.budget))
+        let memory = Some(Memory::allocate(bytes, &self.budget));
+        Some(Arc::new(Chunk { memory, home: None, count: self.count }))
     }
 
     /// Hands every cached chunk back to the allocator.
@@ -230,7 +276,7 @@ impl Pool {
 ///
 /// `[taken, at)` is written and not yet handed out, `[at, cap)` is free, `[cap, end)` is free but not to be used now.
 pub struct Fill {
-    chunk: Arc<Chunk>,
+    chunk: Lease,
     taken: u32,
     at: u32,
     cap: u32,
@@ -358,7 +404,7 @@ impl Fill {
 /// A shared, immutable window onto written memory. Cloning counts a reference.
 #[derive(Clone)]
 pub struct Slice {
-    chunk: Arc<Chunk>,
+    chunk: Lease,
     off: u32,
     len: u32,
 }
@@ -382,7 +428,7 @@ impl Slice {
 
     /// Whether both windows lie in the same chunk and `next` begins where `self` ends.
     pub fn is_followed_by(&self, next: &Slice) -> bool {
-        Arc::ptr_eq(&self.chunk, &next.chunk) && self.off + self.len == next.off
+        self.chunk.is(&next.chunk) && self.off + self.len == next.off
     }
 
     /// Both as one window.
@@ -480,6 +526,45 @@ mod tests {
         let pool = Pool::new(Budget::new(16 << 10));
         drop(pool.fill(1).expect("fits"));
         assert!(pool.fill(16 << 10).is_some());
+    }
+
+    #[test]
+    fn a_chunk_comes_home_as_it_is_and_leaves_with_its_pool() {
+        let pool = pool(1 << 20);
+        let mut fill = pool.fill(1).expect("fits");
+        fill.put(b"xy");
+        let slices = [fill.take(), fill.take()];
+        let lease = |chunk: &Lease| &raw const **chunk;
+        let first = lease(&fill.chunk);
+        drop(fill);
+        drop(slices);
+        assert_eq!((pool.budget().leased_bytes(), pool.budget().held_bytes()), (0, BLOCK_BYTES));
+        let again = pool.fill(1).expect("fits");
+        assert_eq!(lease(&again.chunk), first, "with its count of references");
+        let budget = pool.budget().clone();
+        drop(pool);
+        assert_eq!((budget.leased_bytes(), budget.held_bytes()), (BLOCK_BYTES, BLOCK_BYTES));
+        drop(again);
+        assert_eq!(
+            (budget.leased_bytes(), budget.held_bytes()),
+            (0, 0),
+            "a home that nobody leases from holds nothing"
+        );
+    }
+
+    #[test]
+    fn whoever_closes_the_last_window_among_several_threads_brings_the_chunk_home() {
+        let pool = pool(BLOCK_BYTES);
+        for _ in 0..if cfg!(miri) { 20 } else { 2_000 } {
+            let mut fill = pool.fill(1).expect("it is at home");
+            fill.put(b"x");
+            let slice = fill.take();
+            std::thread::scope(|scope| {
+                scope.spawn(move || drop(fill));
+                scope.spawn(move || drop(slice));
+            });
+            assert_eq!((pool.budget().leased_bytes(), pool.budget().held_bytes()), (0, BLOCK_BYTES));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::shell::inlet::{Answer, Inlet};
 use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use crate::smtp::server::{Policy, ServerSession, SessionFacts, Slot};
 use crate::spool::{Appended, Content, Extents, Facts, Full, NewRecord, RecordKind};
-use crate::sys::slice::{BLOCK_BYTES, Pool, Slice};
+use crate::sys::slice::{BLOCK_BYTES, Pool};
 use crate::track::counters::Counter;
 use crate::wire::{ContentFacts, RecipientRef, Refusal, ReversePathRef, Wall};
 use crc_fast::{CrcAlgorithm, Digest};
@@ -28,7 +28,7 @@ const NOT_KEPT: Refusal = Refusal::fixed(451, (4, 3, 0), "The message could not 
 pub struct Spill {
     extents: Extents,
     /// In order, behind `extents`; bounded by the memory budget that its chunks are charged to.
-    held: VecDeque<(Vec<Slice>, u64)>,
+    held: VecDeque<(Slices, u64)>,
     crc: Digest,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Stalled<D: Driver> {
 }
 
 enum Kept {
-    Chunks(Vec<Slice>),
+    Chunks(Slices),
     Spilled(Box<Spill>),
 }
 
@@ -91,7 +91,7 @@ impl<D: Driver> Service<D> for Hub<D> {
         _: &ServerSession,
         _: &Rc<Inlet<D>>,
         spill: &mut Spill,
-        chunks: Vec<Slice>,
+        chunks: Slices,
         bytes: u64,
     ) -> Result<(), Refusal> {
         if bytes == 0 {
@@ -287,7 +287,7 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Copies content that the log has no room for at the moment.
-    fn copy(&self, pieces: &[&[u8]]) -> Option<Vec<Slice>> {
+    fn copy(&self, pieces: &[&[u8]]) -> Option<Slices> {
         let mut body = crate::shell::body::Body::default();
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let copied = pieces.iter().all(|piece| body.put(&self.pool, piece, bytes as u64));

@@ -36,14 +36,7 @@ impl Service<Epoll> for Keeper {
     fn spill_bytes(&self, _: bool) -> usize {
         16 << 10
     }
-    fn spill(
-        &self,
-        _: &ServerSession,
-        _: &Rc<Inlet<Epoll>>,
-        (): &mut (),
-        _: Vec<Slice>,
-        more: u64,
-    ) -> Result<(), Refusal> {
+    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<Epoll>>, (): &mut (), _: Slices, more: u64) -> Result<(), Refusal> {
         self.spilled.set(self.spilled.get() + more);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A listener with a least rate: for what its own server is behind with no client is given up.
 
 use crate::io::driver::{Conn, Driver};
+use crate::shell::body::Slices;
 use crate::shell::inlet::{Answer, Inlet, bits};
 use crate::shell::serve::{Admission, Arrived, Lobby, Service, serve};
 use crate::sim::driver::Sim;
@@ -8,7 +9,7 @@ use crate::sim::talk::Talk;
 use crate::sim::world::World;
 use crate::smtp::Profile;
 use crate::smtp::server::{AcceptAll, Policy, ServerOptions, ServerSession};
-use crate::sys::slice::{Budget, Fill, Pool, Slice};
+use crate::sys::slice::{Budget, Fill, Pool};
 use crate::track::counters::Board;
 use crate::wire::{Refusal, Span};
 use std::cell::{Cell, RefCell};
@@ -56,7 +57,7 @@ impl Service<Sim> for Taker {
     fn spill_bytes(&self, _: bool) -> usize {
         16 << 10
     }
-    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<Sim>>, (): &mut (), _: Vec<Slice>, _: u64) -> Result<(), Refusal> {
+    fn spill(&self, _: &ServerSession, _: &Rc<Inlet<Sim>>, (): &mut (), _: Slices, _: u64) -> Result<(), Refusal> {
         Ok(())
     }
     fn held_bytes(&self, (): &()) -> u64 {

@@ -10,6 +10,7 @@ mod crash {
     mod delivered;
     mod loaded;
     mod recovered;
+    mod reported;
 
     /// How often each hook is met.
     fn rounds() -> u64 {

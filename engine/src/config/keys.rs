@@ -152,7 +152,7 @@ keys! { RECEIVE: Receive {
     pipelining => pipelining: Flag, "offer PIPELINING";
     chunking => chunking: Flag, "offer CHUNKING";
     eight_bit_mime => eight_bit_mime: Flag, "offer 8BITMIME";
-    dsn => dsn: Flag, "offer DSN (RFC 3461); reports are not written yet";
+    dsn => dsn: Flag, "offer DSN (RFC 3461)";
     enhanced_status_codes => enhanced_status_codes: Flag, "offer ENHANCEDSTATUSCODES";
     announce_size => announce_size: Flag, "offer SIZE";
     received => received: RECEIVED, "the form of our Received header";
@@ -180,6 +180,7 @@ keys! { DELIVERY: Delivery {
     retry => retry: Steps, "when a next hop is tried again whose hosts all failed";
     message_retry => message_retry: Wait(MILLISECOND, DAY), "when a message is tried again that was deferred by itself";
     expire_after => expire_after: Wait(Span::seconds(5), Span::hours(24 * 90)), "when a message is given up: its recipients have failed (4.4.7)";
+    reports => reports: Flag, "tell senders by a report who failed for good; else it is on record alone";
     host_backoff_min => host_backoff_min: Wait(MILLISECOND, Span::hours(1)), "how long a failed host of a next hop is left alone at first, while others work";
     host_backoff_max => host_backoff_max: Wait(MILLISECOND, DAY), "how long it is left alone at most: the wait doubles until it answers";
 }}

@@ -326,6 +326,8 @@ pub struct Delivery {
     pub message_retry: Span,
     /// When a message is given up.
     pub expire_after: Span,
+    /// Whether senders are told by a report that a recipient failed for good; else it is on record alone.
+    pub reports: bool,
     /// How long a host that failed is left alone at first.
     pub host_backoff_min: Span,
     /// How long it is left alone at most.

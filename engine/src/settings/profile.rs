@@ -85,8 +85,8 @@ impl Receive {
             chunking: extensions.chunking,
             eight_bit_mime: extensions.eight_bit_mime,
             enhanced_status_codes: extensions.enhanced_status_codes,
-            // Who offers it promises reports, and none is written yet.
-            dsn: false,
+            // Who offers it promises reports.
+            dsn: profile != Profile::Bench,
             announce_size: extensions.size,
             received: if sessions.exchange_trace { ReceivedForm::Exchange } else { ReceivedForm::Rfc },
         }
@@ -135,6 +135,7 @@ impl Delivery {
             retry: Ladder::from(&queues.queue_ladder),
             message_retry: queues.message_ladder.last(),
             expire_after: queues.expire_after,
+            reports: profile != Profile::Bench,
             host_backoff_min: queues.probe_wait,
             host_backoff_max: queues.probe_wait_max,
         }

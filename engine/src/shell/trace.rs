@@ -38,6 +38,11 @@ impl Tracer {
         buffer
     }
 
+    /// The date of `at`, as headers write it.
+    pub fn date(&self, at: Wall) -> Vec<u8> {
+        self.date.with(at, <[u8]>::to_vec)
+    }
+
     /// Takes a buffer back for its memory.
     pub fn keep(&self, buffer: Vec<u8>) {
         self.scratch.set(buffer);

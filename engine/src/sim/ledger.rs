@@ -33,6 +33,17 @@ pub struct Arrival {
     pub heard: Rc<Cell<bool>>,
 }
 
+/// What becomes of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It stands on a disk, and stays there.
+    Record,
+    /// The sender hears of it.
+    Report,
+    /// Nothing: the sender wants it so.
+    Silence,
+}
+
 /// One message for one recipient.
 #[derive(Debug)]
 struct Pair {
@@ -41,6 +52,9 @@ struct Pair {
     arrivals: Vec<Arrival>,
     /// A sink refused it for good.
     failed: bool,
+    /// What follows from that, or from its time being over; and what the sender heard.
+    word: Word,
+    reports: Vec<Arrival>,
     /// The disk that it was kept on let it rot: it need not come.
     rotted: bool,
     /// That it failed stands on a disk, and will after any crash.
@@ -48,14 +62,25 @@ struct Pair {
 }
 
 impl Pair {
-    /// Whether we still owe it.
+    fn new(recipient: String, word: Word) -> Self {
+        let (arrivals, reports) = (Vec::new(), Vec::new());
+        let [failed, rotted, on_record] = [false; 3];
+        Self { recipient, verdict: Verdict::Open, arrivals, failed, word, reports, rotted, on_record }
+    }
+
+    /// Whether we still owe it: it has to come, or to fail and be reported to who wants that.
     fn is_owed(&self) -> bool {
         self.verdict == Verdict::Acknowledged && !self.is_over()
     }
 
     /// It came, or need not come any more.
     fn is_over(&self) -> bool {
-        !self.arrivals.is_empty() || self.failed || self.rotted || self.on_record
+        let has_failed = match self.word {
+            Word::Record => self.failed || self.on_record,
+            Word::Report => self.failed && !self.reports.is_empty(),
+            Word::Silence => self.failed,
+        };
+        !self.arrivals.is_empty() || self.rotted || has_failed
     }
 }
 
@@ -100,15 +125,17 @@ pub struct Accounts {
     pub given_up: usize,
     /// Further arrivals of the same pair, each explained by W1 or W5.
     pub duplicates: usize,
+    /// Pairs whose failure was reported to the sender.
+    pub reported: usize,
 }
 
 impl fmt::Display for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, acknowledged, refused, unknown, delivered, failed, given_up, duplicates } = self;
+        let Self { messages, acknowledged, refused, unknown, delivered, failed, given_up, duplicates, reported } = self;
         write!(
             f,
             "{messages} messages: {acknowledged} acknowledged, {refused} refused, {unknown} unknown; {delivered} delivered, \
-             {failed} failed, {given_up} given up, {duplicates} duplicates"
+             {failed} failed, {given_up} given up, {duplicates} duplicates, {reported} reported"
         )
     }
 }
@@ -137,7 +164,7 @@ impl Ledger {
         })
     }
 
-    /// From now on servers give a message up that is so old, and not before.
+    /// From now on servers give a message up that is so old, and not before. They send no reports then.
     pub fn expires_after(&self, span: Span) {
         self.expire_after.set(span);
     }
@@ -147,17 +174,37 @@ impl Ledger {
         let mut messages = self.messages.borrow_mut();
         let number = messages.len();
         let content: Rc<[u8]> = content(chance, number, bytes).into();
-        let pair = |recipient| Pair {
-            recipient,
-            verdict: Verdict::Open,
-            arrivals: Vec::new(),
-            failed: false,
-            rotted: false,
-            on_record: false,
+        let word = |at| match self.wish(number, at) {
+            _ if !self.sends_reports() => Word::Record,
+            Some(wish) if !wish.contains("FAILURE") => Word::Silence,
+            _ => Word::Report,
         };
-        let pairs = recipients.into_iter().map(pair).collect();
+        let pairs = recipients.into_iter().enumerate().map(|(at, recipient)| Pair::new(recipient, word(at))).collect();
         messages.push(Message { content: content.clone(), begun: self.world.now(), pairs });
         (number, content)
+    }
+
+    fn sends_reports(&self) -> bool {
+        self.expire_after.get() == Span(u64::MAX)
+    }
+
+    /// What the sender of message `number` wants to hear about the recipient at this place, as NOTIFY says it.
+    pub fn wish(&self, number: usize, at: usize) -> Option<&'static str> {
+        match (number * 5 + at) % 8 {
+            _ if !self.sends_reports() => None,
+            0 => Some("NEVER"),
+            1 => Some("SUCCESS,DELAY"),
+            2 => Some("FAILURE"),
+            _ => None,
+        }
+    }
+
+    /// Changes a pair; what is owed is counted.
+    fn change<R>(&self, pair: &mut Pair, change: impl FnOnce(&mut Pair) -> R) -> R {
+        let before = usize::from(pair.is_owed());
+        let result = change(pair);
+        self.owed.set(self.owed.get() + usize::from(pair.is_owed()) - before);
+        result
     }
 
     /// What the sender was told of the recipient at this place.
@@ -166,10 +213,7 @@ impl Ledger {
         let mut messages = self.messages.borrow_mut();
         let pair = &mut messages[message].pairs[recipient];
         self.world.tell(|| format!("message {message} to {}: {verdict:?}", pair.recipient));
-        pair.verdict = verdict;
-        if pair.is_owed() {
-            self.owed.set(self.owed.get() + 1);
-        }
+        self.change(pair, |pair| pair.verdict = verdict);
     }
 
     /// Content came to a sink for `recipient`; the number of the message, if it is one of ours and whole.
@@ -189,13 +233,40 @@ impl Ledger {
             return self.breach("I-4", format!("message {number} arrived changed for {recipient}"));
         }
         match message.pairs.iter_mut().find(|pair| pair.recipient == recipient) {
-            Some(pair) => {
-                if pair.is_owed() {
-                    self.owed.set(self.owed.get() - 1);
-                }
-                pair.arrivals.push(arrival);
-            }
+            Some(pair) => self.change(pair, |pair| pair.arrivals.push(arrival)),
             None => self.breach("I-2", format!("message {number} arrived for {recipient}, who was not named")),
+        }
+    }
+
+    /// A report came to a sink for `sender`.
+    pub fn report(&self, sender: &str, content: &[u8], arrival: &Arrival) {
+        let text = String::from_utf8_lossy(content);
+        let number = sender.strip_prefix('n').and_then(|rest| rest.split('@').next()?.parse::<usize>().ok());
+        let Some(number) = number.filter(|_| text.contains("Auto-Submitted: auto-replied\r\n")) else {
+            return self.breach("I-2", format!("what arrived for {sender} is no report to a sender"));
+        };
+        self.note(&[4, number as u64, digest(content)]);
+        if number_of(content).is_some_and(|about| about != number) {
+            self.breach("I-4", format!("the sender of message {number} got a report on another"));
+        }
+        let mut messages = self.messages.borrow_mut();
+        let pairs = messages.get_mut(number).map(|message| &mut message.pairs[..]).unwrap_or_default();
+        let about: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; ")).collect();
+        if about.is_empty() || text.matches("Action: failed\r\n").count() != about.len() {
+            self.breach("I-4", format!("a report on message {number} is not whole"));
+        }
+        for who in about {
+            self.world.tell(|| format!("the sender of message {number} hears that it failed for {who}"));
+            match pairs.iter_mut().find(|pair| pair.recipient == who) {
+                Some(pair) if !pair.failed => {
+                    self.breach("I-2", format!("message {number} did not fail for {who}, and that was reported"));
+                }
+                Some(pair) if pair.word != Word::Report => {
+                    self.breach("M-151", format!("the sender of message {number} heard of {who}, and was not to"));
+                }
+                Some(pair) => self.change(pair, |pair| pair.reports.push(arrival.clone())),
+                None => self.breach("I-2", format!("a report on message {number} names {who}, whom nobody named")),
+            }
         }
     }
 
@@ -206,12 +277,7 @@ impl Ledger {
         let message = number.and_then(|number| messages.get_mut(number));
         let pair = message.and_then(|message| message.pairs.iter_mut().find(|pair| pair.recipient == recipient));
         match pair {
-            Some(pair) => {
-                if pair.is_owed() {
-                    self.owed.set(self.owed.get() - 1);
-                }
-                pair.failed = true;
-            }
+            Some(pair) => self.change(pair, |pair| pair.failed = true),
             None => self.breach("I-2", format!("{recipient} was named in a message that nobody sent to him")),
         }
     }
@@ -229,21 +295,14 @@ impl Ledger {
         if !pair.failed && age < self.expire_after.get() {
             self.breach("M-097", format!("message {number} was given up for {recipient} after {age}"));
         }
-        if pair.is_owed() {
-            self.owed.set(self.owed.get() - 1);
-        }
-        pair.on_record = true;
+        self.change(pair, |pair| pair.on_record = true);
     }
 
     /// What is on record is about to be read again from all disks.
     pub fn forget_records(&self) {
         let mut messages = self.messages.borrow_mut();
         for pair in messages.iter_mut().flat_map(|message| &mut message.pairs) {
-            let was_over = pair.is_over();
-            pair.on_record = false;
-            if was_over && pair.is_owed() {
-                self.owed.set(self.owed.get() + 1);
-            }
+            self.change(pair, |pair| pair.on_record = false);
         }
     }
 
@@ -253,10 +312,7 @@ impl Ledger {
         self.world.tell(|| format!("message {number} rots"));
         let mut messages = self.messages.borrow_mut();
         for pair in messages.get_mut(number).into_iter().flat_map(|message| &mut message.pairs) {
-            if pair.is_owed() {
-                self.owed.set(self.owed.get() - 1);
-            }
-            pair.rotted = true;
+            self.change(pair, |pair| pair.rotted = true);
         }
     }
 
@@ -297,17 +353,24 @@ impl Ledger {
     fn audit_pair(&self, number: usize, pair: &Pair) {
         let who = &pair.recipient;
         if pair.is_owed() {
-            self.breach("I-1", format!("message {number} was acknowledged and never came to {who}"));
+            let what = if pair.failed { "failed, and its sender never heard of" } else { "never came to" };
+            self.breach("I-1", format!("message {number} was acknowledged and {what} {who}"));
         }
         // What a sink said of a copy that came by another way as well is no outcome of the message.
         let failed = pair.arrivals.is_empty() && pair.failed && !pair.rotted;
-        if pair.verdict == Verdict::Acknowledged && failed && !pair.on_record {
+        if pair.verdict == Verdict::Acknowledged && pair.word == Word::Record && failed && !pair.on_record {
             self.breach("I-11", format!("message {number} failed for {who}, and no disk says so"));
         }
-        if pair.verdict == Verdict::Refused && !pair.arrivals.is_empty() {
-            self.breach("I-2", format!("message {number} was refused and came to {who}"));
+        if pair.verdict == Verdict::Refused && !(pair.arrivals.is_empty() && pair.reports.is_empty()) {
+            self.breach("I-2", format!("message {number} was refused and came to {who}, or was reported"));
         }
-        for again in pair.arrivals.windows(2) {
+        self.audit_twice(&format!("message {number} came to {who}"), &pair.arrivals);
+        self.audit_twice(&format!("a report on message {number} and {who} came"), &pair.reports);
+    }
+
+    /// What came more than once has a reason.
+    fn audit_twice(&self, what: &str, arrivals: &[Arrival]) {
+        for again in arrivals.windows(2) {
             let (first, next) = (&again[0], &again[1]);
             // Of one of both the hub never heard (W5), or it died before the first was settled for good (W1).
             let was_in_doubt = !first.heard.get() || !next.heard.get();
@@ -315,7 +378,7 @@ impl Ledger {
             let is_explained = was_in_doubt || self.deaths.borrow().iter().any(|death| window.contains(death));
             if !is_explained {
                 let [at, then] = [first.at, next.at].map(|at| at.since(Tick(0)));
-                self.breach("I-3", format!("message {number} came to {who} at {at} and, unexplained, at {then}"));
+                self.breach("I-3", format!("{what} at {at} and, unexplained, at {then}"));
             }
         }
     }
@@ -333,6 +396,7 @@ impl Ledger {
             accounts.delivered += usize::from(!pair.arrivals.is_empty());
             accounts.failed += usize::from(pair.failed);
             accounts.given_up += usize::from(pair.on_record && !pair.failed && pair.arrivals.is_empty());
+            accounts.reported += usize::from(!pair.reports.is_empty());
             accounts.duplicates += pair.arrivals.len().saturating_sub(1);
         }
         accounts

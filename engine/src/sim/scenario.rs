@@ -183,6 +183,9 @@ impl Scenario {
             ledger.expires_after(expiry);
             hops.push(("gone.test".to_owned(), vec![at(&world.machine(), 25)]));
         }
+        let domains: Vec<String> = hops.iter().map(|(domain, _)| domain.clone()).collect();
+        // Where senders get their reports nothing is refused: nobody would hear of it.
+        hops.push(("sender.test".to_owned(), vec![sink(world, &ledger, &Rc::default(), &chance)]));
         let hubs = 1 + chance.index(plan.hubs_max);
         let shards = || 1 + chance.index(plan.shards_max);
         let front = (hubs > 1).then(|| world.machine());
@@ -194,6 +197,8 @@ impl Scenario {
             entries.push(at(&machine, 25));
             let mut settings = server::hub(at(&machine, 25), shards(), &hops, speaks_for_others);
             settings.delivery.expire_after = expiry.unwrap_or(settings.delivery.expire_after);
+            // A report may expire as well, and nobody hears of that: there the record has to do.
+            settings.delivery.reports = expiry.is_none();
             servers.push(Server::start(world, &ledger, &machine, settings));
         }
         if let Some(machine) = front {
@@ -201,7 +206,6 @@ impl Scenario {
             servers.push(Server::start(world, &ledger, &machine, settings));
             entries = vec![at(&machine, 25)];
         }
-        let domains: Vec<String> = hops.iter().map(|(domain, _)| domain.clone()).collect();
         let scenario = Rc::new(Self {
             world: world.clone(),
             ledger,
@@ -426,20 +430,22 @@ fn sinks(
     chance: &Chance,
 ) -> Vec<(String, Vec<SocketAddr>)> {
     let domains = 1 + chance.index(3);
-    let host = || {
-        let machine = world.machine();
-        let (_, mut drivers) = machine.start(world, 1);
-        let (sim, address) = (drivers.remove(0), at(&machine, 25));
-        let sink = Sink {
-            sim: sim.clone(),
-            at: address,
-            chunking: chance.once_in(2),
-            ledger: ledger.clone(),
-            vice: vice.clone(),
-            chance: chance.branch(),
-        };
-        crate::io::driver::Driver::spawn(&sim, sink.run());
-        address
-    };
+    let host = || sink(world, ledger, vice, chance);
     (0..domains).map(|number| (format!("d{number}.test"), (0..1 + chance.index(2)).map(|_| host()).collect())).collect()
+}
+
+fn sink(world: &Rc<World>, ledger: &Rc<Ledger>, vice: &Rc<RefCell<Vice>>, chance: &Chance) -> SocketAddr {
+    let machine = world.machine();
+    let (_, mut drivers) = machine.start(world, 1);
+    let (sim, address) = (drivers.remove(0), at(&machine, 25));
+    let sink = Sink {
+        sim: sim.clone(),
+        at: address,
+        chunking: chance.once_in(2),
+        ledger: ledger.clone(),
+        vice: vice.clone(),
+        chance: chance.branch(),
+    };
+    crate::io::driver::Driver::spawn(&sim, sink.run());
+    address
 }

@@ -137,8 +137,12 @@ impl Sender {
 
     fn envelope(&self, sending: &Sending) -> Vec<String> {
         let size = sending.content.len();
-        let mail = format!("MAIL FROM:<n{}@sender.test> SIZE={size}\r\n", sending.number);
-        let recipients = sending.recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>\r\n"));
+        let ret = if sending.number.is_multiple_of(4) { " RET=FULL" } else { "" };
+        let mail = format!("MAIL FROM:<n{}@sender.test> SIZE={size}{ret}\r\n", sending.number);
+        let recipients = sending.recipients.iter().enumerate().map(|(at, recipient)| {
+            let wish = self.ledger.wish(sending.number, at).map(|wish| format!(" NOTIFY={wish}")).unwrap_or_default();
+            format!("RCPT TO:<{recipient}>{wish}\r\n")
+        });
         std::iter::once(mail).chain(recipients).collect()
     }
 

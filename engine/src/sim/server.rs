@@ -201,6 +201,7 @@ pub fn hub(at: SocketAddr, shards: usize, hops: &[(String, Vec<SocketAddr>)], fr
     settings.access.trusted_front_ends = front.into_iter().map(network).collect();
     settings.server.data_dir = Some(PathBuf::from(SPOOL));
     settings.server.durability = Durability::Disk;
+    settings.delivery.reports = true;
     for (domain, hosts) in hops {
         let hosts = hosts.iter().copied().map(Host::Address).collect();
         settings.next_hops.insert(domain.clone(), NextHop::of(hosts, Protocol::Smtp));
@@ -228,7 +229,7 @@ fn server(at: SocketAddr, role: Role, shards: usize) -> Settings {
     (delivery.dot_wait, delivery.data_wait, delivery.block_wait) =
         (Span::seconds(40), Span::seconds(30), Span::seconds(30));
     (delivery.mail_wait, delivery.rcpt_wait) = (Span::seconds(30), Span::seconds(30));
-    let receive = Receive { size_max: 4 << 20, ..Receive::of(Profile::Bench, role) };
+    let receive = Receive { size_max: 4 << 20, dsn: true, ..Receive::of(Profile::Bench, role) };
     settings.receive = receive.clone();
     settings.listeners = vec![Listener { address: at, role, protocol: Protocol::Smtp, receive }];
     settings

@@ -149,6 +149,8 @@ pub struct Log {
     pub(super) owed_since: Option<u64>,
     /// A dead segment waits for something before it can be reclaimed.
     pub(super) reclaim_due: bool,
+    /// Somebody knows notices that are owed by their names.
+    pub(super) knows_owed: bool,
     /// Records that were or are being relocated.
     pub(super) renamed: Renamed,
     /// Records of poisoned segments that cannot be read: they stay where they are.
@@ -200,6 +202,7 @@ impl Log {
             owed: Vec::new(),
             owed_since: None,
             reclaim_due: false,
+            knows_owed: false,
             renamed: Renamed::default(),
             left: BTreeSet::new(),
             put_off: BTreeSet::new(),
@@ -385,15 +388,45 @@ impl Log {
     ///
     /// # Errors
     /// Flow control; nothing has changed then.
-    pub fn append_owed(&mut self, original: RecordId, failed: &[u16], owed: &NewRecord<'_>) -> Result<Ticket, Full> {
-        let names = std::iter::successors(Some(original), |name| self.renamed.after(*name));
-        let here = names.filter(|name| self.segments.contains_key(&name.number()));
+    pub fn append_owed(
+        &mut self,
+        original: RecordId,
+        failed: &[u16],
+        owed: &NewRecord<'_>,
+    ) -> Result<Option<Appended>, Full> {
+        let here = self.names_here(original);
         let settle = |id| failed.iter().map(move |&recipient| Settle { id, recipient, outcome: Outcome::Failed });
         let settles: Vec<Settle> = here.flat_map(settle).collect();
         if settles.is_empty() {
-            return Ok(Ticket(0));
+            return Ok(None);
         }
-        self.append(&NewRecord { settles: &settles, ..*owed }).map(|appended| appended.ticket)
+        self.append(&NewRecord { settles: &settles, ..*owed }).map(Some)
+    }
+
+    /// Puts a report into the open batch, and with it that the notices it was made from are done: all of that is durable or
+    /// nothing. Nothing is written when none of them is here any more. To be called only after [`Log::know_owed`].
+    ///
+    /// # Errors
+    /// Flow control; nothing has changed then.
+    pub fn append_report(&mut self, owed: &[RecordId], report: &NewRecord<'_>) -> Result<Option<Appended>, Full> {
+        let here = owed.iter().flat_map(|&id| self.names_here(id));
+        let done = |id| Settle { id, recipient: ALL_RECIPIENTS, outcome: Outcome::Delivered };
+        let settles: Vec<Settle> = here.map(done).collect();
+        if settles.is_empty() {
+            return Ok(None);
+        }
+        self.append(&NewRecord { settles: &settles, ..*report }).map(Some)
+    }
+
+    /// From now on notices are known by the names that they were appended by, however often they move.
+    pub fn know_owed(&mut self) {
+        self.knows_owed = true;
+    }
+
+    /// All names of a record whose segments are still here.
+    fn names_here(&self, id: RecordId) -> impl Iterator<Item = RecordId> + '_ {
+        let names = std::iter::successors(Some(id), |name| self.renamed.after(*name));
+        names.filter(|name| self.segments.contains_key(&name.number()))
     }
 
     /// Takes a durable record back: it will not be delivered.

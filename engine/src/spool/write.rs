@@ -399,7 +399,10 @@ impl Log {
         }
         if settle.outcome != Outcome::Moved {
             self.renamed.forget(settle.id);
-        } else if is_owed && let Some(now) = self.renamed.after(settle.id) {
+        } else if is_owed
+            && !self.knows_owed
+            && let Some(now) = self.renamed.after(settle.id)
+        {
             // Nobody knows a notice by its name.
             self.renamed.take_back(settle.id, now);
         }

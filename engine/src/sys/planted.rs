@@ -35,6 +35,7 @@ bugs! {
     LostWakeUp "lost-wake-up": "One in so many signals wakes nobody.";
     RewrittenTail "rewritten-tail": "The last block of a batch is written again together with the next one.";
     ExpiryByProgress "expiry-by-progress": "The age of a message is looked at only while its next hop takes anything.";
+    ForgottenNotify "forgotten-notify": "Senders are told of failures that they asked not to hear of.";
     ForgottenFolder "forgotten-folder": "A segment is used before its name in the folder is durable.";
 }
 

@@ -81,7 +81,8 @@ counters! {
     Delivered "recipients_delivered" Counter: "Recipients that a next hop took.";
     Deferred "recipients_deferred" Counter: "Recipients that a next hop put off.";
     DsnOwed "recipients_failed_dsn_owed" Counter: "Recipients that failed for good and whose sender is owed a notice; those of earlier runs too.";
-    FailedUnowed "recipients_failed_unowed" Counter: "Recipients that failed for good of messages without a sender: no notice is owed.";
+    FailedUnowed "recipients_failed_unowed" Counter: "Recipients that failed for good of messages without a sender, or whose sender wants to hear nothing: no notice is owed.";
+    Reports "reports_made" Counter: "Reports made of such notices, and queued.";
     Expired "recipients_expired" Counter: "Of both, given up because their time was over.";
     Unknown "outcomes_unknown" Counter: "Messages whose outcome at the next hop is unknown (W5).";
     NotAttempted "not_attempted" Counter: "Messages put back because an earlier one spoiled the connection.";

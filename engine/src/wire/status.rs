@@ -60,6 +60,16 @@ impl EnhancedStatus {
     }
 }
 
+impl EnhancedStatus {
+    /// Reads a code that stands alone, as in a field.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let mut parts = text.split(|&octet| octet == b'.');
+        let (class, subject, detail) = (number(parts.next()?)?, number(parts.next()?)?, number(parts.next()?)?);
+        let class = u8::try_from(class).ok().filter(|class| matches!(class, 2 | 4 | 5))?;
+        parts.next().is_none().then_some(Self { class, subject, detail })
+    }
+}
+
 /// One to three digits without leading zeros (M-144).
 fn number(digits: &[u8]) -> Option<u16> {
     if digits.len() > 3 || (digits.len() > 1 && digits.first() == Some(&b'0')) || !digits.iter().all(u8::is_ascii_digit)
@@ -78,6 +88,16 @@ impl fmt::Display for EnhancedStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_that_stands_alone_is_read_as_it_was_written() {
+        for code in [EnhancedStatus::new(5, 1, 1), EnhancedStatus::new(4, 4, 7), EnhancedStatus::new(2, 0, 999)] {
+            assert_eq!(EnhancedStatus::read(code.to_string().as_bytes()), Some(code));
+        }
+        for bad in [&b""[..], b"5.1", b"5.1.1.1", b"3.1.1", b"5.01.1", b"5.1.1 x"] {
+            assert_eq!(EnhancedStatus::read(bad), None, "{}", bad.escape_ascii());
+        }
+    }
 
     #[test]
     fn m_145_odd_remote_codes_are_ignored() {

@@ -271,6 +271,7 @@ impl<D: Driver> Hub<D> {
             content,
             facts: *fresh.facts,
             crc32c: fresh.record.crc32c,
+            received: fresh.received,
             spoiled: false,
             recipients: fresh.recipients,
             undivided: false,

@@ -169,6 +169,7 @@ impl<D: Driver> Hub<D> {
         let settled_upto = self.log.borrow().settled_upto();
         self.settled_upto.set(settled_upto);
         self.notices_are_durable(ticket);
+        self.reports_are_durable(ticket);
         loop {
             let last = if planted!(WrongBatch) { Ticket(ticket.0 + 1) } else { ticket };
             let Some(waiting) = self.pop_waiting(last) else { break };
@@ -226,6 +227,7 @@ impl<D: Driver> Hub<D> {
         }
         self.drop_doubts_of(failure);
         self.notices_failed(failure);
+        self.reports_failed(failure);
         match failure.cancelled_by {
             Some(cancelled_by) => self.doubts.borrow_mut().push(Doubt { cancelled_by, waiting: doubtful }),
             None => doubtful.iter().for_each(|waiting| self.refuse_message(waiting, Answer::Silence)),

@@ -4,6 +4,7 @@
 //! time, and it holds [`WORDS_BYTES_MAX`] octets of the host's words at most, beside a hundred octets for each recipient of
 //! the transaction.
 
+use crate::mime::header;
 use crate::wire::{EnhancedStatus, Reply};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -84,10 +85,10 @@ impl Why {
     }
 }
 
-/// What a notice says of its recipients: each reason in the fields of RFC 3464 §2.3, groups apart by an empty line, with the
-/// number of recipients in a row that it is about where there is more than one group.
-pub(super) fn fields(whys: &[(Why, u16)]) -> Vec<u8> {
-    let mut out = Vec::new();
+/// What a notice says of its recipients: when the message came, as a date, then each reason in the fields of RFC 3464 §2.3,
+/// groups apart by an empty line, with the number of recipients in a row that it is about where there is more than one group.
+pub(super) fn fields(arrival: &[u8], whys: &[(Why, u16)]) -> Vec<u8> {
+    let mut out = [b"Arrival-Date: ", arrival, b"\r\n"].concat();
     for (index, (why, count)) in whys.iter().enumerate() {
         if index > 0 {
             out.extend_from_slice(b"\r\n");
@@ -98,6 +99,54 @@ pub(super) fn fields(whys: &[(Why, u16)]) -> Vec<u8> {
         why.write_fields(&mut out);
     }
     out
+}
+
+/// What a notice says, read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Said<'a> {
+    /// Recipients in a row that it is about.
+    pub recipients: usize,
+    /// When the message came.
+    pub arrival: Option<&'a [u8]>,
+    /// The code of RFC 3463.
+    pub status: EnhancedStatus,
+    /// Who said it, as `Remote-MTA` has it.
+    pub remote: Option<&'a [u8]>,
+    /// What it said, as `Diagnostic-Code` has it.
+    pub diagnostic: Option<&'a [u8]>,
+}
+
+impl<'a> Said<'a> {
+    /// Each group of what [`fields`] wrote.
+    pub fn groups(text: &'a [u8]) -> impl Iterator<Item = Self> {
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest.take()?;
+            let end = memchr::memmem::find(text, b"\r\n\r\n");
+            rest = end.map(|end| &text[end + 4..]);
+            Some(Self::of(end.map_or(text, |end| &text[..end + 2])))
+        })
+    }
+
+    fn of(group: &'a [u8]) -> Self {
+        let status = EnhancedStatus::new(5, 0, 0);
+        let mut said = Self { recipients: usize::MAX, arrival: None, status, remote: None, diagnostic: None };
+        for field in header::fields(group) {
+            let value = field.body.trim_ascii();
+            if field.is("Recipients") {
+                said.recipients = str::from_utf8(value).ok().and_then(|count| count.parse().ok()).unwrap_or(usize::MAX);
+            } else if field.is("Arrival-Date") {
+                said.arrival = Some(value);
+            } else if field.is("Status") {
+                said.status = EnhancedStatus::read(value).unwrap_or(said.status);
+            } else if field.is("Remote-MTA") {
+                said.remote = Some(value);
+            } else if field.is("Diagnostic-Code") {
+                said.diagnostic = Some(value);
+            }
+        }
+        said
+    }
 }
 
 /// Recipients of one message that failed for good, each with the reason.
@@ -181,14 +230,24 @@ mod tests {
     fn f_068_each_reason_is_told_with_the_number_of_those_it_is_about() {
         let said =
             "Action: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; [192.0.2.1]\r\nDiagnostic-Code: smtp; 550 5.1.1";
-        assert_eq!(fields(&[(refused("no"), 7)]), format!("{said} no\r\n").as_bytes());
-        let more = fields(&[(refused("no"), 2), (refused(""), 1), (Why::expired(), 3)]);
+        let date = "Arrival-Date: now\r\n";
+        assert_eq!(fields(b"now", &[(refused("no"), 7)]), format!("{date}{said} no\r\n").as_bytes());
+        let more = fields(b"now", &[(refused("no"), 2), (refused(""), 1), (Why::expired(), 3)]);
         let expected = format!(
-            "Recipients: 2\r\n{said} no\r\n\r\nRecipients: 1\r\n{said}\r\n\r\nRecipients: 3\r\nAction: failed\r\nStatus: 4.4.7\r\n"
+            "{date}Recipients: 2\r\n{said} no\r\n\r\nRecipients: 1\r\n{said}\r\n\r\nRecipients: 3\r\nAction: failed\r\nStatus: 4.4.7\r\n"
         );
-        assert_eq!(String::from_utf8(more).expect("text"), expected);
+        assert_eq!(str::from_utf8(&more), Ok(&*expected));
+        let groups: Vec<_> = Said::groups(&more).collect();
+        assert_eq!(groups.iter().map(|said| said.recipients).collect::<Vec<_>>(), [2, 1, 3]);
+        assert_eq!(groups.iter().map(|said| said.status.to_string()).collect::<Vec<_>>(), ["5.1.1", "5.1.1", "4.4.7"]);
+        assert_eq!((groups[0].arrival, groups[0].remote), (Some(&b"now"[..]), Some(&b"dns; [192.0.2.1]"[..])));
+        assert_eq!(groups[0].diagnostic, Some(&b"smtp; 550 5.1.1 no"[..]));
+        assert_eq!((groups[2].remote, groups[2].diagnostic), (None, None));
         let longest = refused(&"x".repeat(REPLY_TEXT_BYTES_MAX));
-        assert!(fields(&[(longest.clone(), u16::MAX), (longest.clone(), 1)]).len() <= 2 * longest.fields_bytes());
+        let twice = fields(b"now", &[(longest.clone(), u16::MAX), (longest.clone(), 1)]);
+        assert!(twice.len() <= date.len() + 2 * longest.fields_bytes());
+        let one = fields(b"now", &[(longest, 9)]);
+        assert!(Said::groups(&one).map(|said| said.recipients).eq([usize::MAX]), "one is about all");
     }
 
     #[test]

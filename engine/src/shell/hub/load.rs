@@ -151,6 +151,7 @@ impl<D: Driver> Hub<D> {
             content,
             facts: from_record(&record.head.facts),
             crc32c: record.head.facts.crc32c,
+            received: record.head.received,
             spoiled: false,
             // What was settled before is not known here: recipients are settled one by one.
             undivided: false,

@@ -3,7 +3,7 @@
 use crate::shell::body::Slices;
 use crate::spool::{Facts, LeadingDots, RecordId};
 use crate::sys::slice::Slice;
-use crate::wire::{ContentFacts, LeadingDots as WireDots};
+use crate::wire::{ContentFacts, LeadingDots as WireDots, Wall};
 use slab::Slab;
 
 /// One message.
@@ -23,6 +23,8 @@ pub struct Message {
     pub facts: ContentFacts,
     /// The checksum of the content as it was received.
     pub crc32c: u32,
+    /// When it was received.
+    pub received: Wall,
     /// The content in memory was found to be another than what was received.
     pub spoiled: bool,
     /// How many recipients its envelope has.

@@ -8,6 +8,7 @@ mod accept;
 mod attempt;
 mod commit;
 mod deliver;
+mod dsn;
 #[cfg(feature = "fail-points")]
 mod dying;
 mod enqueue;
@@ -146,6 +147,7 @@ pub struct Hub<D: Driver> {
     notices: RefCell<notice::Notices>,
     /// Notices wait for memory, or for what their messages' records say.
     owed: Signal,
+    reports: dsn::Reports,
 
     /// Messages being read back.
     loading: Cell<u32>,
@@ -175,7 +177,6 @@ impl<D: Driver> Hub<D> {
             next: (next_number, next_file),
             exchange,
         } = parts;
-        let numbers = Numbers::of_shard(next_number, shard as usize, shards as usize);
         let share = exchange.map(|exchange| Share::new(exchange, shard as usize));
         let caps =
             Caps { per_hop_max: settings.delivery.connections_per_hop_max, shard, shards, shared: share.is_some() };
@@ -190,7 +191,7 @@ impl<D: Driver> Hub<D> {
             policy,
             shows_message_ids: settings.profile == Profile::Exchange,
             client: deliver::Clients::of(&settings),
-            log: RefCell::new(Log::new(log_options(&settings, shard, numbers), pool.clone())),
+            log: RefCell::new(new_log(&settings, (shard, shards), next_number, &pool)),
             files: RefCell::default(),
             next_file: Cell::new(next_file + shard),
             commit: Signal::default(),
@@ -216,6 +217,7 @@ impl<D: Driver> Hub<D> {
             settled: Signal::default(),
             notices: RefCell::default(),
             owed: Signal::default(),
+            reports: dsn::Reports::default(),
             loading: Cell::new(0),
             reroute: reroute::Reroute::default(),
             unread: unread::Unread::new(queue_options(&settings).queue_ladder),
@@ -243,6 +245,9 @@ impl<D: Driver> Hub<D> {
         self.driver.spawn(reroute::run(self.clone()));
         self.driver.spawn(unread::run(self.clone()));
         self.driver.spawn(notice::run(self.clone()));
+        if self.settings.delivery.reports {
+            self.driver.spawn(dsn::run(self.clone()));
+        }
         if self.share.is_some() {
             self.install_rings(self.routing.borrow().hops());
             self.driver.spawn(share::lend(self.clone()));
@@ -340,6 +345,15 @@ pub async fn takes_direct<D: Driver>(driver: &D, dir: &D::Dir, shard: usize) -> 
 fn takes_blocks<D: Driver>(driver: &D, file: &D::File) -> bool {
     let asks = driver.direct_io(file).map_or(0, |asks| asks.offset_align);
     (1..=crate::sys::slice::BLOCK_BYTES as u32).contains(&asks)
+}
+
+fn new_log(settings: &Settings, (shard, shards): (u32, u32), next_number: u64, pool: &Pool) -> Log {
+    let numbers = Numbers::of_shard(next_number, shard as usize, shards as usize);
+    let mut log = Log::new(log_options(settings, shard, numbers), pool.clone());
+    if settings.delivery.reports {
+        log.know_owed();
+    }
+    log
 }
 
 fn log_options(settings: &Settings, shard: u32, numbers: Numbers) -> LogOptions {

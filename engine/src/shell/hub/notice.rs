@@ -8,34 +8,49 @@
 //! under way, and of one message that was read; those on their way to the disk hold no more than their batches do, which
 //! are counted.
 //!
-//! A message without a sender is owed none (RFC 5321 §6.1), nor is anything kept in durability `none`.
+//! A message without a sender is owed none (RFC 5321 §6.1), nor is one for whose recipient NOTIFY asked for no word of
+//! failure (M-151), nor is anything kept in durability `none`. What becomes of notices stands in `dsn`.
 
 use super::Hub;
 use super::accept::crc;
+use super::dsn::Owed;
 use super::failures::{Failures, Why, fields};
 use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
+use crate::planted;
 use crate::queue::EntryId;
 use crate::settings::Durability;
 use crate::shell::body::Slices;
-use crate::spool::{ALL_RECIPIENTS, Content, Facts, Failure, Full, NewRecord, Outcome, RecordId, RecordKind, Ticket};
+use crate::spool::{
+    ALL_RECIPIENTS, Appended, Content, Facts, Failure, Full, NewRecord, Outcome, RecordId, RecordKind, RecordRef,
+    Ticket,
+};
 use crate::track::counters::Counter;
-use crate::wire::{EnvelopeBuf, EnvelopeRef, RecipientRef, ReversePathRef, Span};
+use crate::wire::{EnvelopeBuf, EnvelopeRef, Notify, RecipientRef, Return, ReversePathRef, Span, Wall};
 use std::collections::VecDeque;
 use std::iter::repeat_n;
 use std::rc::Rc;
 
 /// Recipients that one record names.
 const RECIPIENTS_MAX: usize = 1000;
-/// Octets that one record says of them, were each told of on its own: what a report on it takes.
-const ABOUT_BYTES_MAX: usize = 64 << 10;
-/// Octets of the original that one record holds.
+/// Octets that a report says of them, to people and to programs.
+const ABOUT_BYTES_MAX: usize = 128 << 10;
+/// Octets of the original's header that one record holds.
 const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Originals up to so many octets are held whole, where RET asks for it (M-156).
+const WHOLE_BYTES_MAX: u64 = 64 << 10;
 /// So many messages whose time is over wait to be read.
 const EXPIRED_MAX: usize = 1024;
 /// Before a record that the disk did not give back is read again.
 const READ_WAIT: Span = Span::seconds(5);
+
+/// The original's header, or all of it; and how much of that is the header.
+#[derive(Debug, Clone, Default)]
+struct GivenBack {
+    octets: Rc<[u8]>,
+    header_bytes: usize,
+}
 
 /// One record to be.
 #[derive(Debug)]
@@ -43,9 +58,11 @@ struct Notice {
     original: RecordId,
     failed: Vec<u16>,
     envelope: EnvelopeBuf,
+    /// When the original came, as a date.
+    arrival: Rc<[u8]>,
     /// Why, and how many recipients in a row each reason is about.
     whys: Vec<(Why, u16)>,
-    header: Rc<[u8]>,
+    given_back: GivenBack,
     /// Who waits for it to be durable.
     entries: Vec<EntryId>,
     /// What counts against [`ABOUT_BYTES_MAX`].
@@ -54,23 +71,25 @@ struct Notice {
 
 impl Notice {
     /// About nobody so far.
-    fn new(original: RecordId, sender: ReversePathRef<'_>, header: Rc<[u8]>) -> Self {
+    fn new(original: RecordId, said: &EnvelopeRef<'_>, arrival: &Rc<[u8]>, given_back: GivenBack) -> Self {
         let mut envelope = EnvelopeBuf::new();
-        envelope.set_reverse_path(sender);
+        envelope.set_reverse_path(said.reverse_path());
+        envelope.set_report(said.ret(), said.envelope_id());
         let (failed, whys, entries) = (Vec::new(), Vec::new(), Vec::new());
-        Self { original, failed, envelope, whys, header, entries, about_bytes: 0 }
+        Self { original, failed, envelope, arrival: arrival.clone(), whys, given_back, entries, about_bytes: 0 }
     }
 
     /// One more has failed, of this number in the original; `false` when it takes no more.
     fn add(&mut self, number: u16, recipient: RecipientRef<'_>, why: &Why) -> bool {
-        let bytes = recipient.local().len() + recipient.domain().len() + why.fields_bytes();
+        let mailbox = recipient.local().len() + recipient.domain().len();
+        let bytes = recipient.original().map_or(0, <[u8]>::len) + 2 * (mailbox + why.fields_bytes());
         let full = self.failed.len() >= RECIPIENTS_MAX || self.about_bytes + bytes > ABOUT_BYTES_MAX;
         if full && !self.failed.is_empty() {
             return false;
         }
         self.about_bytes += bytes;
         self.failed.push(number);
-        self.envelope.add_recipient(recipient.mailbox);
+        self.envelope.add_copy(recipient);
         match self.whys.last_mut() {
             Some((last, count)) if last == why => *count += 1,
             _ => self.whys.push((why.clone(), 1)),
@@ -80,18 +99,18 @@ impl Notice {
 
     /// Whether there is a [`Notice::smaller`] one.
     fn is_divisible(&self) -> bool {
-        !self.header.is_empty() || self.failed.len() > 1
+        !self.given_back.octets.is_empty() || self.failed.len() > 1
     }
 
     /// What takes less room and says that these recipients failed all the same, first things first.
     fn smaller(mut self) -> Vec<Self> {
-        if !self.header.is_empty() {
-            self.header = Rc::default();
+        if !self.given_back.octets.is_empty() {
+            self.given_back = GivenBack::default();
             return vec![self];
         }
         let half = self.failed.len() / 2;
         let said = self.envelope.as_ref();
-        let empty = || Self::new(self.original, said.reverse_path(), Rc::default());
+        let empty = || Self::new(self.original, &said, &self.arrival, GivenBack::default());
         let mut halves = vec![empty(), empty()];
         let whys = self.whys.iter().flat_map(|(why, count)| repeat_n(why, usize::from(*count)));
         for (at, ((number, recipient), why)) in self.failed.iter().zip(said.recipients()).zip(whys).enumerate() {
@@ -108,7 +127,7 @@ pub(super) struct Notices {
     /// The log had no room for them yet.
     waiting: VecDeque<Notice>,
     /// In a batch that is not yet durable.
-    written: VecDeque<(Ticket, Notice)>,
+    written: VecDeque<(Ticket, Option<RecordId>, Notice)>,
     /// Messages whose time is over, and who of their recipients was not delivered to: their records are to be read.
     expired: VecDeque<(RecordId, Vec<u16>)>,
 }
@@ -137,19 +156,35 @@ impl Notices {
 struct Original<'a> {
     record: RecordId,
     envelope: EnvelopeRef<'a>,
-    header: Rc<[u8]>,
+    received: Wall,
+    given_back: GivenBack,
 }
 
-impl Original<'_> {
-    /// As few notices as say that these failed, and those that it knows nothing of.
-    fn notices(&self, failures: &mut Failures) -> (Vec<Notice>, Vec<u16>) {
-        let empty = || Notice::new(self.record, self.envelope.reverse_path(), self.header.clone());
-        let (mut notices, mut strangers) = (vec![empty()], Vec::new());
+impl<'a> Original<'a> {
+    /// Of the message with these pieces, `header` octets of which are its header section with our trace.
+    fn of(
+        (record, envelope, received): (RecordId, EnvelopeRef<'a>, Wall),
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+        (header, whole): (usize, u64),
+    ) -> Self {
+        let there: u64 = pieces.clone().map(|piece| piece.len() as u64).sum();
+        let wanted = envelope.ret() == Some(Return::Full) && whole <= WHOLE_BYTES_MAX && there == whole;
+        let octets = start_of(pieces, if wanted { usize::MAX } else { header.min(HEADER_BYTES_MAX) });
+        let header_bytes = header.min(octets.len());
+        Self { record, envelope, received, given_back: GivenBack { octets, header_bytes } }
+    }
+
+    /// As few notices as tell that these failed, and those of whom nobody is told.
+    fn notices(&self, failures: &mut Failures, arrival: &[u8]) -> (Vec<Notice>, Vec<u16>) {
+        let arrival = Rc::from(arrival);
+        let empty = || Notice::new(self.record, &self.envelope, &arrival, self.given_back.clone());
+        let (mut notices, mut untold) = (vec![empty()], Vec::new());
         // Both go up: each recipient is looked at once, however many there are.
         let mut recipients = self.envelope.recipients();
         for (number, why) in failures.sorted() {
-            let Some(recipient) = recipients.find(|recipient| recipient.index == u32::from(number)) else {
-                strangers.push(number);
+            let recipient = recipients.find(|recipient| recipient.index == u32::from(number));
+            let Some(recipient) = recipient.filter(wants_failures) else {
+                untold.push(number);
                 continue;
             };
             if !notices.last_mut().is_some_and(|last| last.add(number, recipient, why)) {
@@ -159,7 +194,7 @@ impl Original<'_> {
             }
         }
         notices.retain(|notice| !notice.failed.is_empty());
-        (notices, strangers)
+        (notices, untold)
     }
 }
 
@@ -172,9 +207,11 @@ impl<D: Driver> Hub<D> {
         let message: Message = self.messages.borrow().get(message).clone();
         let header_bytes = usize::try_from(message.facts.header_bytes).unwrap_or(HEADER_BYTES_MAX);
         let pieces = std::iter::once(&message.trace).chain(&message.content).map(|piece| &**piece);
-        let header = start_of(pieces, message.trace.len().saturating_add(header_bytes));
+        let header_bytes = message.trace.len().saturating_add(header_bytes);
+        let whole = message.facts.bytes.saturating_add(message.trace.len() as u64);
         let envelope = EnvelopeRef::parse(&message.envelope).expect("an envelope of our own making");
-        self.owe(&Original { record: message.record, envelope, header }, failures);
+        let original = Original::of((message.record, envelope, message.received), pieces, (header_bytes, whole));
+        self.owe(&original, failures);
     }
 
     fn owe(&self, original: &Original<'_>, mut failures: Failures) {
@@ -191,9 +228,10 @@ impl<D: Driver> Hub<D> {
             self.tally.add(counter, failures.len() as u64);
             return failures.numbers().for_each(settle);
         }
-        self.tally.add(Counter::DsnOwed, failures.len() as u64);
-        let (notices, strangers) = original.notices(&mut failures);
-        strangers.into_iter().for_each(settle);
+        let (notices, untold) = original.notices(&mut failures, &self.trace.date(original.received));
+        self.tally.add(Counter::DsnOwed, (failures.len() - untold.len()) as u64);
+        self.tally.add(Counter::FailedUnowed, untold.len() as u64);
+        untold.into_iter().for_each(settle);
         self.notices.borrow_mut().waiting.extend(notices);
         self.write_notices();
     }
@@ -203,10 +241,11 @@ impl<D: Driver> Hub<D> {
         loop {
             let Some(mut notice) = self.notices.borrow_mut().waiting.pop_front() else { return };
             let full = match self.append_notice(&notice) {
-                Ok(ticket) => {
+                Ok(appended) => {
+                    let ticket = appended.as_ref().map_or(Ticket(0), |appended| appended.ticket);
                     notice.failed.iter().for_each(|_| self.settled_in(ticket));
                     notice.entries.drain(..).for_each(|entry| self.await_last_settle(entry));
-                    self.notices.borrow_mut().written.push_back((ticket, notice));
+                    self.notices.borrow_mut().written.push_back((ticket, appended.map(|appended| appended.id), notice));
                     self.settle_is_due();
                     continue;
                 }
@@ -235,23 +274,23 @@ impl<D: Driver> Hub<D> {
         notice.entries.into_iter().for_each(|entry| self.await_settle(entry));
     }
 
-    fn append_notice(&self, notice: &Notice) -> Result<Ticket, Full> {
-        let bytes = notice.header.len() as u64;
+    fn append_notice(&self, notice: &Notice) -> Result<Option<Appended>, Full> {
+        let GivenBack { octets, header_bytes } = &notice.given_back;
         let facts = Facts {
-            body_bytes: bytes,
-            header_bytes: u32::try_from(bytes).expect("cut to its bound"),
-            crc32c: crc([&*notice.header].into_iter()),
+            body_bytes: octets.len() as u64,
+            header_bytes: u32::try_from(*header_bytes).expect("cut to its bound"),
+            crc32c: crc([&**octets].into_iter()),
             ..Facts::default()
         };
         let record = NewRecord {
             kind: RecordKind::Owed,
             envelope: notice.envelope.bytes(),
             recipients: u16::try_from(notice.failed.len()).expect("cut to its bound"),
-            trace: &fields(&notice.whys),
+            trace: &fields(&notice.arrival, &notice.whys),
             facts: &facts,
             priority: 1,
             received: self.driver.wall(),
-            content: Content::Octets(&[&notice.header]),
+            content: Content::Octets(&[octets]),
             settles: &[],
         };
         self.log.borrow_mut().append_owed(notice.original, &notice.failed, &record)
@@ -260,17 +299,22 @@ impl<D: Driver> Hub<D> {
     /// Batches up to this one are durable, and so are their notices.
     pub(super) fn notices_are_durable(&self, up_to: Ticket) {
         let mut notices = self.notices.borrow_mut();
-        while notices.written.pop_front_if(|(ticket, _)| *ticket <= up_to).is_some() {}
+        while let Some((_, record, notice)) = notices.written.pop_front_if(|(ticket, ..)| *ticket <= up_to) {
+            if let Some(record) = record {
+                let recipients = u16::try_from(notice.failed.len()).expect("cut to its bound");
+                self.report_is_due(Owed { record, original: Some(notice.original), recipients });
+            }
+        }
     }
 
     /// What stood in batches that failed is written again.
     pub(super) fn notices_failed(&self, failure: &Failure) {
         let mut notices = self.notices.borrow_mut();
         let Notices { waiting, written, .. } = &mut *notices;
-        let (lost, kept) = std::mem::take(written).into_iter().partition(|(ticket, _)| failure.holds(*ticket));
+        let (lost, kept) = std::mem::take(written).into_iter().partition(|(ticket, ..)| failure.holds(*ticket));
         *written = kept;
-        let lost: VecDeque<(Ticket, Notice)> = lost;
-        waiting.extend(lost.into_iter().map(|(_, notice)| notice));
+        let lost: VecDeque<(Ticket, Option<RecordId>, Notice)> = lost;
+        waiting.extend(lost.into_iter().map(|(.., notice)| notice));
     }
 
     /// The time of these recipients of a message is over; `false` when that cannot be said now. Its record is read for it
@@ -296,24 +340,28 @@ impl<D: Driver> Hub<D> {
         };
         let Some(found) = head.record() else { return false };
         let Ok(envelope) = EnvelopeRef::parse(found.envelope) else { return false };
-        let first = self.log.borrow().content_of(&found).ok().and_then(|stretches| stretches.into_iter().next());
-        let mut content = Slices::new();
-        if let Some(stretch) = first {
-            let read = async || {
-                let mut content = Slices::new();
-                self.read_stretch(&stretch, &mut content).await.map(|()| content)
-            };
-            match self.patiently(read).await {
-                Ok(read) => content = read,
-                Err(error) => tracing::warn!(cause = "spool", record = %record, %error,
-                    "a notice goes without the header of its message"),
-            }
-        }
+        let content = self.read_start(&found).await;
         let pieces = std::iter::once(found.trace).chain(content.iter().map(|piece| &**piece));
-        let header_bytes = found.head.facts.header_bytes as usize;
-        let header = start_of(pieces, found.trace.len().saturating_add(header_bytes));
-        self.owe(&Original { record, envelope, header }, Failures::of(failed.iter().copied(), Why::expired()));
+        let header_bytes = found.trace.len().saturating_add(found.head.facts.header_bytes as usize);
+        let whole = found.head.facts.body_bytes.saturating_add(found.trace.len() as u64);
+        let original = Original::of((record, envelope, found.head.received), pieces, (header_bytes, whole));
+        self.owe(&original, Failures::of(failed.iter().copied(), Why::expired()));
         true
+    }
+
+    /// The first stretch of a record's content: all of it, but for large ones; nothing when the disk does not give it back.
+    pub(super) async fn read_start(self: &Rc<Self>, record: &RecordRef<'_>) -> Slices {
+        let first = self.log.borrow().content_of(record).ok().and_then(|stretches| stretches.into_iter().next());
+        let Some(stretch) = first else { return Slices::new() };
+        let read = async || {
+            let mut content = Slices::new();
+            self.read_stretch(&stretch, &mut content).await.map(|()| content)
+        };
+        self.patiently(read).await.unwrap_or_else(|error| {
+            tracing::warn!(cause = "spool", record = %record.head.id, %error,
+                "a notice goes without the header of its message");
+            Slices::new()
+        })
     }
 }
 
@@ -338,10 +386,14 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     }
 }
 
-/// The first `most` octets of `pieces`, within the bound.
+/// Whether the sender wants to hear that this recipient failed (M-151).
+fn wants_failures(recipient: &RecipientRef<'_>) -> bool {
+    planted!(ForgottenNotify) || recipient.notify().is_none_or(|notify| notify.has(Notify::FAILURE))
+}
+
+/// The first `most` octets of `pieces`.
 fn start_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Rc<[u8]> {
-    let most = most.min(HEADER_BYTES_MAX);
-    let mut out = Vec::with_capacity(most);
+    let mut out = Vec::new();
     for piece in pieces {
         let room = most.saturating_sub(out.len());
         out.extend_from_slice(&piece[..piece.len().min(room)]);

@@ -1,6 +1,7 @@
 //! Starting on what an earlier run left: every segment is read before anything is accepted, then each shard takes its part
 //! over and queues what is live, oldest first, while it already serves.
 
+use super::dsn::Owed;
 use super::load::HeadOctets;
 use super::quarantine::{Aside, Quarantine, is_news};
 use super::{Hub, segments};
@@ -251,7 +252,8 @@ impl<D: Driver> Hub<D> {
     fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {
         if head.kind == RecordKind::Owed {
             self.tally.add(Counter::DsnOwed, u64::from(head.recipients));
-            return self.log.borrow_mut().note_owed(id, head);
+            self.log.borrow_mut().note_owed(id, head);
+            return self.report_is_due(Owed { record: id, original: None, recipients: head.recipients });
         }
         let mut routing = self.routing.borrow_mut();
         let (snapshot, hops, groups) = routing.parts();

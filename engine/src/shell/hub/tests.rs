@@ -4,6 +4,7 @@ mod bad_heads;
 mod bad_reads;
 mod bad_segment;
 mod carried;
+mod dsn;
 mod notice;
 mod odd_replies;
 mod sharing;

@@ -32,7 +32,7 @@ fn a_second_sync_that_is_believed_is_found() {
 
 #[test]
 fn a_forgotten_cancel_is_found() {
-    is_found(Bug::ForgottenCancel, 40);
+    is_found(Bug::ForgottenCancel, 200);
 }
 
 #[test]
@@ -73,6 +73,11 @@ fn a_tail_that_is_written_again_is_found() {
 #[test]
 fn m_097_an_age_that_counts_only_while_a_next_hop_takes_anything_is_found() {
     is_found(Bug::ExpiryByProgress, 20);
+}
+
+#[test]
+fn m_151_a_wish_to_hear_nothing_that_is_forgotten_is_found() {
+    is_found(Bug::ForgottenNotify, 40);
 }
 
 #[test]

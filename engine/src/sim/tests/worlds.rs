@@ -10,14 +10,16 @@ fn must_hold(report: &Report) {
 }
 
 fn all_hold(seeds: Range<u64>, plan: Plan) {
-    let (mut faults, mut starts) = (0, 0);
+    let (mut faults, mut starts, mut reported) = (0, 0, 0);
     for seed in seeds {
         let report = run(seed, plan);
         must_hold(&report);
         faults += report.faults;
         starts += report.starts;
+        reported += report.accounts.reported;
     }
-    println!("{faults} faults, {starts} starts");
+    println!("{faults} faults, {starts} starts, {reported} failures reported");
+    assert!(reported > 0 || !plan.faults.sinks, "sinks refuse, and senders hear of it");
 }
 
 #[test]
@@ -30,6 +32,12 @@ fn without_faults_everything_arrives_once() {
         assert_eq!((accounts.refused, accounts.unknown, accounts.duplicates), (0, 0, 0), "{report:?}");
         assert_eq!(accounts.delivered, accounts.acknowledged);
     }
+}
+
+/// A sink says no for good: its sender hears of it once, if he wants to, and nobody else does.
+#[test]
+fn m_100_m_151_who_is_refused_for_good_is_reported_once_to_whoever_wants_to_hear_of_it() {
+    all_hold(4000..4020, Plan { faults: Faults { sinks: true, ..Faults::default() }, ..Plan::default() });
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) fn assert_owed(found: &[Owed], count: usize, status: &str, said: &str
 }
 
 /// Runs `test` on a hub whose next hop refuses everybody.
-fn refused(path: &Path, test: impl AsyncFnOnce(&World)) {
+pub(super) fn refused(path: &Path, test: impl AsyncFnOnce(&World)) {
     refused_one_in(1, path, test);
 }
 

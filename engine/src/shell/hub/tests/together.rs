@@ -73,7 +73,8 @@ fn told(found: &[Owed]) -> Vec<(String, String)> {
     for owed in found {
         assert_eq!(owed.sender, "ann@a.test");
         let mut recipients = owed.recipients.iter().cloned();
-        for group in owed.fields.split("\r\n\r\n") {
+        let fields = owed.fields.split_once("\r\n").filter(|(first, _)| first.starts_with("Arrival-Date: "));
+        for group in fields.expect("the date first").1.split("\r\n\r\n") {
             let group = group.trim_end();
             let count = group.strip_prefix("Recipients: ").and_then(|rest| rest.split("\r\n").next()?.parse().ok());
             let fields = group.split_once("\r\n").filter(|_| count.is_some()).map_or(group, |(_, rest)| rest);

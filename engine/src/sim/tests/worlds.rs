@@ -37,7 +37,7 @@ fn without_faults_everything_arrives_once() {
 /// A sink says no for good: its sender hears of it once, if he wants to, and nobody else does.
 #[test]
 fn m_100_m_151_who_is_refused_for_good_is_reported_once_to_whoever_wants_to_hear_of_it() {
-    all_hold(4000..4020, Plan { faults: Faults { sinks: true, ..Faults::default() }, ..Plan::default() });
+    all_hold(4000..4060, Plan { faults: Faults { sinks: true, ..Faults::default() }, ..Plan::default() });
 }
 
 #[test]

@@ -120,6 +120,13 @@ impl Told {
         self.role = Role::Hub(vec![host], Dialect::Smtp);
     }
 
+    /// What goes to senders at `a.test`, reports above all, has a next hop of its own with this one host.
+    #[must_use]
+    pub fn with_senders_at(self, host: SocketAddr) -> Self {
+        let hop = format!("hosts = [\"{host}\"]");
+        self.with("next_hop.senders", hop).with("routes", "\"a.test\" = \"senders\"")
+    }
+
     /// With further lines of a section.
     #[must_use]
     pub fn with(mut self, section: &'static str, lines: impl Into<String>) -> Self {

@@ -90,8 +90,8 @@ mod tests {
                 let listener = Listener { address, role, protocol: settings::Protocol::Smtp, receive };
                 let got = server_options(&settings, &listener);
                 let mut own = ServerOptions::new((*profile).into(), &settings.server.fqdn);
-                // Sessions can; servers do not offer it unless told to.
-                own.extensions.dsn = false;
+                // Who offers it promises reports.
+                own.extensions.dsn &= role != Role::MailboxDelivery && *profile != settings::Profile::Bench;
                 // A hub of profile `exchange` takes more recipients than its front ends; a record has room for so much.
                 let recipients_max = if role == Role::Frontend { own.recipients_max } else { got.recipients_max };
                 let own = ServerOptions { recipients_max, envelope_bytes_max: RECORD_TEXT_BYTES_MAX, ..own };

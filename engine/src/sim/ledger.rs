@@ -77,7 +77,7 @@ impl Pair {
     fn is_over(&self) -> bool {
         let has_failed = match self.word {
             Word::Record => self.failed || self.on_record,
-            Word::Report => self.failed && !self.reports.is_empty(),
+            Word::Report => !self.reports.is_empty(),
             Word::Silence => self.failed,
         };
         !self.arrivals.is_empty() || self.rotted || has_failed
@@ -149,6 +149,7 @@ pub struct Ledger {
     breaches: RefCell<Vec<Breach>>,
     /// How long servers keep what they cannot deliver.
     expire_after: Cell<Span>,
+    reports: Cell<bool>,
 }
 
 impl Ledger {
@@ -161,12 +162,18 @@ impl Ledger {
             deaths: RefCell::default(),
             breaches: RefCell::default(),
             expire_after: Cell::new(Span(u64::MAX)),
+            reports: Cell::new(true),
         })
     }
 
-    /// From now on servers give a message up that is so old, and not before. They send no reports then.
+    /// From now on servers give a message up that is so old, and not before.
     pub fn expires_after(&self, span: Span) {
         self.expire_after.set(span);
+    }
+
+    /// From now on servers send no reports: failures stay on record.
+    pub fn without_reports(&self) {
+        self.reports.set(false);
     }
 
     /// A new message for these recipients: its number and content.
@@ -175,7 +182,7 @@ impl Ledger {
         let number = messages.len();
         let content: Rc<[u8]> = content(chance, number, bytes).into();
         let word = |at| match self.wish(number, at) {
-            _ if !self.sends_reports() => Word::Record,
+            _ if !self.reports.get() => Word::Record,
             Some(wish) if !wish.contains("FAILURE") => Word::Silence,
             _ => Word::Report,
         };
@@ -184,14 +191,11 @@ impl Ledger {
         (number, content)
     }
 
-    fn sends_reports(&self) -> bool {
-        self.expire_after.get() == Span(u64::MAX)
-    }
-
     /// What the sender of message `number` wants to hear about the recipient at this place, as NOTIFY says it.
     pub fn wish(&self, number: usize, at: usize) -> Option<&'static str> {
         match (number * 5 + at) % 8 {
-            _ if !self.sends_reports() => None,
+            // Who is given up and not reported leaves nothing to be seen.
+            _ if self.expire_after.get() != Span(u64::MAX) => None,
             0 => Some("NEVER"),
             1 => Some("SUCCESS,DELAY"),
             2 => Some("FAILURE"),
@@ -250,7 +254,10 @@ impl Ledger {
             self.breach("I-4", format!("the sender of message {number} got a report on another"));
         }
         let mut messages = self.messages.borrow_mut();
-        let pairs = messages.get_mut(number).map(|message| &mut message.pairs[..]).unwrap_or_default();
+        let Some(message) = messages.get_mut(number) else {
+            return self.breach("I-2", format!("a report on message {number}, which nobody sent"));
+        };
+        let (pairs, age) = (&mut message.pairs, self.world.now().since(message.begun));
         let about: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; ")).collect();
         if about.is_empty() || text.matches("Action: failed\r\n").count() != about.len() {
             self.breach("I-4", format!("a report on message {number} is not whole"));
@@ -258,7 +265,7 @@ impl Ledger {
         for who in about {
             self.world.tell(|| format!("the sender of message {number} hears that it failed for {who}"));
             match pairs.iter_mut().find(|pair| pair.recipient == who) {
-                Some(pair) if !pair.failed => {
+                Some(pair) if !pair.failed && age < self.expire_after.get() => {
                     self.breach("I-2", format!("message {number} did not fail for {who}, and that was reported"));
                 }
                 Some(pair) if pair.word != Word::Report => {

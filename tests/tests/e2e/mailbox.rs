@@ -12,7 +12,7 @@ use tests::ledger::{content, sender};
 use tests::peers::trace_before;
 use tests::senders::Senders;
 use tests::server::{Dialect, Role, Server, Told};
-use tests::sink::Taken;
+use tests::sink::{Offers, Sink, Taken};
 use tests::small_disk::SmallDisk;
 use tests::source::root;
 use tests::talk::{Reply, Talk, stuffed};
@@ -377,21 +377,27 @@ fn m_213_a_hub_keeps_apart_what_lmtp_says_of_each_recipient() {
         fs::create_dir(house.store.path().join("eve")).expect("our folder");
         fs::write(house.part("eve", "new"), b"no folder").expect("room");
         let role = Role::Hub(vec![house.server.address()], Dialect::Lmtp);
-        // Reports to the senders would be refused by the same store, and counted.
-        let told = Told { role, driver, ..Told::default() }.with("delivery", "reports = false");
-        let mut hub = Server::started(told);
+        let senders = Sink::start(Offers { chunking: true });
+        let mut hub = Server::started(Told { role, driver, ..Told::default() }.with_senders_at(senders.address()));
         let mut talk = Talk::hello(hub.address()).expect("a greeting");
         let to = ["bob@b.test", "nobody@b.test", "eve@b.test"];
         for id in 0..4 {
             assert_eq!(talk.send(&sender(id), &to, &content(id)).expect("a reply").code, 250);
         }
-        let outcomes = |key: &str| hub.status()["queues"][0][key].as_u64().expect("a count");
+        let outcomes = |key: &str| {
+            let status = hub.status();
+            let mut queues = status["queues"].as_array().expect("queues").iter();
+            queues.find(|queue| queue["next_hop"] == "far").and_then(|queue| queue[key].as_u64()).expect("a count")
+        };
         until("the first outcomes", || ((outcomes("delivered"), outcomes("failed")) == (4, 4)).then_some(()));
         until("further tries", || (outcomes("put_off") >= 8).then_some(()));
         fs::remove_file(house.part("eve", "new")).expect("our file");
         until("the rest", || (outcomes("delivered") == 8).then_some(()));
         assert_eq!(outcomes("failed"), 4);
+        let heard: BTreeSet<_> = senders.wait_for(4).into_iter().map(|taken| (taken.from, taken.to)).collect();
+        assert_eq!(heard, (0..4).map(|id| (String::new(), vec![sender(id)])).collect(), "each sender hears of it once");
         hub.stop();
+        assert_eq!(senders.taken().len(), 4);
         for mailbox in ["bob", "eve"] {
             let kept: Vec<Taken> = house.kept(mailbox).into_iter().map(taken).collect();
             assert_eq!(kept.len(), 4, "{mailbox} gets each once");

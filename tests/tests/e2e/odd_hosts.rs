@@ -287,13 +287,14 @@ fn m_091_a_recipient_refused_by_one_host_is_not_tried_at_the_next() {
     };
     let (first, told) = host(move |_, stream, tell| refuser(stream, "220 odd.test ESMTP\r\n", answer, tell));
     let (second, told_too) = host(move |_, stream, tell| refuser(stream, "220 odd.test ESMTP\r\n", answer, tell));
-    let mut hub = Server::started(Told::relaying_to_any(vec![first, second]));
+    let senders = Sink::start(Offers { chunking: true });
+    let told_hub = Told::relaying_to_any(vec![first, second]).with_senders_at(senders.address());
+    let mut hub = Server::started(told_hub);
     let mut talk = Talk::hello(hub.address()).expect("a greeting");
     assert!(talk.send("a@a.test", &["b@b.test"], CONTENT).expect("a reply").is_positive());
-    until("the refusal to be on record", || {
-        (hub.status()["counters"]["recipients_failed_dsn_owed"] == 1).then_some(())
-    });
-    assert_eq!(hub.status()["counters"]["queued"], 0);
+    senders.wait_for(1);
+    until("an empty queue", || (hub.queued() == 0).then_some(()));
+    assert_eq!(hub.status()["counters"]["recipients_failed_dsn_owed"], 1);
     hub.stop();
     assert_eq!(told.try_iter().chain(told_too.try_iter()).count(), 1);
 }

@@ -20,7 +20,7 @@ use crate::spool::{
     Appended, Content, Failure, Full, NewRecord, PACKED_BYTES_MAX, RecordId, RecordKind, RecordRef, Ticket,
 };
 use crate::track::counters::Counter;
-use crate::wire::{EnvelopeBuf, EnvelopeRef, MailboxRef, Notify, ReversePathRef, Span};
+use crate::wire::{EnvelopeBuf, EnvelopeRef, MailboxRef, Notify, ReversePathRef, Span, Tick};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -31,9 +31,9 @@ const RECIPIENTS_MAX: u32 = 64;
 const LOOKED_THROUGH_MAX: usize = 256;
 /// Reports made between two looks at everything else.
 const REPORTS_PER_TURN: u32 = 16;
-/// Before a report is made again that found no room, or whose notice the disk did not give back.
+/// Before a report is made again that found no room.
 const AGAIN_WAIT: Span = Span::millis(200);
-/// The same while the disk gives nothing back.
+/// Before notices are read again that the disk did not give back.
 const READ_WAIT: Span = Span::seconds(5);
 
 /// A notice on disk.
@@ -69,6 +69,9 @@ pub(super) struct Reports {
 struct List {
     owed: VecDeque<Owed>,
     made: VecDeque<Made>,
+    /// The disk did not give them back: they are read again when all others were, and a while has passed.
+    unread: VecDeque<Owed>,
+    read_at: Tick,
     /// None is made before what was settled up to here is durable: a report in doubt is cancelled first.
     hold: Option<Ticket>,
 }
@@ -102,19 +105,16 @@ impl Reports {
         self.due.raise();
     }
 
+    /// Notices that wait to become reports.
+    pub fn waiting(&self) -> usize {
+        self.list.borrow().owed.len()
+    }
+
     /// Whether nothing waits to become a report, and none to become durable.
     pub fn is_empty(&self) -> bool {
         let list = self.list.borrow();
-        list.owed.is_empty() && list.made.is_empty()
+        list.owed.is_empty() && list.made.is_empty() && list.unread.is_empty()
     }
-}
-
-/// Why a report was not made now.
-enum NotMade {
-    /// No room, or no memory.
-    Full(Full),
-    /// What it is made from cannot be read.
-    Unreadable,
 }
 
 /// Makes reports as long as the shard runs.
@@ -123,24 +123,11 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
         let next = if hub.may_report() { hub.reports.list.borrow_mut().next() } else { None };
         let Some(owed) = next else {
-            hub.reports.due.wait().await;
+            hub.await_notices().await;
             continue;
         };
-        match hub.make_report(&owed).await {
-            Ok(()) => {}
-            Err(NotMade::Full(Full::TooLarge | Full::Lost)) => {
-                // It stays on disk as it is: nothing is lost.
-                tracing::error!(cause = "spool", record = %owed[0].record, "a report is too large to be made");
-            }
-            Err(NotMade::Full(_)) => {
-                hub.reports.list.borrow_mut().owed.extend(owed);
-                hub.relieve();
-                hub.driver.sleep(AGAIN_WAIT).await;
-            }
-            Err(NotMade::Unreadable) => {
-                hub.reports.list.borrow_mut().owed.extend(owed);
-                hub.driver.sleep(READ_WAIT).await;
-            }
+        if let Err(full) = hub.make_report(&owed).await {
+            hub.not_made(owed, full).await;
         }
         made = made.wrapping_add(1);
         if made.is_multiple_of(REPORTS_PER_TURN) {
@@ -195,19 +182,62 @@ impl<D: Driver> Hub<D> {
         self.reports.due.raise();
     }
 
-    /// Makes one report from these notices, which are of one message.
-    async fn make_report(self: &Rc<Self>, owed: &[Owed]) -> Result<(), NotMade> {
-        let mut heads: Vec<HeadOctets> = Vec::new();
-        for owed in owed {
+    /// Waits for notices; those that were not to be read are due again after a while.
+    async fn await_notices(&self) {
+        if self.reports.list.borrow().unread.is_empty() || self.draining.get() {
+            return self.reports.due.wait().await;
+        }
+        let wait = self.reports.list.borrow().read_at.since(self.driver.now());
+        self.reports.due.unless_raised(self.driver.sleep(wait)).await;
+        let mut list = self.reports.list.borrow_mut();
+        let List { owed, unread, read_at, .. } = &mut *list;
+        if *read_at <= self.driver.now() {
+            owed.append(unread);
+        }
+    }
+
+    /// There was no room for a report: its notices stay as they are.
+    async fn not_made(&self, owed: Vec<Owed>, full: Full) {
+        match full {
+            Full::TooLarge | Full::Lost if owed.len() > 1 => {
+                let apart = owed.into_iter().map(|owed| Owed { original: None, ..owed });
+                self.reports.list.borrow_mut().owed.extend(apart);
+            }
+            Full::TooLarge | Full::Lost => {
+                tracing::error!(cause = "spool", record = %owed[0].record, "a report is too large to be made");
+            }
+            Full::Segment | Full::Space | Full::Memory => {
+                self.reports.list.borrow_mut().owed.extend(owed);
+                self.relieve();
+                self.driver.sleep(AGAIN_WAIT).await;
+            }
+        }
+    }
+
+    /// Those of these notices that are there and readable, with what they say.
+    async fn read_notices(self: &Rc<Self>, owed: &[Owed]) -> (Vec<Owed>, Vec<HeadOctets>) {
+        let (mut there, mut heads) = (Vec::new(), Vec::new());
+        for &owed in owed {
             match self.read_record(owed.record).await {
-                Ok(head) => heads.push(head),
+                Ok(head) => {
+                    there.push(owed);
+                    heads.push(head);
+                }
                 Err(LoadError::Gone) => {}
                 Err(error) => {
                     tracing::error!(cause = "spool", record = %owed.record, %error, "a report waits for its notice");
-                    return Err(NotMade::Unreadable);
+                    let mut list = self.reports.list.borrow_mut();
+                    list.unread.push_back(owed);
+                    list.read_at = self.driver.now() + READ_WAIT;
                 }
             }
         }
+        (there, heads)
+    }
+
+    /// Makes one report from these notices, which are of one message.
+    async fn make_report(self: &Rc<Self>, owed: &[Owed]) -> Result<(), Full> {
+        let (owed, heads) = self.read_notices(owed).await;
         let records: Vec<RecordRef<'_>> = heads.iter().filter_map(HeadOctets::record).collect();
         let Some(first) = records.first() else { return Ok(()) };
         let given_back: Vec<u8> = self.read_start(first).await.iter().flat_map(|piece| piece.to_vec()).collect();
@@ -215,13 +245,9 @@ impl<D: Driver> Hub<D> {
         let Ok(envelope) = EnvelopeRef::parse(first.envelope) else { return Ok(()) };
         let ReversePathRef::Mailbox(to) = envelope.reverse_path() else { return Ok(()) };
         let content = self.report_to(to, &records, first, &given_back);
-        let written = self.write_report(owed, to, &content);
-        let (appended, message) = match written.map_err(NotMade::Full)? {
-            Some(written) => written,
-            None => return Ok(()),
-        };
+        let Some((appended, message)) = self.write_report(&owed, to, &content)? else { return Ok(()) };
         let message = self.messages.borrow_mut().insert(message);
-        let made = Made { ticket: appended.ticket, message, owed: owed.to_vec() };
+        let made = Made { ticket: appended.ticket, message, owed };
         self.reports.list.borrow_mut().made.push_back(made);
         self.commit.raise();
         Ok(())

@@ -166,6 +166,8 @@ impl<D: Driver> Hub<D> {
     pub(super) async fn read_record(self: &Rc<Self>, id: RecordId) -> Result<HeadOctets, LoadError> {
         let read = async || match self.read_head(id).await {
             Err(error) if self.asks_again(&error) => self.read_head(id).await,
+            // It moved while it was read, and its file went: it is read where it stands now.
+            Err(LoadError::Gone) if self.log.borrow().fetch(id).is_some() => self.read_head(id).await,
             read => read,
         };
         let read = self.patiently(read).await;

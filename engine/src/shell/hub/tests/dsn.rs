@@ -28,6 +28,8 @@ fn next_hop_of_senders(driver: &Epoll) -> (SocketAddr, Heard) {
 fn reporting() -> Settings {
     let mut settings = settings();
     settings.delivery.reports = true;
+    // They come as they are made.
+    settings.delivery.connections_per_hop_max = 1;
     settings
 }
 
@@ -169,6 +171,28 @@ fn f_023_a_report_whose_batch_fails_is_made_again_and_comes_once() {
         world.wait_until("the reports", || heard.borrow().len() == 3 && world.hub.queued() == 0).await;
         world.wait_until("the end of the notices", || world.hub.reports.is_empty()).await;
         assert_eq!(heard.borrow().len(), 3);
+    });
+    assert_eq!(on_disk(folder.path()), []);
+}
+
+/// F-028: what the disk refuses is asked for once more; then it waits, and nobody waits for it.
+#[test]
+fn f_028_a_notice_that_cannot_be_read_waits_and_the_others_are_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    reported(folder.path(), async |world, heard| {
+        world.hub.reports.pause(true);
+        for (from, count, all) in [("max@a.test", 1, 1), ("ann@a.test", 2, 3)] {
+            send_from(&world.driver, world.at, count, from).await;
+            world.wait_until("the notices", || world.hub.reports.waiting() == all).await;
+        }
+        for nth in [1, 2] {
+            world.faults.inject(Rule::new(Op::Read, Fault::Fails(Errno::IO)).nth(nth));
+        }
+        world.hub.reports.pause(false);
+        heard_of(world, heard, 3).await;
+        world.wait_until("the end of the notices", || world.hub.reports.is_empty()).await;
+        let last = heard.borrow()[2].clone();
+        assert!(last.contains("\r\nTo: <max@a.test>\r\n"), "the one that could not be read is made last: {last}");
     });
     assert_eq!(on_disk(folder.path()), []);
 }

@@ -6,7 +6,7 @@
 //!  start ─► wait for every shard ─► serve ──SIGTERM, SIGINT──► drain ─► end
 //!                                    │ ▲ SIGHUP: routes anew (a bad file changes nothing: F-177)
 //! ```
-//! Bounds: one gathering of reports at a time, at most one in [`FRESH`]; one round of name look-ups at a time; a drain ends
+//! Bounds: one gathering of reports at a time, at most one in [`FRESH`]; one round of name look-ups at a time, whose answers count as they come; a drain ends
 //! at its deadline and [`STUCK_WAIT`] (I-12).
 
 // The control plane lives by the system's clock and sockets; it is the outside.
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Links, ShardLink, desk};
 use arc_swap::ArcSwap;
-use names::Names;
+use names::Lookups;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ struct Parts {
     desks: Vec<ControlDesk>,
     woken: Arc<Notify>,
     published: Arc<ArcSwap<Snapshot>>,
-    names: Names,
+    lookups: Lookups,
 }
 
 struct Signals {
@@ -135,11 +135,11 @@ impl Control {
         });
         let (admin, metrics) = (admin.transpose()?, metrics.transpose()?);
         let signals = Signals::new()?;
+        let mut lookups = Lookups::new();
+        lookups.begin(&plan.settings);
         drop(inside);
-        let asking = Names::default().ask(plan.settings.clone());
-        let names = runtime.block_on(async { tokio::time::timeout(FIRST_RESOLVE_WAIT, asking).await });
-        let names = names.unwrap_or_default();
-        let known = |name: &str, port| names.addresses(name, port);
+        runtime.block_on(lookups.hear_for(FIRST_RESOLVE_WAIT));
+        let known = |name: &str, port| lookups.names().addresses(name, port);
         let published = Arc::new(ArcSwap::from_pointee(routes::snapshot(&plan.settings, known, 1)));
         let woken = Arc::new(Notify::new());
         let (board, tallies) = Board::new(plan.settings.server.cores.len());
@@ -151,7 +151,7 @@ impl Control {
             desks.push(control);
         }
         let Plan { settings, reload, version, git } = plan;
-        let parts = Parts { settings, reload, version, git, board, desks, woken, published, names };
+        let parts = Parts { settings, reload, version, git, board, desks, woken, published, lookups };
         let control = Control { runtime, parts, signals, admin, metrics };
         Ok((control, Links::new(links)))
     }

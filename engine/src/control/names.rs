@@ -3,10 +3,11 @@
 
 use crate::settings::{Host, Settings};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// Addresses taken of one name (M-094).
@@ -19,7 +20,7 @@ const AT_ONCE: usize = 4;
 /// What is known of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Names {
-    known: BTreeMap<(String, u16), Vec<SocketAddr>>,
+    known: BTreeMap<Name, Vec<SocketAddr>>,
 }
 
 impl Names {
@@ -27,34 +28,100 @@ impl Names {
     pub fn addresses(&self, name: &str, port: u16) -> Vec<SocketAddr> {
         self.known.get(&(name.to_owned(), port)).cloned().unwrap_or_default()
     }
+}
 
-    /// Asks for every name of `settings`, and knows the better of before and now.
-    pub async fn ask(mut self, settings: Arc<Settings>) -> Names {
-        let wanted: BTreeSet<(String, u16)> = names_of(&settings).collect();
+/// What is heard of a round of look-ups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// One more name was answered for.
+    Answer,
+    /// Every name was.
+    Ended,
+}
+
+type Name = (String, u16);
+
+/// Names, and the round of look-ups that makes them better: what it finds counts at once, whoever else is still asked for.
+pub(super) struct Lookups {
+    names: Names,
+    under_way: bool,
+    /// Who was asked for, with the addresses found; nothing at the end of a round.
+    answers: mpsc::Receiver<Option<(Name, Vec<SocketAddr>)>>,
+    answer: mpsc::Sender<Option<(Name, Vec<SocketAddr>)>>,
+}
+
+impl Lookups {
+    pub fn new() -> Lookups {
+        let (answer, answers) = mpsc::channel(AT_ONCE);
+        Lookups { names: Names::default(), under_way: false, answers, answer }
+    }
+
+    /// What is known by now.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Begins to ask for every name of `settings`, and forgets all others; inside a runtime. `false` while an earlier round
+    /// is under way.
+    pub fn begin(&mut self, settings: &Settings) -> bool {
+        self.begin_by(settings, lookup)
+    }
+
+    /// The same, with somebody else to ask.
+    pub fn begin_by<F>(&mut self, settings: &Settings, lookup: impl Fn(String, u16) -> F) -> bool
+    where
+        F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
+    {
+        if self.under_way {
+            return false;
+        }
+        self.under_way = true;
+        let wanted: BTreeSet<Name> = names_of(settings).collect();
+        self.names.known.retain(|name, _| wanted.contains(name));
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut lookups = JoinSet::new();
-        for (name, port) in wanted.iter().cloned() {
-            let slots = slots.clone();
+        for (name, port) in wanted {
+            let (slots, asked) = (slots.clone(), lookup(name.clone(), port));
             lookups.spawn(async move {
                 let _slot = slots.acquire_owned().await;
-                let found = tokio::time::timeout(LOOKUP_WAIT, lookup(&name, port)).await;
-                ((name, port), found.unwrap_or_default())
+                let found = tokio::time::timeout(LOOKUP_WAIT, asked).await;
+                ((name, port), found.ok().flatten().unwrap_or_default())
             });
         }
-        self.known.retain(|name, _| wanted.contains(name));
-        while let Some(answer) = lookups.join_next().await {
-            match answer {
-                Ok((name, Some(found))) if !found.is_empty() => {
-                    self.known.insert(name, found);
+        let answer = self.answer.clone();
+        tokio::spawn(async move {
+            while let Some(ended) = lookups.join_next().await {
+                match ended {
+                    // Nobody listens any more when the process ends.
+                    Ok(found) => drop(answer.send(Some(found)).await),
+                    Err(error) => tracing::error!(cause = "resolve", %error, "asking for a host's address failed"),
                 }
-                Ok((name, _)) => {
-                    let stale = self.known.contains_key(&name);
-                    tracing::warn!(cause = "resolve", host = %name.0, stale, "no address for a host");
-                }
-                Err(error) => tracing::error!(cause = "resolve", %error, "asking for a host's address failed"),
             }
+            drop(answer.send(None).await);
+        });
+        true
+    }
+
+    /// Waits for the next answer, and knows it then. May be dropped at any time.
+    pub async fn next(&mut self) -> News {
+        let Some((name, found)) = self.answers.recv().await.flatten() else {
+            self.under_way = false;
+            return News::Ended;
+        };
+        if found.is_empty() {
+            let stale = self.names.known.contains_key(&name);
+            tracing::warn!(cause = "resolve", host = %name.0, stale, "no address for a host");
+        } else {
+            self.names.known.insert(name, found);
         }
-        self
+        News::Answer
+    }
+
+    /// Takes answers until the round has ended, for `wait` at most.
+    pub async fn hear_for(&mut self, wait: Duration) {
+        let all = async { while self.next().await != News::Ended {} };
+        // The rest is heard later.
+        let _late = tokio::time::timeout(wait, all).await;
     }
 }
 
@@ -66,8 +133,8 @@ fn names_of(settings: &Settings) -> impl Iterator<Item = (String, u16)> {
     })
 }
 
-async fn lookup(name: &str, port: u16) -> Option<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((name, port)).await.ok()?;
+async fn lookup(name: String, port: u16) -> Option<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((&*name, port)).await.ok()?;
     Some(found.take(ADDRESSES_MAX).collect())
 }
 
@@ -76,27 +143,53 @@ mod tests {
     use super::*;
     use crate::settings::{NextHop, Profile, Protocol};
 
-    fn settings(hosts: Vec<Host>) -> Arc<Settings> {
+    fn settings(hosts: Vec<Host>) -> Settings {
         let mut settings = Settings::of(Profile::Rfc);
         settings.next_hops.insert("a".into(), NextHop::of(hosts, Protocol::Smtp));
-        Arc::new(settings)
+        settings
     }
 
     #[tokio::test]
     async fn the_system_s_names_are_known_and_what_was_known_stays() {
         let local = Host::Name("localhost".into(), 26);
-        let names = Names::default().ask(settings(vec![local.clone()])).await;
-        let addresses = names.addresses("localhost", 26);
+        let mut lookups = Lookups::new();
+        assert!(lookups.begin(&settings(vec![local.clone()])));
+        while lookups.next().await != News::Ended {}
+        let addresses = lookups.names().addresses("localhost", 26);
         assert!(addresses.iter().any(|address| address.ip().is_loopback() && address.port() == 26), "{addresses:?}");
-        assert!(names.addresses("localhost", 25).is_empty());
+        assert!(lookups.names().addresses("localhost", 25).is_empty());
 
-        // `.invalid` never resolves (RFC 6761); an address known before survives that.
-        let mut before = Names::default();
+        // An address known before survives that nothing is found.
         let old: Vec<SocketAddr> = vec!["10.0.0.1:25".parse().expect("an address")];
-        before.known.insert(("old.invalid".into(), 25), old.clone());
-        before.known.insert(("forgotten.invalid".into(), 25), old.clone());
-        let names = before.ask(settings(vec![local, Host::Name("old.invalid".into(), 25)])).await;
-        assert_eq!(names.addresses("old.invalid", 25), old);
-        assert!(names.addresses("forgotten.invalid", 25).is_empty(), "nobody names it any more");
+        for name in ["old.test", "forgotten.test"] {
+            lookups.names.known.insert((name.into(), 25), old.clone());
+        }
+        let next = settings(vec![local, Host::Name("old.test".into(), 25)]);
+        assert!(lookups.begin_by(&next, |_, _| std::future::ready(None)));
+        assert!(!lookups.begin(&next), "one round at a time");
+        while lookups.next().await != News::Ended {}
+        assert_eq!(lookups.names().addresses("old.test", 25), old);
+        assert_eq!(lookups.names().addresses("localhost", 26), addresses);
+        assert!(lookups.names().addresses("forgotten.test", 25).is_empty(), "nobody names it any more");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_answered_for_holds_up_no_other() {
+        let address: SocketAddr = "10.0.0.1:25".parse().expect("an address");
+        let hosts = ["dead.test", "well.test"].map(|name| Host::Name(name.into(), 25));
+        let mut lookups = Lookups::new();
+        let asked = move |name: String, _| async move {
+            if name == "dead.test" {
+                std::future::pending::<()>().await;
+            }
+            Some(vec![address])
+        };
+        assert!(lookups.begin_by(&settings(hosts.to_vec()), asked));
+        assert_eq!(lookups.next().await, News::Answer);
+        assert_eq!(lookups.names().addresses("well.test", 25), [address]);
+        assert!(!lookups.begin(&settings(Vec::new())), "the round goes on");
+        // A start that waits no longer keeps what it has.
+        lookups.hear_for(Duration::ZERO).await;
+        assert_eq!(lookups.names().addresses("well.test", 25), [address]);
     }
 }

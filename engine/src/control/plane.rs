@@ -1,6 +1,6 @@
 //! The control plane at work: one task that hears everything and owns all its state.
 
-use super::names::Names;
+use super::names::{Lookups, News};
 use super::status::Facts;
 use super::{
     Control, ControlError, FRESH, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log,
@@ -49,9 +49,9 @@ struct Plane {
     /// Shards that have not been told yet, because their desk was full.
     untold: Vec<(usize, Order)>,
     reloads: Reload,
-    names: Option<Names>,
-    names_back: mpsc::Receiver<Names>,
-    names_done: mpsc::Sender<Names>,
+    lookups: Lookups,
+    /// When names that were found since are published.
+    publish_at: Option<Instant>,
     resolve_at: Instant,
     gathering: Option<Gathering>,
     ticket: u64,
@@ -84,7 +84,7 @@ enum Heard {
     Ask(Option<Asking>),
     End,
     Hangup,
-    Names(Option<Names>),
+    Names(News),
     Tick,
     /// Every shard's thread ended, or one failed.
     Joined(Result<(), ShardError>),
@@ -138,7 +138,6 @@ async fn ask(asks: mpsc::Sender<Asking>) -> Option<Arc<Status>> {
 
 impl Plane {
     fn new(parts: Parts, driver: &'static str) -> Plane {
-        let (names_done, names_back) = mpsc::channel(1);
         let now = Instant::now();
         Plane {
             routes: parts.settings.clone(),
@@ -156,9 +155,8 @@ impl Plane {
             state: State::Starting,
             untold: Vec::new(),
             reloads: Reload::default(),
-            names: Some(parts.names),
-            names_back,
-            names_done,
+            lookups: parts.lookups,
+            publish_at: None,
             resolve_at: now + RESOLVE_SOON,
             gathering: None,
             ticket: 0,
@@ -181,7 +179,7 @@ impl Plane {
                 Heard::Desks => self.take_notices()?,
                 Heard::Ask(Some(asking)) => self.asked(asking),
                 Heard::Ask(None) | Heard::Tick => {}
-                Heard::Names(names) => self.resolved(names),
+                Heard::Names(news) => self.resolved(news),
                 Heard::Hangup => self.hangup(),
                 Heard::Joined(result) => return self.joined(result),
                 Heard::End => {
@@ -228,7 +226,7 @@ impl Plane {
             _ = interrupt.recv() => Heard::End,
             // Nothing is said where the thread that waits for them is gone: so are they.
             result = joined => Heard::Joined(result.unwrap_or(Ok(()))),
-            names = self.names_back.recv() => Heard::Names(names),
+            news = self.lookups.next() => Heard::Names(news),
             asking = asked.recv(), if !asked.is_closed() => Heard::Ask(asking),
             () = sleep_until(Instant::now() + TICK) => Heard::Tick,
         }
@@ -326,6 +324,7 @@ impl Plane {
     fn look_after(&mut self) {
         self.tell();
         let now = Instant::now();
+        self.publish_found(now);
         if now >= self.resolve_at {
             self.resolve();
         }
@@ -337,27 +336,36 @@ impl Plane {
 
     fn resolve(&mut self) {
         // With a round under way, the next one begins when it is back.
-        let Some(names) = self.names.take() else { return };
-        let (settings, done) = (self.routes.clone(), self.names_done.clone());
-        tokio::spawn(async move {
-            // The plane is gone when the process ends.
-            let _ended = done.send(names.ask(settings).await).await;
-        });
-        self.resolve_at = Instant::now() + RESOLVE_EVERY;
-    }
-
-    fn resolved(&mut self, names: Option<Names>) {
-        let Some(names) = names else { return };
-        self.publish(&names);
-        if !self.published.load().unresolved.is_empty() {
-            self.resolve_at = self.resolve_at.min(Instant::now() + RESOLVE_SOON);
+        if self.lookups.begin(&self.routes) {
+            self.resolve_at = Instant::now() + RESOLVE_EVERY;
         }
-        self.names = Some(names);
     }
 
-    fn publish(&mut self, names: &Names) {
+    fn resolved(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            // More may come soon.
+            News::Answer => drop(self.publish_at.get_or_insert(now + TICK)),
+            News::Ended => {
+                self.publish();
+                if !self.published.load().unresolved.is_empty() {
+                    self.resolve_at = self.resolve_at.min(now + RESOLVE_SOON);
+                }
+            }
+        }
+    }
+
+    /// What a round has found so far counts, long before who does not answer is given up.
+    fn publish_found(&mut self, now: Instant) {
+        if self.publish_at.is_some_and(|at| now >= at) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.publish_at = None;
         let before = self.published.load_full();
-        let known = |name: &str, port| names.addresses(name, port);
+        let known = |name: &str, port| self.lookups.names().addresses(name, port);
         let next = routes::snapshot(&self.routes, known, before.generation + 1);
         if before.says_the_same(&next) {
             return;
@@ -380,10 +388,7 @@ impl Plane {
                 self.reloads.error = None;
                 tracing::info!("configuration reloaded");
                 // New names are asked for before anybody is sent to them; known ones stand at once.
-                if let Some(names) = self.names.take() {
-                    self.publish(&names);
-                    self.names = Some(names);
-                }
+                self.publish();
                 self.resolve_at = Instant::now();
             }
             Err(error) => {
@@ -493,5 +498,71 @@ fn with_routes_of(settings: &Settings, other: &Settings) -> Settings {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(cause = "sd_notify", %error, "the service manager cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Plan;
+    use crate::settings::{Host, NextHop, Profile, Protocol};
+    use std::future::pending;
+
+    fn settings(hosts: Vec<Host>) -> Settings {
+        let mut settings = Settings::of(Profile::Bench);
+        settings.server.cores = vec![None];
+        settings.next_hops.insert("smart".into(), NextHop::of(hosts, Protocol::Smtp));
+        settings.routes.rest = Some("smart".into());
+        settings
+    }
+
+    fn name(name: &str) -> Host {
+        Host::Name(name.into(), 25)
+    }
+
+    /// A plane that publishes the routes of `settings` and would reload those of `fresh`.
+    fn plane(settings: &Settings, fresh: &Settings) -> (tokio::runtime::Runtime, Plane) {
+        let (settings, fresh) = (Arc::new(settings.clone()), fresh.clone());
+        let plan = Plan { settings, reload: Box::new(move || Ok(fresh.clone())), version: "", git: None };
+        let (control, _links) = Control::prepare(plan).expect("nothing is bound");
+        (control.runtime, Plane::new(control.parts, "fake"))
+    }
+
+    fn published(plane: &Plane) -> Vec<SocketAddr> {
+        let published = plane.published.load();
+        published.table.next_hops().iter().flat_map(|hop| &hop.hosts).map(|host| host.address).collect()
+    }
+
+    #[test]
+    fn f_177_new_routes_stand_at_once_while_names_are_still_asked_for() {
+        let [old, new] = ["127.0.0.1:2600", "127.0.0.1:2601"].map(|text| text.parse().expect("an address"));
+        let (before, fresh) = (settings(vec![Host::Address(old)]), settings(vec![Host::Address(new)]));
+        let (runtime, mut plane) = plane(&before, &fresh);
+        let _inside = runtime.enter();
+        assert!(plane.lookups.begin_by(&settings(vec![name("dead.test")]), |_, _| pending()));
+        plane.hangup();
+        assert_eq!((published(&plane), plane.reloads.done), (vec![new], 1));
+    }
+
+    #[test]
+    fn a_name_that_was_found_is_published_while_another_is_not_answered_for() {
+        let address: SocketAddr = "10.0.0.1:25".parse().expect("an address");
+        let nobody = settings(Vec::new());
+        let (runtime, mut plane) = plane(&nobody, &nobody);
+        let both = settings(vec![name("dead.test"), name("well.test")]);
+        plane.routes = Arc::new(both.clone());
+        runtime.block_on(async {
+            let asked = move |name: String, _| async move {
+                if name == "dead.test" {
+                    pending::<()>().await;
+                }
+                Some(vec![address])
+            };
+            assert!(plane.lookups.begin_by(&both, asked));
+            let news = plane.lookups.next().await;
+            plane.resolved(news);
+            plane.publish_found(plane.publish_at.expect("there is news"));
+            assert_eq!((news, published(&plane)), (News::Answer, vec![address]));
+        });
     }
 }

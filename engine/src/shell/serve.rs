@@ -607,7 +607,8 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             // The body was given up; its undecided octets may still be the beginning of its end.
             conn.give_back(&tail);
         }
-        Event::More
+        // A session may have said its last word behind a body that it gave up.
+        if aimed.event == Event::Discard { Event::Discard } else { Event::More }
     }
 
     /// Collects pieces of a body that goes on.

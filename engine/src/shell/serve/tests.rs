@@ -13,6 +13,7 @@ const LARGE: usize = 400_000;
 /// Takes messages and says nothing about them by itself; of a large body it takes no more while it is backed up.
 struct Keeper {
     pool: Pool,
+    chunk_bytes: usize,
     backed_up: Cell<bool>,
     /// Octets of large bodies handed over.
     spilled: Cell<u64>,
@@ -31,7 +32,7 @@ impl Service<Epoll> for Keeper {
         &self.pool
     }
     fn chunk_bytes_max(&self) -> usize {
-        16 << 10
+        self.chunk_bytes
     }
     fn spill_bytes(&self, _: bool) -> usize {
         16 << 10
@@ -59,15 +60,28 @@ struct World {
 
 impl World {
     async fn start(driver: Epoll) -> Self {
+        let mut world = Self::meet(driver, ServerOptions::new(Profile::Bench, "keeper.test"), 16 << 10).await;
+        world.keeper.backed_up.set(true);
+        let envelope = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\n";
+        world.client.put(format!("{envelope}BDAT 14 LAST\r\nSubject: x\r\n\r\n").as_bytes());
+        world.client.put(format!("{envelope}BDAT {LARGE} LAST\r\n").as_bytes());
+        world.client.put(&vec![b'x'; LARGE]);
+        world.until("some of the large body", |keeper| keeper.spilled.get() > 0).await;
+        world
+    }
+
+    /// A client that has said EHLO.
+    async fn meet(driver: Epoll, options: ServerOptions, chunk_bytes: usize) -> Self {
         let keeper = Rc::new(Keeper {
             pool: Pool::new(Budget::new(8 << 20)),
-            backed_up: Cell::new(true),
+            chunk_bytes,
+            backed_up: Cell::new(false),
             spilled: Cell::default(),
             arrived: RefCell::default(),
         });
         let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
         let at = driver.local(&listener).expect("bound");
-        let options = Arc::new(ServerOptions::new(Profile::Bench, "keeper.test"));
+        let options = Arc::new(options);
         let (server, service) = (driver.clone(), keeper.clone());
         driver.spawn(async move {
             let conn = server.accept(&listener).await.expect("a client");
@@ -79,11 +93,6 @@ impl World {
         client.put(b"EHLO c.test\r\n");
         let mut world = Self { driver, keeper, client, heard: String::new() };
         world.hear(Some("\n250 ")).await;
-        let envelope = "MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\n";
-        world.client.put(format!("{envelope}BDAT 14 LAST\r\nSubject: x\r\n\r\n").as_bytes());
-        world.client.put(format!("{envelope}BDAT {LARGE} LAST\r\n").as_bytes());
-        world.client.put(&vec![b'x'; LARGE]);
-        world.until("some of the large body", |keeper| keeper.spilled.get() > 0).await;
         world
     }
 
@@ -171,4 +180,21 @@ fn f_010_the_last_call_ends_a_session_whose_body_is_held_up() {
         world.hear(None).await;
         assert_eq!(world.keeper.arrived.borrow().len(), 1, "half a body is none");
     });
+}
+
+#[test]
+fn a_body_far_beyond_what_is_taken_ends_the_session_although_one_receive_brought_it() {
+    let alone = async |driver: Epoll| {
+        let options = ServerOptions { size_max: 20_000, ..ServerOptions::new(Profile::Bench, "keeper.test") };
+        let mut world = World::meet(driver, options, 48 << 10).await;
+        world.client.put(b"MAIL FROM:<ann@a.test>\r\nRCPT TO:<bob@b.test>\r\nDATA\r\n");
+        world.hear(Some("354 ")).await;
+        // So much that what follows is received straight into its chunk, and less than is taken.
+        world.client.put(&[b'x'; 17_000]);
+        world.until("the beginning of a large body", |keeper| keeper.spilled.get() > 0).await;
+        world.client.put(&[b'x'; 60_000]);
+        // What is left unread may cost the client the last line.
+        world.hear(None).await;
+    };
+    epoll::run(&epoll::Options::default(), alone).expect("the driver runs");
 }

@@ -79,9 +79,19 @@ pub(super) async fn open(reactor: &Rc<Reactor>, at: &UringDir, called: &str, how
 /// zeros go in steps that are durable themselves, and a step beside which a commit was under way is followed by a short
 /// rest.
 pub(super) async fn allocate(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
-    retried(Op::File, async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit()).await?;
+    reserve(reactor, file, bytes).await?;
     zero(reactor, file, bytes).await?;
     sync(reactor, &file.0).await
+}
+
+/// Reserves the space, so that there is none before anything is written. Not every file system does; zeros extend the file
+/// too.
+async fn reserve(reactor: &Rc<Reactor>, file: &UringFile, bytes: u64) -> io::Result<()> {
+    let allocate = async || reactor.once(|ring, user| ring.allocate(user, &file.0, bytes)).await.unit();
+    match retried(Op::File, allocate).await {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+        reserved => reserved,
+    }
 }
 
 /// Writes zeros; behind how many of its steps it rested.
@@ -257,6 +267,17 @@ mod tests {
             assert_eq!(zero(&reactor, &file, BYTES).await.expect("written"), STEPS, "one is under way all the time");
             drop(commit);
             assert_eq!(zero(&reactor, &file, BYTES).await.expect("written"), 0, "it has ended");
+        });
+    }
+
+    #[test]
+    fn a_file_system_that_reserves_nothing_is_no_reason_to_have_no_file() {
+        with_files(async |reactor, []| {
+            let name = std::fs::OpenOptions::new().read(true).write(true).open("/proc/self/comm").expect("our name");
+            let file = UringFile(Rc::new(name.into()));
+            let asked = rustix::fs::fallocate(&*file.0, rustix::fs::FallocateFlags::empty(), 0, BYTES);
+            assert_eq!(asked, Err(rustix::io::Errno::OPNOTSUPP), "of a file of the kernel's own");
+            reserve(&reactor, &file, BYTES).await.expect("the zeros do it");
         });
     }
 

@@ -286,6 +286,28 @@ fn a_shard_whose_driver_fails_ends_the_server_beside_one_that_lives() {
 }
 
 #[test]
+fn f_010_a_signal_ends_a_start_that_takes_long() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Arc::new(settings(&folder, 1));
+    let admin = settings.server.admin.clone().unwrap();
+    let plan = Plan { settings, reload: Box::new(|| Err(String::new())), version: "", git: None };
+    let (mut control, _links) = Control::prepare(plan).unwrap();
+    assert_eq!(control.unless_ended(|| 7).unwrap(), Some(7), "nobody asked");
+    for signal in [Signal::TERM, Signal::INT] {
+        // The work is over when the test is.
+        let (over, reading) = mpsc::channel::<()>();
+        let work = move || {
+            kill_process(getpid(), signal).unwrap();
+            let _over = reading.recv();
+        };
+        assert_eq!(control.unless_ended(work).unwrap(), None, "{signal:?}");
+        drop(over);
+    }
+    assert!(!admin.exists(), "the socket is taken away");
+}
+
+#[test]
 fn addresses_that_cannot_be_had_are_the_user_s_to_mend() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();

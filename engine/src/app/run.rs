@@ -9,7 +9,7 @@ use crate::control::{Control, ControlError, Plan, Serving, log};
 use crate::io::launch::LaunchError;
 use crate::io::probe::Probe;
 use crate::settings::{Durability, Role, Settings};
-use crate::shell::server::{StartError, start};
+use crate::shell::server::{StartError, read_left, start};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,9 +117,14 @@ type Reload = Box<dyn FnMut() -> Result<Settings, String> + Send>;
 fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
     let plan = Plan { settings: settings.clone(), reload, version: VERSION, git: GIT };
     tracing::info!(cause = "driver", "{}", Probe::new(settings.server.data_dir.as_deref()));
-    let (control, links) = Control::prepare(plan)?;
+    let (mut control, links) = Control::prepare(plan)?;
     let routes = control.routes();
-    let running = start(&settings, links, routes)?;
+    let of = settings.clone();
+    let Some(left) = control.unless_ended(move || read_left(&of))? else {
+        tracing::info!("told to end while the spool was read");
+        return Ok(());
+    };
+    let running = start(&settings, links, routes, left?)?;
     if let Some(why) = &running.passed_over {
         tracing::warn!(cause = "driver", driver = running.driver, "{why}");
     }

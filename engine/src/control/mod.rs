@@ -34,7 +34,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// A status younger than this is given again instead of asking the shards.
 pub const FRESH: Duration = Duration::from_millis(100);
@@ -107,6 +107,14 @@ struct Parts {
     lookups: Lookups,
 }
 
+/// Takes the admin socket away at the end.
+fn remove_socket(settings: &Settings) {
+    if let Some(path) = &settings.server.admin {
+        // It may be gone already.
+        let _gone = std::fs::remove_file(path);
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -159,6 +167,35 @@ impl Control {
     /// Where mail goes, for shards to look at whenever they like; [`crate::track::desk::Order::Routes`] says that it is new.
     pub fn routes(&self) -> Arc<ArcSwap<Snapshot>> {
         self.parts.published.clone()
+    }
+
+    /// What `work` comes to on a thread of its own: what a start has to do first, and may take long. `None` when a signal
+    /// asks for the end meanwhile; the work ends with the process then.
+    ///
+    /// # Errors
+    /// There is no thread for it, or it panicked.
+    pub fn unless_ended<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, ControlError> {
+        let (done, result) = oneshot::channel();
+        std::thread::Builder::new().name("start".into()).spawn(move || {
+            // Nobody listens any more when the end was asked for.
+            let _unheard = done.send(work());
+        })?;
+        let Signals { terminate, interrupt, .. } = &mut self.signals;
+        let result = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => Ok(None),
+                _ = interrupt.recv() => Ok(None),
+                result = result => result.map(Some),
+            }
+        });
+        if let Ok(None) = result {
+            remove_socket(&self.parts.settings);
+        }
+        result.map_err(|_| io::Error::other("the start panicked").into())
     }
 
     /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads, or for one that fails;

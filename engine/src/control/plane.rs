@@ -5,7 +5,7 @@ use super::status::Facts;
 use super::{
     Control, ControlError, FRESH, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log,
     metrics::{self, Metrics},
-    routes, socket,
+    remove_socket, routes, socket,
 };
 use crate::io::launch::ShardError;
 use crate::route::Snapshot;
@@ -121,10 +121,7 @@ pub(super) fn run(
         }
         plane.live(signals, asked, join_end, bound, ready).await
     });
-    if let Some(path) = &plane.settings.server.admin {
-        // It may be gone already.
-        let _gone = std::fs::remove_file(path);
-    }
+    remove_socket(&plane.settings);
     runtime.shutdown_background();
     ended
 }

@@ -69,19 +69,31 @@ impl StartError {
     }
 }
 
-/// Starts the shards of a server, after its spool was read.
+/// Reads what an earlier run left, where this server keeps anything: that may take minutes, and changes nothing that counts.
 ///
 /// # Errors
-/// When the driver that was named is refused, there are no threads, or the spool is not one that may be written to.
-pub fn start(settings: &Arc<Settings>, links: Links, routes: Arc<ArcSwap<Snapshot>>) -> Result<Running, StartError> {
-    let cores = settings.server.cores.clone();
-    let left = settings.server.data_dir.as_deref().map(|path| recover(path, settings.server.driver, cores.len()));
-    let left = kept(settings, left.transpose().map_err(StartError::Spool)?)?;
-    let server = Server::new(settings, links, routes, left);
-    Ok(launch(&Launch { driver: settings.server.driver, cores }, server)?)
+/// When the driver that was named is refused, or the spool is not one that may be written to.
+pub fn read_left(settings: &Settings) -> Result<Option<Left>, StartError> {
+    let shards = settings.server.cores.len();
+    let left = settings.server.data_dir.as_deref().map(|path| recover(path, settings.server.driver, shards));
+    kept(settings, left.transpose().map_err(StartError::Spool)?)
 }
 
-/// Does the same on drivers that are there already, one for each shard: what [`start`] does without its threads.
+/// Starts the shards of a server, which take over what [`read_left`] found.
+///
+/// # Errors
+/// When the driver that was named is refused, or there are no threads.
+pub fn start(
+    settings: &Arc<Settings>,
+    links: Links,
+    routes: Arc<ArcSwap<Snapshot>>,
+    left: Option<Left>,
+) -> Result<Running, StartError> {
+    let launching = Launch { driver: settings.server.driver, cores: settings.server.cores.clone() };
+    Ok(launch(&launching, Server::new(settings, links, routes, left))?)
+}
+
+/// Does both on drivers that are there already, one for each shard, without threads.
 ///
 /// # Errors
 /// The spool is not one that may be written to.

@@ -119,28 +119,28 @@ impl Hubs {
         }
     }
 
-    /// A connection to it failed or broke.
-    pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
-            hub.last_error = Some(why);
-            // Of several connections that break when it dies, the first counts.
-            let looked = hub.probe_at == Tick::NEVER;
-            if !hub.dead || looked {
-                hub.wait = if hub.dead { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) } else { PROBE_FIRST };
-                hub.dead = true;
-                hub.probe_at = now + hub.wait;
-            }
+    /// A connection to it failed or broke. Whether it was thought to live.
+    pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) -> bool {
+        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return false };
+        hub.last_error = Some(why);
+        // Of several connections that break when it dies, the first counts.
+        let looked = hub.probe_at == Tick::NEVER;
+        let lived = !hub.dead;
+        if lived || looked {
+            hub.wait = if lived { PROBE_FIRST } else { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) };
+            hub.dead = true;
+            hub.probe_at = now + hub.wait;
         }
+        lived
     }
 
-    /// A session with it works.
-    pub fn works(&mut self, address: SocketAddr) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
-            hub.dead = false;
-            hub.was_reached = true;
-            hub.last_error = None;
-            hub.probe_at = Tick(0);
-        }
+    /// A session with it works. Whether it was thought to be dead.
+    pub fn works(&mut self, address: SocketAddr) -> bool {
+        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return false };
+        hub.was_reached = true;
+        hub.last_error = None;
+        hub.probe_at = Tick(0);
+        std::mem::take(&mut hub.dead)
     }
 
     /// Every hub, for reports.

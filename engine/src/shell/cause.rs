@@ -3,6 +3,7 @@
 use crate::io::driver::is_ours;
 use crate::queue::Cause;
 use crate::smtp::client::{DownReason, Stage};
+use crate::track::counters::{Counter, Tally};
 use std::io;
 
 /// Why a connection did not come to be.
@@ -27,6 +28,18 @@ pub(super) fn of_end(reason: DownReason, code: u16) -> Option<Cause> {
         DownReason::Loop => Cause::Loop,
         DownReason::Quit => return None,
     })
+}
+
+/// Counts the end of a connection, or of an attempt at one, by its cause (I-10).
+pub(super) fn count(tally: &Tally, why: Cause) {
+    tally.one(match why {
+        Cause::Refused | Cause::Unreachable | Cause::Short => Counter::ConnectFailures,
+        Cause::Greeting(_) | Cause::Hello(_) | Cause::Mail(_) | Cause::PushBack => Counter::RefusedOut,
+        Cause::TimedOut => Counter::TimeoutsOut,
+        Cause::Broken => Counter::BrokenOut,
+        Cause::Protocol => Counter::ProtocolOut,
+        Cause::Loop => Counter::LoopsOut,
+    });
 }
 
 #[cfg(test)]

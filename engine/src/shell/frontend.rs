@@ -18,6 +18,7 @@ use super::options::client_timers;
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::Driver;
+use crate::queue::Cause;
 use crate::roles::frontend::{FrontEndPolicy, Hub, Hubs, NO_HUB};
 use crate::route::{HUBS, Snapshot};
 use crate::settings::Settings;
@@ -72,6 +73,20 @@ pub struct FrontEnd<D: Driver> {
 }
 
 impl<D: Driver> FrontEnd<D> {
+    /// A connection to a hub failed or broke.
+    fn hub_failed(&self, hub: SocketAddr, why: Cause) {
+        if self.hubs.borrow_mut().failed(hub, why, self.driver.now()) {
+            tracing::warn!(cause = "hub", %hub, %why, "a hub is dead: it is looked for");
+        }
+    }
+
+    /// A hub has answered.
+    fn hub_works(&self, hub: SocketAddr) {
+        if self.hubs.borrow_mut().works(hub) {
+            tracing::info!(cause = "hub", %hub, "a hub is dead no more");
+        }
+    }
+
     /// A front end before the hubs of `snapshot`.
     pub fn new(driver: D, settings: &Arc<Settings>, pool: Pool, tally: Rc<Tally>, snapshot: &Snapshot) -> Rc<Self> {
         let delivery = &settings.delivery;

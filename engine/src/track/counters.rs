@@ -95,8 +95,11 @@ counters! {
     ConnectFailures "connect_failures" Counter: "Connections to next hops that failed.";
     ConnectionsOut "connections_out" Gauge: "Connections to next hops, now.";
     TimeoutsOut "timeouts_out" Counter: "Sessions ended because the next hop was silent.";
+    RefusedOut "sessions_refused_out" Counter: "Sessions that a next hop refused: the greeting, EHLO or every MAIL, or 421 in the middle.";
+    ProtocolOut "protocol_errors_out" Counter: "Sessions ended because the next hop did not speak SMTP.";
+    LoopsOut "loops_out" Counter: "Sessions ended because the next hop was this server itself.";
     BareLfReplies "bare_lf_reply_lines" Counter: "Reply lines of next hops that ended in LF alone.";
-    BrokenOut "connections_broken_out" Counter: "Connections that a next hop broke.";
+    BrokenOut "connections_broken_out" Counter: "Connections that a next hop broke while they were of use.";
     // crossings
     Lent "messages_lent" Counter: "Messages offered to connections of other shards.";
     Borrowed "messages_borrowed" Counter: "Messages of any shard taken from a hot ring.";

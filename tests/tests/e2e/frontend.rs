@@ -259,6 +259,11 @@ fn f_100_a_dead_hub_of_two_costs_new_messages_nothing() {
             house.sink.wait("everything acknowledged by the living hub", |taken| {
                 (4..45).all(|id| taken.iter().any(|one| one.from == sender(id)))
             });
+            let log = house.front.process().complaints();
+            assert!(log.contains("a hub is dead: it is looked for"), "{log}");
+            house.hubs[0].start();
+            let mut log = || house.front.process().complaints();
+            until("the hub's return to be told", || log().contains("a hub is dead no more").then_some(()));
         }
     }
 }
@@ -271,9 +276,13 @@ fn f_100_m_049_of_hubs_that_are_all_silent_nobody_is_promised_anything() {
         let mut house = House::of(driver, 2);
         assert_eq!(house.send(0).code, 250);
         house.hubs.iter_mut().for_each(|hub| hub.process().signal(Signal::STOP));
-        let mut waits = Talk::hello(house.front.address()).expect("a greeting");
-        waits.begin(&sender(1), &["bob@b.test"]).expect("nobody knows yet");
-        waits.write(&[&stuffed(&content(1))[..], b".\r\n"].concat()).expect("a connection");
+        // A message for each: of a hub that owes nothing nobody knows that it would be silent.
+        let mut waits = [1, 2].map(|id| {
+            let mut talk = Talk::hello(house.front.address()).expect("a greeting");
+            talk.begin(&sender(id), &["bob@b.test"]).expect("nobody knows yet");
+            talk.write(&[&stuffed(&content(id))[..], b".\r\n"].concat()).expect("a connection");
+            talk
+        });
         until("the front end to take nothing more", || {
             let mut talk = Talk::hello(house.front.address()).expect("a greeting");
             let reply = talk.say("MAIL FROM:<a@a.test>").expect("a reply");
@@ -282,9 +291,9 @@ fn f_100_m_049_of_hubs_that_are_all_silent_nobody_is_promised_anything() {
             refused.then_some(())
         });
         house.hubs.iter_mut().for_each(|hub| hub.process().signal(Signal::CONT));
-        assert_eq!(waits.reply().expect("the verdict").code, 250);
-        house.send_until_accepted("mail to be taken again", 2);
-        house.ends_with(&[0, 1, 2]);
+        waits.iter_mut().for_each(|talk| assert_eq!(talk.reply().expect("the verdict").code, 250));
+        house.send_until_accepted("mail to be taken again", 3);
+        house.ends_with(&[0, 1, 2, 3]);
     }
 }
 
@@ -408,6 +417,7 @@ fn f_103_a_hub_killed_in_mid_body_is_451_and_the_repeat_goes_to_the_other() {
         until("the front end to count it", || (house.front.counter("connections_out") > 0).then_some(()));
         house.hubs[served].kill();
         until("the front end to know", || (house.front.counter("connections_out") == 0).then_some(()));
+        assert_eq!(house.front.counter("connections_broken_out"), 1);
         talk.write(&body[body.len() / 2..]).expect("the client's session goes on");
         talk.write(b".\r\n").expect("the client's session goes on");
         let reply = talk.reply().expect("a reply");

@@ -153,6 +153,7 @@ fn m_081_a_hub_that_meets_itself_sends_nothing() {
         (Some(1), Some(0)),
         "{counters}"
     );
+    until("the loop to be counted", || (hub.counter("loops_out") > 0).then_some(()));
     hub.stop();
 }
 

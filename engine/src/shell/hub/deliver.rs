@@ -79,7 +79,11 @@ async fn converse<D: Driver>(hub: &Rc<Hub<D>>, order: &Order) -> Option<Cause> {
     };
     let cause = line.talk(&mut conn).await;
     line.end(hub.driver.now());
-    if line.refused { Some(Cause::Mail(BAD_SEQUENCE)) } else { cause }
+    let cause = if line.refused { Some(Cause::Mail(BAD_SEQUENCE)) } else { cause };
+    if let Some(cause) = cause {
+        cause::count(&hub.tally, cause);
+    }
+    cause
 }
 
 /// A message under way.
@@ -180,7 +184,6 @@ impl<D: Driver> Line<D> {
                 Next::End | Next::Broken(_) => {
                     hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
                     self.session.on_lost();
-                    hub.tally.one(Counter::BrokenOut);
                     // An idle connection that its host closed says nothing about the host.
                     let idle = self.ready && self.flights.is_empty();
                     Flow::Down((!idle).then_some(Cause::Broken))
@@ -412,10 +415,7 @@ impl<D: Driver> Line<D> {
 
     fn on_timeout(&mut self, conn: &D::Conn) -> Flow {
         match on_deadline(&mut self.session, conn, self.hub.driver.now()) {
-            ClientEvent::Down(reason) => {
-                self.hub.tally.one(Counter::TimeoutsOut);
-                Flow::Down(cause::of_end(reason, 0))
-            }
+            ClientEvent::Down(reason) => Flow::Down(cause::of_end(reason, 0)),
             _ => Flow::Go,
         }
     }

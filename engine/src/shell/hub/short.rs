@@ -2,18 +2,32 @@
 
 use crate::roles::hub::REFUSE_PERCENT;
 use crate::sys::slice::Budget;
+use crate::wire::{Span, Tick};
 use std::cell::Cell;
 
 /// With so many hundredths of the budget in use, content that is on disk leaves memory.
 pub(super) const DROP_PERCENT: u32 = 75;
 /// Until so many are left, so that memory is not short again with the next message.
 pub(super) const RELIEVED_PERCENT: u32 = 65;
+/// A shortage is over when there was none for so long.
+const QUIET: Span = Span::seconds(10);
 
 /// The worst since somebody asked.
 #[derive(Debug, Default)]
 pub(super) struct Short {
     worst: Cell<u64>,
     denials: Cell<usize>,
+    /// When mail was last refused or not read, since that was told.
+    told: Cell<Option<Tick>>,
+}
+
+/// What an operator is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Mail is refused or not read.
+    Begins,
+    /// It is no more.
+    Ends,
 }
 
 impl Short {
@@ -35,12 +49,35 @@ impl Short {
         self.look(budget);
         self.worst.take()
     }
+
+    /// What is worth telling of this step: once when it begins, and once when it was over for a while.
+    pub(super) fn news(&self, step: u64, now: Tick) -> Option<News> {
+        let told = self.told.get();
+        if step >= 2 {
+            self.told.set(Some(now));
+            return told.is_none().then_some(News::Begins);
+        }
+        let over = now.since(told?) >= QUIET;
+        over.then(|| {
+            self.told.set(None);
+            News::Ends
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::slice::Pool;
+
+    #[test]
+    fn i_10_a_shortage_is_told_once_however_often_it_comes_and_goes() {
+        let (short, at) = (Short::default(), |seconds| Tick(1) + Span::seconds(seconds));
+        let steps = [(0, 0), (1, 1), (2, 2), (3, 0), (4, 3), (5, 1), (13, 0), (14, 1), (15, 0), (99, 2)];
+        let told: Vec<(u64, News)> =
+            steps.into_iter().filter_map(|(second, step)| Some((second, short.news(step, at(second))?))).collect();
+        assert_eq!(told, [(2, News::Begins), (14, News::Ends), (99, News::Begins)]);
+    }
 
     #[test]
     fn f_040_each_step_is_seen_even_when_it_has_passed() {

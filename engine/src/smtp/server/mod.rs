@@ -312,7 +312,7 @@ impl ServerSession {
         self.pressed = pressed && !self.facts.trusted_front_end;
     }
 
-    /// How long a command is waited for, if less than usual.
+    /// How long a command is waited for between transactions, if less than usual. In one the whole wait stands (M-071).
     fn command_deadline(&self) -> Tick {
         let spared = if self.pressed { self.options.timers.command.0.saturating_sub(PRESSED_WAIT.0) } else { 0 };
         Tick(self.deadline.0.saturating_sub(spared))
@@ -331,7 +331,7 @@ impl ServerSession {
             return Tick::NEVER;
         }
         let between = matches!(self.state, State::NoService | State::Connected | State::Ready);
-        if between { self.command_deadline().min(self.session_end) } else { self.command_deadline() }
+        if between { self.command_deadline().min(self.session_end) } else { self.deadline }
     }
 
     /// The content's average rate falls below the least at this instant, unless more comes (M-071).

@@ -138,7 +138,12 @@ fn is_survived(action: &str, then: Then, wait: &str, (chunking, pipelining): (bo
         until(&format!("{fault} to strike"), || cell.was_struck().then_some(()));
     }
     until("every outcome", || (hub.queued() == 0).then_some(()));
-    let unknown = hub.status()["counters"]["outcomes_unknown"].as_u64().expect("a counter");
+    let counters = hub.status()["counters"].clone();
+    let count = |key: &str| counters[key].as_u64().expect("a counter");
+    let unknown = count("outcomes_unknown");
+    if let Some(counter) = counted_as(action) {
+        assert!(count(counter) > 0, "`{action}`, chunking {chunking}: {counter} in {counters}");
+    }
     hub.stop();
     let mut all = 0;
     for cell in cells {
@@ -157,6 +162,18 @@ fn is_survived(action: &str, then: Then, wait: &str, (chunking, pipelining): (bo
         drop(cell.sink.stop().expect("a ledger"));
     }
     assert!(all <= unknown * RECIPIENTS, "`{action}`, chunking {chunking}: {all} copies, {unknown} outcomes unknown");
+}
+
+/// What a session that ends by this is counted as (I-10); `None`: not every one ends.
+fn counted_as(action: &str) -> Option<&'static str> {
+    Some(match action.split(' ').next()? {
+        "stall" | "nocrlf" => "timeouts_out",
+        "halfclose" | "close" | "reset" | "take+close" | "drop+close" | "cut" => "connections_broken_out",
+        "long" | "multiline" | "twodigits" | "mixedcodes" | "garbage" => "protocol_errors_out",
+        "reply" if action.starts_with("reply 421") => "sessions_refused_out",
+        "reply" if action.ends_with(" what") => "protocol_errors_out",
+        _ => return None,
+    })
 }
 
 /// Nothing here may run into a wait.

@@ -93,7 +93,7 @@ fn f_121_f_122_who_is_silent_or_slow_is_waited_for_less_while_places_or_memory_a
     assert_eq!(late(&mut bench, minutes(1)), Event::More, "it has passed in time");
     bench.session.set_pressed(true);
     bench.feed(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\n");
-    assert_eq!(bench.session.deadline(), minutes(2), "a command has its own minute");
+    assert_eq!(bench.session.deadline(), minutes(6), "in a transaction a command has its whole wait (M-071)");
     bench.feed(b"DATA\r\n");
     assert_eq!(bench.session.deadline(), minutes(2), "the least rate counts from the second minute on");
     bench.feed(&[b'x'; 1280]);

@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use arc_swap::ArcSwap;
-use engine::control::{Control, ControlError, Plan, Serving};
-use engine::io::launch::ShardError;
+use engine::control::{Control, ControlError, Fallen, Plan, Serving};
 use engine::route::Snapshot;
 use engine::settings::{Host, Listener, NextHop, Profile, Protocol, Receive, Role, Settings};
 use engine::track::counters::Counter;
@@ -145,7 +144,7 @@ fn start(plays: &[Play]) -> World {
         let join = move || {
             // Its own driver failed; who waits for the threads hears of it before the others end.
             if let Some(shard) = fallen {
-                return Err(ShardError { shard, error: io::ErrorKind::OutOfMemory.into() });
+                return Err(Fallen { shard, error: io::ErrorKind::OutOfMemory.into() });
             }
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             Ok(())

@@ -5,8 +5,8 @@ use super::data_dir::DataDir;
 use super::sources::When;
 use super::{Exit, GIT, VERSION, exit, print, process, sources};
 use crate::config::{Checked, Overrides};
-use crate::control::{Control, ControlError, Plan, Serving, log};
-use crate::io::launch::LaunchError;
+use crate::control::{Control, ControlError, Fallen, Plan, Serving, log};
+use crate::io::launch::{LaunchError, ShardError};
 use crate::io::probe::Probe;
 use crate::settings::{Durability, Role, Settings};
 use crate::shell::server::{StartError, read_left, start};
@@ -129,7 +129,8 @@ fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
         tracing::warn!(cause = "driver", driver = running.driver, "{why}");
     }
     let driver = running.driver;
-    control.run(driver, move || running.join(), ready)?;
+    let join = move || running.join().map_err(|ShardError { shard, error }| Fallen { shard, error });
+    control.run(driver, join, ready)?;
     Ok(())
 }
 

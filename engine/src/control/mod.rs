@@ -20,7 +20,6 @@ pub(crate) mod routes;
 pub mod socket;
 mod status;
 
-use crate::io::launch::ShardError;
 use crate::route::Snapshot;
 use crate::settings::Settings;
 use crate::track::counters::Board;
@@ -79,6 +78,16 @@ pub enum ControlError {
     /// The system has no thread, signal or clock for us.
     #[error("the control plane cannot run: {0}")]
     System(#[from] io::Error),
+}
+
+/// A shard whose thread ended by an error.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {shard} ended: {error}")]
+pub struct Fallen {
+    /// Its number.
+    pub shard: usize,
+    /// What its driver said.
+    pub error: io::Error,
 }
 
 fn numbers(of: &[usize]) -> String {
@@ -206,7 +215,7 @@ impl Control {
     pub fn run(
         self,
         driver: &'static str,
-        join: impl FnOnce() -> Result<(), ShardError> + Send + 'static,
+        join: impl FnOnce() -> Result<(), Fallen> + Send + 'static,
         ready: impl FnOnce(&Serving),
     ) -> Result<(), ControlError> {
         plane::run(self, driver, join, ready)

@@ -3,11 +3,11 @@
 use super::names::{Lookups, News};
 use super::status::Facts;
 use super::{
-    Control, ControlError, FRESH, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving, Signals, log,
+    Control, ControlError, FRESH, Fallen, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving,
+    Signals, log,
     metrics::{self, Metrics},
     remove_socket, routes, socket,
 };
-use crate::io::launch::ShardError;
 use crate::route::Snapshot;
 use crate::settings::{Durability, Settings};
 use crate::track::counters::Board;
@@ -87,14 +87,14 @@ enum Heard {
     Names(News),
     Tick,
     /// Every shard's thread ended, or one failed.
-    Joined(Result<(), ShardError>),
+    Joined(Result<(), Fallen>),
 }
 
 /// Runs a prepared control plane to its end.
 pub(super) fn run(
     control: Control,
     driver: &'static str,
-    join: impl FnOnce() -> Result<(), ShardError> + Send + 'static,
+    join: impl FnOnce() -> Result<(), Fallen> + Send + 'static,
     ready: impl FnOnce(&Serving),
 ) -> Result<(), ControlError> {
     let (joined, join_end) = oneshot::channel();
@@ -165,7 +165,7 @@ impl Plane {
         &mut self,
         mut signals: Signals,
         mut asked: mpsc::Receiver<Asking>,
-        mut joined: oneshot::Receiver<Result<(), ShardError>>,
+        mut joined: oneshot::Receiver<Result<(), Fallen>>,
         metrics: Option<SocketAddr>,
         ready: impl FnOnce(&Serving),
     ) -> Result<(), ControlError> {
@@ -211,7 +211,7 @@ impl Plane {
         &mut self,
         signals: &mut Signals,
         asked: &mut mpsc::Receiver<Asking>,
-        joined: &mut oneshot::Receiver<Result<(), ShardError>>,
+        joined: &mut oneshot::Receiver<Result<(), Fallen>>,
     ) -> Heard {
         let woken = self.woken.clone();
         let Signals { terminate, interrupt, hangup } = signals;
@@ -286,7 +286,7 @@ impl Plane {
     }
 
     /// The threads ended while somebody still should run, or one did.
-    fn joined(&mut self, result: Result<(), ShardError>) -> Result<(), ControlError> {
+    fn joined(&mut self, result: Result<(), Fallen>) -> Result<(), ControlError> {
         self.take_notices()?;
         match (result, self.running().as_slice(), self.state) {
             (Err(error), ..) => Err(died(&error)),
@@ -295,7 +295,7 @@ impl Plane {
         }
     }
 
-    async fn join(&self, joined: oneshot::Receiver<Result<(), ShardError>>) -> Result<(), ControlError> {
+    async fn join(&self, joined: oneshot::Receiver<Result<(), Fallen>>) -> Result<(), ControlError> {
         match tokio::time::timeout(JOIN_WAIT, joined).await {
             Ok(Ok(Err(error))) => Err(died(&error)),
             // All have stopped; a thread that lingers holds nothing that matters.
@@ -476,7 +476,7 @@ impl Plane {
 }
 
 /// A shard is lost, and with it its mail until the next start: nothing goes on without it.
-fn died(error: &ShardError) -> ControlError {
+fn died(error: &Fallen) -> ControlError {
     tracing::error!(cause = "shard", shard = error.shard, error = %error.error, "a shard ended");
     ControlError::Died(error.to_string())
 }

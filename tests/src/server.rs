@@ -63,6 +63,8 @@ pub struct Told {
     pub by_name: bool,
     /// Further lines of the file, by section: `("receive", "chunking = false")`.
     pub more: Vec<(&'static str, String)>,
+    /// Where a service manager listens (`NOTIFY_SOCKET`).
+    pub notify: Option<PathBuf>,
     /// Of batches of messages and outcomes, the one whose write is taken for failed after it was made.
     pub fail_write: Option<u64>,
 }
@@ -84,6 +86,7 @@ impl Default for Told {
             beside: Vec::new(),
             by_name: false,
             more: Vec::new(),
+            notify: None,
             fail_write: None,
         }
     }
@@ -317,6 +320,9 @@ impl Server {
         command.env("RUST_BACKTRACE", "1");
         if let Some(hook) = kill_at {
             command.env("RINGPOST_KILL_AT", hook);
+        }
+        if let Some(manager) = &self.told.notify {
+            command.env("NOTIFY_SOCKET", manager);
         }
         if let Some(write) = self.told.fail_write {
             assert!(self.told.build == Build::FailPoints, "only that build knows how to fail");

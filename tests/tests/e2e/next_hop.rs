@@ -125,6 +125,31 @@ fn f_066_5yz_of_every_host_at_greeting_or_ehlo_puts_the_queue_off_and_fails_nobo
     }
 }
 
+/// 421 in the middle of 64 transactions under way: what stood before it is done, what stood behind it is sent again, and
+/// nothing comes twice, since no outcome is unknown.
+#[test]
+fn f_064_421_to_one_of_64_under_way_leaves_the_others_unharmed() {
+    for step in ["mail", "rcpt", "bdat"] {
+        for before in [1, 31, 63] {
+            let fault = format!("{step}:reply 421 4.3.2 not now;after={before};first=1");
+            let sink = sink(&[&fault], true);
+            let mut hub = Server::started(Told::relaying_to(free_address()).with("delivery", waits("400ms")));
+            send(&hub, 64, 1, CONTENT);
+            hub.stop();
+            let bounds = "connections_per_hop_max = 1\nin_flight_max = 64";
+            let told = Told::relaying_to(sink.listen[0]).with("delivery", waits("400ms"));
+            hub.tell(|was| *was = told.with("delivery", bounds.to_owned()));
+            hub.start();
+            outcomes(&hub, &fault, 64, 0);
+            assert_eq!(hub.counter("sessions_refused_out"), 1, "{fault}");
+            hub.stop();
+            let pairs = pairs(&sink.stop().expect("a ledger").ledger);
+            let came: Vec<(u64, u64)> = pairs.into_iter().map(|((seq, _), count)| (seq, count)).collect();
+            assert_eq!(came, (0..64).map(|seq| (seq, 1)).collect::<Vec<_>>(), "{fault}");
+        }
+    }
+}
+
 /// A next hop that is ourselves, seen through somebody who passes connections on, is left with the greeting (M-081).
 #[test]
 fn m_081_a_hub_that_meets_itself_sends_nothing() {

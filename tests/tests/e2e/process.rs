@@ -1,7 +1,9 @@
 //! Starts, stops and refusals of the process.
 
 use rustix::process::Signal;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -62,6 +64,51 @@ fn f_035_what_waits_is_delivered_after_restarts_with_other_shards() {
         all_came(&sink, 0..80);
         hub.stop();
     }
+}
+
+/// A service manager hears that the server is ready, behind which the listeners answer, and that it stops; nothing before.
+#[test]
+fn a_service_manager_hears_of_readiness_and_of_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&at).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    let heard = || {
+        let mut octets = [0; 256];
+        let count = manager.recv(&mut octets).expect("a word in time");
+        String::from_utf8_lossy(&octets[..count]).trim_end().to_owned()
+    };
+    let mut hub = Server::new(Told { notify: Some(at.clone()), ..Told::relaying_to(free_address()) });
+    hub.start();
+    assert_eq!(heard(), "READY=1");
+    Talk::hello(hub.address()).expect("who was told ready is answered");
+    manager.set_nonblocking(true).expect("an open socket");
+    assert_eq!(manager.recv(&mut [0; 1]).expect_err("nothing more is said").kind(), ErrorKind::WouldBlock);
+    manager.set_nonblocking(false).expect("an open socket");
+    hub.stop();
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+/// What waited longest leaves first, over restarts too: the messages of every segment in the order in which they were taken.
+#[test]
+fn what_waited_longest_leaves_first_behind_a_restart() {
+    const MESSAGES: u64 = 300;
+    let bounds = "connections_per_hop_max = 1\nin_flight_max = 1".to_owned();
+    let mut hub = Server::started(Told::relaying_to(free_address()));
+    send_to(&hub, 0..MESSAGES / 2);
+    // The second life has segments of its own.
+    hub.kill();
+    hub.start();
+    send_to(&hub, MESSAGES / 2..MESSAGES);
+    hub.stop();
+    let sink = Sink::start(Offers { chunking: true });
+    hub.tell(|told| *told = Told::relaying_to(sink.address()).with("delivery", bounds));
+    hub.start();
+    let taken = sink.wait_for(usize::try_from(MESSAGES).expect("few"));
+    let order: Vec<&str> = taken.iter().map(|one| one.from.as_str()).collect();
+    let sent: Vec<String> = (0..MESSAGES).map(sender).collect();
+    assert_eq!(order, sent);
+    hub.stop();
 }
 
 /// SIGTERM under full load: every connection ends in order, exit 0, and what was acknowledged comes (F-010, I-12).

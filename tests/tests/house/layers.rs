@@ -40,7 +40,7 @@ const ENGINE: &[(&str, &[&str])] = &[
             "settings",
         ],
     ),
-    ("control", &["wire", "route", "track", "io::launch", "settings"]),
+    ("control", &["wire", "route", "track", "settings"]),
     (
         "admin",
         &["wire", "smtp", "mime", "spool", "queue", "route", "track", "store", "roles", "shell", "control", "settings"],

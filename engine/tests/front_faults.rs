@@ -40,6 +40,7 @@ macro_rules! each {
 each! {
     f_100_behind_a_streamed_message_a_connection_has_its_send_room_again
     f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub
+    f_100_slow_streamed_messages_keep_little_of_the_memory_that_others_used
 }
 
 fn tally() -> Rc<Tally> {
@@ -71,14 +72,19 @@ fn hub<D: Driver>(driver: &D, settings: &Arc<Settings>) -> (SocketAddr, Rc<Tally
     (serve_on(driver, &Rc::new(Rc::new(store)), true), counts)
 }
 
-/// Sends one message; all that was said.
-async fn send<D: Driver>(driver: &D, to: SocketAddr, body: &[u8]) -> String {
+/// A client that has said EHLO.
+async fn meet<D: Driver>(driver: &D, to: SocketAddr) -> D::Conn {
     let mut conn = driver.connect(to, driver.now() + Span::seconds(5)).await.expect("it listens");
     let mut heard = String::new();
     listen(driver, &mut conn, &mut heard, " ready\r\n").await;
     conn.put(b"EHLO client.test\r\n");
     listen(driver, &mut conn, &mut heard, "250 HELP\r\n").await;
-    heard.clear();
+    conn
+}
+
+/// Sends one message; all that was said.
+async fn send<D: Driver>(driver: &D, to: SocketAddr, body: &[u8]) -> String {
+    let (mut conn, mut heard) = (meet(driver, to).await, String::new());
     conn.put(format!("MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT {} LAST\r\n", body.len()).as_bytes());
     conn.put(body);
     conn.put(b"QUIT\r\n");
@@ -105,11 +111,22 @@ fn settings() -> Arc<Settings> {
 
 /// A front end before `hubs`, whose connections to them meet `faults`: where it is.
 fn front<D: Driver>(driver: &D, faults: &Faults, settings: &Arc<Settings>, hubs: &[SocketAddr]) -> SocketAddr {
+    let (pool, counts) = (Pool::new(Budget::new(16 << 20)), tally());
+    front_of(driver, (pool, counts), faults, settings, hubs)
+}
+
+/// The same, that takes its memory from this pool and counts here.
+fn front_of<D: Driver>(
+    driver: &D,
+    (pool, counts): (Pool, Rc<Tally>),
+    faults: &Faults,
+    settings: &Arc<Settings>,
+    hubs: &[SocketAddr],
+) -> SocketAddr {
     let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "hubs".into(), connector: "".into() };
     let hosts = hubs.iter().copied().map(HostAddress::equal).collect();
     let routes = Snapshot { hubs: NextHop { key, hosts }, ..Snapshot::default() };
-    let pool = Pool::new(Budget::new(16 << 20));
-    let front = FrontEnd::new(Faulty::new(driver.clone(), faults.clone()), settings, pool, tally(), &routes);
+    let front = FrontEnd::new(Faulty::new(driver.clone(), faults.clone()), settings, pool, counts, &routes);
     serve_on(&Faulty::new(driver.clone(), Faults::none()), &Rc::new(front), false)
 }
 
@@ -154,5 +171,36 @@ fn f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub<U: U
         assert!(faults.strikes() > 0, "the lost one was asked");
         assert_eq!((counts.read(Counter::Stored), unasked.read(Counter::Stored)), (20, 0));
         faults.heal();
+    });
+}
+
+/// Clients that take their time with large bodies, and mail that passes between them: of its memory they keep nothing.
+fn f_100_slow_streamed_messages_keep_little_of_the_memory_that_others_used<U: Under>() {
+    const SLOW: usize = 5;
+    U::run(|driver| async move {
+        let (settings, faults) = (settings(), Faults::none());
+        let (hub, _) = hub(&driver, &settings);
+        let (pool, counts) = (Pool::new(Budget::new(16 << 20)), tally());
+        let budget = pool.budget().clone();
+        let at = front_of(&driver, (pool, counts.clone()), &faults, &settings, &[hub]);
+        let small = b"0123456789abc\r\n".repeat(500);
+        let mut slow = Vec::new();
+        for _ in 0..SLOW {
+            let before = counts.read(Counter::ContentIn);
+            let mut conn = meet(&driver, at).await;
+            conn.put(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 1000000 LAST\r\n");
+            conn.put(&[b'x'; 100_000]);
+            slow.push(conn);
+            while counts.read(Counter::ContentIn) == before {
+                driver.sleep(Span::millis(1)).await;
+            }
+            // More than what is small is packed in.
+            for _ in 0..36 {
+                let heard = send(&driver, at, &small).await;
+                assert!(heard.lines().nth(2).is_some_and(|verdict| verdict.starts_with("250 2.")), "{heard}");
+            }
+        }
+        let (most, shared) = (SLOW * (96 << 10), 256 << 10);
+        assert!(budget.leased_bytes() <= most + shared, "{} octets", budget.leased_bytes());
     });
 }

@@ -68,7 +68,7 @@ pub struct FrontEnd<D: Driver> {
     client: Arc<ClientOptions>,
     connect_wait: Span,
     trace: Tracer,
-    packing: RefCell<Option<Fill>>,
+    packing: RefCell<Packing>,
     ids: MessageIds,
 }
 
@@ -108,7 +108,7 @@ impl<D: Driver> FrontEnd<D> {
             client: Arc::new(client),
             connect_wait: delivery.connect_wait.min(CONNECT_WAIT),
             trace: Tracer::new(settings),
-            packing: RefCell::default(),
+            packing: RefCell::new(Packing { open: None, least: PACK_BYTES }),
             ids: MessageIds::new(&driver),
             driver,
             pool,
@@ -141,41 +141,30 @@ impl<D: Driver> FrontEnd<D> {
         facts.identity().map_or(own, ClientIdentity::as_ref)
     }
 
-    /// Copies `pieces` into shared packing memory, one behind the other: the one copy in.
-    fn pack(&self, pieces: &[&[u8]]) -> Option<Slice> {
-        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut packing = self.packing.borrow_mut();
-        if packing.as_ref().is_none_or(|fill| fill.room() < bytes) {
-            *packing = Some(self.pool.fill(bytes.max(PACK_BYTES))?);
-        }
-        let fill = packing.as_mut().filter(|fill| fill.room() >= bytes)?;
-        for piece in pieces {
-            fill.put(piece);
-        }
-        Some(fill.take())
-    }
-
     /// A trace header of our own in the form of Exchange; none otherwise (M-078).
-    fn trace_of(&self, session: &ServerSession) -> Option<Slice> {
+    fn trace_of(&self, session: &ServerSession, packing: &mut Packing) -> Option<Slice> {
         if !session.options().exchange_trace {
-            return self.pack(&[]);
+            return packing.pack(&self.pool, &[]);
         }
         let id = self.ids.next();
         let mut buffer = self.trace.buffer();
         self.trace.write(session, Some("Frontend Transport"), (id, self.driver.wall()), &mut buffer);
-        let slice = self.pack(&[&buffer]);
+        let slice = packing.pack(&self.pool, &[&buffer]);
         self.trace.keep(buffer);
         slice
     }
 
     fn job(&self, session: &ServerSession, inlet: &Rc<Inlet<D>>, content: JobContent<D>) -> Option<Job<D>> {
         let client = Self::identity(session.facts());
+        // What is streamed lasts as long as its client likes: it must not keep the memory of others.
+        let (mut apart, mut shared) = (Packing { open: None, least: 0 }, self.packing.borrow_mut());
+        let packing = if matches!(content, JobContent::Stream(_)) { &mut apart } else { &mut *shared };
         Some(Job {
-            envelope: self.pack(&[session.envelope().bytes()])?,
-            trace: self.trace_of(session)?,
+            envelope: packing.pack(&self.pool, &[session.envelope().bytes()])?,
+            trace: self.trace_of(session, packing)?,
             facts: *session.content(),
             client: client.address,
-            ehlo_name: self.pack(&[client.ehlo_name])?,
+            ehlo_name: packing.pack(&self.pool, &[client.ehlo_name])?,
             protocol: client.protocol,
             inlet: inlet.clone(),
             content,
@@ -305,6 +294,27 @@ impl<D: Driver> FrontEnd<D> {
     }
 }
 
+/// Memory for what is small, in chunks of at least so many octets.
+struct Packing {
+    open: Option<Fill>,
+    least: usize,
+}
+
+impl Packing {
+    /// Copies `pieces`, one behind the other: the one copy in. `None`: no memory.
+    fn pack(&mut self, pool: &Pool, pieces: &[&[u8]]) -> Option<Slice> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.open.as_ref().is_none_or(|fill| fill.room() < bytes) {
+            self.open = Some(pool.fill(bytes.max(self.least))?);
+        }
+        let fill = self.open.as_mut().filter(|fill| fill.room() >= bytes)?;
+        for piece in pieces {
+            fill.put(piece);
+        }
+        Some(fill.take())
+    }
+}
+
 /// A hub that has not answered by then, whatever it was asked, is no hub to wait for.
 fn bounded(timers: ClientTimers) -> ClientTimers {
     let ClientTimers { hello, mail, rcpt, data, end, .. } = timers;
@@ -395,7 +405,7 @@ impl<D: Driver> Service<D> for Rc<FrontEnd<D>> {
         let content: Option<Slices> = match &arrived.content {
             Incoming::Octets(pieces) => {
                 self.tally.add(Counter::CopiedBytes, facts.bytes);
-                self.pack(pieces).map(|slice| Slices::from_iter([slice]))
+                self.packing.borrow_mut().pack(&self.pool, pieces).map(|slice| Slices::from_iter([slice]))
             }
             Incoming::Chunks(chunks) => Some(trim(chunks, facts.bytes)),
             Incoming::Spilled(stream) => {

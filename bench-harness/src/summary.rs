@@ -178,12 +178,13 @@ fn accounts(out: &mut String, result: &RunResult) {
         count(sum(|phase| phase.figures.pairs.lost)),
         count(sum(|phase| phase.figures.pairs.duplicated.total()))
     );
-    let others: [(u64, &str); 5] = [
+    let others: [(u64, &str); 6] = [
         (sum(|phase| phase.figures.pairs.queued), "still queued"),
         (sum(|phase| phase.figures.pairs.rejected), "refused for good"),
         (sum(|phase| phase.figures.pairs.deferred), "refused for now"),
         (sum(|phase| phase.figures.pairs.unknown), "whose sender heard no verdict"),
         (sum(|phase| phase.figures.pairs.unexpected), "unexpected"),
+        (sum(|phase| phase.figures.pairs.unrecorded), "taken by a sink without room to write them down"),
     ];
     for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
         let _ = write!(out, ", {} {what}", count(number));

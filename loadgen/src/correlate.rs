@@ -2,7 +2,10 @@
 //!
 //! Joins what the sender recorded with what the sinks' ledgers say. Pure: give it everything after the drain.
 
-use crate::ledger::{Delivery, FLAG_DIFFERS, FLAG_REPORT, FLAG_SILENT, FLAG_UNSTAMPED};
+use crate::ledger::{
+    Delivery, FLAG_DIFFERS, FLAG_FOR_GOOD, FLAG_NO_FAILURE, FLAG_REFUSED, FLAG_REPORT, FLAG_SILENT, FLAG_UNRECORDED,
+    FLAG_UNSTAMPED,
+};
 use crate::record::histogram::Times;
 use crate::record::{MessageRecord, State};
 use crate::workload::recipients::Recipients;
@@ -18,7 +21,8 @@ pub struct Duplicated {
     /// The next hop had said 2yz and the settle was not yet durable.
     #[serde(rename = "W1")]
     pub w1: u64,
-    /// Our 250 did not reach the sender, who repeated.
+    /// A server died in the transaction, so that no reply reached the sender, and who stood behind him repeated. Senders of
+    /// ours repeat nothing that may have been taken: without a death nothing explains such a copy.
     #[serde(rename = "W2")]
     pub w2: u64,
     /// A shadow holder took over.
@@ -27,7 +31,7 @@ pub struct Duplicated {
     /// Deliberate resubmission.
     #[serde(rename = "W4")]
     pub w4: u64,
-    /// The outcome at the next hop was unknown.
+    /// The outcome at the next hop was unknown, or the sink took what it had refused for now: who sends it again does right.
     #[serde(rename = "W5")]
     pub w5: u64,
     /// In none of them: a bug of the target.
@@ -43,12 +47,13 @@ impl Duplicated {
 
 /// Where each pair ended. `result.json` has it as `pairs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Accounts {
     /// Pairs of the schedule that became due.
     pub intended: u64,
     /// Arrived, once or more.
     pub delivered: u64,
-    /// A report about it came back instead.
+    /// A report came back instead that says so of this recipient. One that nobody can read explains one recipient.
     pub bounced: u64,
     /// Acknowledged, and nowhere.
     pub lost: u64,
@@ -74,6 +79,8 @@ pub struct Accounts {
     pub refused_yet_delivered: u64,
     /// Copies whose content is not what was sent (I-4).
     pub content_differs: u64,
+    /// What sinks took and had no room to write down: so many of the lost may have arrived, and copies among them are not seen.
+    pub unrecorded: u64,
 }
 
 impl Accounts {
@@ -81,6 +88,11 @@ impl Accounts {
     pub fn add_up(&self) -> bool {
         let ends = [self.delivered, self.bounced, self.lost, self.queued, self.rejected, self.deferred, self.unknown];
         self.intended == ends.iter().sum::<u64>()
+    }
+
+    /// Of the lost, those that no gap in a sink's ledger explains.
+    pub fn lost_for_certain(&self) -> u64 {
+        self.lost.saturating_sub(self.unrecorded)
     }
 }
 
@@ -117,7 +129,7 @@ pub struct Circumstances {
     /// Pairs that the target says are still in its queues.
     pub queued: u64,
     /// When a server between sender and sink was dead or cut off, with its restart's first seconds: duplicates whose
-    /// first copy arrived in one of these are W1.
+    /// first copy arrived in one of these are W1, others of messages that had no reply and were under way in one W2.
     pub server_breaks: Vec<(Tick, Tick)>,
     /// From the blow to the end of each server that another one hands messages to before it answers: a 4yz to a
     /// transaction that was under way then says that nobody knows. Not of a server that answers senders itself: it takes
@@ -129,9 +141,17 @@ pub struct Circumstances {
 
 impl Circumstances {
     fn is_in_doubt(&self, record: &MessageRecord, started: Tick) -> bool {
-        let (begun, answered) = (started + record.begun(), started + record.answered());
-        self.deaths_behind.iter().any(|&(struck, gone)| begun <= gone && struck <= answered)
+        was_under_way(&self.deaths_behind, record, started)
     }
+
+    fn had_no_reply_by_a_death(&self, record: &MessageRecord, state: State, started: Tick) -> bool {
+        state == State::Unknown && was_under_way(&self.server_breaks, record, started)
+    }
+}
+
+fn was_under_way(spans: &[(Tick, Tick)], record: &MessageRecord, started: Tick) -> bool {
+    let (begun, answered) = (started + record.begun(), started + record.answered());
+    spans.iter().any(|&(from, until)| begun <= until && from <= answered)
 }
 
 fn is_inside(spans: &[(Tick, Tick)], at: Tick) -> bool {
@@ -174,7 +194,7 @@ pub fn first_arrivals<'l>(
     let messages = sent.shards.iter().map(Vec::len).max().unwrap_or(0) * sent.shards.len();
     let mut first: Vec<Option<(Tick, u16)>> = vec![None; messages];
     for (sink, ledger) in ledgers.into_iter().enumerate() {
-        let copies = ledger.iter().filter(|copy| copy.run == sent.run && !copy.is(FLAG_REPORT | FLAG_UNSTAMPED));
+        let copies = ledger.iter().filter(|copy| copy.run == sent.run && is_copy(copy));
         for copy in copies {
             let Some(slot) = usize::try_from(copy.seq).ok().and_then(|seq| first.get_mut(seq)) else { continue };
             if slot.is_none_or(|(at, _)| copy.at < at) {
@@ -206,13 +226,17 @@ pub fn correlate(sent: &Sent<'_>, deliveries: &mut [Delivery], around: &Circumst
     };
     let accounts = &mut joined.accounts;
     accounts.content_differs = deliveries.iter().filter(|delivery| delivery.is(FLAG_DIFFERS)).count() as u64;
+    let gaps = || deliveries.iter().filter(|delivery| delivery.is(FLAG_UNRECORDED));
+    accounts.unrecorded = gaps().map(|gap| gap.seq).sum();
+    let gaps = gaps().count();
     // Reports sort behind copies, so that a pair that was delivered and reported counts as delivered.
     deliveries.sort_unstable_by_key(|delivery| (delivery.run, delivery.seq, delivery.recipient, delivery.at));
     let ours = deliveries.partition_point(|delivery| delivery.run < sent.run);
     let end = deliveries.partition_point(|delivery| delivery.run <= sent.run);
-    accounts.unexpected = (deliveries.len() - (end - ours)) as u64;
+    let others = deliveries.len() - (end - ours);
     let ours = &deliveries[ours..end];
-    accounts.unexpected += ours.iter().filter(|delivery| !sent.has(delivery)).count() as u64;
+    let nobodys = ours.iter().filter(|delivery| !sent.has(delivery)).count();
+    accounts.unexpected = (others + nobodys - gaps) as u64;
     for seq in sent.numbers() {
         let Some(record) = sent.record(seq) else { continue };
         let from = ours.partition_point(|delivery| delivery.seq < seq);
@@ -234,17 +258,15 @@ fn settle_message(
     warm_up: Span,
     joined: &mut Correlation,
 ) {
-    let reported = copies.iter().any(|copy| copy.is(FLAG_REPORT));
+    let mut reports = Reports::of(copies, || sent.recipients.of(seq).map(|address| address.key));
     for (place, address) in sent.recipients.of(seq).enumerate() {
-        let copies =
-            copies.iter().filter(|copy| copy.recipient == address.key && !copy.is(FLAG_REPORT | FLAG_UNSTAMPED));
+        let mut copies = copies.iter().filter(|copy| copy.recipient == address.key && is_copy(copy));
         let state = sent.state_of(seq, place, record);
         let accounts = &mut joined.accounts;
         accounts.intended += 1;
-        let mut copies = copies.clone();
         let Some(first) = copies.next() else {
             match state {
-                State::Accepted if reported => accounts.bounced += 1,
+                State::Accepted if reports.tell_of(address.key) => accounts.bounced += 1,
                 State::Accepted => {
                     accounts.lost += 1;
                     keep(&mut joined.lost, (seq, address.key));
@@ -265,31 +287,62 @@ fn settle_message(
         if record.intended() >= warm_up {
             joined.delivery_main.record(delivery_us);
         }
+        let was_silenced = around.had_no_reply_by_a_death(record, state, sent.started);
         let mut before = first;
         for again in copies {
-            attribute(before, again, state, first, around, joined);
+            attribute([first, before, again], was_silenced, around, joined);
             before = again;
         }
     }
 }
 
-/// In which window a surplus copy lies (I-3): `before` is the copy that made it surplus.
+/// A copy of a message, and nothing about one.
+fn is_copy(delivery: &Delivery) -> bool {
+    !delivery.is(FLAG_REPORT | FLAG_UNSTAMPED | FLAG_UNRECORDED)
+}
+
+/// What reports say about the recipients of one message.
+struct Reports {
+    /// Those they name.
+    failed: Vec<u32>,
+    /// Those that name none of its recipients, and may be about any.
+    unread: usize,
+}
+
+impl Reports {
+    fn of<I: Iterator<Item = u32>>(deliveries: &[Delivery], recipients: impl Fn() -> I) -> Self {
+        let about = deliveries.iter().filter(|delivery| delivery.is(FLAG_REPORT) && !delivery.is(FLAG_NO_FAILURE));
+        let (failed, unread): (Vec<u32>, Vec<u32>) =
+            about.map(|report| report.recipient).partition(|&key| recipients().any(|recipient| recipient == key));
+        Self { failed, unread: unread.len() }
+    }
+
+    /// Whether this recipient, of whom nothing arrived, is accounted for.
+    fn tell_of(&mut self, recipient: u32) -> bool {
+        let named = self.failed.contains(&recipient);
+        let guessed = !named && self.unread > 0;
+        self.unread -= usize::from(guessed);
+        named || guessed
+    }
+}
+
+/// In which window a surplus copy lies (I-3): the `first` one, the one `before` it that made it surplus, and itself. No reply
+/// reached its sender because somebody died if it `was_silenced`.
 fn attribute(
-    before: &Delivery,
-    again: &Delivery,
-    state: State,
-    first: &Delivery,
+    [first, before, again]: [&Delivery; 3],
+    was_silenced: bool,
     around: &Circumstances,
     joined: &mut Correlation,
 ) {
     let windows = &mut joined.accounts.duplicated;
-    if before.is(FLAG_SILENT) {
+    let was_refused_for_now = before.is(FLAG_REFUSED) && !before.is(FLAG_FOR_GOOD);
+    if before.is(FLAG_SILENT) || was_refused_for_now {
         windows.w5 += 1;
     } else if is_inside(&around.resubmissions, again.at) {
         windows.w4 += 1;
     } else if is_inside(&around.server_breaks, before.at) {
         windows.w1 += 1;
-    } else if state == State::Unknown {
+    } else if was_silenced {
         windows.w2 += 1;
     } else {
         windows.unattributed += 1;
@@ -334,201 +387,4 @@ impl<'a> Sent<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::FLAG_REFUSED;
-    use proptest::prelude::*;
-
-    const RUN: u32 = 9;
-
-    fn people(per_message: u32) -> Recipients {
-        let templates = ["u{1..5}@x.test".parse().expect("a template")];
-        Recipients::new(&templates, per_message, 3).expect("five")
-    }
-
-    fn records(states: &[State]) -> Vec<Vec<MessageRecord>> {
-        let record = |(index, &state): (usize, &State)| MessageRecord {
-            intended_ns: index as u64 * 1_000_000,
-            state,
-            ..MessageRecord::default()
-        };
-        vec![states.iter().enumerate().map(record).collect()]
-    }
-
-    fn copy(people: &Recipients, seq: u64, place: u32, at: u64, flags: u8) -> Delivery {
-        let recipient = people.addresses()[people.pick(seq, place)].key;
-        Delivery { run: RUN, recipient, seq, at: Tick(at), bytes: 10, flags }
-    }
-
-    fn joined(
-        states: &[State],
-        people: &Recipients,
-        refusals: &[RecipientRefusal],
-        mut deliveries: Vec<Delivery>,
-        around: &Circumstances,
-    ) -> Correlation {
-        let shards = records(states);
-        let sent = Sent { run: RUN, started: Tick(1_000_000), shards: &shards, recipients: people, refusals };
-        correlate(&sent, &mut deliveries, around, Span::ZERO)
-    }
-
-    #[test]
-    fn i_11_every_pair_ends_in_exactly_one_account() {
-        use State::{Accepted, Deferred, NotAttempted, Rejected, Started, Unknown, Waiting};
-        let one = people(1);
-        let states = [
-            Accepted,
-            Accepted,
-            Accepted,
-            Rejected,
-            Deferred,
-            NotAttempted,
-            Unknown,
-            Unknown,
-            Waiting,
-            Started,
-            Accepted,
-        ];
-        let mut report = copy(&one, 2, 0, 9_000_000, FLAG_REPORT);
-        report.recipient = 0;
-        let deliveries = vec![
-            copy(&one, 0, 0, 1_500_000, 0),
-            report,
-            copy(&one, 7, 0, 9_000_000, FLAG_SILENT),
-            Delivery { run: RUN + 1, ..copy(&one, 0, 0, 5, 0) },
-            Delivery { seq: 500, ..copy(&one, 0, 0, 5, 0) },
-            Delivery { recipient: 1, ..copy(&one, 0, 0, 5, 0) },
-        ];
-        let around = Circumstances { queued: 1, ..Circumstances::default() };
-        let all = joined(&states, &one, &[], deliveries, &around);
-        let expected = Accounts {
-            intended: 11,
-            delivered: 2,
-            bounced: 1,
-            lost: 1,
-            queued: 1,
-            rejected: 1,
-            deferred: 3,
-            unknown: 2,
-            recovered: 1,
-            unexpected: 3,
-            ..Accounts::default()
-        };
-        assert_eq!(all.accounts, expected);
-        assert!(all.accounts.add_up());
-        assert_eq!(all.delivery.max(), Some(1000), "7 was due at 8 ms, 0 at 1 ms");
-    }
-
-    #[test]
-    fn i_3_surplus_copies_fall_into_their_windows() {
-        let one = people(1);
-        let states =
-            [State::Accepted, State::Accepted, State::Unknown, State::Accepted, State::Accepted, State::Accepted];
-        let deliveries = vec![
-            copy(&one, 0, 0, 10, FLAG_SILENT),
-            copy(&one, 0, 0, 20, 0),
-            copy(&one, 1, 0, 150, 0),
-            copy(&one, 1, 0, 400, 0),
-            copy(&one, 2, 0, 10, 0),
-            copy(&one, 2, 0, 20, 0),
-            copy(&one, 3, 0, 10, 0),
-            copy(&one, 3, 0, 20, 0),
-            copy(&one, 3, 0, 1_000, 0),
-            copy(&one, 4, 0, 10, FLAG_REFUSED | FLAG_DIFFERS),
-            // Settled long before the server died: its death explains no second copy.
-            copy(&one, 5, 0, 10, 0),
-            copy(&one, 5, 0, 150, 0),
-        ];
-        let around = Circumstances {
-            server_breaks: vec![(Tick(100), Tick(200))],
-            resubmissions: vec![(Tick(900), Tick(1100))],
-            ..Circumstances::default()
-        };
-        let all = joined(&states, &one, &[], deliveries, &around);
-        assert_eq!(all.accounts.duplicated, Duplicated { w1: 1, w2: 1, w4: 1, w5: 1, unattributed: 2, w3: 0 });
-        assert_eq!(all.accounts.duplicated.total(), 6);
-        assert_eq!(all.unattributed.len(), 2);
-        assert_eq!((all.accounts.delivered, all.accounts.content_differs), (6, 1));
-        assert!(all.accounts.add_up());
-    }
-
-    #[test]
-    fn refused_recipients_are_counted_by_themselves() {
-        let three = people(3);
-        let refusals = [
-            RecipientRefusal { seq: 0, place: 0, code: 550 },
-            RecipientRefusal { seq: 0, place: 2, code: 451 },
-            RecipientRefusal { seq: 1, place: 1, code: 550 },
-        ];
-        let deliveries = vec![copy(&three, 0, 1, 5, 0), copy(&three, 1, 1, 5, 0)];
-        let all = joined(&[State::Accepted, State::Rejected], &three, &refusals, deliveries, &Circumstances::default());
-        let expected = Accounts {
-            intended: 6,
-            delivered: 2,
-            rejected: 3,
-            deferred: 1,
-            refused_yet_delivered: 1,
-            ..Accounts::default()
-        };
-        assert_eq!(all.accounts, expected);
-    }
-
-    #[test]
-    fn a_451_to_what_was_under_way_when_a_server_behind_died_is_no_broken_promise() {
-        let to = people(1);
-        let death = |struck_us: u64| {
-            let struck = Tick(1_000_000) + Span::micros(struck_us);
-            Circumstances { deaths_behind: vec![(struck, struck + Span::micros(10))], ..Circumstances::default() }
-        };
-        // Begun 100 µs and answered 300 µs behind the start.
-        let record = |state| MessageRecord { started_us: 100, done_us: 300, state, ..MessageRecord::default() };
-        for (state, around, in_doubt, broken) in [
-            (State::Deferred, death(100), 1, 0),
-            (State::Deferred, death(300), 1, 0),
-            (State::Deferred, death(90), 1, 0),
-            (State::Deferred, death(89), 0, 1),
-            (State::Deferred, death(301), 0, 1),
-            (State::Deferred, Circumstances::default(), 0, 1),
-            (State::Rejected, death(200), 0, 1),
-            (State::Accepted, death(200), 0, 0),
-        ] {
-            let shards = vec![vec![record(state)]];
-            let sent = Sent { run: RUN, started: Tick(1_000_000), shards: &shards, recipients: &to, refusals: &[] };
-            let accounts = correlate(&sent, &mut [copy(&to, 0, 0, 1_300_000, 0)], &around, Span::ZERO).accounts;
-            let found = (accounts.deferred_yet_taken, accounts.refused_yet_delivered);
-            assert_eq!(found, (in_doubt, broken), "{state:?} {around:?}");
-            assert_eq!((accounts.delivered, accounts.deferred, accounts.lost), (1, 0, 0), "it is there");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn accounts_always_add_up(
-            states in prop::collection::vec(0u8..7, 0..40),
-            copies in prop::collection::vec((0u64..45, 0u32..2, 0u64..1_000_000, 0u8..32), 0..80),
-            queued in 0u64..20,
-            shards in 1usize..4,
-        ) {
-            let two = people(2);
-            let state = |code: &u8| match code {
-                0 => State::Waiting, 1 => State::Started, 2 => State::Accepted, 3 => State::Rejected,
-                4 => State::Deferred, 5 => State::NotAttempted, _ => State::Unknown,
-            };
-            let mut split = vec![Vec::new(); shards];
-            for (seq, code) in states.iter().enumerate() {
-                split[seq % shards].push(MessageRecord { state: state(code), ..MessageRecord::default() });
-            }
-            let mut deliveries: Vec<Delivery> =
-                copies.iter().map(|&(seq, place, at, flags)| copy(&two, seq, place, at, flags)).collect();
-            let sent = Sent { run: RUN, started: Tick(0), shards: &split, recipients: &two, refusals: &[] };
-            let around = Circumstances { queued, ..Circumstances::default() };
-            let all = correlate(&sent, &mut deliveries, &around, Span::ZERO);
-            prop_assert!(all.accounts.add_up(), "{:?}", all.accounts);
-            prop_assert_eq!(all.accounts.intended, 2 * states.len() as u64);
-            // Every copy is a first one, a surplus one, a report, or unexpected.
-            let reports = deliveries.iter().filter(|copy| copy.is(FLAG_REPORT) && sent.has(copy)).count() as u64;
-            let sum = all.accounts.delivered + all.accounts.duplicated.total() + all.accounts.unexpected + reports;
-            prop_assert_eq!(sum, deliveries.len() as u64);
-        }
-    }
-}
+mod tests;

@@ -15,8 +15,8 @@
 //! | offset | octets | meaning |
 //! |---|---|---|
 //! | 0 | 4 | run of the stamp, 0 without one |
-//! | 4 | 4 | key of the recipient ([`crate::stamp::recipient_key`]) |
-//! | 8 | 8 | number of the message in the run; without a stamp `u64::MAX` |
+//! | 4 | 4 | key of the recipient ([`crate::stamp::recipient_key`]); of a report that can be read: of the one it tells of |
+//! | 8 | 8 | number of the message in the run; without a stamp `u64::MAX`; of a gap how many pairs are not here |
 //! | 16 | 8 | `t3`: CLOCK_MONOTONIC in nanoseconds when the sink had the whole message, before its reply |
 //! | 24 | 4 | octets of content with what was put in front, at most `u32::MAX` |
 //! | 28 | 1 | flags, below |
@@ -39,10 +39,17 @@ pub const FLAG_SILENT: u8 = 1;
 pub const FLAG_REFUSED: u8 = 2;
 /// The content is not what the stamp says was sent (I-4).
 pub const FLAG_DIFFERS: u8 = 4;
-/// The reverse-path was null: a report about the message whose reverse-path was this recipient.
+/// The reverse-path was null: a report to the message's reverse-path. One entry for each recipient that it calls failed (RFC
+/// 3464); one with the key of the reverse-path where it cannot be read.
 pub const FLAG_REPORT: u8 = 8;
 /// No stamp: nobody of ours sent it.
 pub const FLAG_UNSTAMPED: u8 = 16;
+/// With [`FLAG_REPORT`]: the report calls nobody failed, but delayed, relayed or delivered.
+pub const FLAG_NO_FAILURE: u8 = 32;
+/// With [`FLAG_REFUSED`]: it was refused with 5yz, which nobody repeats.
+pub const FLAG_FOR_GOOD: u8 = 64;
+/// No message: a gap. The ledger was full, and so many pairs that were taken are not in it.
+pub const FLAG_UNRECORDED: u8 = 128;
 
 /// One message taken for one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +92,11 @@ impl Delivery {
     /// Whether any of `flags` is set.
     pub fn is(&self, flags: u8) -> bool {
         self.flags & flags != 0
+    }
+
+    /// What a ledger ends with that was full when `pairs` more were taken.
+    pub fn gap(pairs: u64, at: Tick) -> Self {
+        Self { run: 0, recipient: 0, seq: pairs, at, bytes: 0, flags: FLAG_UNSTAMPED | FLAG_UNRECORDED }
     }
 
     /// Its 32 octets.

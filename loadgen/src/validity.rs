@@ -23,6 +23,8 @@ pub struct Evidence {
     pub accounts_add_up: bool,
     /// Copies whose content is not what was sent: what they cost is the cost of something else.
     pub content_differs: u64,
+    /// (Message, recipient) pairs that a sink took and had no room to write down: nobody knows which.
+    pub unrecorded: u64,
     /// Times that fit no histogram.
     pub overflowed: u64,
     /// How far the wall clock moved against the monotonic one, in microseconds.
@@ -94,6 +96,12 @@ pub fn judge(evidence: &Evidence) -> Validity {
     if evidence.content_differs > 0 {
         reasons.push(format!("{} copies are not what was sent", evidence.content_differs));
     }
+    if evidence.unrecorded > 0 {
+        reasons.push(format!(
+            "a sink's ledger was full: {} recipients that it took are not in it, lost or doubled cannot be told; send fewer",
+            evidence.unrecorded
+        ));
+    }
     if evidence.overflowed > 0 {
         reasons.push(format!("{} times were longer than a histogram holds (1 h)", evidence.overflowed));
     }
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_run_is_named() {
-        let bad: [(Evidence, &str); 10] = [
+        let bad: [(Evidence, &str); 11] = [
             (Evidence { schedule_lag_p99_us: Some(1001), ..good() }, "schedule lag p99 1001 µs is above 1000 µs"),
             (Evidence { achieved_per_s: 989.0, ..good() }, "98.9 %"),
             (Evidence { generator_busy: Some(0.81), ..good() }, "a generator thread was 81 % busy"),
@@ -151,6 +159,7 @@ mod tests {
             (Evidence { accounts_add_up: false, ..good() }, "accounts"),
             (Evidence { content_differs: 2, ..good() }, "2 copies are not what was sent"),
             (Evidence { overflowed: 1, ..good() }, "1 times were longer"),
+            (Evidence { unrecorded: 7, ..good() }, "7 recipients that it took are not in it"),
             (Evidence { clock_step_us: 60_000, ..good() }, "60000 µs"),
             (Evidence { restarts: 1, ..good() }, "restarted"),
         ];

@@ -85,7 +85,7 @@ fn rates(out: &mut String, result: &RunResult) {
 type Account = (&'static str, fn(&Accounts) -> u64);
 
 /// The first three are always shown, the others where anything ended in them.
-const ACCOUNTS: [Account; 14] = [
+const ACCOUNTS: [Account; 15] = [
     ("intended", |p| p.intended),
     ("delivered", |p| p.delivered),
     ("lost", |p| p.lost),
@@ -100,6 +100,7 @@ const ACCOUNTS: [Account; 14] = [
     ("duplicated", |p| p.duplicated.total()),
     ("changed", |p| p.content_differs),
     ("unexpected", |p| p.unexpected),
+    ("not written down", |p| p.unrecorded),
 ];
 
 fn accounts(out: &mut String, result: &RunResult) {

@@ -269,6 +269,7 @@ fn evidence(
     evidence.undrained += given.observed.queued;
     evidence.accounts_add_up &= settled.accounts.add_up();
     evidence.content_differs = settled.accounts.content_differs;
+    evidence.unrecorded = settled.accounts.unrecorded;
     evidence.overflowed += settled.delivery.overflowed();
     evidence.restarts += given.observed.died.len() as u32;
     if let Some(failover) = failover {

@@ -13,7 +13,7 @@ use crate::result::Process;
 use crate::stage::{Counts, Stage};
 use anyhow::Context;
 use engine::wire::{Span, Tick};
-use loadgen::ledger::Delivery;
+use loadgen::ledger::{Delivery, FLAG_UNRECORDED};
 use loadgen::record::State;
 use loadgen::send::Outcome;
 use rustix::process::Signal;
@@ -290,11 +290,11 @@ fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
 }
 
 /// What this phase's messages became: one list for each sink, and one for the mailboxes behind them. Copies of earlier
-/// phases' messages are theirs.
+/// phases' messages are theirs; a gap in a ledger is everybody's.
 fn collect(stage: &Stage, outcome: &Outcome, corpus: Option<&Path>) -> anyhow::Result<Vec<Vec<Delivery>>> {
     let mut all = stage.ledgers()?;
     for ledger in &mut all {
-        ledger.retain(|delivery| delivery.run == outcome.run);
+        ledger.retain(|delivery| delivery.run == outcome.run || delivery.is(FLAG_UNRECORDED));
     }
     let recipient = |stamp: &loadgen::stamp::Stamp| {
         (stamp.run == outcome.run).then(|| outcome.recipients.of(stamp.seq).next().map(|to| to.key)).flatten()

@@ -3,7 +3,7 @@
 use super::{Failure, Threads, print};
 use crate::sink::admin::AdminAddress;
 use crate::sink::fault::Fault;
-use crate::sink::{Counts, SinkError, SinkOptions, start};
+use crate::sink::{Counts, LEDGER_ENTRIES_MAX, SinkError, SinkOptions, start};
 use clap::Args;
 use engine::app::exit::{self, Exit};
 use engine::app::interrupt::on_interrupt;
@@ -69,6 +69,7 @@ impl SinkArgs {
             faults: self.fault.clone(),
             admin: self.admin.clone(),
             ledger: self.ledger.clone(),
+            ledger_entries_max: LEDGER_ENTRIES_MAX,
         }
     }
 }
@@ -89,7 +90,7 @@ pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {
     // Who reads this may ask for the end at once.
     print(format!("ready {ready}\n").as_bytes())?;
     match sink.join() {
-        Ok(outcome) => show(&outcome.counts, args.json).map(|()| Exit::Good),
+        Ok(outcome) => show(&outcome.counts, args.json).map(|()| verdict(&outcome.counts)),
         // What was counted is shown all the same.
         Err(SinkError::Ledger { path, error, outcome }) => {
             let unwritten = Failure::Output(format!("ledger {}: {error}", path.display()));
@@ -118,6 +119,18 @@ fn show(counts: &Counts, as_json: bool) -> Result<(), Failure> {
     print(text.as_bytes()).inspect_err(|_| exit::tell(&text))
 }
 
+/// Who reads a ledger that was full cannot tell what was lost.
+fn verdict(counts: &Counts) -> Exit {
+    if counts.unrecorded == 0 {
+        return Exit::Good;
+    }
+    exit::tell(&format!(
+        "INVALID: the ledger was full: {} recipients are not in it, lost or doubled cannot be told; send fewer to one sink\n",
+        counts.unrecorded
+    ));
+    Exit::Invalid
+}
+
 fn of(error: &SinkError) -> Failure {
     match error {
         SinkError::Launch(launch) => Failure::of_launch(launch),
@@ -133,6 +146,12 @@ mod tests {
 
     /// Faults that are read and not done yet.
     const NOT_YET: [&str; 4] = ["window", "tlsfail", "inject", "blackhole"];
+
+    #[test]
+    fn a_sink_whose_ledger_was_full_says_so_and_is_not_valid() {
+        assert_eq!(verdict(&Counts::default()).code(), 0);
+        assert_eq!(verdict(&Counts { unrecorded: 1, ..Counts::default() }).code(), 3);
+    }
 
     #[test]
     fn the_help_names_every_fault_that_works() {

@@ -123,12 +123,13 @@ enum Pairs {
         deferred_yet_taken: Option<u64>,
         refused_yet_delivered: Option<u64>,
         content_differs: Option<u64>,
+        unrecorded: Option<u64>,
     },
 }
 
 /// The gate's verdict, and that everything acknowledged arrived where sinks were asked.
 fn judged(evidence: &Evidence, joined: Option<&Correlation>) -> Validity {
-    let missing = joined.map_or(0, |joined| joined.accounts.lost);
+    let missing = joined.map_or(0, |joined| joined.accounts.lost_for_certain());
     judge(evidence).unless((missing > 0).then(|| {
         format!(
             "the drain did not end: {missing} recipients were acknowledged and are not at the sink; lost, or still queued at the target"
@@ -145,6 +146,7 @@ impl Document {
         evidence.sink_busy = context.sink_busy;
         evidence.accounts_add_up &= joined.is_none_or(|joined| joined.accounts.add_up());
         evidence.content_differs = joined.map_or(0, |joined| joined.accounts.content_differs);
+        evidence.unrecorded = joined.map_or(0, |joined| joined.accounts.unrecorded);
         evidence.overflowed += joined.map_or(0, |joined| joined.delivery.overflowed());
         let delivery = joined.and_then(|joined| joined.delivery_main.percentiles());
         let cpu_us = sent.cpu_us_per_message(&figures);
@@ -284,6 +286,7 @@ fn pairs(sent: &Outcome, joined: Option<&Correlation>) -> Pairs {
         deferred_yet_taken: None,
         refused_yet_delivered: None,
         content_differs: None,
+        unrecorded: None,
     }
 }
 

@@ -61,6 +61,13 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
             accounts.unexpected,
             accounts.content_differs
         )?;
+        if accounts.unrecorded > 0 {
+            writeln!(
+                text,
+                "           {} more were taken and not written down: a sink's ledger was full",
+                accounts.unrecorded
+            )?;
+        }
     } else {
         writeln!(text, "pairs      no sink was asked: where the accepted went, and whether unchanged, is not known")?;
     }

@@ -229,6 +229,7 @@ impl Outcome {
             undrained: figures.open,
             accounts_add_up: figures.add_up(),
             content_differs: 0,
+            unrecorded: 0,
             overflowed: figures.overflowed() + self.connect.iter().map(Times::overflowed).sum::<u64>(),
             clock_step_us: self.clock_step_us,
             restarts: 0,

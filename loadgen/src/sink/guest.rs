@@ -4,16 +4,22 @@
 //! Without faults everything that was received goes to the session in one piece. With any fault in force commands are
 //! shown to it line by line, so that each can be struck on its own.
 
+mod line;
+
 use super::content::Content;
 use super::fault::mangle::{Then, mangle};
 use super::fault::plan::{Occasion, Plan};
 use super::fault::{Action, FalseReply, Fault, Where};
+use super::report::{REPORT_BYTES_MAX, failed_recipients};
 use super::shared::{ShardCounts, Shared};
-use crate::ledger::{Delivery, FLAG_DIFFERS, FLAG_REFUSED, FLAG_REPORT, FLAG_SILENT, FLAG_UNSTAMPED};
+use crate::ledger::{
+    Delivery, FLAG_DIFFERS, FLAG_FOR_GOOD, FLAG_NO_FAILURE, FLAG_REFUSED, FLAG_REPORT, FLAG_SILENT, FLAG_UNSTAMPED,
+};
 use crate::stamp::{Stamp, recipient_key};
 use engine::smtp::Dialect;
 use engine::smtp::server::{AcceptAll, Event, ServerOptions, ServerSession, Slot, Verdict};
 use engine::wire::{ReversePathRef, Span, Tick};
+use line::{declared_bytes, path_of, place_of};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -187,6 +193,8 @@ pub(super) struct Guest {
     /// Replies that are to leave.
     pub(super) out: Vec<u8>,
     content: Content,
+    /// The content under way, if it has a null reverse-path: what is to be read of it.
+    report: Option<Vec<u8>>,
     in_body: bool,
     by_chunks: bool,
     read_rate: Option<u64>,
@@ -212,6 +220,7 @@ impl Guest {
             number,
             out: Vec::with_capacity(512),
             content: Content::default(),
+            report: None,
             in_body: false,
             by_chunks: false,
             read_rate: None,
@@ -302,11 +311,21 @@ impl Guest {
             Event::Begin { .. } => {
                 self.in_body = true;
                 self.content.begin();
+                let is_report = self.session.envelope().reverse_path() == ReversePathRef::Null;
+                self.report = is_report.then(Vec::new);
             }
-            Event::Body(range) => self.content.add(shown.get(range.clone()).unwrap_or_default()),
-            Event::Insert(octets) => self.content.add(octets),
+            Event::Body(range) => self.add(shown.get(range.clone()).unwrap_or_default()),
+            Event::Insert(octets) => self.add(octets),
             Event::Discard => self.in_body = false,
             Event::More | Event::Paused | Event::Close | Event::Message(_) => {}
+        }
+    }
+
+    fn add(&mut self, octets: &[u8]) {
+        self.content.add(octets);
+        if let Some(report) = &mut self.report {
+            let room = REPORT_BYTES_MAX - report.len();
+            report.extend_from_slice(&octets[..octets.len().min(room)]);
         }
     }
 
@@ -428,7 +447,7 @@ impl Guest {
             (Some(Action::DropClose), _) => (false, 0),
             (Some(Action::TakeReply(reply)), _) => {
                 ruling.reply = Some(reply);
-                (true, FLAG_REFUSED)
+                (true, flags_of_refusal(reply))
             }
             (Some(_), _) => (true, FLAG_SILENT),
             (None, Some(reply)) => (reply.class() == 2, 0),
@@ -488,20 +507,35 @@ impl Guest {
         ShardCounts::add(&counts.content_differs, u64::from(differs));
         ShardCounts::add(&counts.reports, u64::from(sender.is_none()));
         ShardCounts::add(&counts.unstamped, u64::from(sender == Some(None)));
+        let flags = flags | if differs { FLAG_DIFFERS } else { 0 };
         for recipient in envelope.recipients() {
-            let (stamp, report) = match sender {
-                Some(stamp) => (stamp, 0),
-                None => (Stamp::parse(recipient.local()), FLAG_REPORT),
-            };
-            let unstamped = if stamp.is_none() { FLAG_UNSTAMPED } else { 0 };
-            desk.write_down(Delivery {
+            let key = recipient_key(recipient.local(), recipient.domain());
+            let entry = |stamp: Option<Stamp>| Delivery {
                 run: stamp.map_or(0, |stamp| stamp.run),
                 seq: stamp.map_or(u64::MAX, |stamp| stamp.seq),
-                recipient: recipient_key(recipient.local(), recipient.domain()),
+                recipient: key,
                 at: now,
                 bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                flags: flags | report | unstamped | if differs { FLAG_DIFFERS } else { 0 },
-            });
+                flags: flags | if stamp.is_none() { FLAG_UNSTAMPED } else { 0 },
+            };
+            match sender {
+                Some(stamp) => desk.write_down(entry(stamp)),
+                None => self.write_down_report(entry(Stamp::parse(recipient.local())), desk),
+            }
+        }
+    }
+
+    /// A report is about one of our messages if it went to the reverse-path of one: an entry for each recipient that failed.
+    fn write_down_report(&self, entry: Delivery, desk: &Desk) {
+        let entry = Delivery { flags: entry.flags | FLAG_REPORT, ..entry };
+        let is_about_ours = !entry.is(FLAG_UNSTAMPED);
+        let report = self.report.as_deref().filter(|_| is_about_ours);
+        match report.and_then(failed_recipients) {
+            None => desk.write_down(entry),
+            Some(failed) if failed.is_empty() => {
+                desk.write_down(Delivery { flags: entry.flags | FLAG_NO_FAILURE, ..entry });
+            }
+            Some(failed) => failed.into_iter().for_each(|recipient| desk.write_down(Delivery { recipient, ..entry })),
         }
     }
 
@@ -526,44 +560,18 @@ impl Guest {
     }
 }
 
+/// What is written down of a message that is taken and answered so.
+fn flags_of_refusal(reply: &FalseReply) -> u8 {
+    match reply.class() {
+        4 => FLAG_REFUSED,
+        5 => FLAG_REFUSED | FLAG_FOR_GOOD,
+        _ => 0,
+    }
+}
+
 /// Whether the peer cannot know the outcome from what is left of the reply.
 fn hides(action: &Action) -> bool {
     matches!(action, Action::Cut(_) | Action::NoCrlf | Action::Garbage(_) | Action::TwoDigits | Action::MixedCodes)
-}
-
-/// Which place a command line is. Only its first word is looked at: what it means is the session's business.
-fn place_of(line: &[u8]) -> Where {
-    let word = line.split(|octet| octet.is_ascii_whitespace() || *octet == b':').next().unwrap_or_default();
-    let is = |verb: &str| word.eq_ignore_ascii_case(verb.as_bytes());
-    let verbs = [
-        ("EHLO", Where::Ehlo),
-        ("HELO", Where::Ehlo),
-        ("LHLO", Where::Ehlo),
-        ("MAIL", Where::Mail),
-        ("RCPT", Where::Rcpt),
-        ("DATA", Where::Data),
-        ("BDAT", Where::Bdat),
-        ("RSET", Where::Rset),
-        ("NOOP", Where::Noop),
-        ("QUIT", Where::Quit),
-        ("STARTTLS", Where::Starttls),
-        ("AUTH", Where::Auth),
-    ];
-    verbs.iter().find(|(verb, _)| is(verb)).map_or(Where::Any, |(_, place)| *place)
-}
-
-/// What stands between the angle brackets of a command line.
-fn path_of(line: &[u8]) -> &[u8] {
-    let Some(from) = memchr::memchr(b'<', line) else { return b"" };
-    let rest = &line[from + 1..];
-    &rest[..memchr::memrchr(b'>', rest).unwrap_or(0)]
-}
-
-/// The value of `SIZE=` in a MAIL line; 0 without one.
-fn declared_bytes(line: &[u8]) -> u64 {
-    let words = line.split(|octet| octet.is_ascii_whitespace());
-    let size = words.filter_map(|word| word.split_at_checked(5)).find(|(name, _)| name.eq_ignore_ascii_case(b"SIZE="));
-    size.and_then(|(_, digits)| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

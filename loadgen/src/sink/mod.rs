@@ -8,6 +8,7 @@ pub mod admin;
 pub mod content;
 pub mod fault;
 mod guest;
+mod report;
 mod serve;
 mod shared;
 
@@ -54,6 +55,8 @@ pub struct SinkOptions {
     pub admin: Option<AdminAddress>,
     /// The ledger is written here when the sink ends.
     pub ledger: Option<PathBuf>,
+    /// Entries that are kept, at most; 32 octets of memory each.
+    pub ledger_entries_max: usize,
 }
 
 impl Default for SinkOptions {
@@ -69,6 +72,7 @@ impl Default for SinkOptions {
             faults: Vec::new(),
             admin: None,
             ledger: None,
+            ledger_entries_max: LEDGER_ENTRIES_MAX,
         }
     }
 }
@@ -268,7 +272,7 @@ pub fn start(options: SinkOptions) -> Result<RunningSink, SinkError> {
         }
         None => None,
     };
-    let shared = Shared::new(options.cores.len(), options.faults.clone(), monotonic());
+    let shared = Shared::new(options.cores.len(), options.faults.clone(), options.ledger_entries_max, monotonic());
     let (ready, answers) = mpsc::channel();
     let program = Sink {
         server: options.server(),

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-/// Ledger entries that a sink keeps, at most: 2 GiB. Beyond it deliveries are counted as unrecorded, and no account that
-/// rests on the ledger is valid.
+/// Ledger entries that a sink keeps, at most, if not told otherwise: 2 GiB. Beyond it deliveries are counted as unrecorded, the
+/// ledger says so ([`crate::ledger::FLAG_UNRECORDED`]), and no account that rests on it is valid.
 pub const LEDGER_ENTRIES_MAX: usize = 64 << 20;
 
 /// How long the control side waits for a shard that it woke.
@@ -87,12 +87,14 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 struct Kept {
     blocks: Vec<Vec<Delivery>>,
     entries: usize,
+    unrecorded: u64,
     answered: Vec<u64>,
 }
 
 /// The shared part of a sink.
 pub struct Shared {
     pub(super) started: Tick,
+    entries_max: usize,
     plan: Mutex<Arc<Plan>>,
     paused_until: AtomicU64,
     pauses: Mutex<Vec<(Tick, Tick)>>,
@@ -116,9 +118,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(shards: usize, faults: Vec<Fault>, started: Tick) -> Arc<Self> {
+    pub(super) fn new(shards: usize, faults: Vec<Fault>, entries_max: usize, started: Tick) -> Arc<Self> {
         Arc::new(Self {
             started,
+            entries_max,
             plan: Mutex::new(Plan::new(faults)),
             paused_until: AtomicU64::new(0),
             pauses: Mutex::default(),
@@ -159,7 +162,8 @@ impl Shared {
             return;
         }
         let mut kept = locked(&self.kept);
-        if kept.entries + block.len() > LEDGER_ENTRIES_MAX {
+        if kept.entries + block.len() > self.entries_max {
+            kept.unrecorded += block.len() as u64;
             ShardCounts::add(&self.counts[shard].unrecorded, block.len() as u64);
         } else {
             kept.entries += block.len();
@@ -227,13 +231,15 @@ impl Shared {
 
     pub(super) fn ledger(&self) -> (Vec<Delivery>, bool) {
         let whole = self.ask();
-        let kept = locked(&self.kept);
-        (kept.blocks.concat(), whole)
+        (self.kept(), whole)
     }
 
     /// Everything handed over so far, without asking anybody: complete when the shards have ended.
     pub(super) fn kept(&self) -> Vec<Delivery> {
-        locked(&self.kept).blocks.concat()
+        let kept = locked(&self.kept);
+        let mut all = kept.blocks.concat();
+        all.extend((kept.unrecorded > 0).then(|| Delivery::gap(kept.unrecorded, self.started)));
+        all
     }
 
     /// What the shards published; asks them first, so that it is as of now.
@@ -280,6 +286,7 @@ pub(super) fn needs_clock(plan: &Plan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::FLAG_UNRECORDED;
 
     fn entry(seq: u64) -> Delivery {
         Delivery { run: 1, recipient: 2, seq, at: Tick(3), bytes: 4, flags: 0 }
@@ -287,7 +294,7 @@ mod tests {
 
     #[test]
     fn blocks_of_all_shards_make_one_ledger_and_counts_add_up() {
-        let shared = Shared::new(2, Vec::new(), Tick(0));
+        let shared = Shared::new(2, Vec::new(), 3, Tick(0));
         let mut block = vec![entry(1), entry(2)];
         shared.keep(0, &mut block);
         assert!(block.is_empty());
@@ -304,11 +311,19 @@ mod tests {
         assert!(whole);
         assert_eq!(ledger.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(shared.counts(Tick(9)).messages, 3);
+        shared.keep(1, &mut vec![entry(4), entry(5)]);
+        let (ledger, _) = shared.ledger();
+        assert_eq!(
+            ledger.last().map(|gap| (gap.is(FLAG_UNRECORDED), gap.seq)),
+            Some((true, 2)),
+            "a full ledger says so"
+        );
+        assert_eq!((ledger.len(), shared.counts(Tick(9)).unrecorded), (4, 2));
     }
 
     #[test]
     fn a_pause_is_written_down_and_never_shortened() {
-        let shared = Shared::new(0, Vec::new(), Tick(0));
+        let shared = Shared::new(0, Vec::new(), 0, Tick(0));
         assert!(shared.pause(Tick(1_000), Span(500)));
         assert!(shared.pause(Tick(1_100), Span(100)));
         assert_eq!(shared.paused_until(), Tick(1_500));

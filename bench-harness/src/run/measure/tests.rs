@@ -126,6 +126,12 @@ fn i_11_what_was_acknowledged_and_is_nowhere_is_lost() {
         measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |seq| seq != 2500), &[], &queued);
     assert_eq!((found.phase.figures.pairs.lost, found.phase.figures.pairs.queued), (0, 1));
     assert!(!found.phase.figures.validity.valid, "the drain did not end");
+    let mut full = ledgers(&outcome, |seq| seq != 2500);
+    full[1].push(Delivery::gap(1, START));
+    let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &full, &[], &Observed::default());
+    let (pairs, validity) = (found.phase.figures.pairs, found.phase.figures.validity);
+    assert_eq!((pairs.unrecorded, pairs.lost_for_certain(), pairs.unexpected), (1, 0, 0));
+    assert!(validity.reasons.iter().any(|reason| reason.contains("ledger was full")), "{validity:?}");
 }
 
 #[test]

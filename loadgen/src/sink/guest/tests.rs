@@ -10,7 +10,7 @@ struct Table {
 
 fn table_of(faults: &[&str], change: impl FnOnce(&mut ServerOptions)) -> Table {
     let faults = faults.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
-    let desk = Desk::new(Shared::new(1, faults, Tick(0)), 0);
+    let desk = Desk::new(Shared::new(1, faults, 1000, Tick(0)), 0);
     let mut options = ServerOptions::new(Profile::Bench, "sink.test");
     change(&mut options);
     let address = SocketAddr::from(([127, 0, 0, 1], 25));
@@ -94,6 +94,47 @@ fn whole_way(table: &mut Table) -> (Vec<String>, After) {
 
 fn codes(replies: &[String]) -> Vec<&str> {
     replies.iter().map(|reply| reply.get(..3).unwrap_or(reply)).collect()
+}
+
+#[test]
+fn i_11_a_report_is_written_down_for_each_recipient_that_it_calls_failed() {
+    let about = |actions: &[(&str, &str)]| {
+        let group = |(to, action): &(&str, &str)| format!("Final-Recipient: rfc822; {to}\r\nAction: {action}\r\n\r\n");
+        let groups: String = actions.iter().map(group).collect();
+        format!(
+            "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\
+             Reporting-MTA: dns; x.test\r\n\r\n{groups}--b--\r\n"
+        )
+    };
+    let mut local = String::new();
+    Stamp { run: 5, seq: 77, bytes: 1, crc32c: 2, ends_with_crlf: true }.write(&mut local);
+    let [bob, ann] = [recipient_key(b"bob", b"b.test"), recipient_key(b"ann", b"b.test")];
+    let sender = recipient_key(local.as_bytes(), b"load.test");
+    let two = about(&[("bob@b.test", "failed"), ("eve@b.test", "delayed"), ("ann@b.test", "failed")]);
+    for (content, expected) in [
+        (two, vec![(bob, FLAG_REPORT), (ann, FLAG_REPORT)]),
+        (about(&[("eve@b.test", "delayed")]), vec![(sender, FLAG_REPORT | FLAG_NO_FAILURE)]),
+        ("Subject: away\r\n\r\nI am away.\r\n".to_owned(), vec![(sender, FLAG_REPORT)]),
+    ] {
+        for by_chunks in [true, false] {
+            let mut table = table(&[]).greeted();
+            let envelope = format!("MAIL FROM:<>\r\nRCPT TO:<{local}@load.test>\r\n");
+            if by_chunks {
+                table.say(format!("{envelope}BDAT {} LAST\r\n{content}", content.len()).as_bytes());
+            } else {
+                [envelope.as_str(), "DATA\r\n", &content, ".\r\n"]
+                    .iter()
+                    .for_each(|part| drop(table.say(part.as_bytes())));
+            }
+            let ledger = table.ledger();
+            let told: Vec<(u32, u8)> = ledger.iter().map(|entry| (entry.recipient, entry.flags)).collect();
+            assert_eq!(told, expected, "{content}");
+            assert!(ledger.iter().all(|entry| (entry.run, entry.seq) == (5, 77)));
+            // What follows on the same connection is no report.
+            table.say(&by_bdat(CONTENT, &["u1@x.test"]));
+            assert_eq!(table.ledger().last().map(|entry| entry.flags), Some(0));
+        }
+    }
 }
 
 #[test]
@@ -213,6 +254,7 @@ fn f_073_f_074_taken_and_dropped_at_the_end() {
         ("bdat:take+close", None, "250"),
         ("eod:drop+close", None, "354"),
         ("eod:take+reply 451 later", Some(FLAG_REFUSED), "451"),
+        ("eod:take+reply 554 no", Some(FLAG_REFUSED | FLAG_FOR_GOOD), "554"),
         ("eod:cut 2", Some(FLAG_SILENT), "25"),
     ] {
         let mut table = table(&[fault]).greeted();

@@ -11,6 +11,7 @@ use engine::wire::Span;
 use loadgen::correlate::{Circumstances, Correlation, correlate};
 use loadgen::record::{MessageRecord, State};
 use loadgen::report::figures::Part;
+use loadgen::report::result::{Context, Document};
 use loadgen::schedule::Plan;
 use loadgen::send::lane::Pacing;
 use loadgen::send::{Ended, Outcome, SendError, SendOptions, Transfer, run, start};
@@ -189,6 +190,41 @@ fn a_stopped_sender_keeps_what_it_measured() {
     assert!(accounts.intended >= 50 && accounts.intended < 300_000);
     assert_eq!(accounts.delivered, accounts.intended);
     assert!(sent.main_part().until < Span::seconds(600));
+}
+
+/// A stop is heard at once, however far away the next message is.
+#[test]
+fn a_sender_at_a_very_low_rate_hears_a_stop_before_the_next_message() {
+    for driver in DRIVERS {
+        let Some(sink) = sink(driver, |_| {}) else { continue };
+        let plan = Plan::constant("1/h".parse().expect("a rate"), Span::hours(3));
+        let sender = start(send_options(&sink, driver, Pacing::Open(plan))).expect("it starts");
+        let handle = sender.handle();
+        while handle.progress().due < 1 {
+            std::thread::yield_now();
+        }
+        handle.stop();
+        let (ended, outcome) = std::sync::mpsc::channel();
+        std::thread::spawn(move || drop(ended.send(sender.finish())));
+        let sent =
+            outcome.recv_timeout(std::time::Duration::from_secs(60)).expect("not after an hour").expect("it ends well");
+        assert_eq!((sent.ended, sent.all_records().count()), (Ended::Stopped, 1), "{driver}");
+        assert_eq!(joined(&sent, sink.stop().expect("it ends well")).accounts.delivered, 1, "{driver}");
+    }
+}
+
+#[test]
+fn a_full_ledger_makes_a_run_invalid_and_accuses_nobody() {
+    let Some(sink) = sink(DriverChoice::Auto, |options| options.ledger_entries_max = 100) else { return };
+    let sent = run(send_options(&sink, DriverChoice::Auto, open(1000, Span::millis(200)))).expect("it runs");
+    let all = joined(&sent, sink.stop().expect("it ends well"));
+    assert_eq!((all.accounts.delivered + all.accounts.lost, all.accounts.unexpected), (200, 0));
+    assert_eq!((all.accounts.unrecorded, all.accounts.lost_for_certain()), (all.accounts.lost, 0));
+    let validity = Document::new(&sent, Some(&all), Context::default()).validity;
+    let said = format!("{} recipients that it took are not in it", all.accounts.lost);
+    assert!(all.accounts.lost >= 100 && !validity.valid, "{:?}", all.accounts);
+    assert!(validity.reasons.iter().any(|reason| reason.contains(&said)), "{validity:?}");
+    assert!(!validity.reasons.iter().any(|reason| reason.contains("not at the sink")), "{validity:?}");
 }
 
 #[test]

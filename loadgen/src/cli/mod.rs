@@ -3,6 +3,7 @@
 mod run_file;
 mod send;
 mod sink;
+mod sinks;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::app::exit::{self, Exit};

@@ -1,5 +1,6 @@
 //! `ringload send`.
 
+use super::sinks::{Sinks, busiest, cpu_us_per_message};
 use super::{Failure, Threads, draws, print, run_file};
 use crate::correlate::{Circumstances, Correlation, correlate};
 use crate::ledger::{self, Delivery};
@@ -9,7 +10,7 @@ use crate::schedule::{Arrivals, Plan, Stage};
 use crate::send::lane::Pacing;
 use crate::send::{Outcome, RunningSend, SendError, SendHandle, SendOptions, Transfer, start};
 use crate::sink::Counts;
-use crate::sink::admin::{AdminAddress, AdminClient};
+use crate::sink::admin::AdminAddress;
 use crate::units::{Rate, parse_span};
 use crate::workload::content::Source;
 use crate::workload::corpus;
@@ -251,9 +252,11 @@ impl SendArgs {
             let read = read.and_then(|mut file| ledger::read(&mut file).map_err(|error| error.to_string()));
             all.extend(read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?);
         }
-        sinks.await_arrivals(sent, before, self.drain)?;
-        for sink in &mut sinks.0 {
-            all.extend(sink.ledger().map_err(Failure::component)?);
+        if !self.sink_admin.is_empty() {
+            let missing = |all: &mut [Delivery]| {
+                correlate(&sent.sent(), all, &Circumstances::default(), Span::ZERO).accounts.lost_for_certain()
+            };
+            all.extend(sinks.await_arrivals(missing, before, crate::clock::monotonic() + self.drain)?);
         }
         Ok(Some(all))
     }
@@ -353,52 +356,6 @@ fn paint(sender: &SendHandle, total: Option<u64>, over: &mpsc::Receiver<()>) {
         }
     }
     bar.finish_and_clear();
-}
-
-/// The sinks that can be asked.
-struct Sinks(Vec<AdminClient>);
-
-impl Sinks {
-    fn connect(admins: &[AdminAddress]) -> Result<Self, Failure> {
-        let sinks = admins.iter().map(AdminClient::connect).collect::<Result<_, _>>();
-        sinks.map(Self).map_err(Failure::component)
-    }
-
-    fn counts(&mut self) -> Result<Vec<Counts>, Failure> {
-        self.0.iter_mut().map(AdminClient::counts).collect::<Result<_, _>>().map_err(Failure::component)
-    }
-
-    /// Waits until they have everything that was acknowledged beyond what they had `before`, or the drain's time is over.
-    fn await_arrivals(&mut self, sent: &Outcome, before: &[Counts], drain: Span) -> Result<(), Failure> {
-        let expected = correlate(&sent.sent(), &mut [], &Circumstances::default(), Span::ZERO).accounts.lost;
-        let sum = |counts: &[Counts]| counts.iter().map(|counts| counts.recipients).sum::<u64>();
-        let (there, until) = (sum(before), crate::clock::monotonic() + drain);
-        loop {
-            let taken = sum(&self.counts()?).saturating_sub(there);
-            if taken >= expected || crate::clock::monotonic() >= until {
-                return Ok(());
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Share of a core that the busiest shard of any sink used between the two; a little too low, because the warm-up and the
-/// wait for the last replies are in it.
-fn busiest(before: &[Counts], after: &[Counts]) -> Option<f64> {
-    let busy = before.iter().zip(after).flat_map(|(before, after)| {
-        let span = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
-        let shards = before.shard_cpu_ns.iter().zip(&after.shard_cpu_ns);
-        shards.map(move |(before, after)| after.saturating_sub(*before) as f64 / span)
-    });
-    busy.reduce(f64::max)
-}
-
-fn cpu_us_per_message(before: &[Counts], after: &[Counts]) -> Option<f64> {
-    let sum = |counts: &[Counts], of: fn(&Counts) -> u64| counts.iter().map(of).sum::<u64>();
-    let messages = sum(after, |counts| counts.messages).saturating_sub(sum(before, |counts| counts.messages));
-    let cpu = |counts| sum(counts, |counts| counts.shard_cpu_ns.iter().sum());
-    (messages > 0).then(|| cpu(after).saturating_sub(cpu(before)) as f64 / 1000.0 / messages as f64)
 }
 
 /// What a person may want to know of a run beside what was said.

@@ -144,6 +144,8 @@ struct World<D: Driver> {
     idle: RefCell<VecDeque<usize>>,
     /// Something happened that the pace keeper has to see: a message ended, a stop, the start.
     changed: Gate,
+    /// Opens at what cannot wait for the next message to become due: a stop, or a connection that ended and gave messages back.
+    urgent: Gate,
     stops: Cell<u32>,
     /// No message will be offered any more.
     closing: Cell<bool>,
@@ -241,6 +243,7 @@ impl<D: Driver> World<D> {
             slots,
             idle: RefCell::default(),
             changed: Gate::default(),
+            urgent: Gate::default(),
             stops: Cell::new(0),
             closing: Cell::new(false),
             ready: Cell::new(0),
@@ -278,6 +281,7 @@ impl<D: Driver> World<D> {
             self.lane.borrow_mut().stop();
         }
         self.changed.open();
+        self.urgent.open();
     }
 
     /// Wakes as many connections with room as there are messages waiting.
@@ -408,7 +412,9 @@ async fn keep_pace<D: Driver>(world: &Rc<World<D>>) -> (Span, Span) {
                 world.wake_idle(1);
                 driver.sleep(CLOSED_LOOK).await;
             }
-            Some(at) => driver.sleep_until(at.max(now + QUANTUM)).await,
+            Some(at) => {
+                either(world.urgent.opened(), driver.sleep_until(at.max(now + QUANTUM))).await;
+            }
             None => {
                 either(world.changed.opened(), driver.sleep_until(give_up)).await;
             }
@@ -554,6 +560,7 @@ async fn converse<D: Driver>(
         };
         if let Some(reason) = down {
             world.changed.open();
+            world.urgent.open();
             return reason;
         }
     }

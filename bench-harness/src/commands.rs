@@ -7,7 +7,7 @@ use crate::folder::ResultFolder;
 use crate::html::text::{duration_us, or_none, rate};
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::plan::{Content, Plan};
-use crate::process::placement;
+use crate::process::{leave_nothing, placement};
 use crate::progress::Progress;
 use crate::pump::{PUMP, PumpFigures, PumpPlan, run as run_pump};
 use crate::result::RunResult;
@@ -88,6 +88,12 @@ fn run_again(args: &RunArgs, said: &Said) -> anyhow::Result<Exit> {
     }
 }
 
+/// Listens to signals: the second ends us at once, and leaves nothing of what is needed only while we run.
+fn watch(folder: &ResultFolder) -> Interrupt {
+    let scratch = folder.scratch().to_owned();
+    Interrupt::watch(move || leave_nothing(&scratch))
+}
+
 /// How the engine is to be started, as far as it was said; a driver that is refused here is told at once.
 fn said(args: &EngineArgs) -> Result<Said, UsageError> {
     args.driver.as_deref().map_or(Ok(()), asked::driver)?;
@@ -98,7 +104,7 @@ fn said(args: &EngineArgs) -> Result<Said, UsageError> {
 fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Result<Exit> {
     let setting = Setting {
         folder,
-        interrupt: &Interrupt::watch(folder.scratch()),
+        interrupt: &watch(folder),
         progress: &Progress::new(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
     };
@@ -168,7 +174,7 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let asked = targets::Asked { only, effort, peers: args.peers.as_deref() };
-    let interrupt = Interrupt::watch(folder.scratch());
+    let interrupt = watch(&folder);
     let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
     let rows = &report.targets;
     let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
@@ -227,7 +233,7 @@ fn frame_bytes(bytes: usize) -> Result<usize, UsageError> {
 fn carry_out_pump(plan: &PumpPlan, out: &OutArgs) -> anyhow::Result<Exit> {
     let folder = ResultFolder::make(out.out.as_deref(), PUMP)?;
     let started = jiff::Timestamp::now();
-    let figures = run_pump(plan, &folder, &Interrupt::watch(folder.scratch()))?;
+    let figures = run_pump(plan, &folder, &watch(&folder))?;
     let result = crate::pump::result(plan, &figures, started, folder.scratch());
     let kept = keep_pump(&folder, plan, &figures, &result);
     if out.json {

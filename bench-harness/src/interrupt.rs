@@ -1,8 +1,6 @@
 //! SIGINT and SIGTERM: the first asks a run to stop cleanly and to keep what was measured; the second ends the program at
 //! once (components die with it), and with it what a run needs only while it runs.
 
-use crate::process;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,30 +27,20 @@ struct Shared {
 pub struct Interrupted;
 
 impl Interrupt {
-    /// One that listens to this process's signals from now on, and ends it at the second, without `scratch`.
-    pub fn watch(scratch: &Path) -> Self {
-        Self::watch_with(Some(scratch.to_owned()))
-    }
-
-    /// The same for a process that has none.
-    pub fn watch_alone() -> Self {
-        Self::watch_with(None)
-    }
-
-    fn watch_with(scratch: Option<PathBuf>) -> Self {
+    /// One that listens to this process's signals from now on; the second ends it, behind what it is to do `before_the_end`.
+    pub fn watch(before_the_end: impl Fn() + Send + 'static) -> Self {
         let interrupt = Self::default();
         let told = interrupt.clone();
         let (listening, heard) = channel();
         // Without the watcher a signal ends the program at once, as it would anyway.
-        let _ = std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || told.listen(listening, scratch.as_deref()));
+        let _ =
+            std::thread::Builder::new().name("signals".into()).spawn(move || told.listen(listening, &before_the_end));
         // Ends with the word or with the watcher.
         let _ = heard.recv();
         interrupt
     }
 
-    fn listen(&self, listening: Sender<()>, scratch: Option<&Path>) {
+    fn listen(&self, listening: Sender<()>, before_the_end: &dyn Fn()) {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
             let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
@@ -65,7 +53,10 @@ impl Interrupt {
                 match asked {
                     None => self.ask(),
                     Some(at) if at.elapsed() < SAME_WORD => {}
-                    Some(_) => leave(scratch),
+                    Some(_) => {
+                        before_the_end();
+                        std::process::exit(130)
+                    }
                 }
                 asked.get_or_insert_with(Instant::now);
             }
@@ -118,17 +109,6 @@ impl Interrupt {
     fn lock(&self) -> MutexGuard<'_, bool> {
         self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Ends this process, its components, and what they have below `scratch`.
-fn leave(scratch: Option<&Path>) -> ! {
-    // They must not make anew what is removed, and die with us: until then nobody may take their end for a failure.
-    process::hold_children_still();
-    if let Some(scratch) = scratch {
-        // What is left is removed by a later run.
-        let _ = std::fs::remove_dir_all(scratch);
-    }
-    std::process::exit(130)
 }
 
 #[cfg(test)]

@@ -51,6 +51,21 @@ pub struct RunResult {
     pub way: String,
 }
 
+impl RunResult {
+    /// One of this program on `host`, of which nothing is measured yet.
+    pub fn begun(started: jiff::Timestamp, host: Host) -> Self {
+        Self {
+            schema: SCHEMA,
+            tool: "ringbench".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            git: engine::app::GIT.map(str::to_owned),
+            started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            host,
+            ..Self::default()
+        }
+    }
+}
+
 /// One part of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]

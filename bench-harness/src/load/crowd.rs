@@ -63,7 +63,7 @@ impl Manner {
 /// Too few open files are allowed, or the target does not take all of them.
 pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     let args = Args::try_parse_from(args).map_err(|error| UsageError(error.to_string()))?;
-    let interrupt = Interrupt::watch_alone();
+    let interrupt = Interrupt::watch(|| {});
     let possible = possible(args.count);
     if possible < args.count {
         let (wanted, allowed) = (args.count as u64 + OTHER_FILES, possible as u64 + OTHER_FILES);

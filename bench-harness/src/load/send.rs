@@ -16,7 +16,7 @@ pub fn main(args: &[String]) -> anyhow::Result<Exit> {
     let path = args.first().context("a sender needs the file that says what to send")?;
     let text = std::fs::read(path).with_context(|| format!("reading {path}"))?;
     let spec: SendSpec = serde_json::from_slice(&text).with_context(|| format!("reading {path}"))?;
-    let interrupt = Interrupt::watch_alone();
+    let interrupt = Interrupt::watch(|| {});
     let running = loadgen::send::start(spec.options()?)?;
     say(&format!("ready {}", serde_json::json!({ "started_ns": running.started.0, "driver": running.driver })))?;
     let handle = running.handle();

@@ -133,8 +133,16 @@ pub enum ComponentError {
     },
 }
 
+/// What is left to do when this process ends at once, and its components with it: removes what they have below `scratch`.
+pub fn leave_nothing(scratch: &Path) {
+    // They must not make anew what is removed, and die with us: until then nobody may take their end for a failure.
+    hold_children_still();
+    // What is left is removed by a later run.
+    let _ = std::fs::remove_dir_all(scratch);
+}
+
 /// Stops every component of this process where it is; they can still be killed.
-pub fn hold_children_still() {
+fn hold_children_still() {
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     for line in children {

@@ -9,11 +9,11 @@ pub use component::main as component_main;
 
 use crate::folder::ResultFolder;
 use crate::interrupt::{Interrupt, Interrupted};
+use crate::observe::host;
 use crate::observe::process::{Usage, usage};
 use crate::process::placement::Placement;
 use crate::process::{Component, ComponentError, Program, Spec};
 use crate::result::{Figures, Latency, Messages, Phase, Rate, RunResult};
-use crate::run::begun;
 use anyhow::Context;
 use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
@@ -167,7 +167,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
         driver: found.driver.clone(),
         profile: "bench".into(),
         placement: Placement::here(plan.shards).describe(),
-        ..begun(started, folder)
+        ..RunResult::begun(started, host::here(folder))
     }
 }
 

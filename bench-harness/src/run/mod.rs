@@ -50,7 +50,7 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
         profile: "bench".into(),
         way: plan.parts.first().map(|part| part.topology.way()).unwrap_or_default(),
         durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
-        ..begun(started, setting.folder.scratch())
+        ..RunResult::begun(started, host::here(setting.folder.scratch()))
     };
     let views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
     let mut running = Running { result, views, seed: plan.seed, number: 0, unwritten: Ok(()) };
@@ -66,19 +66,6 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     let Running { result, views, unwritten, .. } = running;
     let kept = keep_whole(plan, &result, &views, setting.folder);
     Ran { result, trouble: done.and(unwritten).and(kept).err() }
-}
-
-/// A result of this program, this machine and the disk of `folder`, of which nothing is measured yet.
-pub fn begun(started: jiff::Timestamp, folder: &Path) -> RunResult {
-    RunResult {
-        schema: result::SCHEMA,
-        tool: "ringbench".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        git: engine::app::GIT.map(str::to_owned),
-        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        host: host::here(folder),
-        ..RunResult::default()
-    }
 }
 
 fn keep_whole(plan: &Plan, result: &RunResult, views: &Views, folder: &ResultFolder) -> anyhow::Result<()> {

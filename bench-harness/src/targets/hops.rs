@@ -1,6 +1,6 @@
 //! The hub hop beside the byte pump, and what the engine counts of itself on the way.
 
-use super::measured::{Bench, Kind, one_hub, part};
+use super::measured::{Bench, one_hub, part};
 use super::{Compared, Counted, Found};
 use crate::plan::{Content, Pace, Phase};
 use crate::process::placement::available;
@@ -51,6 +51,14 @@ pub(super) const BESIDE: [(&str, Hop); 12] = [
     ("T-hop-data-100k-16", Hop { connections: 16, ..LARGE_DATA }),
     ("T-hop-data-100k-1", Hop { connections: 1, ..LARGE_DATA }),
 ];
+
+/// Which half of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Pump,
+    Hub,
+}
 
 impl Bench<'_> {
     pub(super) fn hop_4k_50(&mut self) -> anyhow::Result<()> {
@@ -186,6 +194,14 @@ impl Bench<'_> {
         );
         self.findings.insert(id, Ok(Found { value: middle, note, invalid: false, compared: Some(compared) }));
         Ok(())
+    }
+
+    fn keep(&mut self, kind: Kind, id: &str, hop: Hop, cpu_us: Option<f64>, rate_per_s: Option<f64>) {
+        let Hop { connections, bytes, by_data, shards, .. } = hop;
+        self.runs.push(serde_json::json!({
+            "id": id, "what": kind, "connections": connections, "bytes": bytes, "by_data": by_data, "shards": shards,
+            "durability": hop.durability(), "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
+        }));
     }
 
     fn pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<f64> {

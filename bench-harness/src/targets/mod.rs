@@ -10,6 +10,7 @@ mod list;
 mod markdown;
 mod measured;
 mod memory;
+mod steps;
 mod times;
 
 pub use list::{TARGETS, Target};

@@ -17,7 +17,6 @@ use loadgen::record::timeline;
 use loadgen::validity::Validity;
 use measure::Measured;
 use perform::{Around, perform, sender_of};
-use std::path::Path;
 
 /// Everything a run needs besides its plan.
 #[derive(Debug)]

@@ -43,6 +43,9 @@ struct Arguments {
     /// Runs so many seeds at a time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "RINGSIM_JOBS")]
     jobs: Option<u16>,
+    /// In one world of so many, by its seed, a domain takes nothing before peace, so that sparse segments are rewritten; 0: in none
+    #[arg(long, value_name = "N", default_value_t = Plan::default().stays_once_in, env = "RINGSIM_STAYS_ONCE_IN")]
+    stays_once_in: u64,
     /// Plants a bug, to see it found (a build with the feature `bugs`)
     #[arg(long, value_name = "NAME", env = "RINGSIM_BUG")]
     bug: Option<String>,
@@ -99,7 +102,7 @@ fn main() -> ExitCode {
         return Exit::Good.into();
     }
     match plan(arguments.bug.as_deref()) {
-        Ok(plan) => simulate(&arguments, plan).into(),
+        Ok(plan) => simulate(&arguments, Plan { stays_once_in: arguments.stays_once_in, ..plan }).into(),
         Err(problem) => {
             exit::tell(&format!("ringsim: --bug: {problem}\n"));
             Exit::Usage.into()
@@ -282,7 +285,8 @@ fn print(report: &Report, story: bool) -> std::io::Result<()> {
     let verdict = if breaches.is_empty() { "holds" } else { "BROKEN" };
     writeln!(out, "seed {seed} trace {trace:016x} messages {} faults {faults} {verdict}", accounts.messages)?;
     if story {
-        writeln!(out, "{accounts}; {} events in {} ms, {} starts", report.events, report.millis, report.starts)?;
+        let Report { events, millis, starts, rewritten, .. } = report;
+        writeln!(out, "{accounts}; {events} events in {millis} ms, {starts} starts, {rewritten} segments rewritten")?;
     }
     breaches.iter().try_for_each(|breach| writeln!(out, "  {breach}"))
 }

@@ -211,6 +211,7 @@ keys! { STORE: Settings {
 keys! { SPOOL: Spool {
     segment_size => segment_bytes: Bytes(SEGMENT_BYTES_LEAST, SEGMENT_BYTES_LIMIT), "one preallocated file of the log";
     settle_wait => settle_wait: Wait(Span::ZERO, Span::seconds(1)), "how long an outcome may wait for the next batch";
+    rewrite_rate => rewrite_rate: Bytes(0, 1 << 40), "octets a second that a shard may write again to get sparse segments back; 0: none";
     free_min => free_min: Bytes(0, 1 << 44), "room that stays free on the file system: below it mail is refused for now";
 }}
 

@@ -459,6 +459,8 @@ pub struct Spool {
     pub segment_bytes: u64,
     /// How long an outcome may wait for the next batch.
     pub settle_wait: Span,
+    /// Octets a second that each shard may write again out of segments in which little is live; 0: none.
+    pub rewrite_rate: u64,
     /// Octets of the file system that stay free: below it mail is refused for now.
     pub free_min: u64,
 }

@@ -154,6 +154,7 @@ impl Spool {
         Spool {
             segment_bytes: 64 << 20,
             settle_wait: Span::millis(10),
+            rewrite_rate: 16 << 20,
             free_min: if profile == Profile::Bench { 64 << 20 } else { 500 << 20 },
         }
     }

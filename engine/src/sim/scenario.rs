@@ -22,6 +22,9 @@ const QUIET_WAIT: Span = Span::seconds(60);
 
 /// How often it is looked what failed, by what the disks say.
 const RECORDS_WAIT: Span = Span::seconds(10);
+/// The domain that takes nothing before peace, and the segments of hubs where there is one.
+const STAYS: &str = "stays.test";
+const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 
 /// What a run is drawn from.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,9 @@ pub struct Plan {
     pub faults: Faults,
     /// How long things go wrong.
     pub trouble: Span,
+    /// In one world of so many, by its seed, there is a domain that takes nothing before peace, and segments are small: what
+    /// stays has to be written again for space to come back. 0: in none.
+    pub stays_once_in: u64,
     /// A bug planted in every server.
     #[cfg(any(test, feature = "bugs"))]
     pub bug: Option<crate::sys::planted::Bug>,
@@ -72,6 +78,7 @@ impl Default for Plan {
             messages_max: 60,
             faults: Faults::ALL,
             trouble: Span::seconds(10),
+            stays_once_in: 4,
             #[cfg(any(test, feature = "bugs"))]
             bug: None,
         }
@@ -93,6 +100,8 @@ pub struct Report {
     pub faults: u64,
     /// Times that a server was started.
     pub starts: u32,
+    /// Segments that were given up because what little was live in them was written elsewhere.
+    pub rewritten: u64,
     /// How many of what.
     pub accounts: Accounts,
     /// What was not as promised.
@@ -119,7 +128,8 @@ pub fn run_with_story(seed: u64, plan: Plan) -> (Report, Vec<String>) {
 fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
     #[cfg(any(test, feature = "bugs"))]
     let _planted = crate::sys::planted::plant(plan.bug);
-    let scenario = Scenario::build(world, plan);
+    let stays = plan.stays_once_in > 0 && seed % plan.stays_once_in == plan.stays_once_in - 1;
+    let scenario = Scenario::build(world, plan, stays);
     let began = world.now();
     scenario.clone().trouble(began + plan.trouble);
     let ledger = &scenario.ledger;
@@ -144,6 +154,7 @@ fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
         millis: world.now().since(began).as_millis(),
         faults: scenario.drawn.get(),
         starts: scenario.servers.iter().map(|server| server.starts()).sum(),
+        rewritten: scenario.servers.iter().map(|server| server.rewritten()).sum(),
         accounts: ledger.accounts(),
         breaches,
     };
@@ -161,6 +172,8 @@ struct Scenario {
     vice: Rc<RefCell<Vice>>,
     /// When servers give a message up, if that is soon.
     expiry: Option<Span>,
+    /// Of the domain that takes nothing before peace.
+    refusal: Rc<RefCell<Vice>>,
     /// Senders that are not done.
     senders: Rc<Cell<usize>>,
     drawn: Cell<u64>,
@@ -173,7 +186,7 @@ fn at(machine: &super::machine::Machine, port: u16) -> SocketAddr {
 }
 
 impl Scenario {
-    fn build(world: &Rc<World>, plan: Plan) -> Rc<Self> {
+    fn build(world: &Rc<World>, plan: Plan, stays: bool) -> Rc<Self> {
         let ledger = Ledger::new(world);
         let chance = world.chance.branch();
         let vice = Rc::new(RefCell::new(Vice::default()));
@@ -185,9 +198,17 @@ impl Scenario {
             ledger.without_reports();
             hops.push(("gone.test".to_owned(), vec![at(&world.machine(), 25)]));
         }
-        let domains: Vec<String> = hops.iter().map(|(domain, _)| domain.clone()).collect();
         // Where senders get their reports nothing is refused: nobody would hear of it.
-        hops.push(("sender.test".to_owned(), vec![sink(world, &ledger, &Rc::default(), &chance)]));
+        let of_senders = ("sender.test".to_owned(), vec![sink(world, &ledger, &Rc::default(), &chance)]);
+        let refusal = Rc::new(RefCell::new(Vice { greeting: 1, ..Vice::default() }));
+        let mut domains: Vec<String> = hops.iter().map(|(domain, _)| domain.clone()).collect();
+        if stays {
+            // One in seven messages is for it, or fewer.
+            domains = domains.iter().cycle().take(6 * domains.len()).cloned().collect();
+            hops.push((STAYS.to_owned(), vec![sink(world, &ledger, &refusal, &chance)]));
+            domains.push(STAYS.to_owned());
+        }
+        hops.push(of_senders);
         let hubs = 1 + chance.index(plan.hubs_max);
         let shards = || 1 + chance.index(plan.shards_max);
         let front = (hubs > 1).then(|| world.machine());
@@ -200,6 +221,9 @@ impl Scenario {
             let mut settings = server::hub(at(&machine, 25), shards(), &hops, speaks_for_others);
             settings.delivery.expire_after = expiry.unwrap_or(settings.delivery.expire_after);
             settings.delivery.reports = expiry.is_none();
+            if stays {
+                settings.spool.segment_bytes = SMALL_SEGMENT_BYTES;
+            }
             servers.push(Server::start(world, &ledger, &machine, settings));
         }
         if let Some(machine) = front {
@@ -215,6 +239,7 @@ impl Scenario {
             domains,
             vice,
             expiry,
+            refusal,
             senders: Rc::default(),
             drawn: Cell::new(0),
             plan,
@@ -223,7 +248,11 @@ impl Scenario {
         for _ in 0..1 + scenario.chance.index(4) {
             let messages = 1 + scenario.chance.index(plan.messages_max);
             let pause = Span(plan.trouble.0 / scenario.chance.one_of(&[8, 40, 200]));
-            scenario.sender(messages, pause, *scenario.chance.one_of(&[20_000, 100_000, 400_000]));
+            let most = *scenario.chance.one_of(&[20_000, 100_000, 400_000]);
+            scenario.sender(messages, pause, if stays { 10_000 } else { most });
+        }
+        if stays {
+            (0..3).for_each(|_| scenario.sender(10 * plan.messages_max, Span(plan.trouble.0 / 20), 10_000));
         }
         scenario
     }
@@ -419,22 +448,12 @@ impl Scenario {
         self.world.tell(|| "peace".to_owned());
         self.world.net.heal();
         *self.vice.borrow_mut() = Vice::default();
+        *self.refusal.borrow_mut() = Vice::default();
         self.servers.iter().for_each(|server| server.machine.disk.heal());
     }
 }
 
-/// Sinks for some domains: each of one host or two.
-fn sinks(
-    world: &Rc<World>,
-    ledger: &Rc<Ledger>,
-    vice: &Rc<RefCell<Vice>>,
-    chance: &Chance,
-) -> Vec<(String, Vec<SocketAddr>)> {
-    let domains = 1 + chance.index(3);
-    let host = || sink(world, ledger, vice, chance);
-    (0..domains).map(|number| (format!("d{number}.test"), (0..1 + chance.index(2)).map(|_| host()).collect())).collect()
-}
-
+/// One host; its address.
 fn sink(world: &Rc<World>, ledger: &Rc<Ledger>, vice: &Rc<RefCell<Vice>>, chance: &Chance) -> SocketAddr {
     let machine = world.machine();
     let (_, mut drivers) = machine.start(world, 1);
@@ -449,4 +468,16 @@ fn sink(world: &Rc<World>, ledger: &Rc<Ledger>, vice: &Rc<RefCell<Vice>>, chance
     };
     crate::io::driver::Driver::spawn(&sim, sink.run());
     address
+}
+
+/// Sinks for some domains: each of one host or two.
+fn sinks(
+    world: &Rc<World>,
+    ledger: &Rc<Ledger>,
+    vice: &Rc<RefCell<Vice>>,
+    chance: &Chance,
+) -> Vec<(String, Vec<SocketAddr>)> {
+    let domains = 1 + chance.index(3);
+    let host = || sink(world, ledger, vice, chance);
+    (0..domains).map(|number| (format!("d{number}.test"), (0..1 + chance.index(2)).map(|_| host()).collect())).collect()
 }

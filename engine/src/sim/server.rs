@@ -37,6 +37,8 @@ pub struct Server {
     board: RefCell<Option<Board>>,
     stopped: Cell<usize>,
     starts: Cell<u32>,
+    /// What earlier processes counted.
+    rewritten: Cell<u64>,
 }
 
 impl Server {
@@ -53,6 +55,7 @@ impl Server {
             board: RefCell::default(),
             stopped: Cell::new(0),
             starts: Cell::new(0),
+            rewritten: Cell::new(0),
         });
         server.boot();
         server.clone().tend();
@@ -74,7 +77,13 @@ impl Server {
         self.board.borrow().as_ref().map_or(0, |board| board.sum(counter))
     }
 
+    /// Segments given up because what little was live in them was written elsewhere, by all its processes.
+    pub fn rewritten(&self) -> u64 {
+        self.rewritten.get() + self.counted(Counter::SegmentsRewritten)
+    }
+
     fn boot(&self) {
+        self.rewritten.set(self.rewritten());
         super::inspect::inspect(&self.machine.disk, SPOOL.as_ref(), &self.ledger);
         let settings = self.settings.clone();
         let shards = settings.server.cores.len();

@@ -1,6 +1,6 @@
 //! Which records of one segment still have unsettled recipients.
 //!
-//! Six octets per live record, plus a bitmap for each that is settled in part. The set only ever shrinks but for records
+//! Eight octets per live record, plus a bitmap for each that is settled in part. The set only ever shrinks but for records
 //! appended to an open segment, and all its changes commute: recovery may apply settles and marks in any order, and twice.
 
 use super::batch::ALL_RECIPIENTS;
@@ -14,12 +14,19 @@ type Bits = SmallVec<[u64; 1]>;
 /// Below so many entries dead ones are not worth removing.
 const COMPACT_MIN: usize = 256;
 
+/// What weights are counted in: with 16 bits, up to 16 MiB.
+const WEIGHT_BYTES: u64 = 256;
+
 /// The live records of a segment, by their place (units of 16 octets), ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LiveSet {
     places: Vec<u32>,
     /// Unsettled recipients of the record at the same index; 0 = nothing is.
     left: Vec<u16>,
+    /// What moving each would write, in [`WEIGHT_BYTES`]; 0 until it is known.
+    weights: Vec<u16>,
+    /// Their sum over what is live.
+    weight: u64,
     /// Records settled in part.
     partly: BTreeMap<u32, Bits>,
     live: usize,
@@ -42,7 +49,29 @@ impl LiveSet {
         self.live
     }
 
-    /// Adds a record behind all others.
+    /// Octets that moving all of them would write, as far as they were told.
+    pub(super) fn octets(&self) -> u64 {
+        self.weight.saturating_mul(WEIGHT_BYTES)
+    }
+
+    /// The same for the record at `place`; 0 when it is not live.
+    pub(super) fn octets_of(&self, place: u32) -> u64 {
+        let index = self.index(place).filter(|&index| self.left.get(index).is_some_and(|&left| left > 0));
+        let weight = index.and_then(|index| self.weights.get(index));
+        weight.map_or(0, |&weight| u64::from(weight).saturating_mul(WEIGHT_BYTES))
+    }
+
+    /// Moving the record at `place`, if it is live, would write so many octets.
+    pub(super) fn weigh(&mut self, place: u32, octets: u64) {
+        let Some(index) = self.index(place) else { return };
+        let is_live = self.left.get(index).is_some_and(|&left| left > 0);
+        let Some(weight) = self.weights.get_mut(index).filter(|_| is_live) else { return };
+        let now = u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX);
+        let before = std::mem::replace(weight, now);
+        self.weight = self.weight.saturating_sub(before.into()).saturating_add(now.into());
+    }
+
+    /// Adds a record behind all others; what it weighs is said by [`LiveSet::weigh`].
     ///
     /// # Panics
     /// When it does not stand behind all others, or has no recipient.
@@ -51,6 +80,7 @@ impl LiveSet {
         assert!(recipients > 0, "a record has recipients");
         self.places.push(place);
         self.left.push(recipients);
+        self.weights.push(0);
         self.live = self.live.saturating_add(1);
     }
 
@@ -93,6 +123,7 @@ impl LiveSet {
             return Settled::Partly;
         }
         self.partly.remove(&place);
+        self.weight = self.weight.saturating_sub(self.weights.get(index).copied().unwrap_or(0).into());
         self.live = self.live.saturating_sub(1);
         self.compact();
         Settled::Wholly
@@ -100,20 +131,25 @@ impl LiveSet {
 
     fn compact(&mut self) {
         if self.places.len() >= COMPACT_MIN && self.live < self.places.len() / 2 {
-            let mut left = self.left.iter();
-            self.places.retain(|_| left.next().is_some_and(|&left| left > 0));
-            self.left.retain(|&left| left > 0);
+            self.drop_dead();
         }
+    }
+
+    fn drop_dead(&mut self) {
+        let mut left = self.left.iter();
+        self.places.retain(|_| left.next().is_some_and(|&left| left > 0));
+        let mut left = self.left.iter();
+        self.weights.retain(|_| left.next().is_some_and(|&left| left > 0));
+        self.left.retain(|&left| left > 0);
     }
 
     /// Gives back memory that no longer serves; for a segment that takes no more records.
     pub(super) fn shrink(&mut self) {
-        let mut left = self.left.iter();
-        self.places.retain(|_| left.next().is_some_and(|&left| left > 0));
-        self.left.retain(|&left| left > 0);
+        self.drop_dead();
         // Copies: an allocator may leave a block that shrinks where it is, with twice the room it needs.
         self.places = self.places.as_slice().into();
         self.left = self.left.as_slice().into();
+        self.weights = self.weights.as_slice().into();
     }
 
     /// The live records: place and unsettled recipients.
@@ -148,7 +184,7 @@ impl LiveSet {
         bits.saturating_add(self.live.saturating_mul(8))
     }
 
-    /// Appends the encoded form: for each live record its place (4), unsettled recipients (2), words of the bitmap of
+    /// Appends the encoded form, without the weights: for each live record its place (4), unsettled recipients (2), words of the bitmap of
     /// settled ones (2), and the words (8 each).
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         for (place, left) in self.iter() {
@@ -206,6 +242,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn what_is_live_weighs_what_moving_it_would_write() {
+        let mut set = LiveSet::default();
+        (0..400).for_each(|place| set.push(place, 1 + (place % 2) as u16));
+        assert_eq!(set.octets(), 0, "nobody said");
+        (0..400).for_each(|place| set.weigh(place, 5000));
+        set.weigh(7, 1 << 40);
+        set.weigh(400, 5000);
+        assert_eq!((set.octets_of(6), set.octets_of(7), set.octets_of(400)), (20 * 256, 65535 * 256, 0));
+        assert_eq!(set.octets(), 399 * 20 * 256 + 65535 * 256);
+        for place in 2..400 {
+            assert_eq!(set.settle(place, ALL_RECIPIENTS), Settled::Wholly);
+        }
+        set.weigh(2, 5000);
+        assert_eq!((set.octets(), set.octets_of(7), set.octets_of(1)), (2 * 20 * 256, 0, 20 * 256));
+        set.shrink();
+        assert_eq!((set.octets(), set.octets_of(1), set.count()), (2 * 20 * 256, 20 * 256, 2));
+    }
 
     #[test]
     fn a_record_dies_with_its_last_recipient_and_only_once() {

@@ -4,7 +4,7 @@
 //! and [`Log::pending`], yield once, take [`Log::seal`]'s order, write its parts where it says, and tell
 //! [`Log::written`] how that ended. Who waits for a [`Ticket`] is the shell's business.
 //!
-//! Memory: per queued message six octets (its place and unsettled recipients), a bitmap more when it is settled in part;
+//! Memory: per queued message eight octets (its place, unsettled recipients and weight), a bitmap more when it is settled in part;
 //! per open segment what its footer will say of the records in it (at most a quarter of the segment); per segment a few
 //! hundred octets. Batches in the making are charged to the pool.
 
@@ -17,6 +17,7 @@ use super::record::{Facts, Placement, RECORD_TEXT_BYTES_MAX, RecordHead, RecordK
 use super::renamed::Renamed;
 use super::room::Need;
 use super::segment::{Segment, Segments, State};
+use super::sparse::Look;
 use super::write::{Chore, Flight};
 use super::{BLOCK, Durability, OWN_BYTES_MAX, PACKED_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::sys::slice::{Fill, Pool, Slice};
@@ -131,6 +132,14 @@ pub struct Log {
     pub(super) segments: Segments,
     pub(super) current: Option<SegmentNumber>,
     pub(super) spare: Option<SegmentNumber>,
+    /// Where moved mail goes, open beside the current one.
+    pub(super) cold: Option<SegmentNumber>,
+    /// The two have changed places for the moment.
+    pub(super) is_apart: bool,
+    /// Which segments are sparse.
+    pub(super) look: Look,
+    /// Segments given up of which records were moved because they had become sparse.
+    pub(super) rewritten: u64,
     /// The shell said that it has no file, or the disk takes no heads.
     pub(super) no_space: bool,
     /// Files in a row whose heads could not be written.
@@ -191,6 +200,10 @@ impl Log {
             segments: Segments::default(),
             current: None,
             spare: None,
+            cold: None,
+            is_apart: false,
+            look: Look::default(),
+            rewritten: 0,
             no_space: false,
             heads_failed: 0,
             chores: VecDeque::new(),
@@ -234,6 +247,8 @@ impl Log {
         }
         self.closed = true;
         self.drop_open();
+        self.close_segment();
+        self.current = self.cold.take();
         self.close_segment();
         self.current = self.spare.take();
         self.close_segment();
@@ -459,6 +474,7 @@ impl Log {
         let at = self.segments.of(number).next_at;
         let mut batch = Batch::new(number, at, self.next_ticket, self.spare_batches.pop());
         batch.parts = self.spare_parts.take();
+        batch.is_apart = self.is_apart;
         self.next_ticket = self.next_ticket.saturating_add(1);
         self.open = Some(batch);
         Ok(())
@@ -488,7 +504,7 @@ impl Log {
         self.next_segment().map(|_| ())
     }
 
-    fn drop_open(&mut self) {
+    pub(super) fn drop_open(&mut self) {
         if let Some(batch) = self.open.take() {
             self.keep_batch(batch);
         }

@@ -12,12 +12,15 @@
 //! - A failed write poisons its segment. Its records are cancelled in the next one before anyone hears 451; what hung on
 //!   them (a report and the failure it reports, a relocated record and the end of the old one) did not happen either; what
 //!   was durable in the segment is read back and written elsewhere ([`Log::relocation`]).
+//! - What is live in a segment that became sparse is written elsewhere, too ([`Log::sparse`]): to a second open segment, so
+//!   that what stays stands together. One batch of it at a time is under way, between those of the current segment
+//!   ([`Log::apart`]).
 //! - A segment is overwritten only when nothing in it is live and no settle in it is needed: *marks* in the open batch
 //!   say what is live in the segments that it spoke of.
 //!
 //! # Bounds
-//! Memory per queued message: six octets (more only while a message with several recipients is settled in part), plus what
-//! the footers of the segments not yet closed will say (at most a quarter of a segment each). A batch: `batch_bytes_max`, or
+//! Memory per queued message: eight octets (more only while a message with several recipients is settled in part),
+//! a hundred more for one that was moved in this process, since it goes on being known by its names, plus what the footers of the segments not yet closed will say (at most a quarter of a segment each). A batch: `batch_bytes_max`, or
 //! one record; 512 KiB of table; about 512 parts. A record: 65 534 recipients, 256 KiB of envelope and of trace header,
 //! 256 KiB of packed content, 8 MiB in chunks, 8192 extents of up to 8 MiB. A segment: 64 KiB to 256 MiB.
 //!
@@ -146,6 +149,7 @@ mod renamed;
 mod room;
 mod scan;
 mod segment;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -162,6 +166,7 @@ pub use record::{
 };
 pub use recover::{Adoption, Backlog, Loaded, Recovered, Recovery};
 pub use scan::{Cause, Damage, Read, Refused, Scan, Scanned, ScannedSegment, scan_image};
+pub use sparse::Sparse;
 #[cfg(feature = "fail-points")]
 pub use write::Carries;
 pub use write::{Failure, Order, WriteResult, Written};

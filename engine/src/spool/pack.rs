@@ -15,6 +15,8 @@ pub(super) struct Added {
     pub(super) recipients: u16,
     /// Its octets, if a notice is owed by it.
     pub(super) owed: Option<u32>,
+    /// What writing it again would take.
+    pub(super) octets: u64,
 }
 
 /// A settle on its way to disk.
@@ -56,6 +58,8 @@ pub(super) struct Batch {
     pub(super) moved: Vec<(RecordId, RecordId)>,
     /// More than outcomes stand in it: it is to be written without waiting for more to come.
     pub(super) is_urgent: bool,
+    /// It stands, or was to stand, in the segment for moved mail.
+    pub(super) is_apart: bool,
 }
 
 impl Batch {
@@ -81,6 +85,7 @@ impl Batch {
             pins: Vec::new(),
             moved: Vec::new(),
             is_urgent: false,
+            is_apart: false,
         });
         Self { ticket, since: ticket, number, at, ..memory }
     }
@@ -96,7 +101,7 @@ impl Batch {
         self.marks.clear();
         self.pins.clear();
         self.moved.clear();
-        self.is_urgent = false;
+        (self.is_urgent, self.is_apart) = (false, false);
     }
 
     /// Nothing stands in it.

@@ -9,13 +9,16 @@
 use super::batch::{self, ALL_RECIPIENTS, Outcome, Settle};
 use super::ids::{FileId, RecordId, SegmentNumber};
 use super::log::{Appended, Content, Full, Log, NewRecord};
-use super::record::{RecordHead, RecordRef};
+use super::record::{RecordHead, RecordKind, RecordRef};
 use super::room::{Need, Room};
 use super::segment::{Segment, State};
 use super::write::Chore;
+use crate::planted;
 
 /// Marks that free one segment may take so many octets.
 const MARK_BYTES_MAX: usize = 64 << 10;
+/// The same as a part of the segment, of a large one.
+const MARK_SHARE: u64 = 256;
 
 impl Log {
     /// Looks at every segment again.
@@ -43,8 +46,13 @@ impl Log {
             self.reclaim_due = true;
             return;
         }
+        let (is_moved, poisoned) = (segment.is_moved, segment.state == State::Poisoned);
         let refs: Vec<_> = segment.refs.iter().copied().filter(|other| self.segments.contains_key(other)).collect();
+        if !self.has_free() && self.cold.is_some_and(|cold| refs.contains(&cold)) {
+            self.close_cold();
+        }
         if refs.is_empty() {
+            self.rewritten = self.rewritten.saturating_add(u64::from(is_moved && !poisoned));
             self.free(number);
         } else if self.mark(&refs).is_ok() {
             if let Some(segment) = self.segments.get_mut(&number) {
@@ -77,8 +85,10 @@ impl Log {
                 .map_or(0, |segment| segment.live.encoded_bytes().saturating_add(batch::ITEM_BYTES))
         };
         let bytes: usize = numbers.iter().map(cost).sum();
-        let open = |number: &SegmentNumber| self.has_batches(*number) || self.current == Some(*number);
-        if bytes > MARK_BYTES_MAX || numbers.iter().any(open) {
+        let is_open = |number| self.current == Some(number) || self.cold == Some(number);
+        let open = |number: &SegmentNumber| self.has_batches(*number) || is_open(*number);
+        let most = MARK_BYTES_MAX.max(usize::try_from(self.options.segment_bytes / MARK_SHARE).unwrap_or(0));
+        if bytes > most || numbers.iter().any(open) {
             return Err(Full::TooLarge);
         }
         let need = Need { table: bytes as u64, footer: bytes as u64, ..Need::default() };
@@ -158,9 +168,11 @@ impl Log {
         self.reclaim_all();
     }
 
-    /// A live record of an earlier run is one that a notice is owed by.
-    pub fn note_owed(&mut self, id: RecordId, head: &RecordHead) {
-        if let Some(segment) = self.segments.get_mut(&id.number()) {
+    /// What a live record of an earlier run is.
+    pub fn note_head(&mut self, id: RecordId, head: &RecordHead) {
+        let Some(segment) = self.segments.get_mut(&id.number()) else { return };
+        segment.live.weigh(id.place(), head.octets());
+        if head.kind == RecordKind::Owed {
             segment.owed.insert(id.place(), u32::try_from(head.packed_bytes()).unwrap_or(u32::MAX));
         }
     }
@@ -209,10 +221,10 @@ impl Log {
     /// Writes a record again elsewhere, under a new name; the old one goes on meaning it. Durable with the ticket.
     ///
     /// # Errors
-    /// Flow control.
+    /// Flow control; so it is for one that stands there no more ([`Log::is_here`]).
     pub fn relocate(&mut self, record: &RecordRef<'_>, content: Content<'_>) -> Result<Appended, Full> {
         let old = record.head.id;
-        if self.settles_pending(old) {
+        if !self.is_here(old) || self.settles_pending(old) {
             return Err(Full::Segment);
         }
         let place = old.place();
@@ -230,7 +242,9 @@ impl Log {
             settles: &[Settle { id: old, recipient: ALL_RECIPIENTS, outcome: Outcome::Moved }],
         };
         let appended = self.append_as(&new, Some(old), &settled)?;
-        self.renamed.add(old, appended.id);
+        if !planted!(ForgottenName) {
+            self.renamed.add(old, appended.id);
+        }
         if let Some(open) = self.open.as_mut() {
             open.moved.push((old, appended.id));
         }

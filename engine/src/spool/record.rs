@@ -209,6 +209,12 @@ impl RecordHead {
         (RECORD_HEAD_BYTES as u64).saturating_add(self.text_bytes()).saturating_add(content)
     }
 
+    /// Octets that writing it again takes, the content included; whole blocks of content that stands in such.
+    pub fn octets(&self) -> u64 {
+        let own = if self.placement == Placement::Packed { 0 } else { self.facts.body_bytes };
+        self.packed_bytes().saturating_add(own.next_multiple_of(BLOCK as u64))
+    }
+
     /// Octets of the entries of its extents.
     pub(super) fn extents_bytes(&self) -> u64 {
         match self.placement {

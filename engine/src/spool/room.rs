@@ -35,12 +35,17 @@ pub(super) struct Room<'a> {
 impl Log {
     /// Makes sure that the open batch can take `need`: opens one, closes a full one, goes on in the next segment.
     pub(super) fn make_room(&mut self, need: &Need) -> Result<Room<'_>, Full> {
-        // Close the batch, open the next, close the segment, open in the next: four steps at most.
-        for _ in 0..5 {
+        // Close the batch (or one that is not of this kind), open the next, close the segment, open in the next.
+        for _ in 0..6 {
             let Some(open) = self.open.as_ref() else {
                 self.open_batch()?;
                 continue;
             };
+            if open.is_apart != self.is_apart {
+                // It had no memory to be closed with: among moved mail nobody's waits, and is refused, with it.
+                self.close_batch()?;
+                continue;
+            }
             let segment = self.segments.of(open.number);
             let end = open.at.saturating_add(open.bytes_with(need.packed, need.own, need.table));
             let batches_end = segment.batches_end(need.footer);
@@ -108,7 +113,7 @@ impl Room<'_> {
             open.push_own(slices);
         }
         let owed = (new.kind == RecordKind::Owed).then_some(length(packed));
-        open.records.push(Added { place, recipients: new.recipients, owed });
+        open.records.push(Added { place, recipients: new.recipients, owed, octets: head.octets() });
         batch::put_record(&mut open.table, place, length(packed));
         self.segment.note_properties(&encoded, &extents, new.envelope);
         self.segment.note_recipients(new.recipients);

@@ -7,6 +7,7 @@ use super::live::LiveSet;
 use super::notes::{Notes, Pieces};
 use super::record::{RECORD_HEAD_BYTES, RecordHead};
 use super::{BLOCK, PROPERTY_ENVELOPE_BYTES_MAX};
+use crate::wire::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
@@ -123,6 +124,10 @@ pub(super) struct Segment {
     pub(super) kept: bool,
     /// More may be live here than is known: the disk refused to give a part of it.
     pub(super) unread: bool,
+    /// Closed: how many records were live in it at that time, since when few have left.
+    pub(super) calm: Option<(usize, Tick)>,
+    /// Records were moved out of it.
+    pub(super) is_moved: bool,
 }
 
 impl Segment {
@@ -162,6 +167,8 @@ impl Segment {
             marking: false,
             kept: false,
             unread: false,
+            calm: None,
+            is_moved: false,
         }
     }
 

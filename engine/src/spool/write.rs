@@ -40,6 +40,17 @@ enum What {
     Chore(Chore),
 }
 
+impl What {
+    /// It carries records that stood elsewhere, or a head without which they could not be read.
+    fn replaces(&self) -> bool {
+        match self {
+            Self::Batch(batch) => batch.is_apart || !batch.moved.is_empty(),
+            Self::Chore(Chore::Head(_) | Chore::HeadCopy(_)) => true,
+            Self::Chore(Chore::Footer(_)) => false,
+        }
+    }
+}
+
 /// A write to be performed.
 #[derive(Debug)]
 pub struct Order {
@@ -173,6 +184,16 @@ impl Log {
             || self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if of(batch)))
     }
 
+    /// Whether a batch that was put apart is not written yet.
+    pub fn has_batches_apart(&self) -> bool {
+        self.open.iter().chain(&self.ready).any(|batch| batch.is_apart) || self.is_writing_apart()
+    }
+
+    /// Whether the order that is with the shell is such a batch.
+    pub fn is_writing_apart(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| matches!(&flight.what, What::Batch(batch) if batch.is_apart))
+    }
+
     /// Whether batches of any other segment are not written yet.
     pub(super) fn has_batches_outside(&self, number: SegmentNumber) -> bool {
         let other = |batch: &Batch| batch.number != number;
@@ -248,7 +269,12 @@ impl Log {
 
     /// It is with the shell now.
     fn fly(&mut self, flight: Flight, parts: Vec<Slice>) -> Order {
-        let stable = self.options.durability == Durability::Disk;
+        let stable = match self.options.durability {
+            Durability::Disk => true,
+            // What takes the place of something that was written back long ago is not to be lost with the machine.
+            Durability::Os => flight.what.replaces(),
+            Durability::None => false,
+        };
         let order = Order { file: flight.file, at: flight.at, parts, bytes: flight.bytes, stable };
         self.flight = Some(flight);
         order
@@ -371,6 +397,7 @@ impl Log {
         let segment = self.segments.of_mut(number);
         for added in &batch.records {
             segment.live.push(added.place, added.recipients);
+            segment.live.weigh(added.place, added.octets);
             segment.owed.extend(added.owed.map(|bytes| (added.place, bytes)));
         }
         for (place, holders) in &batch.pins {
@@ -391,6 +418,7 @@ impl Log {
         if segment.settle(place, settle.recipient) != Settled::Wholly {
             return;
         }
+        segment.is_moved |= settle.outcome == Outcome::Moved;
         let holders = segment.pins.remove(&place);
         let is_owed = segment.owed.remove(&place).is_some();
         let dead = segment.live.count() == 0;
@@ -445,9 +473,8 @@ impl Log {
             let pieces = segment.forget_notes();
             self.keep_pieces(pieces);
         }
-        if self.current == Some(number) {
-            self.current = None;
-        }
+        self.current = self.current.filter(|&current| current != number);
+        self.cold = self.cold.filter(|&cold| cold != number);
         self.chores.retain(|chore| *chore != Chore::Footer(number));
         let mut tickets: Option<RangeInclusive<u64>> = None;
         let (mine, others) = std::mem::take(&mut self.ready).into_iter().partition(|batch| batch.number == number);

@@ -36,6 +36,7 @@ bugs! {
     RewrittenTail "rewritten-tail": "The last block of a batch is written again together with the next one.";
     ExpiryByProgress "expiry-by-progress": "The age of a message is looked at only while its next hop takes anything.";
     ForgottenNotify "forgotten-notify": "Senders are told of failures that they asked not to hear of.";
+    ForgottenName "forgotten-name": "A record that was moved is not known by the name that it had before.";
     ForgottenFolder "forgotten-folder": "A segment is used before its name in the folder is durable.";
 }
 

@@ -69,6 +69,9 @@ counters! {
     SettlesWaiting "settles_waiting" Gauge: "Outcomes not yet durable: what window W1 can hold.";
     SettlesWaitingMax "settles_waiting_max" Gauge: "The most of them at a time since the start.";
     Segments "spool_segments" Gauge: "Segments of the spool.";
+    SegmentsRewritten "spool_segments_rewritten" Counter: "Segments given up because little was live in them, and that was written elsewhere.";
+    RewrittenBytes "spool_rewritten_bytes" Counter: "Octets written again out of such segments.";
+    RewritePauseMax "spool_rewrite_pause_max_us" Gauge: "The longest that one write of it took since the start, while others waited, in us.";
     HeadsFailed "spool_heads_failed" Gauge: "New segments in a row that the disk did not let begin.";
     SpoolShort "spool_short" Gauge: "Shards that found no room for a further segment of the spool.";
     SpoolFree "spool_free_bytes" Gauge: "Octets free on the spool's file system.";

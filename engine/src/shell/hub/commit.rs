@@ -54,6 +54,7 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
             hub.commit.raise();
         }
         hub.segments.raise();
+        hub.rewriting.written.raise();
     }
 }
 
@@ -74,8 +75,13 @@ async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
         let began = hub.driver.now();
         #[cfg(feature = "fail-points")]
         let carries = hub.log.borrow().in_flight();
+        let is_apart = hub.log.borrow().is_writing_apart();
         let (parts, result) = write(hub, order).await;
-        hub.tally.add(Counter::CommitUs, hub.driver.now().since(began).as_micros());
+        let took = hub.driver.now().since(began);
+        hub.tally.add(Counter::CommitUs, took.as_micros());
+        if is_apart {
+            hub.rewriting_held_up(took);
+        }
         let written = hub.log.borrow_mut().written(parts, result);
         match written {
             Written::Durable(ticket) => {

@@ -22,6 +22,7 @@ mod recover;
 mod relocate;
 mod report;
 mod reroute;
+mod rewrite;
 mod segments;
 mod settle;
 mod share;
@@ -38,7 +39,7 @@ use crate::roles::hub::HubPolicy;
 use crate::route::Snapshot;
 use crate::settings::{Durability, Profile, Settings};
 use crate::smtp::server::Slot;
-use crate::spool::{self, Extents, FileId, Log, LogOptions, Numbers, RecordId, Ticket};
+use crate::spool::{self, FileId, Log, LogOptions, Numbers, RecordId, Ticket};
 use crate::sys::slice::Pool;
 use crate::track::counters::Tally;
 use crate::wire::{Span, Tick};
@@ -113,6 +114,7 @@ pub struct Hub<D: Driver> {
     commit: Signal,
     /// The log may want a file.
     segments: Signal,
+    rewriting: rewrite::Rewriting,
     waiting: RefCell<VecDeque<Waiting<D>>>,
     stalled: RefCell<VecDeque<Stalled<D>>>,
     doubts: RefCell<Vec<Doubt<D>>>,
@@ -128,8 +130,6 @@ pub struct Hub<D: Driver> {
 
     unsettled: RefCell<VecDeque<Unsettled>>,
     unsynced: RefCell<Unsynced>,
-    /// Large bodies on their way out of bad segments, by record: what of each is written already.
-    moving: RefCell<BTreeMap<RecordId, Extents>>,
     /// Damaged places that were put aside, by record and offset.
     aside: RefCell<BTreeSet<(RecordId, u64)>>,
     /// How short memory was.
@@ -196,6 +196,7 @@ impl<D: Driver> Hub<D> {
             next_file: Cell::new(next_file + shard),
             commit: Signal::default(),
             segments: Signal::default(),
+            rewriting: rewrite::Rewriting::default(),
             waiting: RefCell::default(),
             stalled: RefCell::default(),
             doubts: RefCell::default(),
@@ -206,7 +207,6 @@ impl<D: Driver> Hub<D> {
             links: RefCell::default(),
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
-            moving: RefCell::default(),
             aside: RefCell::default(),
             short: short::Short::default(),
             sampled: Cell::new(0),
@@ -248,6 +248,7 @@ impl<D: Driver> Hub<D> {
         if self.settings.delivery.reports {
             self.driver.spawn(dsn::run(self.clone()));
         }
+        self.driver.spawn(rewrite::run(self.clone()));
         if self.share.is_some() {
             self.install_rings(self.routing.borrow().hops());
             self.driver.spawn(share::lend(self.clone()));

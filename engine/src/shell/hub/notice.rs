@@ -15,7 +15,7 @@ use super::Hub;
 use super::accept::crc;
 use super::dsn::Owed;
 use super::failures::{Failures, Why, fields};
-use super::load::{LoadError, NO_MEMORY_WAIT};
+use super::load::{HeadOctets, LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
 use crate::planted;
@@ -351,17 +351,29 @@ impl<D: Driver> Hub<D> {
 
     /// The first stretch of a record's content: all of it, but for large ones; nothing when the disk does not give it back.
     pub(super) async fn read_start(self: &Rc<Self>, record: &RecordRef<'_>) -> Slices {
-        let first = self.log.borrow().content_of(record).ok().and_then(|stretches| stretches.into_iter().next());
-        let Some(stretch) = first else { return Slices::new() };
-        let read = async || {
-            let mut content = Slices::new();
-            self.read_stretch(&stretch, &mut content).await.map(|()| content)
-        };
-        self.patiently(read).await.unwrap_or_else(|error| {
+        let mut read = self.read_first(record).await;
+        if read.is_err() && !self.log.borrow().is_here(record.head.id) {
+            // It was moved meanwhile, and its place is used again.
+            let elsewhere = self.read_record(record.head.id).await;
+            if let Some(record) = elsewhere.as_ref().ok().and_then(HeadOctets::record) {
+                read = self.read_first(&record).await;
+            }
+        }
+        read.unwrap_or_else(|error| {
             tracing::warn!(cause = "spool", record = %record.head.id, %error,
                 "a notice goes without the header of its message");
             Slices::new()
         })
+    }
+
+    async fn read_first(self: &Rc<Self>, record: &RecordRef<'_>) -> Result<Slices, LoadError> {
+        let stretches = self.log.borrow().content_of(record).map_err(|_| LoadError::Gone)?;
+        let Some(stretch) = stretches.first() else { return Ok(Slices::new()) };
+        let read = async || {
+            let mut content = Slices::new();
+            self.read_stretch(stretch, &mut content).await.map(|()| content)
+        };
+        self.patiently(read).await
     }
 }
 

@@ -227,6 +227,7 @@ impl<D: Driver> Hub<D> {
             self.open_segment(id).await?;
         }
         let backlog = self.log.borrow_mut().adopt(adoption);
+        self.rewriting.untold.set(true);
         self.driver.spawn(load_backlog(self.clone(), backlog));
         Ok(())
     }
@@ -250,9 +251,9 @@ impl<D: Driver> Hub<D> {
     }
 
     fn enqueue_record(&self, id: RecordId, head: &RecordHead, envelope: &EnvelopeRef<'_>) {
+        self.log.borrow_mut().note_head(id, head);
         if head.kind == RecordKind::Owed {
             self.tally.add(Counter::DsnOwed, u64::from(head.recipients));
-            self.log.borrow_mut().note_owed(id, head);
             return self.report_is_due(Owed { record: id, original: None, recipients: head.recipients });
         }
         let mut routing = self.routing.borrow_mut();
@@ -334,6 +335,8 @@ async fn load_backlog<D: Driver>(hub: Rc<Hub<D>>, mut backlog: Backlog) {
         }
     }
     hub.run_actions();
+    hub.rewriting.untold.set(false);
+    hub.rewriting.written.raise();
 }
 
 /// The first number that no file of the spool has.

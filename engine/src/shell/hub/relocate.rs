@@ -22,7 +22,7 @@ const REMOVE_WAIT: Span = Span::seconds(2);
 
 /// Why a record was not written again.
 #[derive(Debug, thiserror::Error)]
-enum MoveError {
+pub(super) enum MoveError {
     /// It cannot be read now, or never.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -33,7 +33,7 @@ enum MoveError {
 
 impl MoveError {
     /// It will not be otherwise the next time.
-    fn is_final(&self) -> bool {
+    pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Load(LoadError::Read(_) | LoadError::Damaged(_)) | Self::Full(Full::TooLarge))
     }
 }
@@ -67,13 +67,7 @@ impl<D: Driver> Hub<D> {
     /// A record was not written again. Whether there is anything to be done before the log has what it wants.
     async fn not_moved(self: &Rc<Self>, id: RecordId, error: MoveError) -> bool {
         if error.is_final() {
-            match error {
-                MoveError::Load(LoadError::Damaged(place)) => self.set_aside(id, place).await,
-                _ => self.tally.one(Counter::Damage),
-            }
-            tracing::error!(cause = "spool", record = %id, %error, "a record of a bad segment stays where it is");
-            self.stop_moving(id);
-            self.log.borrow_mut().leave(id);
+            self.leave_in_place(id, error).await;
             return true;
         }
         self.log.borrow_mut().put_off(id);
@@ -91,6 +85,17 @@ impl<D: Driver> Hub<D> {
         true
     }
 
+    /// A record cannot be written again, ever.
+    pub(super) async fn leave_in_place(self: &Rc<Self>, id: RecordId, error: MoveError) {
+        match error {
+            MoveError::Load(LoadError::Damaged(place)) => self.set_aside(id, place).await,
+            _ => self.tally.one(Counter::Damage),
+        }
+        tracing::error!(cause = "spool", record = %id, %error, "a record cannot be written elsewhere: it stays where it is");
+        self.stop_moving(id);
+        self.log.borrow_mut().leave(id);
+    }
+
     /// Waits for the next segment; not when it has still to be brought, by our caller.
     async fn await_segment(&self) -> bool {
         self.commit.raise();
@@ -103,15 +108,15 @@ impl<D: Driver> Hub<D> {
     }
 
     /// What is written of a large body is given up.
-    fn stop_moving(&self, id: RecordId) {
-        let written = self.moving.borrow_mut().remove(&id);
+    pub(super) fn stop_moving(&self, id: RecordId) {
+        let written = self.rewriting.moving.borrow_mut().remove(&id);
         written.into_iter().for_each(|extents| self.abandon_extents(extents));
     }
 
-    /// The same for records that were settled meanwhile.
+    /// The same for records that were settled meanwhile, or moved by somebody else.
     fn forget_settled_moves(&self) {
-        let gone = |id: &RecordId| self.log.borrow().fetch(*id).is_none();
-        let settled: Vec<_> = self.moving.borrow().keys().copied().filter(gone).collect();
+        let gone = |id: &RecordId| !self.log.borrow().is_here(*id);
+        let settled: Vec<_> = self.rewriting.moving.borrow().keys().copied().filter(gone).collect();
         settled.into_iter().for_each(|id| self.stop_moving(id));
     }
 
@@ -191,13 +196,19 @@ impl<D: Driver> Hub<D> {
             }
             return Ok(());
         }
-        let written = self.moving.borrow_mut().remove(&record.head.id);
+        let written = self.rewriting.moving.borrow_mut().remove(&record.head.id);
         let mut extents = written.unwrap_or_default();
         let moved = self.relocate_extents(record, stretches, &mut extents).await;
         if !matches!(moved, Ok(true)) {
-            self.moving.borrow_mut().insert(record.head.id, extents);
+            self.go_on_later(record.head.id, extents);
         }
         moved.map(|_| ())
+    }
+
+    /// So much of a large body is written. What somebody else has begun of it meanwhile is given up.
+    pub(super) fn go_on_later(&self, id: RecordId, extents: Extents) {
+        let other = self.rewriting.moving.borrow_mut().insert(id, extents);
+        other.into_iter().for_each(|extents| self.abandon_extents(extents));
     }
 
     /// Goes on writing a body piece by piece, behind what is `written` of it; whether it is whole now, and `written` is the
@@ -226,13 +237,13 @@ impl<D: Driver> Hub<D> {
         Ok(true)
     }
 
-    /// Whether a record was settled while it was read: it must not come to life again.
+    /// Whether a record was settled or moved while it was read: it must not come to life again.
     fn is_gone(&self, record: &RecordRef<'_>) -> bool {
-        self.log.borrow().fetch(record.head.id).is_none()
+        !self.log.borrow().is_here(record.head.id)
     }
 
     /// A stretch that stands in blocks of its own, as whole blocks, checked.
-    async fn read_blocks(self: &Rc<Self>, stretch: &Stretch) -> Result<Vec<Slice>, LoadError> {
+    pub(super) async fn read_blocks(self: &Rc<Self>, stretch: &Stretch) -> Result<Vec<Slice>, LoadError> {
         let mut content = Slices::new();
         self.read_stretch(stretch, &mut content).await?;
         let mut chunks: Vec<Slice> = content.into_vec();

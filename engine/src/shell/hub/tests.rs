@@ -8,6 +8,7 @@ mod dsn;
 mod notice;
 mod odd_replies;
 mod sharing;
+mod sparse;
 mod together;
 
 #[path = "../../../../tests/src/skip.rs"]

@@ -5,8 +5,12 @@ use crate::sys::planted::Bug;
 
 /// Runs seeds until the bug shows, at most `seeds` of them.
 fn is_found(bug: Bug, seeds: u64) {
+    is_found_in(Plan { stays_once_in: 0, ..Plan::default() }, bug, seeds);
+}
+
+fn is_found_in(plan: Plan, bug: Bug, seeds: u64) {
     for seed in 0..seeds {
-        let report = run(seed, Plan { bug: Some(bug), ..Plan::default() });
+        let report = run(seed, Plan { bug: Some(bug), ..plan });
         if let Some(breach) = report.breaches.first() {
             println!("{}: found by seed {seed}, after {} seeds: {breach}", bug.name(), seed + 1);
             return;
@@ -78,6 +82,11 @@ fn m_097_an_age_that_counts_only_while_a_next_hop_takes_anything_is_found() {
 #[test]
 fn m_151_a_wish_to_hear_nothing_that_is_forgotten_is_found() {
     is_found(Bug::ForgottenNotify, 40);
+}
+
+#[test]
+fn i_4_a_forgotten_name_of_a_record_that_moved_is_found() {
+    is_found_in(Plan { stays_once_in: 1, ..Plan::default() }, Bug::ForgottenName, 20);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod crowd;
 mod expiry;
 mod held_up;
 mod slow;
+mod sparse;
 mod stops;
 mod worlds;
 

@@ -71,6 +71,21 @@ fn f_014_f_016_disks_that_rot_cost_what_rots_and_nothing_else() {
     all_hold(3000..3030, Plan { faults, ..Plan::default() });
 }
 
+/// I-1, F-008: what stays while other mail comes and goes is written again, and everything goes wrong meanwhile.
+#[test]
+fn p_013_what_stays_is_written_again_and_neither_lost_nor_doubled() {
+    let plan = Plan { stays_once_in: 1, hubs_max: 1, shards_max: 2, ..Plan::default() };
+    let (mut rewritten, mut worlds) = (0, 0);
+    for seed in 4000..4020 {
+        let report = run(seed, plan);
+        must_hold(&report);
+        rewritten += report.rewritten;
+        worlds += u64::from(report.rewritten > 0);
+    }
+    println!("{rewritten} segments rewritten in {worlds} worlds of 20");
+    assert!(worlds >= 5 && rewritten >= 50, "{rewritten} in {worlds} worlds");
+}
+
 /// I-1 to I-4, I-8, I-9, I-12: everything at once, behind a front end or not.
 #[test]
 fn i_1_i_2_i_3_i_4_i_8_i_9_i_12_hold_whatever_goes_wrong() {

@@ -4,6 +4,7 @@ use super::disk::*;
 use super::ledger::*;
 use crate::spool::segment::State;
 use crate::spool::*;
+use crate::wire::{Span, Tick};
 
 /// A small generator, so that a seed is a story.
 struct Dice(u64);
@@ -30,6 +31,8 @@ struct Day {
     next_content: u32,
     /// Of ten turns, so many settle.
     settling: usize,
+    /// The time, when sparse segments are rewritten.
+    clock: Option<Tick>,
 }
 
 impl Day {
@@ -41,7 +44,7 @@ impl Day {
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         // From a growing backlog to one that is nearly empty all day.
         let settling = 3 + seed as usize % 4;
-        Self { world, ledger: Ledger::default(), dice, next_content: seed as u32 * 100_000, settling }
+        Self { world, ledger: Ledger::default(), dice, next_content: seed as u32 * 100_000, settling, clock: None }
     }
 
     /// A write begins or ends, noted: what happens between the two happens while it is in flight.
@@ -131,8 +134,15 @@ impl Day {
         let durable =
             |entry: &Entry| entry.ticket <= self.world.durable && !self.ledger.failed.contains_key(&entry.ticket);
         let open = |entry: &&Entry| entry.settles.len() < usize::from(entry.recipients) && durable(entry);
-        let candidates: Vec<_> =
-            self.ledger.entries.iter().filter(|(_, entry)| open(entry)).map(|(&crc, _)| crc).collect();
+        // Where sparse segments are rewritten some mail stays.
+        let stays = |crc: u32| self.clock.is_some() && crc.is_multiple_of(8);
+        let candidates: Vec<_> = self
+            .ledger
+            .entries
+            .iter()
+            .filter(|&(&crc, entry)| open(&entry) && !stays(crc))
+            .map(|(&crc, _)| crc)
+            .collect();
         if candidates.is_empty() {
             return;
         }
@@ -181,6 +191,7 @@ impl Day {
 
     fn live(&mut self, turns: usize) {
         for _ in 0..turns {
+            self.rewrite();
             match self.dice.roll(10) {
                 turn if turn < self.settling => self.settle(),
                 turn if turn < self.settling + 2 => self.message(),
@@ -190,6 +201,48 @@ impl Day {
             }
         }
     }
+}
+
+impl Day {
+    /// Now and then what is sparse is moved, while whatever else is under way.
+    fn rewrite(&mut self) {
+        let Some(clock) = self.clock.filter(|_| self.dice.roll(3) == 0) else { return };
+        self.clock = Some(clock + Span::seconds(3));
+        let _full = self.world.rewrite(clock);
+    }
+}
+
+/// K17: the power fails at every write of days on which sparse segments are rewritten, with and without failed writes.
+#[test]
+fn f_008_f_027_every_cut_while_sparse_segments_are_rewritten_keeps_the_ledger() {
+    let mut rewritten = 0;
+    for seed in seeds(3) {
+        let mut day = Day::new(seed + 600, Durability::Disk);
+        day.clock = Some(Tick(0));
+        day.settling = 5;
+        day.live(1200);
+        rewritten += day.world.log.rewritten();
+        cut_everywhere(&mut day, Durability::Disk, 1);
+    }
+    for seed in seeds(4) {
+        let mut day = Day::new(seed + 700, Durability::Disk);
+        day.clock = Some(Tick(0));
+        day.settling = 5;
+        for _ in 0..5 {
+            let turns = 160 + day.dice.roll(100);
+            day.live(turns);
+            let (good, octets) = (day.dice.roll(3), day.dice.roll(40_000));
+            day.world.fates = vec![Fate::Good; good];
+            day.world.fates.push(Fate::Fails(octets));
+        }
+        day.live(60);
+        day.relocate();
+        day.live(60);
+        rewritten += day.world.log.rewritten();
+        cut_everywhere_in_failures(&mut day);
+    }
+    println!("{rewritten} segments rewritten");
+    assert!(rewritten > 20, "{rewritten}");
 }
 
 /// The disk after write `ops` tore: each sector of `sector` octets of it is there or not.

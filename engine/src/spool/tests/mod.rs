@@ -9,4 +9,5 @@ mod disk;
 mod happy;
 mod ledger;
 mod marks;
+mod sparse;
 mod unread;

@@ -219,7 +219,7 @@ fn f_027_a_body_larger_than_the_segments_at_hand_is_moved_and_blocks_nobody() {
         };
         world.wait_until("all of them stand elsewhere", || records.iter().all(moved)).await;
         world.wait_until("it is given up", || !world.hub.files.borrow().contains_key(&bad)).await;
-        assert!(world.hub.moving.borrow().is_empty());
+        assert!(world.hub.rewriting.moving.borrow().is_empty());
         world.faults.heal();
         let all = || world.stored.read(Counter::Stored) == records.len() as u64;
         world.wait_until("everything is delivered", all).await;

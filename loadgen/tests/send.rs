@@ -129,6 +129,27 @@ fn f_065_f_068_refusals_go_to_their_accounts() {
 }
 
 #[test]
+fn f_066_a_503_to_mail_is_a_refusal_and_is_not_asked_for_again() {
+    for driver in DRIVERS {
+        for (transfer, in_flight_max) in [(Transfer::Data, 1), (Transfer::Auto, 1), (Transfer::Auto, 8)] {
+            let Some(sink) = sink(driver, |options| {
+                options.faults = vec!["mail:reply 503 5.5.1 not you".parse().expect("a fault")];
+            }) else {
+                continue;
+            };
+            let options =
+                SendOptions { transfer, in_flight_max, ..send_options(&sink, driver, open(500, Span::millis(200))) };
+            let sent = run(options).unwrap_or_else(|error| panic!("{error}"));
+            let what = format!("{driver} {transfer:?} {in_flight_max}: {:?}", sent.not_accepted());
+            let accounts = joined(&sent, sink.stop().expect("it ends well")).accounts;
+            assert_eq!((accounts.intended, accounts.rejected, sent.ended), (100, 100, Ended::Finished), "{what}");
+            assert_eq!(sent.not_accepted().get("503"), Some(&100), "{what}");
+            assert!(sent.first_refusal.is_some_and(|first| first.contains("503")), "{what}");
+        }
+    }
+}
+
+#[test]
 fn f_073_w5_what_was_taken_without_a_word_is_unknown_and_recovered() {
     for driver in DRIVERS {
         let Some(sink) = sink(driver, |options| {

@@ -203,7 +203,8 @@ impl Talk {
 
     fn happened(&mut self, event: ClientEvent, lane: &mut Lane, now: Tick) -> Option<DownReason> {
         let code = self.session.reply().code();
-        if is_refusal(&event) {
+        let is_turned_away = matches!(event, ClientEvent::NotAttempted { .. }) && self.session.is_refused();
+        if is_turned_away || is_refusal(&event) {
             lane.heard(self.session.reply(), now);
         }
         match event {
@@ -223,7 +224,7 @@ impl Talk {
                 lane.end(token, state, code, now);
             }
             // It would be asked for ever.
-            ClientEvent::NotAttempted { token } if self.session.is_refused() => {
+            ClientEvent::NotAttempted { token } if is_turned_away => {
                 lane.end(token, State::Rejected, code, now);
             }
             ClientEvent::NotAttempted { token } => lane.give_back(token),

@@ -3,6 +3,7 @@
 
 use crate::stamp::{Stamp, crc32c, crc32c_back, crc32c_factor, crc32c_join};
 use crc_fast::{CrcAlgorithm, Digest};
+use memchr::memmem::Finder;
 use std::cell::Cell;
 
 /// Octets at the front of a content that are kept until its end: as much trace as a check can see past.
@@ -20,6 +21,8 @@ pub struct Content {
     head_is_whole: bool,
     /// The last length that a checksum was taken back by, and its factor: contents of one size follow each other.
     factor: Cell<(u64, u32)>,
+    /// Finds the end of a header section: made once, for it is looked for in every content.
+    header_end: Finder<'static>,
 }
 
 impl Default for Content {
@@ -30,6 +33,7 @@ impl Default for Content {
             head: Vec::new(),
             head_is_whole: false,
             factor: Cell::new((0, crc32c_factor(0))),
+            header_end: Finder::new(HEADER_END),
         }
     }
 }
@@ -63,7 +67,7 @@ impl Content {
         seam[before..before + behind].copy_from_slice(&octets[..behind]);
         let in_seam =
             memchr::memmem::find(&seam[..before + behind], HEADER_END).map(|at| at + HEADER_END.len() - before);
-        let end = in_seam.or_else(|| memchr::memmem::find(octets, HEADER_END).map(|at| at + HEADER_END.len()));
+        let end = in_seam.or_else(|| self.header_end.find(octets).map(|at| at + HEADER_END.len()));
         self.head_is_whole = end.is_some() || octets.len() >= room;
         self.head.extend_from_slice(&octets[..end.unwrap_or(octets.len()).min(room)]);
     }

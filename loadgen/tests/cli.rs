@@ -88,6 +88,9 @@ fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--size", "9k..4k"], "upward"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--corpus", "no/such/folder"], "no/such/folder"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "-n", "0"], "above 0"),
+        (&["send", "--target", "127.0.0.1:1", "--closed", "-n", "0"], "above 0"),
+        (&["send", "--target", "127.0.0.1:1", "--closed", "-d", "0s"], "above 0"),
+        (&["send", "--target", "127.0.0.1:1", "-r", "5", "--corpus", "no/such"], "name a folder of .eml files"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "-c", "0"], "at least 1"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--out", "/proc/no/folder"], "/proc/no/folder"),
         (&["send", "--target", "127.0.0.1:1", "-r", "5", "--stage", "5/s:1s"], "cannot be used with"),
@@ -115,6 +118,31 @@ fn wrong_input_is_exit_2_with_a_line_that_says_what_is_right() {
         assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(says) && ended.stdout.is_empty(), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_to_do() {
+    let nobody = ["send", "--target", "127.0.0.1:1", "-r", "5", "--connect-wait", "10ms"];
+    let no_sink = ["send", "--target", "127.0.0.1:1", "-r", "5", "--sink-admin", "unix:/nonexistent"];
+    for (arguments, says) in
+        [(&nobody[..], "start a server there"), (&no_sink[..], "start the sink with --admin there")]
+    {
+        let ended = output(arguments);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), said.contains(says)), (Some(4), true), "{arguments:?}: {said}");
+    }
+}
+
+/// Two of them at one address would each take a part of the mail, and neither would know.
+#[test]
+fn a_second_sink_at_an_address_is_refused() {
+    let first = Sink::start(&[]);
+    let mut second = Owned::start(&["sink", "--listen", &first.at]);
+    let mut said = String::new();
+    second.out().read_line(&mut said).expect("text, or the end");
+    assert_eq!(said, "", "it is not ready");
+    assert_eq!(second.0.wait().expect("it ends").code(), Some(2));
+    assert_eq!(first.stop().0, Some(0));
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(super) fn text(said: &ArgMatches, head: &[String]) -> String {
 pub(super) fn read(path: &Path, said: &ArgMatches) -> Result<ArgMatches, Failure> {
     let command = &send();
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("{name}: {error}; name the run.toml of a result folder")))?;
     let file = File { name, text };
     let table = DeTable::parse(&file.text)
         .map_err(|error| file.wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', " ")))?;

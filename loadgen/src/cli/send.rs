@@ -194,7 +194,7 @@ fn send(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
 impl SendArgs {
     fn options(&self) -> Result<SendOptions, Failure> {
         let contents = match &self.corpus {
-            Some(path) => Source::corpus(corpus::read(path).map_err(usage)?, self.seed),
+            Some(path) => Source::corpus(corpus::read(path).map_err(no_corpus)?, self.seed),
             None => Source::made(&self.size, self.seed),
         };
         let targets: Vec<SocketAddr> = self.target.iter().map(|target| resolve(target)).collect::<Result<_, _>>()?;
@@ -230,11 +230,12 @@ impl SendArgs {
         };
         let stages = match (self.rate, &self.stage[..]) {
             (Some(rate), _) => vec![Stage { rate, length }],
+            (None, []) if messages_max == 0 || length == Span::ZERO => return Err(nothing_to_send()),
             (None, []) => return Ok(Pacing::Closed { length, messages_max }),
             (None, stages) => stages.to_vec(),
         };
         if messages_max == 0 || stages.iter().any(|stage| stage.length == Span::ZERO) {
-            return Err(Failure::Usage("nothing to send: give a duration and a number of messages above 0".into()));
+            return Err(nothing_to_send());
         }
         let arrivals = if self.poisson { Arrivals::Poisson } else { Arrivals::Constant };
         let plan = Plan { stages, arrivals, seed: self.seed, messages_max };
@@ -306,8 +307,12 @@ impl SendArgs {
     }
 }
 
-fn usage(error: impl ToString) -> Failure {
-    Failure::Usage(error.to_string())
+fn no_corpus(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("{error}; name a folder of .eml files, an .eml file or an mbox"))
+}
+
+fn nothing_to_send() -> Failure {
+    Failure::Usage("nothing to send: give a duration and a number of messages above 0".into())
 }
 
 fn of(error: &SendError) -> Failure {

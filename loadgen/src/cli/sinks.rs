@@ -36,7 +36,9 @@ pub(super) struct Sinks<A = AdminClient>(Vec<A>);
 impl Sinks {
     pub(super) fn connect(admins: &[AdminAddress]) -> Result<Self, Failure> {
         let sinks = admins.iter().map(AdminClient::connect).collect::<Result<_, _>>();
-        sinks.map(Self).map_err(Failure::component)
+        sinks.map(Self).map_err(|error: AdminError| {
+            Failure::Component(format!("{error}; start the sink with --admin there first, or name where it listens"))
+        })
     }
 }
 

@@ -174,7 +174,7 @@ pub enum SendError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// No connection came about.
-    #[error("no connection to {0} within {1}: {2}")]
+    #[error("no connection to {0} within {1}: {2}; start a server there, or name where one listens")]
     Unreachable(SocketAddr, Span, String),
     /// A shard ended with an error.
     #[error("a shard of the sender failed: {0}")]

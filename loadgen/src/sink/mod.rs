@@ -307,6 +307,11 @@ pub fn run(options: SinkOptions) -> Result<SinkOutcome, SinkError> {
 
 /// Binds, without listening, so that all shards find the same port free.
 fn reserve(at: SocketAddr) -> io::Result<(socket2::Socket, SocketAddr)> {
+    // Another sink of ours there would let us in, and each would take a part of the mail: an address that is shared is taken.
+    let alone = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
+    alone.set_reuse_address(true)?;
+    alone.bind(&at.into())?;
+    drop(alone);
     let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

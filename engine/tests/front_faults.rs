@@ -1,7 +1,7 @@
 //! A front end whose way to a hub goes wrong: its messages go to another hub.
 #![forbid(unsafe_code)]
 
-use engine::io::driver::{Conn, Driver, Next, SEND_ROOM_BYTES};
+use engine::io::driver::{Conn, Driver, Next, Notify, SEND_ROOM_BYTES};
 use engine::io::faulty::{Fault, Faults, Faulty, Op, Rule};
 use engine::route::{NextHop, Snapshot};
 use engine::settings::{Profile, Settings, Store};
@@ -13,6 +13,7 @@ use engine::smtp::server::ServerOptions;
 use engine::sys::slice::{Budget, Pool};
 use engine::track::counters::{Board, Counter, Tally};
 use engine::wire::{DeliveryType, HostAddress, NextHopKey, Span};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ each! {
     f_100_behind_a_streamed_message_a_connection_has_its_send_room_again
     f_100_what_waits_for_a_connection_that_does_not_come_goes_to_another_hub
     f_100_slow_streamed_messages_keep_little_of_the_memory_that_others_used
+    m_118_f_066_f_100_what_a_hub_says_503_to_goes_to_another_hub
+    m_118_f_066_f_100_a_hub_that_says_503_to_mail_fails_nobody_for_good
 }
 
 fn tally() -> Rc<Tally> {
@@ -202,5 +205,95 @@ fn f_100_slow_streamed_messages_keep_little_of_the_memory_that_others_used<U: Un
         }
         let (most, shared) = (SLOW * (96 << 10), 256 << 10);
         assert!(budget.leased_bytes() <= most + shared, "{} octets", budget.leased_bytes());
+    });
+}
+
+/// A hub that takes no transaction: where it is, and how often it was asked for one.
+fn refusing_hub<D: Driver>(driver: &D) -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let (at, asked) = (driver.local(&listener).expect("bound"), Rc::<Cell<usize>>::default());
+    let (driver, counts) = (driver.clone(), asked.clone());
+    driver.clone().spawn(async move {
+        while let Ok(mut conn) = driver.accept(&listener).await {
+            let (driver, counts) = (driver.clone(), counts.clone());
+            driver.clone().spawn(async move {
+                conn.put(b"220 hub.test\r\n");
+                let mut line = Vec::new();
+                while let Some(octet) = octet(&driver, &mut conn).await {
+                    line.push(octet);
+                    if octet == b'\n' {
+                        counts.set(counts.get() + usize::from(line.starts_with(b"MAIL")));
+                        conn.put(answer(&line));
+                        line.clear();
+                    }
+                }
+            });
+        }
+    });
+    (at, asked)
+}
+
+/// What such a hub answers to a line: it offers nothing, so that each comes by itself.
+fn answer(line: &[u8]) -> &'static [u8] {
+    match line.get(..4) {
+        Some(b"QUIT") => b"221 hub.test\r\n",
+        Some(b"MAIL" | b"RCPT" | b"DATA") => b"503 5.5.1 Not now\r\n",
+        _ => b"250 hub.test\r\n",
+    }
+}
+
+/// The next octet; nothing behind the last one.
+async fn octet<D: Driver>(driver: &D, conn: &mut D::Conn) -> Option<u8> {
+    let handle = conn.handle();
+    loop {
+        match conn.next(driver.now() + Span::seconds(60), |octets| (1, (octets[0], octets.len()))).await {
+            Next::Bytes((octet, shown)) => {
+                if shown > 1 {
+                    // What is left is shown again.
+                    handle.note(1);
+                }
+                return Some(octet);
+            }
+            Next::Room | Next::Note(_) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Its word about MAIL is none about a message: that one is taken elsewhere.
+fn m_118_f_066_f_100_what_a_hub_says_503_to_goes_to_another_hub<U: Under>() {
+    U::run(|driver| async move {
+        let settings = settings();
+        let ((odd, asked), (well, counts)) = (refusing_hub(&driver), hub(&driver, &settings));
+        let at = front(&driver, &Faults::none(), &settings, &[odd, well]);
+        let [small, _] = bodies();
+        let mut sent = 0;
+        while sent < 10 || asked.get() == 0 {
+            let heard = send(&driver, at, &small).await;
+            assert!(heard.lines().nth(2).is_some_and(|verdict| verdict.starts_with("250 2.")), "{sent}: {heard}");
+            sent += 1;
+            assert!(sent < 1000, "the odd one was never asked");
+        }
+        assert_eq!(counts.read(Counter::Stored), sent);
+    });
+}
+
+/// Where there is no other one its sender may send it again.
+fn m_118_f_066_f_100_a_hub_that_says_503_to_mail_fails_nobody_for_good<U: Under>() {
+    U::run(|driver| async move {
+        let settings = settings();
+        let (odd, asked) = refusing_hub(&driver);
+        let at = front(&driver, &Faults::none(), &settings, &[odd]);
+        let [small, _] = bodies();
+        for _ in 0..100 {
+            let heard = send(&driver, at, &small).await;
+            // As long as the hub counts as dead a message is put off before its content.
+            let refusal = heard.lines().find(|line| !line.starts_with("25"));
+            assert!(refusal.is_some_and(|line| line.starts_with("451 4.")), "{heard}");
+            if asked.get() > 0 {
+                return;
+            }
+        }
+        panic!("it was never asked");
     });
 }

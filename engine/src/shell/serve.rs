@@ -392,7 +392,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             };
         }
         self.aim(conn);
-        if S::HELD_BYTES_MAX < usize::MAX {
+        if S::HELD_BYTES_MAX < usize::MAX && self.starved.is_none() {
             conn.set_receive_room(self.room());
         }
         self.take_place();
@@ -404,7 +404,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         let by = self.session.deadline().min(self.held_by);
         match conn.next(by, |octets| self.feed(octets, driver.now())).await {
             Next::Bytes(Flow::Go) => {
-                self.starved = None;
+                self.is_fed(conn);
                 Event::More
             }
             Next::Room => Event::More,
@@ -412,7 +412,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             Next::Broken(_) => self.broken(),
             Next::Bytes(Flow::Starved) => self.starve(driver, conn).await,
             Next::Filled(fill, added) => {
-                self.starved = None;
+                self.is_fed(conn);
                 self.filled(conn, fill, added, driver.now())
             }
             Next::Note(noted) => self.noted(noted, driver.now()),
@@ -435,13 +435,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     }
 
     /// Reads nothing while there is no memory (F-040, the third step); a body that has waited for long is given up. Nor does the
-    /// driver: what it would receive ahead stands beside the budget, for every connection that waits.
+    /// driver, until what it holds was taken: what it would receive ahead stands beside the budget, for every connection that
+    /// waits.
     async fn starve(&mut self, driver: &D, conn: &mut D::Conn) -> Event {
         let now = driver.now();
         let since = *self.starved.get_or_insert(now);
         conn.set_receive_room(0);
         driver.sleep(STARVED_WAIT).await;
-        conn.set_receive_room(S::HELD_BYTES_MAX);
         self.session.on_held_up(now, driver.now());
         if driver.now() >= self.session.deadline() {
             return self.session.on_timeout(driver.now(), &mut self.out);
@@ -452,6 +452,13 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         }
         self.inlet.note(bits::AGAIN);
         Event::More
+    }
+
+    /// What was received found its memory: more may come.
+    fn is_fed(&mut self, conn: &mut D::Conn) {
+        if self.starved.take().is_some() {
+            conn.set_receive_room(S::HELD_BYTES_MAX);
+        }
     }
 
     /// A delayed session takes a place in the tarpit, or is answered at once where there is none (S-022).

@@ -29,9 +29,6 @@ pub enum Outcome {
     Deferred,
     /// Nothing of it was tried, or only behind a refused command (503): back to the head at once, counted as nothing.
     NotAttempted,
-    /// It was lent, no shard's connections took it, and it was called home: as if nothing was tried. When its time is over it
-    /// is given up now; else a shard without connections of its own has it wait for its own retry.
-    Untaken,
     /// The connection ended, or said 421, after its envelope had begun and before its last octet, or it was the one whose MAIL was
     /// refused as every other is: at once over another connection, but once only; then it waits (F-064, F-072).
     Interrupted,
@@ -84,6 +81,17 @@ impl Queues {
         }
     }
 
+    /// A message was lent, no shard's connections took it, and it was called home: how its attempt ended, which was none. When
+    /// its time is over it is given up now, and by a shard without connections of its own not lent again before.
+    ///
+    /// # Panics
+    /// When the message is not being sent.
+    pub fn untaken(&mut self, id: EntryId, now: Tick) -> Outcome {
+        let index = self.sending(id);
+        let has_no_connections = self.hops[self.entries[index].hop as usize].cap == 0;
+        if self.came_home(index, now) && has_no_connections { Outcome::Elsewhere } else { Outcome::NotAttempted }
+    }
+
     /// A message's attempt ended. The caller writes a settle for each of [`Queues::recipients`] (asked before this call)
     /// when the outcome is `Delivered` or `Failed`.
     ///
@@ -92,12 +100,6 @@ impl Queues {
     pub fn finish(&mut self, id: EntryId, outcome: Outcome, now: Tick) -> Fate {
         let index = self.sending(id);
         let hop = self.entries[index].hop as usize;
-        let outcome = match outcome {
-            // It must not be lent again before it is given up.
-            Outcome::Untaken if self.came_home(index, now) && self.hops[hop].cap == 0 => Outcome::Elsewhere,
-            Outcome::Untaken => Outcome::NotAttempted,
-            outcome => outcome,
-        };
         if outcome == Outcome::Elsewhere {
             self.note_unfit(index);
         }
@@ -112,7 +114,7 @@ impl Queues {
                 }
             }
             Outcome::Unknown => self.hops[hop].totals.unknown += self.offered(index).count() as u64,
-            Outcome::NotAttempted | Outcome::Untaken => {
+            Outcome::NotAttempted => {
                 let entry = &mut self.entries[index];
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
@@ -161,7 +163,7 @@ impl Queues {
         let entry = &mut self.entries[index];
         let progress = entry.has(flag::PROGRESS);
         let at_once = match outcome {
-            Outcome::NotAttempted | Outcome::Untaken => true,
+            Outcome::NotAttempted => true,
             Outcome::Interrupted | Outcome::Unknown if !entry.has(flag::HURRIED) => {
                 entry.set(flag::HURRIED);
                 true

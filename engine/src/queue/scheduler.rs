@@ -56,7 +56,7 @@ pub enum Action {
         /// What it had.
         content: u32,
     },
-    /// Something of this queue that was lent is over its time: report what of it nobody has taken by [`Outcome::Untaken`].
+    /// Something of this queue that was lent is over its time: report what of it nobody has taken by [`Queues::untaken`].
     Recall {
         /// Which queue.
         hop: HopId,

@@ -163,7 +163,8 @@ fn m_097_what_is_lent_is_not_given_up_untried_nor_kept_for_ever() {
     now = now + Span::minutes(10);
     queues.on_timer(now);
     assert_eq!(queues.next_action(now), Some(Action::Recall { hop: ids[0] }));
-    queues.finish(entry, Outcome::Untaken, now);
+    let outcome = queues.untaken(entry, now);
+    queues.finish(entry, outcome, now);
     assert_eq!(queues.next_action(now), Some(Action::Expire { entry }));
 }
 

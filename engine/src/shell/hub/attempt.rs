@@ -63,10 +63,9 @@ impl<D: Driver> Hub<D> {
             queue::Outcome::Delivered => self.deliver_rest(&attempt),
             queue::Outcome::Failed => self.fail_rest(&mut attempt),
             queue::Outcome::Unknown => self.tally.one(Counter::Unknown),
-            queue::Outcome::NotAttempted
-            | queue::Outcome::Untaken
-            | queue::Outcome::Unreadable
-            | queue::Outcome::Elsewhere => self.tally.one(Counter::NotAttempted),
+            queue::Outcome::NotAttempted | queue::Outcome::Unreadable | queue::Outcome::Elsewhere => {
+                self.tally.one(Counter::NotAttempted)
+            }
             queue::Outcome::Deferred | queue::Outcome::Interrupted => self.tally.one(Counter::Deferred),
         }
         self.fail(attempt.message, attempt.failures);

@@ -41,8 +41,8 @@ pub(super) struct Return {
     pub answers: Vec<Answered>,
     /// Who of them was refused for good.
     pub failures: Failures,
-    /// The end of the attempt, for all others, and why they failed, if they did.
-    pub outcome: Outcome,
+    /// The end of the attempt, for all others (`None`: nobody has taken it), and why they failed, if they did.
+    pub outcome: Option<Outcome>,
     pub why: Option<Why>,
 }
 

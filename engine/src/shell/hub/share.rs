@@ -218,11 +218,13 @@ impl<D: Driver> Hub<D> {
     /// What became of a message that was lent.
     fn came_back(self: &Rc<Self>, back: Return) {
         let Return { entry, answers, outcome, failures, why } = back;
+        let now = self.driver.now();
+        let outcome = outcome.unwrap_or_else(|| self.queues.borrow_mut().untaken(entry, now));
         let content = self.queues.borrow().find(entry).and_then(|taken| taken.content);
         let message = content.expect("a message that is lent stays in memory");
         let whole = answers.is_empty() && self.messages.borrow().get(message).recipients == 1;
         answers.into_iter().for_each(|answer| self.answered(entry, message, answer));
-        self.conclude(Attempt { entry, message, whole, failures, why }, outcome, self.driver.now());
+        self.conclude(Attempt { entry, message, whole, failures, why }, outcome, now);
     }
 }
 
@@ -339,7 +341,7 @@ impl<D: Driver> Hub<D> {
         self.hand_back(
             share,
             loan.owner,
-            Return { entry, answers: loan.answers, outcome, failures: loan.failures, why: loan.why },
+            Return { entry, answers: loan.answers, outcome: Some(outcome), failures: loan.failures, why: loan.why },
         );
     }
 
@@ -356,11 +358,11 @@ impl<D: Driver> Hub<D> {
         if let Some(share) = &self.share
             && let Some(ring) = share.ring(hop)
         {
-            self.send_tickets_home(share, &ring, Outcome::Untaken);
+            self.send_tickets_home(share, &ring, None);
         }
     }
 
-    fn send_tickets_home(self: &Rc<Self>, share: &Share, ring: &Ring, outcome: Outcome) {
+    fn send_tickets_home(self: &Rc<Self>, share: &Share, ring: &Ring, outcome: Option<Outcome>) {
         while let Some(ticket) = ring.pop() {
             let back =
                 Return { entry: ticket.entry, answers: Vec::new(), outcome, failures: Failures::default(), why: None };
@@ -372,7 +374,7 @@ impl<D: Driver> Hub<D> {
     fn clear(self: &Rc<Self>, share: &Share, hop: HopId, ring: &Ring) {
         share.wake(ring.no_longer_await(share.me), ring);
         ring.serve(share.me, false);
-        self.send_tickets_home(share, ring, Outcome::NotAttempted);
+        self.send_tickets_home(share, ring, Some(Outcome::NotAttempted));
         self.queues.borrow_mut().offered_by_others(hop, 0);
     }
 }

@@ -1,92 +1,24 @@
 //! A hub on a disk that goes wrong: what is answered with 250 is delivered, what is refused never is, and the hub goes on.
 #![forbid(unsafe_code)]
 
-use arc_swap::ArcSwap;
-use engine::io::choice::DriverChoice;
 use engine::io::driver::{Conn, Driver, Next};
-use engine::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
-use engine::io::uring::Uring;
-use engine::route::{RouteTable, Snapshot};
-use engine::settings::{Profile, Settings, Store};
-use engine::shell::hub::{Hub, HubParts, Left, recover};
-use engine::shell::inlet::Inlet;
-use engine::shell::mailbox::MailboxDelivery;
-use engine::shell::serve::{Admission, Lobby, Service, serve};
-use engine::smtp::server::ServerOptions;
-use engine::sys::slice::{Budget, Pool};
-use engine::track::counters::{Board, Counter, Tally};
+use engine::io::faulty::{Errno, Fault, Faults, Op, Rule};
+use engine::settings::{Profile, Settings};
+use engine::shell::hub::{Left, recover};
+use engine::track::counters::Counter;
 use engine::track::report::Health;
-use engine::wire::{DeliveryType, NextHopKey, Span};
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use engine::wire::Span;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use tempfile::TempDir;
 
+mod hub_world;
 #[path = "../../tests/src/skip.rs"]
 mod skip;
 mod under;
 
-use under::{OnEpoll, OnTokioUring, OnUring, Under};
-
-const MESSAGES: usize = 24;
-
-/// What does the I/O below the faults, and how a spool is written and recovered on it.
-trait Disk: Under {
-    /// Whether segments are written past the page cache.
-    const DIRECT: bool = false;
-    /// What it is called where a spool is recovered.
-    const CHOICE: DriverChoice;
-}
-
-impl Disk for OnEpoll {
-    const CHOICE: DriverChoice = DriverChoice::Epoll;
-}
-
-impl Disk for OnUring {
-    const CHOICE: DriverChoice = DriverChoice::Uring;
-}
-
-impl Disk for OnTokioUring {
-    const CHOICE: DriverChoice = DriverChoice::TokioUring;
-}
-
-/// [`OnUring`] with direct writes.
-struct OnUringDirectly;
-
-impl Under for OnUringDirectly {
-    type Driver = Uring;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Uring) -> Fut,
-        Fut: Future<Output = ()> + 'static,
-    {
-        if takes_direct() {
-            OnUring::run(f);
-        } else {
-            let name = std::thread::current().name().unwrap_or("a test").to_owned();
-            skip::skip(&name, "the folder for temporary files takes no direct I/O");
-        }
-    }
-}
-
-impl Disk for OnUringDirectly {
-    const DIRECT: bool = true;
-    const CHOICE: DriverChoice = DriverChoice::Uring;
-}
-
-/// Whether folders for temporary files take direct I/O.
-fn takes_direct() -> bool {
-    let folder = folder();
-    let takes = Rc::new(std::cell::Cell::new(false));
-    let told = takes.clone();
-    OnEpoll::run(|driver| async move {
-        let dir = driver.root(folder.path()).expect("the folder opens");
-        told.set(engine::shell::hub::takes_direct(&driver, &dir, 0).await);
-    });
-    takes.get()
-}
+use hub_world::{Disk, MESSAGES, OnUringDirectly, Story, VERDICT, World, folder, send};
+use under::{OnEpoll, OnTokioUring, OnUring};
 
 /// Every test on each of the drivers; what the disk does to writes and reads with direct ones too.
 macro_rules! each {
@@ -123,169 +55,6 @@ each!(
         f_147_who_half_closes_before_a_slow_commit_is_answered_behind_it
     }
 );
-
-/// What became of the messages of one run.
-#[derive(Debug, Default)]
-struct Story {
-    accepted: usize,
-    deferred: usize,
-    /// Connections that closed without a reply.
-    silent: usize,
-    delivered: u64,
-    /// How often the disk went wrong.
-    strikes: usize,
-}
-
-fn tally() -> Rc<Tally> {
-    let (_, mut tallies) = Board::new(1);
-    Rc::new(tallies.remove(0))
-}
-
-/// Serves `service` on a port of the system's choice; a verdict is waited for so long.
-fn serve_on<D: Driver, S: Service<D>>(driver: &D, service: &Rc<S>, verdict: Span) -> SocketAddr {
-    let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
-    let at = driver.local(&listener).expect("bound");
-    let mut options = ServerOptions::new(engine::smtp::Profile::Bench, "hub.test");
-    options.timers.verdict = verdict;
-    let options = Arc::new(options);
-    let (driver, service) = (driver.clone(), service.clone());
-    driver.clone().spawn(async move {
-        while let Ok(conn) = driver.accept(&listener).await {
-            let inlet = Rc::new(Inlet::new(conn.handle()));
-            let admission = Admission { inlet, trusted: false, refuse: None, lobby: Lobby::new(tally()) };
-            driver.spawn(serve(driver.clone(), service.clone(), options.clone(), conn, admission));
-        }
-    });
-    at
-}
-
-/// Sends one message; the code that it was answered with, at MAIL if it was refused there. 0 when there was none.
-async fn send<D: Driver>(driver: &D, to: SocketAddr, number: usize, body_bytes: usize) -> u16 {
-    let mut conn = driver.connect(to, driver.now() + Span::seconds(5)).await.expect("the hub listens");
-    let line = "seventy octets of content, or very nearly so, stand on this line here.\r\n";
-    let body = format!("Subject: {number}\r\n\r\n{}", line.repeat(body_bytes / line.len() + 1));
-    let size = body.len();
-    let transaction =
-        format!("MAIL FROM:<ann@a.test> SIZE={size}\r\nRCPT TO:<bob@b.test>\r\nBDAT {size} LAST\r\n{body}");
-    // Greeting, EHLO, MAIL, RCPT and BDAT.
-    let mut final_replies = 0;
-    let mut pending = Vec::new();
-    loop {
-        let next = conn.next(driver.now() + Span::seconds(20), |octets| (octets.len(), octets.to_vec())).await;
-        match next {
-            Next::Bytes(octets) => pending.extend(octets),
-            Next::Room => continue,
-            _ => return 0,
-        }
-        while let Some(end) = pending.windows(2).position(|pair| pair == b"\r\n") {
-            let reply: Vec<u8> = pending.drain(..end + 2).collect();
-            if reply[3] != b' ' {
-                continue;
-            }
-            final_replies += 1;
-            match final_replies {
-                1 => conn.put(b"EHLO client.test\r\n"),
-                2 => conn.put(transaction.as_bytes()),
-                3 | 5 if final_replies == 5 || reply[0] != b'2' => {
-                    return String::from_utf8_lossy(&reply[..3]).parse().expect("a code");
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// A hub on a disk that may go wrong, and the store that it delivers to.
-struct World<U: Disk> {
-    driver: U::Driver,
-    faults: Faults,
-    hub: Rc<Hub<Faulty<U::Driver>>>,
-    at: SocketAddr,
-    /// The hub's counters and the store's.
-    counts: Rc<Tally>,
-    stored: Rc<Tally>,
-}
-
-/// How long verdicts are waited for where a test says nothing else.
-const VERDICT: Span = Span::minutes(5);
-
-impl<U: Disk> World<U> {
-    fn start(driver: U::Driver, folder: &Path, faults: Faults) -> Self {
-        Self::patient(driver, folder, faults, VERDICT)
-    }
-
-    /// A hub whose clients get a verdict within this time or none.
-    fn patient(driver: U::Driver, folder: &Path, faults: Faults, verdict: Span) -> Self {
-        Self::with_memory(driver, folder, faults, (verdict, 64 << 20))
-    }
-
-    /// The same with so many octets for content.
-    fn with_memory(driver: U::Driver, folder: &Path, faults: Faults, limits: (Span, usize)) -> Self {
-        Self::with_settings(driver, folder, faults, limits, Settings::of(Profile::Bench))
-    }
-
-    /// The same with these settings, as far as they are not about where things are.
-    fn with_settings(
-        driver: U::Driver,
-        folder: &Path,
-        faults: Faults,
-        (verdict, memory): (Span, usize),
-        mut settings: Settings,
-    ) -> Self {
-        settings.store = Store::Null;
-        settings.spool.segment_bytes = 1 << 20;
-        settings.spool.free_min = 0;
-        let settings = Arc::new(settings);
-        let pool = Pool::new(Budget::new(memory));
-        let stored = tally();
-        let store_pool = Pool::new(Budget::new(64 << 20));
-        let store = MailboxDelivery::open(driver.clone(), &settings, store_pool, stored.clone()).expect("null opens");
-        let sink = serve_on(&driver, &Rc::new(Rc::new(store)), VERDICT);
-        let key = NextHopKey { delivery: DeliveryType::SmartHost, domain: "sink".into(), connector: "".into() };
-        let table = RouteTable::smart_host(key, &[sink]).expect("a route");
-        let routes =
-            ArcSwap::from_pointee(Snapshot { table, manners: vec![Default::default()], ..Snapshot::default() });
-        let faulty = Faulty::new(driver.clone(), faults.clone());
-        let counts = tally();
-        let parts = HubParts {
-            settings: settings.clone(),
-            shard: (0, 1),
-            pool,
-            tally: counts.clone(),
-            dir: Some(faulty.root(folder).expect("the folder opens")),
-            direct: U::DIRECT,
-            routes: routes.load_full(),
-            next: (1, 1),
-            exchange: None,
-        };
-        let hub = Hub::new(faulty.clone(), parts);
-        hub.start();
-        let at = serve_on(&faulty, &hub, verdict);
-        Self { driver, faults, hub, at, counts, stored }
-    }
-
-    /// Sends all messages, one by one.
-    async fn send_all(&self, body_bytes: usize) -> Story {
-        let mut story = Story::default();
-        for number in 0..MESSAGES {
-            match send(&self.driver, self.at, number, body_bytes).await {
-                250 => story.accepted += 1,
-                0 => story.silent += 1,
-                code if code / 100 == 4 => story.deferred += 1,
-                code => panic!("I-9: our own trouble is answered with {code}"),
-            }
-        }
-        story
-    }
-
-    async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
-        let by = self.driver.now() + Span::seconds(30);
-        while !condition() {
-            assert!(self.driver.now() < by, "{what}: {} stored", self.stored.read(Counter::Stored));
-            self.driver.sleep(Span::millis(2)).await;
-        }
-    }
-}
 
 async fn run_hub<U: Disk>(
     driver: U::Driver,
@@ -424,12 +193,6 @@ fn f_006_the_gauge_of_w1_is_what_a_kill_repeats<U: Disk>() {
         let again = start_on::<U>(&folder).recovered.live_count();
         assert_eq!(again, if reaches_the_disk { 0 } else { MESSAGES });
     }
-}
-
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("ours");
-    folder
 }
 
 fn start_on<U: Disk>(folder: &TempDir) -> Left {

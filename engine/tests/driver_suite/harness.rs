@@ -1,5 +1,6 @@
 //! How a test of the suite is run, and the peers that it talks to.
 
+pub use crate::under::Under;
 use engine::io::driver::{Conn, Driver, Next, Remote};
 use engine::sys::slice::{Budget, Fill, Pool, Slice};
 use engine::wire::{Span, Tick};
@@ -17,15 +18,6 @@ const TEST_WAIT: Duration = Duration::from_secs(120);
 
 /// Says to a child process which test it is to run.
 const CHILD: &str = "RINGPOST_DRIVER_SUITE_CHILD";
-
-/// A driver under test: its type, and how a thread runs it.
-pub trait Under: 'static {
-    type Driver: Driver;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Self::Driver) -> Fut,
-        Fut: Future<Output = ()> + 'static;
-}
 
 /// Runs `test` on a thread of its own and fails when it does not end.
 pub fn in_time(test: impl FnOnce() + Send + 'static) {

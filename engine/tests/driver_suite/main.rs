@@ -16,6 +16,8 @@ mod sending;
 #[path = "../../../tests/src/skip.rs"]
 mod skip;
 mod time;
+#[path = "../under/contract.rs"]
+mod under;
 
 suite!(epoll, engine::io::epoll::Epoll, |f| engine::io::epoll::run(&engine::io::epoll::Options::default(), f));
 suite!(faulty_on_epoll, engine::io::faulty::Faulty<engine::io::epoll::Epoll>, |f| {

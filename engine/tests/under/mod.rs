@@ -1,19 +1,13 @@
 //! The drivers that a test of a server's services runs on, each on its own thread.
 
+mod contract;
+
+pub use contract::Under;
+
 use crate::skip;
-use engine::io::driver::Driver;
 use engine::io::epoll::{self, Epoll};
 use engine::io::tokio_uring::{self, TokioUring};
 use engine::io::uring::{self, Uring};
-
-/// What does the I/O of a test.
-pub trait Under: 'static {
-    type Driver: Driver;
-    fn run<F, Fut>(f: F)
-    where
-        F: FnOnce(Self::Driver) -> Fut,
-        Fut: Future<Output = ()> + 'static;
-}
 
 pub struct OnEpoll;
 

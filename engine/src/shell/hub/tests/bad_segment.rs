@@ -123,20 +123,28 @@ async fn takes_direct(world: &World, path: &Path) -> bool {
     takes
 }
 
+/// One message waits for a next hop that is away, in a folder that takes direct I/O.
+fn one_waits_on_disk(test: impl AsyncFnOnce(World, &Path)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::start(driver, &path);
+        if takes_direct(&world, &path).await {
+            world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
+            world.send(1).await;
+            test(world, &path).await;
+        }
+    })
+    .expect("runs");
+}
+
 /// F-027: what leaves a bad segment is read from the disk, whatever a failed write left in the page cache.
 #[test]
 fn f_027_a_bad_segment_is_read_past_the_page_cache() {
-    let folder = tempfile::tempdir().expect("a folder");
-    epoll::run(&epoll::Options::default(), async |driver| {
-        let world = World::start(driver, folder.path());
-        if !takes_direct(&world, folder.path()).await {
-            return;
-        }
-        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
-        world.send(1).await;
+    one_waits_on_disk(async |world, path| {
         let record = world.record();
         world.prepared().await;
-        spoil_cache(&world, folder.path());
+        spoil_cache(&world, path);
         world.faults.inject(Rule::new(Op::StableWrite, Fault::Fails(Errno::IO)).nth(1));
         // An outcome of nobody: its write is what fails.
         world.hub.settle(record, 1, spool::Outcome::Delivered);
@@ -145,32 +153,23 @@ fn f_027_a_bad_segment_is_read_past_the_page_cache() {
         assert!(has_moved() && world.counts.read(Counter::Damage) == 0, "it was judged by what the disk has");
         world.faults.heal();
         world.wait_until("it is delivered", || world.stored.read(Counter::Stored) == 1).await;
-    })
-    .expect("runs");
+    });
 }
 
 /// F-028: what looks damaged is looked at once more, past the page cache, which would only say the same again.
 #[test]
 fn f_028_the_second_look_at_damage_is_at_the_disk() {
-    let folder = tempfile::tempdir().expect("a folder");
-    epoll::run(&epoll::Options::default(), async |driver| {
-        let world = World::start(driver, folder.path());
-        if !takes_direct(&world, folder.path()).await {
-            return;
-        }
-        world.faults.inject(Rule::new(Op::Connect, Fault::Fails(Errno::CONNREFUSED)));
-        world.send(1).await;
+    one_waits_on_disk(async |world, path| {
         let now = world.driver.now();
         let release = |content| world.hub.messages.borrow_mut().release(content);
         while world.hub.queues.borrow_mut().shed_content(64, now, release) {}
         world.faults.heal();
-        spoil_cache(&world, folder.path());
+        spoil_cache(&world, path);
         let told = || world.stored.read(Counter::Stored) == 1 || world.counts.read(Counter::Damage) > 0;
         world.wait_until("it is read", told).await;
         assert!(world.faults.seen().iter().any(|seen| seen.op == Op::Read && !seen.faults.is_empty()));
         assert_eq!((world.stored.read(Counter::Stored), world.counts.read(Counter::Damage)), (1, 0));
-    })
-    .expect("runs");
+    });
 }
 
 /// I-1: a record that is relocated while it is read to be queued is queued all the same.

@@ -120,11 +120,22 @@ fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
     let (mut control, links) = Control::prepare(plan)?;
     let routes = control.routes();
     let of = settings.clone();
-    let Some(left) = control.unless_ended(move || read_left(&of))? else {
-        tracing::info!("told to end while the spool was read");
-        return Ok(());
+    let started: Result<_, Stop> = match control.unless_ended(move || read_left(&of)) {
+        Ok(Some(left)) => left.and_then(|left| start(&settings, links, routes, left)).map_err(Stop::from),
+        Ok(None) => {
+            tracing::info!("told to end while the spool was read");
+            control.abandon();
+            return Ok(());
+        }
+        Err(error) => Err(error.into()),
     };
-    let running = start(&settings, links, routes, left?)?;
+    let running = match started {
+        Ok(running) => running,
+        Err(stop) => {
+            control.abandon();
+            return Err(stop);
+        }
+    };
     if let Some(why) = &running.passed_over {
         tracing::warn!(cause = "driver", driver = running.driver, "{why}");
     }

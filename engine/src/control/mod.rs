@@ -201,10 +201,13 @@ impl Control {
                 result = result => result.map(Some),
             }
         });
-        if let Ok(None) = result {
-            remove_socket(&self.parts.settings);
-        }
         result.map_err(|_| io::Error::other("the start panicked").into())
+    }
+
+    /// The start has come to nothing. Look-ups under way are not waited for: a name server may be silent for minutes.
+    pub fn abandon(self) {
+        remove_socket(&self.parts.settings);
+        self.runtime.shutdown_background();
     }
 
     /// Runs until the server has ended. `driver` is the name of the I/O in use; `join` waits for the shards' threads, or for one that fails;

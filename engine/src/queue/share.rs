@@ -47,8 +47,10 @@ pub(super) struct Sharing {
     pub lent: u32,
     /// Tickets of the ring that wait for a connection of ours, as far as we know.
     pub offered: u32,
-    /// `Action::Lend` was said.
+    /// `Action::Lend` was said,
     asking: bool,
+    /// and that nothing leaves by connections of our own: then whoever is busy is asked too.
+    asked_needy: bool,
     /// `Action::Await` was said.
     awaiting: bool,
     /// `Action::Serve` was said.
@@ -194,8 +196,9 @@ impl Queues {
             state.sharing.waits = true;
             self.scheduler.lenders.push_back(index);
         }
-        if lendable > 0 && !state.sharing.asking {
-            state.sharing.asking = true;
+        let more_needy = state.is_needy() && !state.sharing.asked_needy;
+        if lendable > 0 && (!state.sharing.asking || more_needy) {
+            (state.sharing.asking, state.sharing.asked_needy) = (true, state.is_needy());
             return Some(Action::Lend { hop });
         }
         let serves = state.can_serve() && state.ready() > 0;

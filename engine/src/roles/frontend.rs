@@ -25,6 +25,8 @@ const PROBE_FIRST: Span = Span::millis(50);
 const PROBE_LAST: Span = Span::seconds(1);
 /// Of hubs that have all owed answers for so long, nobody knows whether they live: no mail is taken for them.
 const SILENT_MAX: Span = Span::seconds(5);
+/// Between two words about one hub in the log.
+const TELL_EVERY: Span = Span::seconds(1);
 
 /// One hub, as a front end sees it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,8 @@ pub struct Hub {
     /// A dead hub is looked for then; never while somebody looks.
     probe_at: Tick,
     wait: Span,
+    /// Whether it was last told that the hub is dead, and when.
+    told: (bool, Tick),
 }
 
 /// All hubs behind a front end.
@@ -69,6 +73,7 @@ impl Hubs {
                     last_error: None,
                     probe_at: Tick(0),
                     wait: PROBE_FIRST,
+                    told: (false, Tick(0)),
                 };
                 known.iter().find(|hub| hub.address == address).copied().unwrap_or(fresh)
             })
@@ -119,28 +124,38 @@ impl Hubs {
         }
     }
 
-    /// A connection to it failed or broke. Whether it was thought to live.
-    pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) -> bool {
-        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return false };
+    /// A connection to it failed or broke.
+    pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) {
+        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return };
         hub.last_error = Some(why);
         // Of several connections that break when it dies, the first counts.
         let looked = hub.probe_at == Tick::NEVER;
-        let lived = !hub.dead;
-        if lived || looked {
-            hub.wait = if lived { PROBE_FIRST } else { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) };
+        if !hub.dead || looked {
+            hub.wait = if hub.dead { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) } else { PROBE_FIRST };
             hub.dead = true;
             hub.probe_at = now + hub.wait;
         }
-        lived
     }
 
-    /// A session with it works. Whether it was thought to be dead.
-    pub fn works(&mut self, address: SocketAddr) -> bool {
-        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return false };
-        hub.was_reached = true;
-        hub.last_error = None;
-        hub.probe_at = Tick(0);
-        std::mem::take(&mut hub.dead)
+    /// A session with it works.
+    pub fn works(&mut self, address: SocketAddr) {
+        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+            hub.dead = false;
+            hub.was_reached = true;
+            hub.last_error = None;
+            hub.probe_at = Tick(0);
+        }
+    }
+
+    /// Deaths and returns that nobody was told of, of each hub once in [`TELL_EVERY`] at most: one that dies again and again
+    /// fills no log.
+    pub fn news(&mut self, now: Tick, mut tell: impl FnMut(&Hub, bool)) {
+        for hub in &mut self.hubs {
+            if hub.dead != hub.told.0 && now >= hub.told.1 {
+                hub.told = (hub.dead, now + TELL_EVERY);
+                tell(hub, hub.dead);
+            }
+        }
     }
 
     /// Every hub, for reports.
@@ -191,6 +206,21 @@ mod tests {
         let mut hubs = Hubs::default();
         hubs.install(ports.iter().map(|&port| address(port)));
         hubs
+    }
+
+    #[test]
+    fn i_10_a_hub_that_dies_again_and_again_is_told_of_once_a_second() {
+        let mut hubs = hubs(&[1, 2]);
+        let mut told = Vec::new();
+        for ms in 0..2500 {
+            let now = Tick(0) + Span::millis(ms);
+            match ms % 2 {
+                0 => hubs.failed(address(1), Cause::Mail(503), now),
+                _ => hubs.works(address(1)),
+            }
+            hubs.news(now, |hub, dead| told.push((hub.address.port(), dead, ms)));
+        }
+        assert_eq!(told, [(1, true, 0), (1, false, 1001), (1, true, 2002)]);
     }
 
     #[test]

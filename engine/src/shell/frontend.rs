@@ -18,7 +18,6 @@ use super::options::client_timers;
 use super::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use super::trace::Tracer;
 use crate::io::driver::Driver;
-use crate::queue::Cause;
 use crate::roles::frontend::{FrontEndPolicy, Hub, Hubs, NO_HUB};
 use crate::route::{HUBS, Snapshot};
 use crate::settings::Settings;
@@ -73,20 +72,6 @@ pub struct FrontEnd<D: Driver> {
 }
 
 impl<D: Driver> FrontEnd<D> {
-    /// A connection to a hub failed or broke.
-    fn hub_failed(&self, hub: SocketAddr, why: Cause) {
-        if self.hubs.borrow_mut().failed(hub, why, self.driver.now()) {
-            tracing::warn!(cause = "hub", %hub, %why, "a hub is dead: it is looked for");
-        }
-    }
-
-    /// A hub has answered.
-    fn hub_works(&self, hub: SocketAddr) {
-        if self.hubs.borrow_mut().works(hub) {
-            tracing::info!(cause = "hub", %hub, "a hub is dead no more");
-        }
-    }
-
     /// A front end before the hubs of `snapshot`.
     pub fn new(driver: D, settings: &Arc<Settings>, pool: Pool, tally: Rc<Tally>, snapshot: &Snapshot) -> Rc<Self> {
         let delivery = &settings.delivery;
@@ -342,6 +327,13 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
                 front.move_waiting(hub);
             }
         }
+        front.hubs.borrow_mut().news(now, |hub, dead| match dead {
+            true => {
+                let why = hub.last_error.map(tracing::field::display);
+                tracing::warn!(cause = "hub", hub = %hub.address, why, "a hub is dead: it is looked for");
+            }
+            false => tracing::info!(cause = "hub", hub = %hub.address, "a hub is dead no more"),
+        });
         front.policy.has_hub.set(front.has_hub());
         front.driver.sleep(LOOK_EVERY).await;
     }

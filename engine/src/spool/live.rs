@@ -14,8 +14,13 @@ type Bits = SmallVec<[u64; 1]>;
 /// Below so many entries dead ones are not worth removing.
 const COMPACT_MIN: usize = 256;
 
-/// What weights are counted in: with 16 bits, up to 16 MiB.
-const WEIGHT_BYTES: u64 = 256;
+/// What weights are counted in: with 16 bits, up to 64 MiB. What weighs more is never worth to be moved for its space.
+const WEIGHT_BYTES: u64 = 1024;
+const TOO_HEAVY: u64 = 1 << 40;
+
+fn counted(weight: u16) -> u64 {
+    if weight == u16::MAX { TOO_HEAVY } else { weight.into() }
+}
 
 /// The live records of a segment, by their place (units of 16 octets), ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,7 +63,7 @@ impl LiveSet {
     pub(super) fn octets_of(&self, place: u32) -> u64 {
         let index = self.index(place).filter(|&index| self.left.get(index).is_some_and(|&left| left > 0));
         let weight = index.and_then(|index| self.weights.get(index));
-        weight.map_or(0, |&weight| u64::from(weight).saturating_mul(WEIGHT_BYTES))
+        weight.map_or(0, |&weight| counted(weight).saturating_mul(WEIGHT_BYTES))
     }
 
     /// Moving the record at `place`, if it is live, would write so many octets.
@@ -68,7 +73,7 @@ impl LiveSet {
         let Some(weight) = self.weights.get_mut(index).filter(|_| is_live) else { return };
         let now = u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX);
         let before = std::mem::replace(weight, now);
-        self.weight = self.weight.saturating_sub(before.into()).saturating_add(now.into());
+        self.weight = self.weight.saturating_sub(counted(before)).saturating_add(counted(now));
     }
 
     /// Adds a record behind all others; what it weighs is said by [`LiveSet::weigh`].
@@ -123,7 +128,7 @@ impl LiveSet {
             return Settled::Partly;
         }
         self.partly.remove(&place);
-        self.weight = self.weight.saturating_sub(self.weights.get(index).copied().unwrap_or(0).into());
+        self.weight = self.weight.saturating_sub(self.weights.get(index).copied().map_or(0, counted));
         self.live = self.live.saturating_sub(1);
         self.compact();
         Settled::Wholly
@@ -249,17 +254,17 @@ mod tests {
         (0..400).for_each(|place| set.push(place, 1 + (place % 2) as u16));
         assert_eq!(set.octets(), 0, "nobody said");
         (0..400).for_each(|place| set.weigh(place, 5000));
-        set.weigh(7, 1 << 40);
+        set.weigh(7, 1 << 27);
         set.weigh(400, 5000);
-        assert_eq!((set.octets_of(6), set.octets_of(7), set.octets_of(400)), (20 * 256, 65535 * 256, 0));
-        assert_eq!(set.octets(), 399 * 20 * 256 + 65535 * 256);
+        assert_eq!((set.octets_of(6), set.octets_of(7), set.octets_of(400)), (5 << 10, 1 << 50, 0));
+        assert_eq!(set.octets(), 399 * (5 << 10) + (1 << 50));
         for place in 2..400 {
             assert_eq!(set.settle(place, ALL_RECIPIENTS), Settled::Wholly);
         }
         set.weigh(2, 5000);
-        assert_eq!((set.octets(), set.octets_of(7), set.octets_of(1)), (2 * 20 * 256, 0, 20 * 256));
+        assert_eq!((set.octets(), set.octets_of(7), set.octets_of(1)), (10 << 10, 0, 5 << 10));
         set.shrink();
-        assert_eq!((set.octets(), set.octets_of(1), set.count()), (2 * 20 * 256, 20 * 256, 2));
+        assert_eq!((set.octets(), set.octets_of(1), set.count()), (10 << 10, 5 << 10, 2));
     }
 
     #[test]

@@ -41,10 +41,11 @@ enum What {
 }
 
 impl What {
-    /// It carries records that stood elsewhere, or a head without which they could not be read.
+    /// It carries records that stood elsewhere or outcomes whose first place is used anew then (marks), or is a head, without
+    /// which a file could not be read.
     fn replaces(&self) -> bool {
         match self {
-            Self::Batch(batch) => batch.is_apart || !batch.moved.is_empty(),
+            Self::Batch(batch) => batch.is_apart || !batch.moved.is_empty() || !batch.marks.is_empty(),
             Self::Chore(Chore::Head(_) | Chore::HeadCopy(_)) => true,
             Self::Chore(Chore::Footer(_)) => false,
         }

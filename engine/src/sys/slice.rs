@@ -25,9 +25,9 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Sizes of chunks in octets, smallest first. A lease pins a whole chunk, whatever part of it is used.
 pub const CHUNK_CLASSES: [usize; 8] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20];
 
-/// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator. Several hundred connections
-/// at work have two each of the class of their messages, one filled and one sent: what does not stay is cleared by the system anew.
-const CACHED_CHUNKS: [usize; 8] = [1024, 1024, 1024, 1024, 1024, 1024, 64, 16];
+/// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator. What all pools keep counts
+/// as held by the budget that they share, so it is little.
+const CACHED_CHUNKS: [usize; 8] = [1024, 512, 512, 256, 256, 256, 64, 16];
 
 /// Pools that count what they lease each on a cache line of its own; beyond them some share one.
 const COUNTS: usize = 64;

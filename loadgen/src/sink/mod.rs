@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 pub use shared::{Counts, LEDGER_ENTRIES_MAX};
 
@@ -305,13 +306,27 @@ pub fn run(options: SinkOptions) -> Result<SinkOutcome, SinkError> {
     start(options)?.join()
 }
 
+/// How long an address that is taken is asked for again, and how often.
+const LEAVING_WAIT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+fn bind_alone(at: SocketAddr) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())
+}
+
 /// Binds, without listening, so that all shards find the same port free.
 fn reserve(at: SocketAddr) -> io::Result<(socket2::Socket, SocketAddr)> {
     // Another sink of ours there would let us in, and each would take a part of the mail: an address that is shared is taken.
-    let alone = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
-    alone.set_reuse_address(true)?;
-    alone.bind(&at.into())?;
-    drop(alone);
+    // One that was killed leaves it a moment after its end, with its ring.
+    let by = Instant::now() + LEAVING_WAIT;
+    while let Err(error) = bind_alone(at) {
+        if error.kind() != io::ErrorKind::AddrInUse || Instant::now() >= by {
+            return Err(error);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
     let socket = socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

@@ -414,6 +414,25 @@ fn i_5_a_shard_without_connections_has_its_turn_beside_one_whose_mail_never_ends
 }
 
 #[test]
+fn i_5_a_shard_that_loses_its_connections_asks_again_though_it_has_asked() {
+    let mut shards = Shards::new(&[2, 1], 4);
+    shards.send(0, 100);
+    shards.send(1, 100);
+    assert!(shards.ring.is_offered_by(1), "it has asked, and nobody is idle");
+    shards.cut(1);
+    let by_others = |shards: &Shards| {
+        shards.delivered.iter().filter(|(record, by)| (101..=200).contains(record) && *by == 0).count()
+    };
+    let mut answers = 0;
+    while by_others(&shards) < 95 {
+        shards.send(0, 4);
+        assert!(shards.answer(0));
+        answers += 1;
+        assert!(answers < 300, "{} of them came", by_others(&shards));
+    }
+}
+
+#[test]
 fn what_a_busy_shard_s_own_connections_take_crosses_to_no_other_that_has_connections() {
     let mut shards = Shards::new(&[1, 1], 4);
     for _ in 0..100 {

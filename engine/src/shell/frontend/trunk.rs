@@ -335,7 +335,7 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
         if line.is_some() {
             cause::count(&front.tally, why);
         }
-        front.hub_failed(trunk.hub, why);
+        front.hubs.borrow_mut().failed(trunk.hub, why, front.driver.now());
         front.move_waiting(trunk.hub);
     }
     if let Some(line) = line {
@@ -545,7 +545,7 @@ impl<D: Driver> Line<D> {
                 ClientEvent::Ready => {
                     self.ready = true;
                     self.trunk.ready.set(true);
-                    self.front.hub_works(self.trunk.hub);
+                    self.front.hubs.borrow_mut().works(self.trunk.hub);
                     self.front.policy.has_hub.set(true);
                 }
                 ClientEvent::Recipient { token, .. }
@@ -596,7 +596,7 @@ impl<D: Driver> Line<D> {
 
     fn done(&mut self, token: usize, class: Class) {
         let Some(flight) = self.take_flight(token) else { return };
-        self.front.hub_works(self.trunk.hub);
+        self.front.hubs.borrow_mut().works(self.trunk.hub);
         let reply = self.session.reply();
         let (refused, why) = flight.refused;
         let Some(why) = why else { return self.front.relay(&flight.job, reply) };
@@ -614,7 +614,7 @@ impl<D: Driver> Line<D> {
     fn again(&self, flight: Flight<D>) {
         if self.session.is_refused() {
             let why = Cause::Mail(self.session.reply().code());
-            self.front.hub_failed(self.trunk.hub, why);
+            self.front.hubs.borrow_mut().failed(self.trunk.hub, why, self.front.driver.now());
         }
         match &flight.job.content {
             JobContent::Whole { .. } => self.front.submit(flight.job),

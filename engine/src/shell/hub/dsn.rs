@@ -126,8 +126,8 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
             hub.await_notices().await;
             continue;
         };
-        if let Err(full) = hub.make_report(&owed).await {
-            hub.not_made(owed, full).await;
+        if let Err((there, full)) = hub.make_report(&owed).await {
+            hub.not_made(there, full).await;
         }
         made = made.wrapping_add(1);
         if made.is_multiple_of(REPORTS_PER_TURN) {
@@ -235,8 +235,9 @@ impl<D: Driver> Hub<D> {
         (there, heads)
     }
 
-    /// Makes one report from these notices, which are of one message.
-    async fn make_report(self: &Rc<Self>, owed: &[Owed]) -> Result<(), Full> {
+    /// Makes one report from these notices, which are of one message. Where there is no room for it, those of them that are
+    /// there; who cannot be read waits already.
+    async fn make_report(self: &Rc<Self>, owed: &[Owed]) -> Result<(), (Vec<Owed>, Full)> {
         let (owed, heads) = self.read_notices(owed).await;
         let records: Vec<RecordRef<'_>> = heads.iter().filter_map(HeadOctets::record).collect();
         let Some(first) = records.first() else { return Ok(()) };
@@ -245,7 +246,11 @@ impl<D: Driver> Hub<D> {
         let Ok(envelope) = EnvelopeRef::parse(first.envelope) else { return Ok(()) };
         let ReversePathRef::Mailbox(to) = envelope.reverse_path() else { return Ok(()) };
         let content = self.report_to(to, &records, first, &given_back);
-        let Some((appended, message)) = self.write_report(&owed, to, &content)? else { return Ok(()) };
+        let (appended, message) = match self.write_report(&owed, to, &content) {
+            Ok(Some(written)) => written,
+            Ok(None) => return Ok(()),
+            Err(full) => return Err((owed, full)),
+        };
         let message = self.messages.borrow_mut().insert(message);
         let made = Made { ticket: appended.ticket, message, owed };
         self.reports.list.borrow_mut().made.push_back(made);

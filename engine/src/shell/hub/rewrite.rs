@@ -122,16 +122,19 @@ impl<D: Driver> Hub<D> {
                 Ok(_) | Err(_) => break,
             }
         }
-        let written = self.put_apart(|log| put_group(log, &group));
+        let written = self.put_apart(true, |log| put_group(log, &group));
         written.map_err(|full| (records.first().copied().expect("there are some"), full.into()))
     }
 
     /// Puts something into the log apart from new mail, or among it when there is no other place; not where what stands in
     /// front of it, being new mail, may be lost with the machine: nothing behind a gap is found again.
-    fn put_apart<R>(&self, put: impl Fn(&mut Log) -> Result<R, Full>) -> Result<R, Full> {
+    /// Nor, where it is not `whole`, in front of its content: that has the higher number then, and a start that cannot read a
+    /// file keeps only what stands before it.
+    fn put_apart<R>(&self, whole: bool, put: impl Fn(&mut Log) -> Result<R, Full>) -> Result<R, Full> {
+        let may_join = whole && self.settings.server.durability == Durability::Disk;
         let mut log = self.log.borrow_mut();
         let done = match log.apart(&put) {
-            Err(Full::Space) if self.settings.server.durability == Durability::Disk => put(&mut log),
+            Err(Full::Space) if may_join => put(&mut log),
             done => done,
         };
         drop(log);
@@ -196,7 +199,7 @@ impl<D: Driver> Hub<D> {
         if !self.log.borrow().is_here(record.head.id) {
             return Ok((0, false));
         }
-        self.put_apart(|log| log.relocate(&record, Content::Extents(written)))?;
+        self.put_apart(false, |log| log.relocate(&record, Content::Extents(written)))?;
         Ok((record.head.packed_bytes(), true))
     }
 

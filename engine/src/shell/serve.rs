@@ -207,6 +207,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
         undecided: 0,
         aimed: false,
         starved: None,
+        left_bytes: 0,
         is_empty: true,
         owed: Vec::new(),
         answered: false,
@@ -284,6 +285,8 @@ struct Talk<D: Driver, S: Service<D>> {
     aimed: bool,
     /// Since when there was no memory for what was received.
     starved: Option<Tick>,
+    /// Octets received that wait for it.
+    left_bytes: usize,
     /// No recipient was named yet.
     is_empty: bool,
     /// How many verdicts each message is owed, where that is not one (LMTP).
@@ -392,7 +395,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
             };
         }
         self.aim(conn);
-        if S::HELD_BYTES_MAX < usize::MAX && self.starved.is_none() {
+        if S::HELD_BYTES_MAX < usize::MAX && (self.starved.is_none() || self.left_bytes == 0) {
             conn.set_receive_room(self.room());
         }
         self.take_place();
@@ -442,6 +445,10 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         let since = *self.starved.get_or_insert(now);
         conn.set_receive_room(0);
         driver.sleep(STARVED_WAIT).await;
+        if self.left_bytes == 0 {
+            // Only what comes can ask for memory again.
+            conn.set_receive_room(S::HELD_BYTES_MAX);
+        }
         self.session.on_held_up(now, driver.now());
         if driver.now() >= self.session.deadline() {
             return self.session.on_timeout(driver.now(), &mut self.out);
@@ -507,6 +514,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         loop {
             if self.session.aim_hint().is_some() && self.service.pool().budget().percent() >= 100 {
                 self.keep(&pieces);
+                self.left_bytes = octets.len() - at;
                 return (at, Flow::Starved);
             }
             let shown = octets.get(at..).unwrap_or_default();

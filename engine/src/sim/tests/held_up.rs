@@ -83,20 +83,36 @@ async fn host(sim: Sim, at: SocketAddr, taker: Rc<Taker>) {
 }
 
 async fn begin(sim: &Sim, at: SocketAddr) -> Talk {
-    let mut talk = Talk::reach(sim.clone(), at, Span::seconds(20)).await;
-    assert_eq!(talk.reply().await, Ok(220));
-    for line in ["EHLO c.test\r\n", "MAIL FROM:<a@c.test>\r\n", "RCPT TO:<user@d.test>\r\n"] {
-        talk.say(line);
-        assert_eq!(talk.reply().await, Ok(250), "{line}");
-    }
+    let mut talk = with_envelope(sim, at).await;
     talk.say(format!("BDAT {} LAST\r\n", FIRST + TIMES * RATE));
     talk.say(vec![b'x'; FIRST]);
     sim.sleep(Span::seconds(1)).await;
     talk
 }
 
+async fn with_envelope(sim: &Sim, at: SocketAddr) -> Talk {
+    let mut talk = Talk::reach(sim.clone(), at, Span::seconds(20)).await;
+    assert_eq!(talk.reply().await, Ok(220));
+    for line in ["EHLO c.test\r\n", "MAIL FROM:<a@c.test>\r\n", "RCPT TO:<user@d.test>\r\n"] {
+        talk.say(line);
+        assert_eq!(talk.reply().await, Ok(250), "{line}");
+    }
+    talk
+}
+
 /// What a client hears in the end, whose five seconds pass by `pass`.
 fn heard(pass: impl AsyncFn(&Sim, &Taker, &mut Talk) + 'static) -> String {
+    heard_by(async move |sim: &Sim, taker: &Taker, at| {
+        let mut talk = begin(sim, at).await;
+        for _ in 0..TIMES {
+            pass(sim, taker, &mut talk).await;
+        }
+        talk
+    })
+}
+
+/// The last that a client hears.
+fn heard_by(client: impl AsyncFnOnce(&Sim, &Taker, SocketAddr) -> Talk + 'static) -> String {
     let world = World::new(122, false);
     let machine = world.machine();
     let (_, mut drivers) = machine.start(&world, 2);
@@ -108,16 +124,31 @@ fn heard(pass: impl AsyncFn(&Sim, &Taker, &mut Talk) + 'static) -> String {
     let heard = Rc::new(RefCell::new(None));
     let told = heard.clone();
     sim.clone().spawn(async move {
-        let mut talk = begin(&sim, at).await;
-        for _ in 0..TIMES {
-            pass(&sim, &taker, &mut talk).await;
-        }
+        let mut talk = client(&sim, &taker, at).await;
         let _lost = talk.reply().await;
         *told.borrow_mut() = Some(talk.last);
     });
     world.run(world.now() + Span::minutes(10), || heard.borrow().is_some());
     world.end();
     heard.take().unwrap_or_default()
+}
+
+/// A chunk is announced while others have all memory, and comes when there is some.
+#[test]
+fn f_040_who_held_nothing_when_memory_ran_short_is_read_again() {
+    let heard = heard_by(async |sim: &Sim, taker: &Taker, at| {
+        let mut talk = with_envelope(sim, at).await;
+        let all: Vec<Fill> = std::iter::from_fn(|| taker.pool.fill(4 << 10)).collect();
+        talk.say(format!("BDAT {FIRST} LAST\r\n"));
+        sim.sleep(Span::seconds(1)).await;
+        drop(all);
+        sim.sleep(Span::seconds(1)).await;
+        talk.say(vec![b'x'; FIRST]);
+        sim.sleep(Span::seconds(1)).await;
+        assert_eq!(talk.reply().await, Ok(250), "{}", talk.last);
+        talk
+    });
+    assert!(heard.starts_with("250 "), "{heard}");
 }
 
 /// What the client sends in the fifth second keeps the rate.

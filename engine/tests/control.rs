@@ -303,6 +303,7 @@ fn f_010_a_signal_ends_a_start_that_takes_long() {
         assert_eq!(control.unless_ended(work).unwrap(), None, "{signal:?}");
         drop(over);
     }
+    control.abandon();
     assert!(!admin.exists(), "the socket is taken away");
 }
 

@@ -80,6 +80,7 @@ impl LiveSet {
     ///
     /// # Panics
     /// When it does not stand behind all others, or has no recipient.
+    #[inline]
     pub(super) fn push(&mut self, place: u32, recipients: u16) {
         assert!(self.places.last().is_none_or(|&last| last < place), "records are appended in order");
         assert!(recipients > 0, "a record has recipients");
@@ -87,6 +88,20 @@ impl LiveSet {
         self.left.push(recipients);
         self.weights.push(0);
         self.live = self.live.saturating_add(1);
+    }
+
+    /// Adds a record behind all others that moving would cost so many octets.
+    ///
+    /// # Panics
+    /// As [`LiveSet::push`].
+    #[inline]
+    pub(super) fn push_weighing(&mut self, place: u32, recipients: u16, octets: u64) {
+        self.push(place, recipients);
+        let now = u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX);
+        if let Some(weight) = self.weights.last_mut() {
+            *weight = now;
+            self.weight = self.weight.saturating_add(counted(now));
+        }
     }
 
     fn index(&self, place: u32) -> Option<usize> {

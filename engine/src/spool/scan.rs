@@ -453,8 +453,7 @@ impl Found {
             let content = sound.and_then(|record| own_content(&record, head, batch));
             return self.damaged_record(offset..offset.saturating_add(u64::from(packed_bytes)), id, content);
         };
-        self.segment.live.push(place, record.head.recipients);
-        self.segment.live.weigh(place, record.head.octets());
+        self.segment.live.push_weighing(place, record.head.recipients, record.head.octets());
         self.segment.note_recipients(record.head.recipients);
         self.segment.note_properties(encoded, record.extents_bytes(), record.envelope);
         if let Placement::Extents { .. } = record.head.placement {

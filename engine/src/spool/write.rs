@@ -397,8 +397,7 @@ impl Log {
         let number = batch.number;
         let segment = self.segments.of_mut(number);
         for added in &batch.records {
-            segment.live.push(added.place, added.recipients);
-            segment.live.weigh(added.place, added.octets);
+            segment.live.push_weighing(added.place, added.recipients, added.octets);
             segment.owed.extend(added.owed.map(|bytes| (added.place, bytes)));
         }
         for (place, holders) in &batch.pins {

@@ -201,15 +201,23 @@ impl Lease {
     }
 }
 
+/// Brings a chunk home that nobody else holds.
+#[inline(never)]
+fn come_home(mut chunk: Arc<Chunk>) {
+    if let Some(home) = Arc::get_mut(&mut chunk).and_then(Chunk::give_back) {
+        // A full cache hands the memory back to the allocator.
+        drop(home.push(chunk));
+    }
+}
+
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
-        let Some(mut chunk) = self.0.take() else { return };
         // A look before the question, which writes.
-        if Arc::strong_count(&chunk) == 1
-            && let Some(home) = Arc::get_mut(&mut chunk).and_then(Chunk::give_back)
+        if let Some(chunk) = self.0.take()
+            && Arc::strong_count(&chunk) == 1
         {
-            // A full cache hands the memory back to the allocator.
-            drop(home.push(chunk));
+            come_home(chunk);
         }
     }
 }
@@ -349,6 +357,7 @@ impl Fill {
 
     /// Zeroes up to the next multiple of `align` octets, counted from the chunk's start, beyond a limit if there is one.
     /// Returns the octets added.
+    #[inline]
     pub fn pad_to(&mut self, align: usize) -> usize {
         self.unlimit();
         let at = self.at as usize;
@@ -436,6 +445,7 @@ impl Slice {
     ///
     /// # Panics
     /// Unless `is_followed_by`.
+    #[inline]
     pub fn join(&self, next: &Slice) -> Slice {
         assert!(self.is_followed_by(next), "only neighbours join");
         Slice { chunk: self.chunk.clone(), off: self.off, len: self.len + next.len }

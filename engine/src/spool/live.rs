@@ -18,6 +18,10 @@ const COMPACT_MIN: usize = 256;
 const WEIGHT_BYTES: u64 = 1024;
 const TOO_HEAVY: u64 = 1 << 40;
 
+fn weight_of(octets: u64) -> u16 {
+    u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX)
+}
+
 fn counted(weight: u16) -> u64 {
     if weight == u16::MAX { TOO_HEAVY } else { weight.into() }
 }
@@ -71,7 +75,7 @@ impl LiveSet {
         let Some(index) = self.index(place) else { return };
         let is_live = self.left.get(index).is_some_and(|&left| left > 0);
         let Some(weight) = self.weights.get_mut(index).filter(|_| is_live) else { return };
-        let now = u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX);
+        let now = weight_of(octets);
         let before = std::mem::replace(weight, now);
         self.weight = self.weight.saturating_sub(counted(before)).saturating_add(counted(now));
     }
@@ -97,7 +101,7 @@ impl LiveSet {
     #[inline]
     pub(super) fn push_weighing(&mut self, place: u32, recipients: u16, octets: u64) {
         self.push(place, recipients);
-        let now = u16::try_from(octets.div_ceil(WEIGHT_BYTES)).unwrap_or(u16::MAX);
+        let now = weight_of(octets);
         if let Some(weight) = self.weights.last_mut() {
             *weight = now;
             self.weight = self.weight.saturating_add(counted(now));

@@ -10,7 +10,7 @@ use crate::plan::{Content, Plan};
 use crate::process::{leave_nothing, placement};
 use crate::progress::Progress;
 use crate::pump::{PUMP, PumpFigures, PumpPlan, run as run_pump};
-use crate::result::RunResult;
+use crate::result::{Host, RunResult};
 use crate::run::{self, Ran, Setting};
 use crate::run_file::{self, Asked, RunFile};
 use crate::said::Said;
@@ -18,6 +18,7 @@ use crate::scenario::{self, ALL, Scenario};
 use crate::summary;
 use crate::targets::{self, Effort, TARGETS};
 use engine::shell::pump::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
+use loadgen::validity::Validity;
 use serde::Serialize;
 use std::path::Path;
 
@@ -236,36 +237,58 @@ fn carry_out_pump(plan: &PumpPlan, out: &OutArgs) -> anyhow::Result<Exit> {
     let figures = run_pump(plan, &folder, &watch(&folder))?;
     let result = crate::pump::result(plan, &figures, started, folder.scratch());
     let kept = keep_pump(&folder, plan, &figures, &result);
-    if out.json {
-        print(format!("{}\n", serde_json::to_string_pretty(&figures)?).as_bytes())?;
-    } else {
-        show(&pump_in_words(plan, &figures), None::<&PumpFigures>)?;
-    }
+    show(&pump_in_words(plan, &figures), out.json.then(|| PumpDocument::of(&result, &figures)).as_ref())?;
     kept.map(|()| run::exit(&result))
 }
 
+/// A pump's own figures, and where they come from.
+#[derive(Serialize)]
+struct PumpDocument<'a> {
+    schema: u32,
+    tool: &'a str,
+    version: &'a str,
+    git: Option<&'a str>,
+    started: &'a str,
+    host: &'a Host,
+    scenario: &'a str,
+    profile: &'a str,
+    placement: &'a str,
+    validity: &'a Validity,
+    #[serde(flatten)]
+    figures: &'a PumpFigures,
+}
+
+impl<'a> PumpDocument<'a> {
+    fn of(result: &'a RunResult, figures: &'a PumpFigures) -> Self {
+        let RunResult { schema, tool, version, git, started, host, scenario, profile, placement, .. } = result;
+        let (git, validity) = (git.as_deref(), &result.main.validity);
+        Self { schema: *schema, tool, version, git, started, host, scenario, profile, placement, validity, figures }
+    }
+}
+
 fn keep_pump(folder: &ResultFolder, plan: &PumpPlan, figures: &PumpFigures, result: &RunResult) -> anyhow::Result<()> {
-    folder.write_json("pump.json", figures)?;
+    folder.write_json("pump.json", &PumpDocument::of(result, figures))?;
     folder.write_json("result.json", result)?;
     folder.write("run.toml", run_file::text(plan)?.as_bytes())
 }
 
 fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
     let times: Vec<String> =
-        figures.latency_us.named().iter().map(|(name, us)| format!("{name} {}", or_none(*us, duration_us))).collect();
+        figures.service_us.named().iter().map(|(name, us)| format!("{name} {}", or_none(*us, duration_us))).collect();
     let onward = match plan.one_per_write {
         None => "all that are there in a write".to_owned(),
         Some(connections) => format!("one per write over {connections} connections"),
     };
     format!(
-        "pump: {} frames of {} octets a second over {} connections, durability {}, driver {}\n\
+        "pump: {} frames of {} octets a second over {} connections, durability {}{}, driver {}\n\
          on    {onward}, {}\n\
          CPU   {} a frame (source and sink {})\n\
-         time  {}\n",
+         time  {} (service; the loop is closed, so there is no response time)\n",
         rate(figures.rate_per_s),
         plan.frame_bytes,
         plan.connections,
         figures.durability,
+        figures.commit.as_ref().map_or_else(String::new, |commit| format!(" ({commit})")),
         figures.driver,
         if plan.answers { "each answered" } else { "nothing answered" },
         duration_us(figures.relay_cpu_us),

@@ -209,8 +209,27 @@ fn the_pump_is_measured_in_each_of_its_forms() {
         let figures: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
         assert!(figures["frames"].as_u64() > Some(0) && figures["rate_per_s"].as_f64() > Some(0.0), "{figures}");
         assert_eq!((figures["answers"].as_bool(), figures["one_per_write"].as_u64()), (Some(answers), one_per_write));
+        let times = &figures["service_us"];
+        assert!(times["p50"].as_f64() > Some(0.0), "{figures}");
+        assert_eq!((&figures["commit"], &figures["tool"]), (&"direct".into(), &"ringbench".into()), "{figures}");
         let kept = std::fs::read(out.join("result.json")).expect("kept");
         let kept: Value = serde_json::from_slice(&kept).expect("JSON");
+        for key in [
+            "schema",
+            "version",
+            "git",
+            "started",
+            "scenario",
+            "profile",
+            "placement",
+            "driver",
+            "durability",
+            "commit",
+        ] {
+            assert_eq!(figures[key], kept[key], "{key}");
+        }
+        let latency = &kept["latency_us"];
+        assert_eq!((&latency["service"], &latency["response"]["p50"]), (times, &Value::Null), "a closed loop");
         assert_eq!((&kept["schema"], &kept["scenario"]), (&1.into(), &"pump".into()));
         assert_eq!(kept["validity"]["valid"], Value::Bool(code == Some(0)));
         assert_eq!(kept["rate"]["achieved_per_s"], figures["rate_per_s"]);

@@ -336,7 +336,9 @@ fn a_run_is_repeated_from_its_folder() {
 fn thresholds_and_invalid_runs_have_codes_of_their_own() {
     let sink = Sink::start(&["--fault", "eod:delay 20ms"]);
     let slow = output(&["send", "--target", &sink.at, "--closed", "-n", "20", "-c", "1", "--max-p99", "10ms"]);
-    assert_eq!(slow.status.code(), Some(99), "{}", String::from_utf8_lossy(&slow.stderr));
+    let said = String::from_utf8_lossy(&slow.stderr);
+    assert_eq!(slow.status.code(), Some(99), "{said}");
+    assert!(said.contains("threshold: service p99 "), "{said}");
     // One connection carries at most 50 a second: far from what is offered.
     let short = output(&["send", "--target", &sink.at, "-r", "500", "-d", "400ms", "-c", "1", "--drain", "30s"]);
     let said = String::from_utf8_lossy(&short.stdout);
@@ -354,6 +356,37 @@ fn so_many_messages_in_turn_take_as_long_as_they_take() {
     let achieved = json(&ended)["rate"]["achieved_per_s"].as_f64().expect("a rate");
     // 50 in a day would be far below.
     assert!(achieved > 0.1, "{achieved}");
+    sink.stop();
+}
+
+/// No message of a closed loop is due before its turn comes: what its times count from is their beginning, and they are called so.
+#[test]
+fn a_closed_loop_has_a_service_time_and_no_response_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let sink = Sink::start(&[]);
+    for (loop_of, is_open) in
+        [(&["--closed"][..], false), (&["--closed", "-r", "500/s"], false), (&["-r", "500/s"], true)]
+    {
+        let out = out(&loop_of.len().to_string());
+        let words = ["send", "--target", &sink.at, "--sink-admin", &sink.admin, "-n", "50", "--json", "--out", &out];
+        let ended = output(&[&words[..], loop_of].concat());
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let result = json(&ended);
+        for times in [&result["latency_us"], &result["phases"][0]["latency_us"]] {
+            assert!(times["service"]["p99"].is_f64(), "{loop_of:?}: {times}");
+            assert_eq!(times["response"]["p99"].is_f64(), is_open, "{loop_of:?}: {times}");
+        }
+        assert_eq!(result["latency_us"]["delivery"]["p99"].is_f64(), is_open, "{loop_of:?}: {result}");
+        assert_eq!((said.contains("\nresponse "), said.contains("\nservice ")), (is_open, true), "{said}");
+        for name in ["latency-response.hgrm", "latency-response.hlog", "latency-delivery.hgrm"] {
+            assert_eq!(Path::new(&out).join(name).exists(), is_open, "{loop_of:?}: {name}");
+        }
+        let timeline = std::fs::read_to_string(Path::new(&out).join("timeline.csv")).expect("kept");
+        let cells = timeline.lines().skip(1).flat_map(|line| line.split(',').nth(8));
+        assert_eq!(cells.filter(|cell| !cell.is_empty()).count() > 0, is_open, "{loop_of:?}: {timeline}");
+        std::fs::remove_dir_all(&out).expect("ours");
+    }
     sink.stop();
 }
 

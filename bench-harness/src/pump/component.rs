@@ -95,10 +95,13 @@ fn run_relay(relay: Relay) -> anyhow::Result<Exit> {
         patience: PATIENCE,
         trouble,
     };
+    // A log that is to be stable is opened past the page cache, or not at all.
+    let commit = options.folder.is_some().then_some(if stable == Stable::Yes { "direct" } else { "buffered" });
     let choice = Launch { driver: relay.driver, cores: vec![None; relay.shards] };
     let running = launch(&choice, Pump(Arc::new(options)))?;
     await_listener(relay.listen, &told)?;
-    say(&format!("ready {}", serde_json::json!({ "listen": [relay.listen.to_string()], "driver": running.driver })))?;
+    let ready = serde_json::json!({ "listen": [relay.listen.to_string()], "driver": running.driver, "commit": commit });
+    say(&format!("ready {ready}"))?;
     // It ends by an error or by being killed: our harness decides when the run is over.
     match told.recv() {
         Ok(error) => Err(error.into()),
@@ -150,8 +153,8 @@ fn run_load(load: &Load) -> anyhow::Result<Exit> {
     let mut times = std::mem::take(&mut *latency_us.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     times.sort_unstable();
     let at = |p| percentile(&times, p).map(f64::from);
-    let latency_us = Quantiles { p50: at(50.0), p90: at(90.0), p99: at(99.0), p999: at(99.9), max: at(100.0) };
-    say(&serde_json::to_string(&SourceReport { latency_us })?)?;
+    let service_us = Quantiles { p50: at(50.0), p90: at(90.0), p99: at(99.0), p999: at(99.9), max: at(100.0) };
+    say(&serde_json::to_string(&SourceReport { service_us })?)?;
     Ok(Exit::Good)
 }
 

@@ -58,10 +58,13 @@ pub struct PumpFigures {
     pub relay_cpu_us: f64,
     /// Of source and sink together.
     pub load_cpu_us: f64,
-    /// Time from sending a frame to its acknowledgement, microseconds.
-    pub latency_us: crate::result::Quantiles,
+    /// Service time: from sending a frame to its acknowledgement, microseconds. The loop is closed, a frame leaves when the one
+    /// before it was answered, so there is no response time.
+    pub service_us: crate::result::Quantiles,
     /// The driver in use.
     pub driver: String,
+    /// `direct` or `buffered`; `None` where nothing is written.
+    pub commit: Option<String>,
     /// What an acknowledgement meant.
     pub durability: String,
     /// As the plan's.
@@ -75,7 +78,7 @@ pub struct PumpFigures {
 /// What the source process prints when it is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SourceReport {
-    latency_us: crate::result::Quantiles,
+    service_us: crate::result::Quantiles,
 }
 
 /// A mark that the source process prints: frames answered so far, at the end of warm-up and of the measured time.
@@ -122,8 +125,9 @@ pub fn run(plan: &PumpPlan, folder: &ResultFolder, interrupt: &Interrupt) -> any
         rate_per_s: frames as f64 * 1e6 / (ended.at_us - began.at_us).max(1) as f64,
         relay_cpu_us: per_frame(before.0, after.0).context("the relay's CPU time cannot be read")?,
         load_cpu_us: per_frame(before.1, after.1).context("the source's CPU time cannot be read")?,
-        latency_us: report.latency_us,
+        service_us: report.service_us,
         driver: relay.said("driver").unwrap_or_default(),
+        commit: relay.said("commit"),
         durability: plan.durability.clone(),
         answers: plan.answers,
         one_per_write: plan.one_per_write,
@@ -146,7 +150,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
     let figures = Figures {
         rate: Rate { offered_per_s: None, achieved_per_s: Some(found.rate_per_s) },
         messages: Messages { intended: found.frames, accepted: found.frames },
-        latency_us: Latency { response: found.latency_us, ..Latency::default() },
+        latency_us: Latency { service: found.service_us, ..Latency::default() },
         cpu_us_per_message: cpu.map(|(kind, us)| (kind.to_owned(), Some(us))).into(),
         validity: Validity::from_reasons(reasons),
         ..Figures::default()
@@ -154,6 +158,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
     let phase = Phase {
         name: "pump".into(),
         about: "Frames of octets, received, committed and sent on without mail.".into(),
+        saturating: true,
         seconds: plan.seconds,
         size_bytes: Some(plan.frame_bytes as u64),
         figures: figures.clone(),
@@ -165,8 +170,10 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
         durability: found.durability.clone(),
         main: figures,
         driver: found.driver.clone(),
+        commit: found.commit.clone(),
         profile: "bench".into(),
         placement: Placement::here(plan.shards).describe(),
+        way: "source → pump → sink".into(),
         ..RunResult::begun(started, host::here(folder))
     }
 }

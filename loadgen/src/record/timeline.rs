@@ -99,6 +99,17 @@ pub fn timeline<'r>(messages: impl IntoIterator<Item = (&'r MessageRecord, Optio
     Timeline { width, buckets }
 }
 
+impl Timeline {
+    /// That of a closed loop: no message was due before its turn came, so no time counts from when it was.
+    #[must_use]
+    pub fn of_closed_loop(mut self) -> Self {
+        for bucket in &mut self.buckets {
+            (bucket.p50_us, bucket.p99_us, bucket.max_us, bucket.delivery_max_us) = (None, None, None, None);
+        }
+        self
+    }
+}
+
 impl Bucket {
     fn add(&mut self, record: &MessageRecord, delivery: Option<Span>, responses: &mut Vec<u32>) {
         let us = |span: u64| u32::try_from(span).unwrap_or(u32::MAX);
@@ -128,24 +139,32 @@ fn nearest_rank(sorted: &[u32], quantile: f64) -> Option<u32> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-/// Response times of acknowledged messages, by the interval in which each was due. Their histograms are made one at a time:
+/// Times of acknowledged messages, by the interval in which each was due. Their histograms are made one at a time:
 /// each takes more memory than the messages of its second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intervals {
     every: Span,
     count: u64,
-    /// Interval and response time in microseconds, in the order of the intervals.
+    /// Interval and time in microseconds, in the order of the intervals.
     accepted: Vec<(u64, u64)>,
 }
 
 impl Intervals {
-    /// Those of `records`, in any order.
+    /// The response times of `records`, in any order.
     pub fn of<'r>(records: impl IntoIterator<Item = &'r MessageRecord>) -> Intervals {
+        Self::of_times(records, MessageRecord::response_us)
+    }
+
+    /// What `time` says of `records`, in any order.
+    pub fn of_times<'r>(
+        records: impl IntoIterator<Item = &'r MessageRecord>,
+        time: impl Fn(&MessageRecord) -> u64,
+    ) -> Intervals {
         let (mut last, mut accepted) = (None, Vec::new());
         for record in records {
             last = last.max(Some(record.intended_ns));
             if record.state == State::Accepted {
-                accepted.push((record.intended_ns, record.response_us()));
+                accepted.push((record.intended_ns, time(record)));
             }
         }
         let every = width(last.unwrap_or(0), INTERVAL, INTERVALS_MAX);

@@ -4,8 +4,8 @@ use super::result::Document;
 use crate::correlate::{Correlation, first_arrivals, with_delivery};
 use crate::ledger::Delivery;
 use crate::record::histogram::Times;
-use crate::record::hlog;
 use crate::record::timeline::{self, Intervals};
+use crate::record::{MessageRecord, hlog};
 use crate::send::Outcome;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -43,6 +43,7 @@ pub fn write(
 ) -> Result<(), FolderError> {
     make(folder)?;
     let main = document.main();
+    let is_open = main.is_open;
     let mut written = file(folder, "result.json", |into| {
         serde_json::to_writer_pretty(&mut *into, document)?;
         writeln!(into)
@@ -51,17 +52,20 @@ pub fn write(
     written = written.and(file(folder, "timeline.csv", |into| {
         let first = first_arrivals(&sent.sent(), arrived.map(|(_, ledger)| ledger));
         let timeline = timeline::timeline(with_delivery(&sent.sent(), &first));
+        let timeline = if is_open { timeline } else { timeline.of_closed_loop() };
         timeline::write_csv(into, &timeline, arrived.is_some())
     }));
-    written = written.and(file(folder, "latency-response.hlog", |into| {
-        let intervals = Intervals::of(sent.all_records());
+    let time: fn(&MessageRecord) -> u64 = if is_open { MessageRecord::response_us } else { MessageRecord::service_us };
+    let what = if is_open { "response" } else { "service" };
+    written = written.and(file(folder, &format!("latency-{what}.hlog"), |into| {
+        let intervals = Intervals::of_times(sent.all_records(), time);
         let began = SystemTime::now() - sent_ago(sent);
-        hlog::write(into, &intervals, began, "response time in microseconds")
+        hlog::write(into, &intervals, began, &format!("{what} time in microseconds"))
     }));
     let distributions = [
-        ("latency-response.hgrm", Some(&main.figures.response)),
+        ("latency-response.hgrm", is_open.then_some(&main.figures.response)),
         ("latency-service.hgrm", Some(&main.figures.service)),
-        ("latency-delivery.hgrm", arrived.map(|(joined, _)| &joined.delivery_main)),
+        ("latency-delivery.hgrm", arrived.filter(|_| is_open).map(|(joined, _)| &joined.delivery_main)),
     ];
     for (name, times) in distributions {
         if let Some(times) = times.filter(|times: &&Times| times.count() > 0) {

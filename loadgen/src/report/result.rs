@@ -77,9 +77,11 @@ pub struct MainFigures {
     pub part: Part,
     /// Its figures.
     pub figures: Figures,
+    /// Whether messages had an intended send time: else only their service time is measured.
+    pub is_open: bool,
     /// Where everything ended, if a ledger was read.
     pub accounts: Option<Accounts>,
-    /// `t3 - t0`, if a ledger was read.
+    /// `t3 - t0`, if a ledger was read and the loop was open.
     pub delivery: Option<Percentiles>,
     /// Share of a core of the busiest shard.
     pub busy: Option<f64>,
@@ -148,7 +150,7 @@ impl Document {
         evidence.content_differs = joined.map_or(0, |joined| joined.accounts.content_differs);
         evidence.unrecorded = joined.map_or(0, |joined| joined.accounts.unrecorded);
         evidence.overflowed += joined.map_or(0, |joined| joined.delivery.overflowed());
-        let delivery = joined.and_then(|joined| joined.delivery_main.percentiles());
+        let delivery = joined.filter(|_| sent.pacing.is_open()).and_then(|joined| joined.delivery_main.percentiles());
         let cpu_us = sent.cpu_us_per_message(&figures);
         let messages = sent.records.iter().map(Vec::len).sum::<usize>() as f64;
         let copied: u64 = sent.shards.iter().map(|shard| shard.io.copied_bytes).sum();
@@ -166,7 +168,7 @@ impl Document {
             rate: rate(sent, part, &figures),
             pairs: pairs(sent, joined),
             messages: Messages { intended: figures.intended, accepted: figures.accepted },
-            latency_us: latency(&figures, delivery),
+            latency_us: latency(sent, &figures, delivery),
             cpu_us_per_message: [("loadgen".into(), cpu_us), ("sink".into(), context.sink_cpu_us_per_message)].into(),
             syscalls_per_message: [("loadgen".into(), sent.syscalls_per_message())].into(),
             copied_bytes_per_message: [("loadgen".into(), (messages > 0.0).then(|| copied as f64 / messages))].into(),
@@ -187,6 +189,7 @@ impl Document {
             connections: Connections { opened: sent.connections, broken: sent.broken, refused: sent.refused },
             main: MainFigures {
                 part,
+                is_open: sent.pacing.is_open(),
                 accounts: joined.map(|joined| joined.accounts),
                 delivery,
                 busy: sent.busiest(),
@@ -226,9 +229,10 @@ fn rate(sent: &Outcome, part: Part, figures: &Figures) -> Rate {
     }
 }
 
-fn latency(figures: &Figures, delivery: Option<Percentiles>) -> Latency {
-    let (response, service) = (figures.response.percentiles().into(), figures.service.percentiles().into());
-    Latency { response, service, delivery: delivery.into() }
+/// A closed loop has a service time and no other: no message of it was due before its turn came.
+fn latency(sent: &Outcome, figures: &Figures, delivery: Option<Percentiles>) -> Latency {
+    let response = if sent.pacing.is_open() { figures.response.percentiles() } else { None };
+    Latency { response: response.into(), service: figures.service.percentiles().into(), delivery: delivery.into() }
 }
 
 /// The parts of the run: the warm-up, each stage where there are several, and what counts.
@@ -258,7 +262,7 @@ fn phases(sent: &Outcome, main: Part, sink_busy: Option<f64>) -> Vec<PhaseResult
             name,
             rate: rate(sent, part, &figures),
             messages: Messages { intended: figures.intended, accepted: figures.accepted },
-            latency_us: latency(&figures, None),
+            latency_us: latency(sent, &figures, None),
             validity: judge(&evidence),
         }
     };

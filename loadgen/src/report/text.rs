@@ -75,7 +75,7 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
         writeln!(text, "refused    {refusals}")?;
     }
     let lines = [
-        ("response  ", figures.response.percentiles()),
+        ("response  ", figures.response.percentiles().filter(|_| main.is_open)),
         ("service   ", figures.service.percentiles()),
         ("delivery  ", main.delivery),
         ("lag       ", offered.and(figures.schedule_lag.percentiles())),

@@ -36,6 +36,12 @@ impl Pacing {
         }
     }
 
+    /// Whether messages have an intended send time. In a closed loop a message comes into being when its turn comes: there is
+    /// nothing that response or delivery time could count from.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
     /// Intended messages per second; `None` where the target decides.
     pub fn offered_per_s(&self) -> Option<f64> {
         match self {

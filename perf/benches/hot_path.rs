@@ -1,4 +1,5 @@
 //! What one message costs in each machine on its way, without any I/O: session, envelope, spool, crossing.
+#![forbid(unsafe_code)]
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tests::source::{Source, files, read, rust_files};
 
-const CRATES: &[&str] = &["engine", "loadgen", "bench-harness", "tests", "fuzz"];
+const CRATES: &[&str] = &["engine", "loadgen", "bench-harness", "tests", "fuzz", "perf"];
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 1000;
 

@@ -9,7 +9,9 @@
 //!                              └ buckets of equal width by intended send time, the first begins at `struck` ┘
 //! ```
 
+use crate::affected::Group;
 use crate::stats::percentile;
+use loadgen::correlate::Window;
 use serde::{Deserialize, Serialize};
 
 /// Buckets are so wide, or a multiple of it.
@@ -40,6 +42,8 @@ pub enum Answer {
 /// What became of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
+    /// Its number in the run.
+    pub seq: u64,
     /// When the schedule said it was due.
     pub intended_us: u64,
     /// When its first command was handed to the kernel; `None` if none was.
@@ -52,6 +56,8 @@ pub struct Fate {
     pub delivered_us: Option<u64>,
     /// Which sink delivered that copy (index into the run's sinks).
     pub route: u16,
+    /// The window of its last surplus copy, if there was one.
+    pub doubled: Option<Window>,
 }
 
 impl Fate {
@@ -61,7 +67,7 @@ impl Fate {
     }
 
     /// When any end was seen.
-    fn ended_us(&self) -> Option<u64> {
+    pub fn ended_us(&self) -> Option<u64> {
         (self.answer != Answer::None).then_some(self.answered_us)
     }
 
@@ -69,6 +75,15 @@ impl Fate {
     pub fn response_us(&self) -> Option<u64> {
         self.accepted_us().map(|at| at.saturating_sub(self.intended_us))
     }
+}
+
+/// What hubs did while a fault lasted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tries {
+    /// Tries of a message at a next hop.
+    pub attempts: f64,
+    /// Recipients that one took. Messages of this harness have one each.
+    pub delivered: f64,
 }
 
 /// One fault as it was really injected.
@@ -85,6 +100,8 @@ pub struct Strike {
     /// Of a hub behind a front end: the share of messages that the other hubs took before, 0 to 1; `None` where nobody could
     /// take its place, or nobody knows.
     pub others_share: Option<f64>,
+    /// Tries at next hops and what those took, from the strike to the heal, as the hubs that lived through it counted them.
+    pub tries: Option<Tries>,
     /// First instant that belongs to this fault's baseline.
     pub window_start_us: u64,
     /// First instant that no longer belongs to it.
@@ -125,6 +142,12 @@ pub struct Impact {
     pub backlog_peak: u64,
     /// Until the backlog was back at its level before the fault.
     pub drain_ms: Option<f64>,
+    /// Messages due each second from the strike to the heal (or the end of the window).
+    pub due_per_s: Option<f64>,
+    /// Of those, delivered once and within the deadline.
+    pub goodput_per_s: Option<f64>,
+    /// Tries at next hops for each message that one took, from the strike to the heal: 1 where none was in vain.
+    pub retry_amplification: Option<f64>,
     /// Messages accepted before the strike and delivered only after the heal, or never.
     pub stranded: u64,
     /// How long after the heal the last of them was delivered.
@@ -162,6 +185,8 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
     let epoch = fates.iter().map(|f| f.intended_us).min().unwrap_or(strike.window_start_us);
     let backlog = backlog(&window, strike);
     let stranded = stranded(fates, strike);
+    let fault = &after[..after.partition_point(|f| f.intended_us < strike.over_us())];
+    let flow = flow(fault, strike.over_us() - strike.struck_us, deadline);
     Some(Impact {
         struck_ms: ms(strike.struck_us - epoch),
         healed_ms: strike.healed_us.map(|at| ms(at - epoch)),
@@ -178,6 +203,9 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
         ack_gap_ms: ms(ack_gap(&window, strike)),
         backlog_peak: backlog.peak,
         drain_ms: backlog.drained_us.map(ms),
+        due_per_s: flow.map(|flow| flow.due),
+        goodput_per_s: flow.map(|flow| flow.good),
+        retry_amplification: strike.tries.filter(|t| t.delivered > 0.0).map(|t| t.attempts / t.delivered),
         stranded: stranded.messages,
         stranded_last_ms: stranded.last_us.map(ms),
         debt_message_s: debt(after, p50, strike.window_end_us) as f64 / 1e6,
@@ -185,6 +213,34 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
         duplicates_max: fates.iter().filter(|f| can_double(f, strike)).count() as u64,
         unanswered_max: fates.iter().filter(|f| is_under_way(f, strike)).count() as u64,
     })
+}
+
+impl Strike {
+    /// When it was over: healed, or the window's end.
+    pub fn over_us(&self) -> u64 {
+        self.healed_us.map_or(self.window_end_us, |at| at.min(self.window_end_us)).max(self.struck_us)
+    }
+}
+
+/// Messages a second.
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    due: f64,
+    good: f64,
+}
+
+/// What was due and what of it was goodput in `span_us`; `None` where that is no time.
+pub fn goodput_per_s(fates: &[Fate], span_us: u64, deadline_us: u64) -> Option<f64> {
+    flow(fates, span_us, deadline_us).map(|flow| flow.good)
+}
+
+fn flow(fates: &[Fate], span_us: u64, deadline_us: u64) -> Option<Flow> {
+    let is_goodput = |f: &&Fate| {
+        f.doubled.is_none() && f.delivered_us.is_some_and(|at| at.saturating_sub(f.intended_us) <= deadline_us)
+    };
+    let per_s = |count: usize| count as f64 * 1e6 / span_us as f64;
+    let good = fates.iter().filter(is_goodput).count();
+    (span_us > 0).then(|| Flow { due: per_s(fates.len()), good: per_s(good) })
 }
 
 fn can_double(fate: &Fate, strike: &Strike) -> bool {
@@ -477,6 +533,14 @@ pub struct Summary {
     pub heal_ms: Spread,
     /// See above.
     pub ack_gap_ms: Spread,
+    /// Longest time until the backlog was back at its level before the fault.
+    pub drain_ms: Spread,
+    /// Highest backlog.
+    pub backlog_peak: u64,
+    /// As [`Impact`]'s field of the same name.
+    pub retry_amplification: Spread,
+    /// Messages delivered once and within the deadline, for each second of the whole schedule, faults included.
+    pub goodput_per_s: Option<f64>,
     /// What rested on the dead server.
     pub stranded: StrandedSum,
     /// Sum over all faults.
@@ -493,6 +557,9 @@ pub struct Summary {
     pub unanswered_max: u64,
     /// Every single fault.
     pub each: Vec<Impact>,
+    /// What became of the messages that were late, refused, lost or doubled, by the fault that explains them and how.
+    #[serde(default)]
+    pub explained: Vec<Group>,
 }
 
 /// Summarises faults of one kind. `None` without any.
@@ -520,6 +587,10 @@ pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: O
         recovery_ms: over(|i| i.recovery_ms),
         heal_ms: over(|i| i.heal_ms),
         ack_gap_ms: over(|i| Some(i.ack_gap_ms)),
+        drain_ms: over(|i| i.drain_ms),
+        backlog_peak: each.iter().map(|i| i.backlog_peak).max().unwrap_or(0),
+        retry_amplification: over(|i| i.retry_amplification),
+        goodput_per_s: None,
         stranded: StrandedSum {
             messages: each.iter().map(|i| i.stranded).sum(),
             last_delivered_ms: each.iter().filter_map(|i| i.stranded_last_ms).reduce(f64::max),
@@ -531,6 +602,7 @@ pub fn summarise(kind: &str, each: Vec<Impact>, lost: Option<u64>, duplicated: O
         duplicates_max: each.iter().map(|i| i.duplicates_max).sum(),
         unanswered_max: each.iter().map(|i| i.unanswered_max).sum(),
         each,
+        explained: Vec::new(),
     })
 }
 

@@ -11,6 +11,7 @@
 // They panic where a stream cannot be written, a log on a full disk for one: `exit::{tell, print}` do not.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
+pub mod affected;
 pub mod app;
 pub mod asked;
 pub mod cli;

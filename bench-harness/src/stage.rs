@@ -197,6 +197,12 @@ impl Stage {
         servers.find(|server| server.next.iter().any(|next| next == name)).map_or(&[], |server| &server.next)
     }
 
+    /// The names of all hubs.
+    pub fn hubs(&self) -> Vec<&str> {
+        let hubs = self.part.topology.servers.iter().filter(|server| server.role == Role::Hub);
+        hubs.map(|server| server.name.as_str()).collect()
+    }
+
     /// What the readiness lines say about `key`, of those engine processes that say anything: each value once.
     pub fn said(&self, key: &str) -> Vec<String> {
         let mut all: Vec<String> = self

@@ -141,6 +141,20 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
     if let Some(detected) = failover.detection_ms.max {
         let _ = write!(out, "\n  {:<17} what is left took over within {}", "", duration_ms(detected));
     }
+    let per_s = |each: Option<f64>| or_none(each, |per_s| format!("{}/s", rate(per_s)));
+    let least = failover.each.iter().filter_map(|one| one.goodput_per_s).reduce(f64::min);
+    let _ = write!(
+        out,
+        "\n  {:<17} meanwhile at least {} delivered once and in time ({} over all), at most {} tries a message;\n  {:<17} backlog at \
+         most {}, gone after {}",
+        "",
+        per_s(least),
+        per_s(failover.goodput_per_s),
+        or_none(failover.retry_amplification.max, |tries| format!("{tries:.2}")),
+        "",
+        count(failover.backlog_peak),
+        or_none(failover.drain_ms.max, duration_ms),
+    );
     let told = |number: Option<u64>| number.map_or_else(|| "an unknown number".to_owned(), count);
     let _ = writeln!(
         out,

@@ -70,7 +70,16 @@ mod tests {
     fn fate(intended_us: u64, response_us: u64, answer: Answer) -> Fate {
         let answered_us = intended_us + response_us;
         let delivered_us = (answer == Answer::Accepted).then_some(answered_us + 50);
-        Fate { intended_us, begun_us: Some(intended_us), answered_us, answer, delivered_us, route: 0 }
+        Fate {
+            seq: 0,
+            intended_us,
+            begun_us: Some(intended_us),
+            answered_us,
+            answer,
+            delivered_us,
+            route: 0,
+            doubled: None,
+        }
     }
 
     #[test]

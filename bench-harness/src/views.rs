@@ -88,12 +88,14 @@ mod tests {
     fn fates(seconds: u64) -> Vec<Fate> {
         (0..seconds * 1000)
             .map(|ms| Fate {
+                seq: 0,
                 intended_us: 5_000_000 + ms * 1000,
                 begun_us: Some(5_000_000 + ms * 1000),
                 answered_us: 5_000_000 + ms * 1000 + 700,
                 answer: Answer::Accepted,
                 delivered_us: None,
                 route: 0,
+                doubled: None,
             })
             .collect()
     }

@@ -38,6 +38,32 @@ pub struct Duplicated {
     pub unattributed: u64,
 }
 
+/// Where a surplus copy lies, as [`Duplicated`] counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of `Duplicated` say what each is")]
+pub enum Window {
+    W1,
+    W2,
+    W3,
+    W4,
+    W5,
+    None,
+}
+
+impl Window {
+    /// As results spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::W1 => "W1",
+            Self::W2 => "W2",
+            Self::W3 => "W3",
+            Self::W4 => "W4",
+            Self::W5 => "W5",
+            Self::None => "none",
+        }
+    }
+}
+
 impl Duplicated {
     /// All of them.
     pub fn total(&self) -> u64 {
@@ -180,6 +206,8 @@ pub struct Correlation {
     pub delivery: Times,
     /// The same only for messages due at or after the time given as warm-up.
     pub delivery_main: Times,
+    /// Each surplus copy: its message, and the window it lies in.
+    pub doubled: Vec<(u64, Window)>,
     /// Examples of lost pairs: message and recipient key.
     pub lost: Vec<(u64, u32)>,
     /// Examples of duplicates in no window.
@@ -221,6 +249,7 @@ pub fn correlate(sent: &Sent<'_>, deliveries: &mut [Delivery], around: &Circumst
         accounts: Accounts::default(),
         delivery: Times::new(),
         delivery_main: Times::new(),
+        doubled: Vec::new(),
         lost: Vec::new(),
         unattributed: Vec::new(),
     };
@@ -336,19 +365,25 @@ fn attribute(
 ) {
     let windows = &mut joined.accounts.duplicated;
     let was_refused_for_now = before.is(FLAG_REFUSED) && !before.is(FLAG_FOR_GOOD);
-    if before.is(FLAG_SILENT) || was_refused_for_now {
+    let window = if before.is(FLAG_SILENT) || was_refused_for_now {
         windows.w5 += 1;
+        Window::W5
     } else if is_inside(&around.resubmissions, again.at) {
         windows.w4 += 1;
+        Window::W4
     } else if is_inside(&around.server_breaks, before.at) {
         windows.w1 += 1;
+        Window::W1
     } else if was_silenced {
         windows.w2 += 1;
+        Window::W2
     } else {
         windows.unattributed += 1;
         let duplicate = Duplicate { seq: again.seq, recipient: again.recipient, first: first.at, again: again.at };
         keep(&mut joined.unattributed, duplicate);
-    }
+        Window::None
+    };
+    joined.doubled.push((again.seq, window));
 }
 
 fn keep<T>(examples: &mut Vec<T>, example: T) {

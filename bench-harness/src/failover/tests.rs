@@ -11,12 +11,14 @@ fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
         .map(|i| {
             let intended_us = i * 100;
             let mut fate = Fate {
+                seq: 0,
                 intended_us,
                 begun_us: Some(intended_us),
                 answered_us: intended_us + 1_000,
                 answer: Answer::Accepted,
                 delivered_us: Some(intended_us + 2_000),
                 route: (i % 2) as u16,
+                doubled: None,
             };
             bend(&mut fate);
             fate
@@ -31,6 +33,7 @@ fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
         healed_us: healed_s.map(|s| s * SECOND),
         lost_route: Some(0),
         others_share: None,
+        tries: None,
         window_start_us: 0,
         window_end_us: end_s * SECOND,
     }

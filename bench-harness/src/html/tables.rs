@@ -225,6 +225,8 @@ pub fn failover(out: &mut String, failover: &Summary) {
             count(impact.unanswered_max),
         ]
     });
+    flow(out, failover);
+    explanations(out, failover);
     let twice = failover.duplicated.map_or_else(|| "An unknown number".to_owned(), count);
     let _ = write!(
         out,
@@ -235,6 +237,55 @@ pub fn failover(out: &mut String, failover: &Summary) {
         count(failover.duplicates_max),
         count(failover.unanswered_max)
     );
+}
+
+/// What went through while each fault lasted, and what piled up.
+fn flow(out: &mut String, failover: &Summary) {
+    let whole = or_none(failover.goodput_per_s, |r| format!("{}/s", rate(r)));
+    let caption = format!(
+        "What went through from each strike to the return. Goodput: delivered once, within the deadline (over the whole schedule: \
+         {whole}). Retry amplification: tries of hubs at next hops for each message that one took. Backlog: due, accepted in the end, and not yet \
+         delivered; until it was back at its level before the fault."
+    );
+    let heads = ["", "retry amplification", "backlog drained", "backlog peak", "due", "goodput"];
+    let spreads: [Spreads<'_>; 2] = [(&failover.retry_amplification, two_digits), (&failover.drain_ms, after)];
+    let per_s = |value: Option<f64>| or_none(value, |r| format!("{}/s", rate(r)));
+    faults(out, failover, (&caption, &heads), &spreads, |impact| {
+        vec![
+            or_none(impact.retry_amplification, two_digits),
+            or_none(impact.drain_ms, after),
+            count(impact.backlog_peak),
+            per_s(impact.due_per_s),
+            per_s(impact.goodput_per_s),
+        ]
+    });
+}
+
+fn two_digits(value: f64) -> String {
+    format!("{value:.2}")
+}
+
+/// Who was affected, by which fault and how.
+fn explanations(out: &mut String, failover: &Summary) {
+    if failover.explained.is_empty() {
+        out.push_str("<p class=\"note\">No message was late, not accepted, missing or doubled.</p>");
+        return;
+    }
+    let heads = ["", "late", "not accepted", "unanswered", "missing", "twice", "detection", "reroute", "retry"];
+    let caption = "Why messages were not good, each of them (they are in affected.csv): by the fault, and where they were then. The longest \
+                   that one waited until the fault was detected, then for its turn at somebody who lived, then for its answer.";
+    let mut table = Table::new(caption, &heads);
+    for group in &failover.explained {
+        let what = group.cause.names().1;
+        let name = if group.fault == 0 { what.to_owned() } else { format!("fault {}, {what}", group.fault) };
+        let twice: Vec<String> =
+            group.twice.iter().map(|(window, number)| format!("{} ({window})", count(*number))).collect();
+        let twice = if twice.is_empty() { count(0) } else { twice.join(", ") };
+        let counts = [group.late, group.not_accepted, group.unanswered, group.missing].map(count);
+        let times = [group.detection_ms, group.reroute_ms, group.retry_ms].map(after);
+        table.row(&name, counts.into_iter().chain([twice]).chain(times));
+    }
+    table.end(out);
 }
 
 /// What is spread over faults, and how it is said.

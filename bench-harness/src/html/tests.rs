@@ -26,7 +26,16 @@ fn fates() -> Vec<Fate> {
             let answered_us = intended_us + response as u64;
             let delivered_us = Some(answered_us + 180 + (random.random::<f64>() * 400.0) as u64);
             let (begun_us, route) = (Some(intended_us), (i % 2) as u16);
-            Fate { intended_us, begun_us, answered_us, answer: Answer::Accepted, delivered_us, route }
+            Fate {
+                seq: 0,
+                intended_us,
+                begun_us,
+                answered_us,
+                answer: Answer::Accepted,
+                delivered_us,
+                route,
+                doubled: None,
+            }
         })
         .collect()
 }
@@ -53,6 +62,7 @@ fn strike() -> Strike {
         healed_us: Some(HEALED_US),
         lost_route: Some(1),
         others_share: None,
+        tries: None,
         window_start_us: 0,
         window_end_us: SECONDS * 1_000_000,
     }
@@ -191,6 +201,9 @@ fn a_report_is_one_closed_page() {
     assert!(page.contains("default-src 'none'; style-src 'nonce-abc123'") && page.contains("<style nonce=\"abc123\">"));
     assert!(page.contains("16\u{202f}210/s"), "the rate found");
     assert!(page.contains("sink-b killed") && page.contains("Outage, next hop killed"));
+    for words in ["retry amplification", "backlog peak", "backlog drained", "goodput", "No message was late"] {
+        assert!(page.contains(words), "a fault's {words}");
+    }
     for tag in ["section", "table", "svg", "figure", "div", "ul", "tr"] {
         let (open, close) = (page.matches(&format!("<{tag}")).count(), page.matches(&format!("</{tag}>")).count());
         assert!(

@@ -1,12 +1,13 @@
 //! From what was recorded in a phase to its figures. Pure: it is given everything after the drain.
 
-use crate::failover::{Answer, Fate, Impact, Strike, Summary, UNSETTLED_US, impact, summarise};
+use crate::affected::{Affected, affected, groups};
+use crate::failover::{Answer, Fate, Impact, Strike, Summary, Tries, UNSETTLED_US, goodput_per_s, impact, summarise};
 use crate::html::PhaseView;
 use crate::plan;
 use crate::result::{Figures, Latency, Messages, PerProcess, Phase, Quantiles, Rate};
 use crate::views::{Happening, curve, timelines};
 use engine::wire::{Span, Tick};
-use loadgen::correlate::{Circumstances, Correlation, correlate, first_arrivals, with_delivery};
+use loadgen::correlate::{Circumstances, Correlation, Window, correlate, first_arrivals, with_delivery};
 use loadgen::ledger::Delivery;
 use loadgen::record::histogram::Times;
 use loadgen::record::timeline::{Intervals, Timeline, timeline};
@@ -14,6 +15,7 @@ use loadgen::record::{Phase as Step, State};
 use loadgen::report::figures::Part;
 use loadgen::send::{Ended, Outcome};
 use loadgen::validity::{Evidence, Validity, judge, limited_by};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// A fault as it was really done.
@@ -33,6 +35,8 @@ pub struct Done {
     pub is_behind: bool,
     /// Of such a hub: the share of messages that the others of its front end took since the fault before, if that is known.
     pub others_share: Option<f64>,
+    /// What the hubs that lived through it did from the strike to the heal, if all of them tell.
+    pub tries: Option<Tries>,
 }
 
 /// What each kind of process used in the measured time, from all observations.
@@ -106,6 +110,8 @@ pub struct Measured {
     pub started: SystemTime,
     /// For `timeline.csv`.
     pub timeline: Timeline,
+    /// For `affected.csv`; `None` of a phase without faults.
+    pub affected: Option<Vec<Affected>>,
 }
 
 /// Settles accounts and computes every figure.
@@ -115,8 +121,8 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
     let figures = outcome.figures(part);
     let correlation = settle(given);
     let arrivals = first_arrivals(&outcome.sent(), given.ledgers.iter().map(Vec::as_slice));
-    let fates = fates(outcome, &arrivals);
-    let failover = failover(given, &fates, &correlation, part);
+    let fates = fates(outcome, &arrivals, &correlation.doubled);
+    let (failover, affected) = failover(given, &fates, &correlation, part).unzip();
     let evidence = evidence(given, part, &figures, &correlation, failover.as_ref());
     let seconds = part.length().as_secs_f64();
     let per_s = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
@@ -169,6 +175,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         intervals: Intervals::of(outcome.all_records()),
         started: given.started,
         timeline: timeline(with_delivery(&outcome.sent(), &arrivals)),
+        affected,
     }
 }
 
@@ -201,13 +208,16 @@ fn before_death(fault: &Done) -> Tick {
     Tick(fault.struck.0.saturating_sub(UNSETTLED_US * 1000))
 }
 
-/// One fate for each message, in the order of their numbers; `arrivals` are their [`first_arrivals`].
-fn fates(outcome: &Outcome, arrivals: &[Option<(Tick, u16)>]) -> Vec<Fate> {
+/// One fate for each message, in the order of their numbers; `arrivals` are their [`first_arrivals`], `doubled` their surplus
+/// copies in the same order.
+fn fates(outcome: &Outcome, arrivals: &[Option<(Tick, u16)>], doubled: &[(u64, Window)]) -> Vec<Fate> {
     let sent = outcome.sent();
+    let doubled: BTreeMap<u64, Window> = doubled.iter().copied().collect();
     let fate = |(seq, delivered): (usize, &Option<(Tick, u16)>)| {
         let record = sent.record(seq as u64)?;
         let intended_us = (outcome.started + record.intended()).0 / 1000;
         Some(Fate {
+            seq: seq as u64,
             intended_us,
             begun_us: match record.state {
                 State::Waiting | State::NotAttempted => None,
@@ -221,18 +231,25 @@ fn fates(outcome: &Outcome, arrivals: &[Option<(Tick, u16)>]) -> Vec<Fate> {
             },
             delivered_us: delivered.map(|(at, _)| at.0 / 1000),
             route: delivered.map_or(u16::MAX, |(_, route)| route),
+            doubled: doubled.get(&(seq as u64)).copied(),
         })
     };
     arrivals.iter().enumerate().filter_map(fate).collect()
 }
 
-fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: Part) -> Option<Summary> {
+/// What the faults of a phase cost, and each message that felt one.
+fn failover(
+    given: &Evidences<'_>,
+    fates: &[Fate],
+    settled: &Correlation,
+    part: Part,
+) -> Option<(Summary, Vec<Affected>)> {
     let kind = given.phase.fault_kind.as_deref()?;
     let begin = (given.outcome.started + part.from).0 / 1000;
     let end = (given.outcome.started + part.until).0 / 1000;
     // The warm-up is no part of the story: times count from the first message behind it, as in the charts.
     let main: Vec<Fate> = fates.iter().filter(|fate| fate.intended_us >= begin).copied().collect();
-    let impacts: Vec<Impact> = given
+    let judged: Vec<(Strike, Impact)> = given
         .faults
         .iter()
         .enumerate()
@@ -247,14 +264,21 @@ fn failover(given: &Evidences<'_>, fates: &[Fate], settled: &Correlation, part: 
                 healed_us: fault.healed.map(|at| at.0 / 1000),
                 lost_route: fault.route,
                 others_share: fault.others_share,
+                tries: fault.tries,
                 window_start_us: window_start_us.max(begin),
                 window_end_us: next.map_or(end, |next| next.struck.0 / 1000),
             };
-            impact(&main, &strike)
+            impact(&main, &strike).map(|impact| (strike, impact))
         })
         .collect();
     let accounts = &settled.accounts;
-    summarise(kind, impacts, Some(accounts.lost), Some(accounts.duplicated.total()))
+    let impacts = judged.iter().map(|(_, impact)| impact.clone()).collect();
+    let mut summary = summarise(kind, impacts, Some(accounts.lost), Some(accounts.duplicated.total()))?;
+    let deadline_us = (summary.deadline_ms * 1000.0) as u64;
+    summary.goodput_per_s = goodput_per_s(&main, end.saturating_sub(begin), deadline_us);
+    let affected = affected(&main, &judged);
+    summary.explained = groups(&affected);
+    Some((summary, affected))
 }
 
 fn evidence(

@@ -3,6 +3,7 @@
 pub mod measure;
 pub mod perform;
 
+use crate::affected;
 use crate::exit::Exit;
 use crate::folder::ResultFolder;
 use crate::html::{Views, page};
@@ -173,6 +174,13 @@ fn keep(phase: &Phase, measured: &Measured, folder: &ResultFolder) -> anyhow::Re
     folder.write(&format!("timeline-{name}.csv"), &csv)?;
     if phase.is_main {
         folder.write("timeline.csv", &csv)?;
+    }
+    if let Some(affected) = &measured.affected {
+        let csv = affected::csv(affected);
+        folder.write(&format!("affected-{name}.csv"), csv.as_bytes())?;
+        if phase.is_main {
+            folder.write("affected.csv", csv.as_bytes())?;
+        }
     }
     for (kind, times) in
         [("response", &measured.response), ("service", &measured.service), ("delivery", &measured.delivery)]

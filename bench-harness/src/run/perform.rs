@@ -2,6 +2,7 @@
 //! the measured time, the drain awaited, what arrived collected.
 
 use super::measure::{Done, Evidences, Measured, Observed, measure};
+use crate::failover::Tries;
 use crate::interrupt::Interrupt;
 use crate::load::{DRAIN, SendSpec, sent};
 use crate::maildir::{Kept, Reader};
@@ -203,6 +204,7 @@ fn play(
     acts.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut done, mut seen, mut told) = (Vec::<Done>::new(), Vec::new(), false);
     let mut before = stage.counts();
+    let mut counts_at_strike = Counts::default();
     for (at_s, act) in acts {
         let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
         let interrupted = around.interrupt.wait_until(at).is_err();
@@ -213,16 +215,19 @@ fn play(
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
                 let is_somebody = victim != NOBODY;
-                let others_share = share_of_others(stage.hubs_beside(&victim), &victim, &before, &stage.counts());
+                let now = stage.counts();
+                let others_share = share_of_others(stage.hubs_beside(&victim), &victim, &before, &now);
                 let (struck, gone) = if is_somebody { stage.kill(&victim)? } else { (monotonic(), monotonic()) };
                 let route = stage.route(&victim);
                 let is_behind = is_somebody && route.is_none() && !stage.is_entry(&victim);
-                done.push(Done { victim, struck, gone, healed: None, route, is_behind, others_share });
+                counts_at_strike = now;
+                done.push(Done { victim, struck, gone, healed: None, route, is_behind, others_share, tries: None });
             }
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {
                 if let Some(fault) = done.get_mut(index) {
                     let is_somebody = fault.victim != NOBODY;
+                    fault.tries = tries(&stage.hubs(), &fault.victim, &counts_at_strike, &stage.counts());
                     fault.healed = Some(if is_somebody { stage.revive(&fault.victim)? } else { monotonic() });
                     before = stage.counts();
                 }
@@ -249,6 +254,20 @@ fn share_of_others(hubs: &[String], victim: &str, before: &Counts, now: &Counts)
         others += if hub == victim { 0.0 } else { accepted };
     }
     (all > 0.0).then(|| others / all)
+}
+
+/// What `hubs` but the victim did between two looks; `None` when one of them does not tell.
+fn tries(hubs: &[&str], victim: &str, before: &Counts, now: &Counts) -> Option<Tries> {
+    let mut tries = Tries { attempts: 0.0, delivered: 0.0 };
+    for hub in hubs.iter().filter(|hub| **hub != victim) {
+        let grown = |counter: &str| {
+            let of = |counts: &Counts| counts.servers.get(*hub)?.get(counter).copied();
+            Some(of(now)? - of(before)?)
+        };
+        tries.attempts += grown("ringpost_attempts_total")?;
+        tries.delivered += grown("ringpost_recipients_delivered_total")?;
+    }
+    Some(tries)
 }
 
 fn wall_time(at: Tick) -> SystemTime {

@@ -152,6 +152,7 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
         route: Some(1),
         is_behind: false,
         others_share: None,
+        tries: Some(Tries { attempts: 1500.0, delivered: 1000.0 }),
     };
     let found = measured(&phase, &outcome, &ledgers(&outcome, |_| true), &[fault], &Observed::default());
     assert!(found.phase.figures.validity.valid, "{:?}", found.phase.figures.validity);
@@ -161,6 +162,15 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
     assert_eq!(failover.recovery_ms.max, Some(100.0));
     assert_eq!(failover.each[0].struck_ms, 1000.0, "counted from the end of the warm-up");
     assert_eq!((failover.lost, failover.affected), (Some(0), 100));
+    // In its second 900 of 1000 came; over all 15 s these 100 are missing. Tries are told by the hubs.
+    assert_eq!((failover.each[0].due_per_s, failover.each[0].goodput_per_s), (Some(1000.0), Some(900.0)));
+    assert!(failover.goodput_per_s.is_some_and(|rate| (rate - 14_900.0 / 15.0).abs() < 0.01), "{failover:?}");
+    assert_eq!(failover.retry_amplification.max, Some(1.5));
+    let explained: Vec<_> =
+        failover.explained.iter().map(|group| (group.fault, group.not_accepted, group.messages())).collect();
+    assert_eq!(explained, [(1, 100, 100)], "each of them");
+    let affected = found.affected.expect("a phase with faults");
+    assert_eq!((affected.len(), affected[0].due_us), (100, 1_000_000));
     assert_eq!(found.phase.figures.not_accepted, [("451".to_owned(), 100)].into());
     assert_eq!(found.view.timelines.len(), 2, "the whole, and a closer look");
 }
@@ -212,13 +222,22 @@ fn duplicates_around_a_death_belong_to_it() {
     let found = measured(&phase, &outcome, &ledgers, &[], &Observed::default());
     assert_eq!(found.phase.figures.pairs.duplicated.unattributed, 1, "without a death it is a bug");
     let first = first_arrivals(&outcome.sent(), ledgers.iter().map(Vec::as_slice));
-    let fate = fates(&outcome, &first)[2000];
+    let fate = fates(&outcome, &first, &[])[2000];
     assert_eq!((fate.delivered_us, fate.route), (Some(START.0 / 1000 + 2_002_000), 0), "the first copy counts");
 }
 
 fn hub_death(struck: Tick, healed: Tick, is_behind: bool) -> Done {
     let gone = struck + Span::millis(1);
-    Done { victim: "hub-2".into(), struck, gone, healed: Some(healed), route: None, is_behind, others_share: None }
+    Done {
+        victim: "hub-2".into(),
+        struck,
+        gone,
+        healed: Some(healed),
+        route: None,
+        is_behind,
+        others_share: None,
+        tries: None,
+    }
 }
 
 #[test]

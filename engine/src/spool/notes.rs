@@ -2,7 +2,7 @@
 //!
 //! It grows by a few hundred octets with each record, to megabytes. It stands in pieces, so that growing copies nothing and
 //! takes little fresh memory at a time; and the pieces go from segment to segment, because clearing fresh pages is the
-//! longest that a shard would ever stand still (perf/README.md, "Acknowledgements").
+//! longest that a shard would ever stand still (perf/HISTORY.md, "acknowledgements").
 
 /// Octets of a piece; a longer entry gets a piece of its own.
 const PIECE_BYTES: usize = 64 << 10;

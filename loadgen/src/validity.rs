@@ -25,6 +25,8 @@ pub struct Evidence {
     pub content_differs: u64,
     /// (Message, recipient) pairs that a sink took and had no room to write down: nobody knows which.
     pub unrecorded: u64,
+    /// Surplus copies in no window: what doubled them is not known, so it is not known what was measured either.
+    pub unattributed: u64,
     /// Times that fit no histogram.
     pub overflowed: u64,
     /// How far the wall clock moved against the monotonic one, in microseconds.
@@ -102,6 +104,12 @@ pub fn judge(evidence: &Evidence) -> Validity {
             evidence.unrecorded
         ));
     }
+    if evidence.unattributed > 0 {
+        reasons.push(format!(
+            "{} surplus copies lie in no window (W1 to W5): nothing explains them",
+            evidence.unattributed
+        ));
+    }
     if evidence.overflowed > 0 {
         reasons.push(format!("{} times were longer than a histogram holds (1 h)", evidence.overflowed));
     }
@@ -150,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_run_is_named() {
-        let bad: [(Evidence, &str); 11] = [
+        let bad: [(Evidence, &str); 12] = [
             (Evidence { schedule_lag_p99_us: Some(1001), ..good() }, "schedule lag p99 1001 µs is above 1000 µs"),
             (Evidence { achieved_per_s: 989.0, ..good() }, "98.9 %"),
             (Evidence { generator_busy: Some(0.81), ..good() }, "a generator thread was 81 % busy"),
@@ -158,6 +166,7 @@ mod tests {
             (Evidence { undrained: 3, ..good() }, "the drain did not end: 3"),
             (Evidence { accounts_add_up: false, ..good() }, "accounts"),
             (Evidence { content_differs: 2, ..good() }, "2 copies are not what was sent"),
+            (Evidence { unattributed: 3, ..good() }, "3 surplus copies lie in no window"),
             (Evidence { overflowed: 1, ..good() }, "1 times were longer"),
             (Evidence { unrecorded: 7, ..good() }, "7 recipients that it took are not in it"),
             (Evidence { clock_step_us: 60_000, ..good() }, "60000 µs"),

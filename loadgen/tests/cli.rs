@@ -426,6 +426,20 @@ fn a_sink_that_was_used_before_counts_anew_and_what_does_not_arrive_is_said() {
     other.stop();
 }
 
+/// Nobody failed who could have doubled them: no figure of such a run shows what it says it does.
+#[test]
+fn copies_that_nothing_explains_make_a_run_not_valid() {
+    let sink = Sink::start(&[]);
+    // Asked twice, it tells of every message twice.
+    let admins = ["--sink-admin", &sink.admin, "--sink-admin", &sink.admin];
+    let ended = output(&[&["send", "--target", &sink.at, "-r", "100/s", "-n", "20", "--json"][..], &admins].concat());
+    let result = json(&ended);
+    assert_eq!((ended.status.code(), &result["pairs"]["duplicated"]["unattributed"]), (Some(3), &20.into()));
+    let reasons = result["validity"]["reasons"].to_string();
+    assert!(reasons.contains("20 surplus copies lie in no window"), "{reasons}");
+    sink.stop();
+}
+
 #[test]
 fn a_file_where_the_admin_socket_is_to_be_stays() {
     let folder = tempfile::tempdir().expect("a folder");

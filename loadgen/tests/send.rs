@@ -89,6 +89,12 @@ fn i_11_everything_intended_arrives_once_on_every_driver_in_every_form() {
             assert_eq!((figures.intended, figures.accepted), (200, 200), "{what}");
             assert!(sent.all_records().all(|record| record.phases_us().iter().sum::<u64>() == record.service_us()));
             assert_eq!((sent.connections, sent.broken), (4, 0), "{what}");
+            // Here the sink is in the same process: what is told of a message is the cost of the whole.
+            let threads_ns: u64 = sent.shards.iter().map(|shard| shard.cpu.0).sum();
+            let figures = sent.figures(sent.main_part());
+            let told_us = sent.cpu_us_per_message(&figures).expect("messages") * figures.accepted_in_time as f64;
+            assert!(told_us * 1000.0 > threads_ns as f64, "{what}: {told_us} µs, threads {threads_ns} ns");
+            assert!((told_us - sent.process_cpu.0 as f64 / 1000.0).abs() < 1.0, "{what}: {told_us} µs");
         }
     }
 }

@@ -294,6 +294,7 @@ fn evidence(
     evidence.accounts_add_up &= settled.accounts.add_up();
     evidence.content_differs = settled.accounts.content_differs;
     evidence.unrecorded = settled.accounts.unrecorded;
+    evidence.unattributed = settled.accounts.duplicated.unattributed;
     evidence.overflowed += settled.delivery.overflowed();
     evidence.restarts += given.observed.died.len() as u32;
     if let Some(failover) = failover {

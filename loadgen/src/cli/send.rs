@@ -169,12 +169,12 @@ fn send(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
     let sender = start(options).map_err(|error| of(&error))?;
     let handle = sender.handle();
     on_interrupt(move || handle.stop()).map_err(Failure::component)?;
-    let sent = watch(sender)?;
-    let arrived = sinks.counts().and_then(|after| Ok((after, args.arrivals(&sent, &mut sinks, &before)?)));
+    let (sent, metered) = watch(sender, &mut sinks)?;
     // Measured is measured: a sink that cannot be asked any more takes its accounts with it, and nothing else.
-    let (after, mut ledger, trouble) = match arrived {
-        Ok((after, ledger)) => (after, ledger, None),
-        Err(failure) => (Vec::new(), None, Some(failure)),
+    let arrived = metered.and_then(|metered| Ok((metered, args.arrivals(&sent, &mut sinks, &before)?)));
+    let ([from, until], mut ledger, trouble) = match arrived {
+        Ok((metered, ledger)) => (metered, ledger, None),
+        Err(failure) => (Default::default(), None, Some(failure)),
     };
     let joined =
         ledger.as_mut().map(|ledger| correlate(&sent.sent(), ledger, &Circumstances::default(), sent.main_part().from));
@@ -182,8 +182,8 @@ fn send(args: SendArgs, said: &ArgMatches) -> Result<Exit, Failure> {
         durability: args.durability.clone(),
         started: began,
         profile: None,
-        sink_busy: busiest(&before, &after),
-        sink_cpu_us_per_message: cpu_us_per_message(&before, &after),
+        sink_busy: busiest(&from, &until),
+        sink_cpu_us_per_message: cpu_us_per_message(&from, &until),
     };
     let document = Document::new(&sent, joined.as_ref(), context);
     let run_toml = run_file::text(said, &circumstances(&sent));
@@ -332,17 +332,24 @@ fn resolve(target: &str) -> Result<SocketAddr, Failure> {
     found.next().ok_or_else(|| wrong("no address".into()))
 }
 
-/// Waits for the sender's end; shows how far it is, drawn on a terminal, in plain lines elsewhere.
-fn watch(sender: RunningSend) -> Result<Outcome, Failure> {
-    let total = sender.options().pacing.messages();
-    let (done, over) = mpsc::channel::<()>();
+/// What sinks did by the two ends of the measured time.
+type Metered = Result<[Vec<Counts>; 2], Failure>;
+
+/// Waits for the sender's end; shows how far it is, drawn on a terminal, in plain lines elsewhere, and looks at the sinks.
+fn watch(sender: RunningSend, sinks: &mut Sinks) -> Result<(Outcome, Metered), Failure> {
+    let options = sender.options();
+    let total = options.pacing.messages();
+    let measured = [options.warm_up, options.pacing.length()].map(|span| sender.started + span);
+    let ((painted, no_more), (metered, over)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
     let handle = sender.handle();
-    let painter = std::thread::spawn(move || paint(&handle, total, &over));
-    let sent = sender.finish();
-    drop(done);
-    // A progress line that failed is nobody's loss.
-    let _ = painter.join();
-    sent.map_err(|error| of(&error))
+    std::thread::scope(|scope| {
+        scope.spawn(move || paint(&handle, total, &no_more));
+        let meter = scope.spawn(move || sinks.meter(measured, &over));
+        let sent = sender.finish();
+        drop((painted, metered));
+        let metered = meter.join().unwrap_or_else(|_| Err(Failure::Component("the sinks were not looked at".into())));
+        Ok((sent.map_err(|error| of(&error))?, metered))
+    })
 }
 
 fn paint(sender: &SendHandle, total: Option<u64>, over: &mpsc::Receiver<()>) {

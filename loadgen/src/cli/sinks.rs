@@ -5,6 +5,7 @@ use crate::ledger::Delivery;
 use crate::sink::Counts;
 use crate::sink::admin::{AdminAddress, AdminClient, AdminError};
 use engine::wire::Tick;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// They are asked so often how many arrived.
@@ -47,6 +48,20 @@ impl<A: Asked> Sinks<A> {
         self.0.iter_mut().map(A::counts).collect::<Result<_, _>>().map_err(Failure::component)
     }
 
+    /// What they did by the end of the warm-up and by the end of the schedule, or by the moment at which nobody sends any more
+    /// and `over` is closed: the warm-up and the wait for the last replies would make a busy sink look idle.
+    pub(super) fn meter(&mut self, [from, until]: [Tick; 2], over: &Receiver<()>) -> Result<[Vec<Counts>; 2], Failure> {
+        let wait = |at: Tick| {
+            let left = Duration::from_nanos(at.0.saturating_sub(crate::clock::monotonic().0));
+            // Either it is time, or nothing comes any more.
+            let _ = over.recv_timeout(left);
+        };
+        wait(from);
+        let before = self.counts()?;
+        wait(until);
+        Ok([before, self.counts()?])
+    }
+
     fn ledgers(&mut self) -> Result<Vec<Delivery>, Failure> {
         let all = self.0.iter_mut().map(A::ledger).collect::<Result<Vec<_>, _>>().map_err(Failure::component)?;
         Ok(all.concat())
@@ -87,8 +102,7 @@ fn sum(counts: &[Counts], of: impl Fn(&Counts) -> u64) -> u64 {
     counts.iter().map(of).sum()
 }
 
-/// Share of a core that the busiest shard of any sink used between the two; a little too low, because the warm-up and the
-/// wait for the last replies are in it.
+/// Share of a core that the busiest shard of any sink used between the two.
 pub(super) fn busiest(before: &[Counts], after: &[Counts]) -> Option<f64> {
     let busy = before.iter().zip(after).flat_map(|(before, after)| {
         let span = after.at_ns.saturating_sub(before.at_ns).max(1) as f64;
@@ -145,6 +159,36 @@ mod tests {
     fn copies_and_the_mail_of_others_do_not_end_the_wait() {
         assert_eq!(arrived(&[&[0], &[0, 1, 0], &[0, 1, 0, 9], &[0, 1, 0, 9, 2]], Tick::NEVER), [0, 1, 0, 9, 2]);
         assert_eq!(arrived(&[&[0, 1, 2]], Tick::NEVER), [0, 1, 2]);
+    }
+
+    /// Busy while mail is measured, and idle for as long before and behind it: that is no half.
+    #[test]
+    fn a_sink_is_as_busy_as_it_is_in_the_measured_time() {
+        struct Busy(Tick);
+        impl Asked for Busy {
+            fn counts(&mut self) -> Result<Counts, AdminError> {
+                let now = crate::clock::monotonic();
+                let worked_ns = now.since(self.0).0.min(Span::millis(60).0);
+                Ok(Counts { at_ns: now.0, shard_cpu_ns: vec![worked_ns], ..Counts::default() })
+            }
+
+            fn ledger(&mut self) -> Result<Vec<Delivery>, AdminError> {
+                Ok(Vec::new())
+            }
+        }
+        let from = crate::clock::monotonic() + Span::millis(40);
+        let (_running, over) = std::sync::mpsc::channel();
+        let mut sinks = Sinks(vec![Busy(from)]);
+        let [before, after] = sinks.meter([from, from + Span::millis(50)], &over).expect("it answers");
+        assert_eq!((before.len(), after.len()), (1, 1));
+        assert!(crate::clock::monotonic() >= from + Span::millis(50), "it waits for both");
+        let (began, ended) = (before[0].at_ns, after[0].at_ns);
+        assert!(began >= from.0 && ended >= from.0 + Span::millis(50).0, "{began} {ended}");
+        // A closed channel ends it at once.
+        drop(_running);
+        let started = crate::clock::monotonic();
+        sinks.meter([started + Span::hours(1), started + Span::hours(2)], &over).expect("it answers");
+        assert!(crate::clock::monotonic().since(started) < Span::seconds(30), "nobody sends any more");
     }
 
     #[test]

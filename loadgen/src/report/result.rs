@@ -21,7 +21,7 @@ pub struct Context {
     pub profile: Option<String>,
     /// When the run began, RFC 3339.
     pub started: String,
-    /// The sink's share of a core, if it was watched.
+    /// The share of a core that a sink's busiest thread used in the measured time, if it was watched.
     pub sink_busy: Option<f64>,
     /// CPU of the sink per message, in microseconds.
     pub sink_cpu_us_per_message: Option<f64>,
@@ -149,6 +149,7 @@ impl Document {
         evidence.accounts_add_up &= joined.is_none_or(|joined| joined.accounts.add_up());
         evidence.content_differs = joined.map_or(0, |joined| joined.accounts.content_differs);
         evidence.unrecorded = joined.map_or(0, |joined| joined.accounts.unrecorded);
+        evidence.unattributed = joined.map_or(0, |joined| joined.accounts.duplicated.unattributed);
         evidence.overflowed += joined.map_or(0, |joined| joined.delivery.overflowed());
         let delivery = joined.filter(|_| sent.pacing.is_open()).and_then(|joined| joined.delivery_main.percentiles());
         let cpu_us = sent.cpu_us_per_message(&figures);
@@ -257,6 +258,8 @@ fn phases(sent: &Outcome, main: Part, sink_busy: Option<f64>) -> Vec<PhaseResult
     parts.push(("main".to_owned(), main));
     let result = |(name, part): (String, Part)| {
         let figures = sent.figures(part);
+        // Of the sink nothing is known but in the main part.
+        let sink_busy = sink_busy.filter(|_| part == main);
         let evidence = crate::validity::Evidence { sink_busy, ..sent.evidence(part, &figures) };
         PhaseResult {
             name,

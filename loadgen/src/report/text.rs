@@ -88,7 +88,7 @@ fn write_summary(document: &Document, text: &mut String) -> std::fmt::Result {
     }
     let busy = main.busy.map_or("-".to_owned(), |busy| format!("{:.0} %", busy * 100.0));
     let cpu = main.cpu_us.map_or("-".to_owned(), |cpu| format!("{cpu:.1} µs"));
-    writeln!(text, "generator  {cpu} CPU per message, busiest thread {busy}")?;
+    writeln!(text, "generator  {cpu} CPU per message (the whole process), busiest thread {busy}")?;
     if let Some(limit) = document.limited_by() {
         writeln!(text, "limited by {limit}: the rate is a lower bound")?;
     }

@@ -11,7 +11,7 @@ mod outcome;
 mod shard;
 mod talk;
 
-use crate::clock::{monotonic, process_cpu, wall_offset_ns};
+use crate::clock::{monotonic, wall_offset_ns};
 use crate::workload::content::Source;
 use crate::workload::recipients::{Recipients, RecipientsError, Template};
 use engine::io::choice::DriverChoice;
@@ -196,7 +196,6 @@ pub struct RunningSend {
     running: Running,
     reports: Receiver<ShardReport>,
     wall_offset_ns: i128,
-    process_cpu: Span,
 }
 
 /// Stops a sender from any thread.
@@ -245,10 +244,8 @@ impl RunningSend {
         }
         reports.sort_by_key(|report| report.shard);
         let clock_step_ns = (wall_offset_ns() - self.wall_offset_ns).unsigned_abs();
-        let process_cpu = Span(process_cpu().0.saturating_sub(self.process_cpu.0));
         let mut outcome = Outcome::new(&self.options, self.recipients, self.driver, self.started, reports);
         outcome.clock_step_us = u64::try_from(clock_step_ns / 1000).unwrap_or(u64::MAX);
-        outcome.process_cpu = process_cpu;
         Ok(outcome)
     }
 }
@@ -295,7 +292,6 @@ pub fn start(options: SendOptions) -> Result<RunningSend, SendError> {
         running,
         reports,
         wall_offset_ns: wall_offset_ns(),
-        process_cpu: process_cpu(),
     })
 }
 

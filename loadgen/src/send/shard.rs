@@ -3,7 +3,7 @@
 use super::lane::{Lane, Pacing};
 use super::talk::{Part, Talk, Workload};
 use super::{SendOptions, Transfer};
-use crate::clock::thread_cpu;
+use crate::clock::{process_cpu, thread_cpu};
 use crate::correlate::RecipientRefusal;
 use crate::local::{Gate, either};
 use crate::record::MessageRecord;
@@ -101,8 +101,8 @@ pub(super) struct ShardReport {
     pub(super) refusals: Vec<RecipientRefusal>,
     /// The first 4yz or 5yz, and when it was read.
     pub(super) first_refusal: Option<(Tick, String)>,
-    /// User and system time of its thread from the end of the warm-up to the end of the schedule, and how long that was.
-    pub(super) cpu: Span,
+    /// User and system time from the end of the warm-up to the end of the schedule, and how long that was.
+    pub(super) cpu: Used,
     pub(super) cpu_over: Span,
     pub(super) counts: IoCounts,
     pub(super) connect: Times,
@@ -116,6 +116,26 @@ pub(super) struct ShardReport {
     pub(super) refused: u64,
     pub(super) stopped: bool,
     pub(super) drained: bool,
+}
+
+/// User and system time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Used {
+    /// Of this thread.
+    pub(super) thread: Span,
+    /// Of the process: what waits for the threads and shows how far they are costs as well.
+    pub(super) process: Span,
+}
+
+impl Used {
+    fn now() -> Self {
+        Self { thread: thread_cpu(), process: process_cpu() }
+    }
+
+    fn since(self, before: Self) -> Self {
+        let since = |now: Span, before: Span| Span(now.0.saturating_sub(before.0));
+        Self { thread: since(self.thread, before.thread), process: since(self.process, before.process) }
+    }
 }
 
 /// The program that every shard runs.
@@ -346,7 +366,7 @@ impl<D: Driver> World<D> {
         drained
     }
 
-    fn report(&self, cpu: Span, cpu_over: Span, drained: bool) -> ShardReport {
+    fn report(&self, cpu: Used, cpu_over: Span, drained: bool) -> ShardReport {
         let mut lane = self.lane.replace(Lane::new(&self.options().pacing, 0, 1, Tick::NEVER));
         let first_refusal = lane.take_first_refusal().map(|(at, reply)| (at, reply.to_string()));
         let (records, refusals) = lane.into_records();
@@ -381,7 +401,7 @@ async fn listen<D: Driver>(world: Rc<World<D>>) {
 
 /// Takes up what is due when it is due, until everything has an outcome or the drain is over. Gives the CPU time between
 /// the end of the warm-up and the end of the schedule.
-async fn keep_pace<D: Driver>(world: &Rc<World<D>>) -> (Span, Span) {
+async fn keep_pace<D: Driver>(world: &Rc<World<D>>) -> (Used, Span) {
     let driver = &world.driver;
     let options = world.options();
     let start = Tick(world.sender.shared.started.load(Ordering::Acquire));
@@ -422,28 +442,28 @@ async fn keep_pace<D: Driver>(world: &Rc<World<D>>) -> (Span, Span) {
     }
 }
 
-/// CPU time of this thread between two instants.
+/// CPU time between two instants.
 struct Meter {
     from: Tick,
     until: Tick,
-    marks: RefCell<Vec<(Tick, Span)>>,
+    marks: RefCell<Vec<(Tick, Used)>>,
 }
 
 impl Meter {
     async fn run<D: Driver>(self: Rc<Self>, driver: D) {
         for at in [self.from, self.until] {
             driver.sleep_until(at).await;
-            self.marks.borrow_mut().push((driver.precise_now(), thread_cpu()));
+            self.marks.borrow_mut().push((driver.precise_now(), Used::now()));
         }
     }
 
     /// CPU time, and over how long; when stopped early, up to `now`.
-    fn read(&self, now: Tick) -> (Span, Span) {
+    fn read(&self, now: Tick) -> (Used, Span) {
         let marks = self.marks.borrow();
         match marks[..] {
-            [from, until, ..] => (Span(until.1.0 - from.1.0), until.0.since(from.0)),
-            [from] => (Span(thread_cpu().0 - from.1.0), now.since(from.0)),
-            [] => (Span::ZERO, Span::ZERO),
+            [from, until, ..] => (until.1.since(from.1), until.0.since(from.0)),
+            [from] => (Used::now().since(from.1), now.since(from.0)),
+            [] => (Used::default(), Span::ZERO),
         }
     }
 }

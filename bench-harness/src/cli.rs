@@ -124,6 +124,9 @@ pub struct RunArgs {
     /// Measured time of the main phase, as 10s; at least what a scenario's faults need.
     #[arg(short = 'd', long = "duration", env = "RINGBENCH_DURATION", value_name = "DURATION")]
     pub duration: Option<String>,
+    /// Chooses the moments at which a scenario's faults strike; it is printed [default: 1].
+    #[arg(long, env = "RINGBENCH_SEED", value_name = "N")]
+    pub seed: Option<u32>,
     /// How the engine is started.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -152,6 +155,9 @@ pub struct TargetsArgs {
     /// The folder that `tests/peers/fetch` has filled: for smtp-source and smtp-sink, unless they are installed.
     #[arg(long, env = "RINGBENCH_PEERS", value_name = "DIR")]
     pub peers: Option<PathBuf>,
+    /// Chooses the moments at which faults strike; it is printed [default: another one each time].
+    #[arg(long, env = "RINGBENCH_SEED", value_name = "N")]
+    pub seed: Option<u32>,
     /// Tables for perf/README.md on stdout; the others go to stderr.
     #[arg(long, env = "RINGBENCH_MARKDOWN", conflicts_with = "json")]
     pub markdown: bool,

@@ -60,7 +60,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     ];
     asked::nothing_of_its_own(scenario, &own)?;
     let folder = ResultFolder::make(args.out.out.as_deref(), scenario.name)?;
-    carry_out(&scenario.plan(&said.options(placement::available().len(), SEED)), &folder, &args.out)
+    let seed = args.seed.map_or(SEED, u64::from);
+    carry_out(&scenario.plan(&said.options(placement::available().len(), seed)), &folder, &args.out)
 }
 
 /// Runs what a file says.
@@ -70,6 +71,9 @@ fn run_again(args: &RunArgs, said: &Said) -> anyhow::Result<Exit> {
         let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
         let text = format!("no scenario or file is called `{}`: there are {}", args.scenario, names.join(", "));
         return Err(UsageError(text).into());
+    }
+    if args.seed.is_some() {
+        return Err(UsageError("--seed: a file says when its faults strike: leave it out".into()).into());
     }
     let mut file = RunFile::read(path)?;
     match &mut file.asked {
@@ -174,11 +178,16 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     asked::peers(args.peers.as_deref())?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
-    let asked = targets::Asked { only, effort, peers: args.peers.as_deref() };
+    let seed = args.seed.unwrap_or_else(rand::random).into();
+    let asked = targets::Asked { only, effort, peers: args.peers.as_deref(), seed };
     let interrupt = watch(&folder);
     let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
     let rows = &report.targets;
-    let table = format!("{}  results           {}\n", targets::table(rows), folder.path().display());
+    let table = format!(
+        "{}  seed              {seed}\n  results           {}\n",
+        targets::table(rows),
+        folder.path().display()
+    );
     let kept = keep_targets(&folder, &report, &table);
     if args.markdown {
         tell(&table);

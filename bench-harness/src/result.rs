@@ -43,6 +43,8 @@ pub struct RunResult {
     pub commit: Option<String>,
     /// `exchange`, `rfc` or `bench`.
     pub profile: String,
+    /// What chose the moments of faults, and everything else that is chosen.
+    pub seed: Option<u64>,
     /// Every process of the run.
     pub processes: Vec<Process>,
     /// One line: which side had which cores.
@@ -131,7 +133,8 @@ pub struct Figures {
     pub peak_rss_bytes: PerProcess,
     /// Whether the figures may be used.
     pub validity: Validity,
-    /// What kept the rate down.
+    /// What kept the rate down: `engine`, `generator`, `sink` or `disk`. Never `network`, which loopback does not have
+    /// (perf/METHODOLOGY.md, "Valid or not").
     pub limited_by: Option<String>,
 }
 

@@ -292,13 +292,18 @@ fn faulty(options: &Options, kind: &str, victim: &str, about: &str, content: &Co
     phase
 }
 
-/// `count` strikes, each at a random moment of its second: faults that keep step with anything in the engine would hide.
 fn faults(victim: &str, from_s: f64, count: usize, seed: u64) -> Vec<Fault> {
-    let mut random = Pcg64Mcg::new(u128::from(seed) | 1);
+    strikes(victim, (from_s, FAULT_EVERY_S, DOWN_S), count, seed)
+}
+
+/// `count` strikes, the first behind `from_s`, `every_s` apart but each at a random moment of its second: faults that keep step
+/// with anything in the engine would hide. Each is healed after `down_s`.
+pub(crate) fn strikes(victim: &str, (from_s, every_s, down_s): (f64, f64, f64), count: usize, seed: u64) -> Vec<Fault> {
+    let mut random = Pcg64Mcg::new(u128::from(seed) << 1 | 1);
     (0..count)
         .map(|index| {
-            let strike_s = from_s + index as f64 * FAULT_EVERY_S + random.random::<f64>();
-            Fault { victim: victim.to_owned(), strike_s, heal_s: strike_s + DOWN_S }
+            let strike_s = from_s + index as f64 * every_s + random.random::<f64>();
+            Fault { victim: victim.to_owned(), strike_s, heal_s: strike_s + down_s }
         })
         .collect()
 }

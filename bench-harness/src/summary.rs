@@ -29,6 +29,9 @@ pub fn text(result: &RunResult) -> String {
             fault(&mut out, phase, failover);
         }
     }
+    if let Some(seed) = result.seed.filter(|_| !result.failover.is_empty()) {
+        let _ = writeln!(out, "\n  seed              {seed}: it chose the moments of the faults");
+    }
     accounts(&mut out, result);
     out
 }
@@ -260,6 +263,14 @@ mod tests {
         assert!(text.contains("stranded on it: 214; the last was delivered 180 ms after its return"), "{text}");
         assert!(text.contains("                    what is left took over within 25.0 ms\n"), "{text}");
         assert!(text.contains("0 lost, an unknown number delivered twice"), "{text}");
+    }
+
+    #[test]
+    fn the_seed_of_the_faults_is_printed() {
+        let result = RunResult { seed: Some(17), failover: vec![Summary::default()], ..RunResult::default() };
+        assert!(text(&result).contains("\n  seed              17: it chose"), "{}", text(&result));
+        let calm = RunResult { seed: Some(17), ..RunResult::default() };
+        assert!(!text(&calm).contains("seed"));
     }
 
     #[test]

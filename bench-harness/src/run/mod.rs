@@ -48,6 +48,7 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     let result = RunResult {
         scenario: plan.scenario.clone(),
         profile: "bench".into(),
+        seed: Some(plan.seed),
         way: plan.parts.first().map(|part| part.topology.way()).unwrap_or_default(),
         durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
         ..RunResult::begun(started, host::here(setting.folder.scratch()))

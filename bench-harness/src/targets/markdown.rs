@@ -13,14 +13,14 @@ const CONTENTS: [(&str, &str); 4] =
 /// The whole measurement: on what, the promises, the hops by connections, what could not be measured.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
-    let Report { driver, durability, profile, placement, took_s, started, .. } = report;
+    let Report { driver, durability, profile, placement, took_s, started, seed, .. } = report;
     let commit = report.commit.as_deref().unwrap_or("unknown");
     let git = report.git.unwrap_or("unknown");
     let Host { cpu, cores, kernel, .. } = &report.host;
     let _ = writeln!(
         out,
         "Host: {cpu}, {cores} cores, {kernel}; {placement}; durability `{durability}`, driver `{driver}`, commit \
-         `{commit}`, profile `{profile}`; sources `{git}`; {started}, {took_s:.0} s.\n"
+         `{commit}`, profile `{profile}`; sources `{git}`; {started}, {took_s:.0} s; seed {seed}.\n"
     );
     promises(&mut out, &report.targets);
     hops(&mut out, &report.targets);
@@ -123,6 +123,7 @@ mod tests {
             commit: None,
             placement: "one core".into(),
             effort: Effort::FULL,
+            seed: 7,
             debug_build: false,
             took_s: 1.0,
             targets: rows("", &findings, false),

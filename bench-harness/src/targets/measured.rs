@@ -19,11 +19,15 @@ pub struct Asked<'a> {
     pub effort: Effort,
     /// The folder that `tests/peers/fetch` has filled.
     pub peers: Option<&'a Path>,
+    /// For the moments of faults.
+    pub seed: u64,
 }
 
 /// Does the runs.
 pub(super) struct Bench<'a> {
     pub(super) effort: Effort,
+    /// For the moments of faults.
+    pub(super) seed: u64,
     pub(super) folder: &'a ResultFolder,
     pub(super) interrupt: &'a Interrupt,
     pub(super) peers: Option<&'a Path>,
@@ -61,6 +65,7 @@ impl<'a> Bench<'a> {
     ) -> Self {
         Self {
             effort: asked.effort,
+            seed: asked.seed,
             folder,
             interrupt,
             peers: asked.peers,

@@ -265,6 +265,8 @@ pub struct Report {
     pub placement: String,
     /// How it was measured.
     pub effort: Effort,
+    /// What chose the moments of faults: `--seed` chooses the same.
+    pub seed: u64,
     /// Whether optimisation was off: then nothing holds.
     pub debug_build: bool,
     /// How long it took.
@@ -296,6 +298,7 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
         commit,
         placement: Placement::here(1).describe(),
         effort: asked.effort,
+        seed: asked.seed,
         debug_build: cfg!(debug_assertions),
         took_s: began.elapsed().as_secs_f64(),
         targets: rows(asked.only, &findings, cfg!(debug_assertions)),

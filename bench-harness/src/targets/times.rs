@@ -5,6 +5,7 @@ use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
 use crate::observe::host::{sync_times, write_times};
 use crate::plan::{Content, Fault, NOBODY, Pace, Phase};
 use crate::result::{Figures, PerProcess};
+use crate::scenario::strikes;
 use crate::stats::median;
 use anyhow::{Context, bail};
 use std::time::Duration;
@@ -105,17 +106,13 @@ impl Bench<'_> {
         phase.warm_up_s = warm_up_s;
         phase.seconds = BASELINE_S + FAULT_EVERY_S * faults as f64;
         phase.fault_kind = Some(kind.to_owned());
-        // Each at another moment of its second: faults that keep step with anything in the engine would hide.
-        let strike = |index: usize| warm_up_s + BASELINE_S + FAULT_EVERY_S * index as f64 + 0.077 * (index % 7) as f64;
-        phase.faults = (0..faults)
-            .map(|index| Fault { victim: victim.to_owned(), strike_s: strike(index), heal_s: strike(index) + DOWN_S })
-            .collect();
+        phase.faults = moments(victim, warm_up_s, faults, self.seed);
         self.tell(worst, "all of it");
         let done = self.phases(&part(1, topology), &[self.probe(), phase])?.remove(1);
         let figures = &done.figures;
         let summary = done.failover.as_ref().context("no fault could be judged")?;
         self.runs.push(serde_json::json!({
-            "id": worst, "what": "failover", "rate_per_s": figures.rate.achieved_per_s, "pairs": figures.pairs,
+            "id": worst, "what": "failover", "seed": self.seed, "rate_per_s": figures.rate.achieved_per_s, "pairs": figures.pairs,
             "failover": summary, "validity": figures.validity,
         }));
         let invalid = !figures.validity.valid;
@@ -125,8 +122,9 @@ impl Bench<'_> {
             let (faults, bucket_ms) = (summary.faults, summary.bucket_ms);
             let rate = figures.rate.achieved_per_s.unwrap_or(0.0);
             format!(
-                "{faults} faults at {rate:.0}/s, buckets of {bucket_ms:.0} ms, debt {:.1} message·s",
-                summary.debt_message_s
+                "{faults} faults at {rate:.0}/s, each at a random moment (seed {}), buckets of {bucket_ms:.0} ms, debt {:.1} \
+                 message·s",
+                self.seed, summary.debt_message_s
             )
         };
         let most = summary.outage_ms.max.context("no fault could be judged")?;
@@ -138,5 +136,36 @@ impl Bench<'_> {
         let note = format!("of {intended}; {twice} delivered twice, of {} that could be", summary.duplicates_max);
         self.found(lost, figures.pairs.lost as f64, note);
         Ok(())
+    }
+}
+
+/// When `victim` is struck and healed, in seconds behind the first message.
+fn moments(victim: &str, warm_up_s: f64, faults: usize, seed: u64) -> Vec<Fault> {
+    strikes(victim, (warm_up_s + BASELINE_S, FAULT_EVERY_S, DOWN_S), faults, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same seed strikes at the same moments, another one at others, and each fault has its baseline before it.
+    #[test]
+    fn p_110_p_111_faults_strike_at_moments_that_a_seed_chooses() {
+        let struck = |seed| moments("hub-2", 0.5, 9, seed).iter().map(|fault| fault.strike_s).collect::<Vec<_>>();
+        assert_eq!(struck(7), struck(7));
+        let shifts = |seed: u64| -> Vec<f64> {
+            struck(seed).iter().enumerate().map(|(at, s)| s - 2.0 - FAULT_EVERY_S * at as f64).collect()
+        };
+        for (a, b) in [(1, 2), (2, 3), (7, 8)] {
+            assert!(shifts(a).iter().zip(shifts(b)).all(|(a, b)| (a - b).abs() > 1e-9), "{a} and {b}");
+        }
+        let all: Vec<f64> = (0..20).flat_map(shifts).collect();
+        assert!(all.iter().all(|shift| (0.0..1.0).contains(shift)));
+        for part in 0..10 {
+            let (from, until) = (f64::from(part) / 10.0, f64::from(part + 1) / 10.0);
+            assert!(all.iter().any(|shift| (from..until).contains(shift)), "no tenth of a second is spared");
+        }
+        let faults = moments("hub-2", 0.5, 9, 3);
+        assert!(faults.windows(2).all(|two| two[1].strike_s - two[0].heal_s > BASELINE_S));
     }
 }

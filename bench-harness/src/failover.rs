@@ -2,17 +2,19 @@
 //! was due, answered and delivered, and when the fault struck and was healed; it owns no clock and no file.
 //!
 //! All times are microseconds on one monotonic clock. A fault's *window* reaches from the end of the one before it (or the
-//! schedule's start) to the next one's strike (or the schedule's end): what came before `struck` in it is the baseline.
+//! schedule's start) to the next one's strike (or the schedule's end). Its *baseline* is what came before `struck` in it, without
+//! what the fault before may still have disturbed: a victim that says it is ready has yet to load what it left.
 //!
 //! ```text
-//!  window.start ── baseline ── struck ── fault ── healed ── aftermath ── window.end
-//!                              └ buckets of equal width by intended send time, the first begins at `struck` ┘
+//!  window.start ── settling ── baseline ── struck ── fault ── healed ── aftermath ── window.end
+//!                                          └ buckets of equal width by intended send time, the first begins at `struck` ┘
 //! ```
 
 use crate::affected::Group;
 use crate::stats::percentile;
 use loadgen::correlate::Window;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Buckets are so wide, or a multiple of it.
 pub const BUCKET_US: u64 = 10_000;
@@ -22,6 +24,10 @@ pub const BUCKET_MESSAGES_MIN: u64 = 100;
 pub const DEADLINE_US_MIN: u64 = 20_000;
 /// Recovered means: so long a time without a bad bucket.
 pub const STEADY_US: u64 = 10_000_000;
+/// What is within this of the last trace of a fault is in no baseline.
+pub const SETTLING_US: u64 = 1_000_000;
+/// A shorter time before a strike tells no 99th percentile; the first fault's baseline is taken then, which nothing disturbed.
+pub const BASELINE_US_MIN: u64 = 1_000_000;
 /// Outcomes of deliveries that were not yet on disk at a strike are at most this old (ARCHITECTURE.md: 10 ms, doubled), and
 /// what the dead one had sent arrives at most so much later.
 pub const UNSETTLED_US: u64 = 20_000;
@@ -102,7 +108,7 @@ pub struct Strike {
     pub others_share: Option<f64>,
     /// Tries at next hops and what those took, from the strike to the heal, as the hubs that lived through it counted them.
     pub tries: Option<Tries>,
-    /// First instant that belongs to this fault's baseline.
+    /// First instant that belongs to this fault: the heal of the one before.
     pub window_start_us: u64,
     /// First instant that no longer belongs to it.
     pub window_end_us: u64,
@@ -164,30 +170,48 @@ pub struct Impact {
     pub unanswered_max: u64,
 }
 
-/// Computes one fault's figures. `fates` need no order. `None` when the window holds no accepted message before the strike:
-/// there is nothing to compare with.
-pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
-    let mut window: Vec<Fate> = fates
-        .iter()
-        .filter(|f| (strike.window_start_us..strike.window_end_us).contains(&f.intended_us))
-        .copied()
-        .collect();
-    window.sort_unstable_by_key(|f| f.intended_us);
-    let split = window.partition_point(|f| f.intended_us < strike.struck_us);
-    let (before, after) = window.split_at(split);
+/// Computes the figures of faults that followed each other. `fates` need no order. One is left out of which nothing is known:
+/// no message of its baseline was accepted, there is nothing to compare with.
+pub fn impacts(fates: &[Fate], strikes: &[Strike]) -> Vec<(Strike, Impact)> {
+    let undisturbed = strikes.first().map(|first| first.window_start_us..first.struck_us);
+    let mut settled_us = None;
+    let one = |strike: &Strike| {
+        let own = settled_us.map_or(strike.window_start_us, |at: u64| at + SETTLING_US)..strike.struck_us;
+        let is_long_enough = settled_us.is_none() || own.start + BASELINE_US_MIN <= own.end;
+        let baseline = if is_long_enough { own } else { undisturbed.clone()? };
+        let found = impact(fates, strike, baseline);
+        settled_us = Some(found.as_ref().map_or(strike.healed_us.unwrap_or(strike.struck_us), |(_, settled)| *settled));
+        found.map(|(impact, _)| (*strike, impact))
+    };
+    strikes.iter().filter_map(one).collect()
+}
+
+/// One fault's figures, and when the last trace of it was seen.
+fn impact(fates: &[Fate], strike: &Strike, baseline: Range<u64>) -> Option<(Impact, u64)> {
+    let within = |range: Range<u64>| {
+        let mut some: Vec<Fate> = fates.iter().filter(|f| range.contains(&f.intended_us)).copied().collect();
+        some.sort_unstable_by_key(|f| f.intended_us);
+        some
+    };
+    let (before, window) = (within(baseline.clone()), within(strike.window_start_us..strike.window_end_us));
+    let after = &window[window.partition_point(|f| f.intended_us < strike.struck_us)..];
     let mut quiet: Vec<u64> = before.iter().filter_map(Fate::response_us).collect();
     quiet.sort_unstable();
     let (p50, p99) = (percentile(&quiet, 50.0)?, percentile(&quiet, 99.0)?);
     let deadline = DEADLINE_US_MIN.max(5 * p99);
-    let width = bucket_us(before.len() as u64, strike.struck_us - strike.window_start_us);
+    let width = bucket_us(before.len() as u64, baseline.end - baseline.start);
     let buckets = buckets(after, strike, width, deadline);
+    let recovery = recovery(&buckets, after, strike, width, 2 * p99);
+    let last_bad_us = buckets.iter().rfind(|bucket| bucket.is_bad()).map(|bucket| bucket.start_us + width);
+    let recovered_us = recovery.map(|after_us| strike.struck_us + after_us);
+    let settled_us = strike.struck_us.max(strike.healed_us.max(last_bad_us).max(recovered_us).unwrap_or(0));
     let outage = outage(&buckets, width);
     let epoch = fates.iter().map(|f| f.intended_us).min().unwrap_or(strike.window_start_us);
-    let backlog = backlog(&window, strike);
+    let backlog = backlog(&before, &window, strike, baseline.end);
     let stranded = stranded(fates, strike);
     let fault = &after[..after.partition_point(|f| f.intended_us < strike.over_us())];
     let flow = flow(fault, strike.over_us() - strike.struck_us, deadline);
-    Some(Impact {
+    let impact = Impact {
         struck_ms: ms(strike.struck_us - epoch),
         healed_ms: strike.healed_us.map(|at| ms(at - epoch)),
         bucket_ms: ms(width),
@@ -197,8 +221,8 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
         outage_ms: ms(outage.total),
         hard_outage_ms: ms(outage.hard),
         brownout_ms: ms(outage.total - outage.hard),
-        detection_ms: detection(&window, strike).map(ms),
-        recovery_ms: recovery(&buckets, after, strike, width, 2 * p99).map(ms),
+        detection_ms: detection(&before, &window, strike, baseline.end).map(ms),
+        recovery_ms: recovery.map(ms),
         heal_ms: strike.healed_us.map(|at| ms(outage_from(&buckets, width, at))),
         ack_gap_ms: ms(ack_gap(&window, strike)),
         backlog_peak: backlog.peak,
@@ -212,7 +236,8 @@ pub fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
         affected: after.iter().filter(|f| !is_good(f, deadline)).count() as u64,
         duplicates_max: fates.iter().filter(|f| can_double(f, strike)).count() as u64,
         unanswered_max: fates.iter().filter(|f| is_under_way(f, strike)).count() as u64,
-    })
+    };
+    Some((impact, settled_us))
 }
 
 impl Strike {
@@ -340,12 +365,12 @@ fn recovery(buckets: &[Bucket], after: &[Fate], strike: &Strike, width: u64, p99
 /// The first new message that must have been routed around the fault: those due after the strike that survivors took are
 /// counted against what their share before the fault explains (three standard deviations above it). A survivor that took
 /// nothing before shows it with its first message.
-fn detection(window: &[Fate], strike: &Strike) -> Option<u64> {
+fn detection(before: &[Fate], window: &[Fate], strike: &Strike, baseline_end_us: u64) -> Option<u64> {
     let new = || window.iter().filter(|f| f.intended_us >= strike.struck_us);
     let (share, mut taken): (f64, Vec<u64>) = match (strike.lost_route, strike.others_share) {
         (Some(lost), _) => {
             let survivors = new().filter(|f| f.route != lost);
-            (share_before(window, strike, lost)?, survivors.filter_map(|f| f.delivered_us).collect())
+            (share_before(before, baseline_end_us, lost)?, survivors.filter_map(|f| f.delivered_us).collect())
         }
         // Which hub took a message is not known; the dead one took none that was begun after its end.
         (None, Some(share)) => {
@@ -366,12 +391,12 @@ fn detection(window: &[Fate], strike: &Strike) -> Option<u64> {
     })
 }
 
-/// The share of what was delivered before the strike that did not go to `lost`; `None`: nothing was.
-fn share_before(window: &[Fate], strike: &Strike, lost: u16) -> Option<f64> {
-    let carried = |f: &&Fate| f.delivered_us.is_some_and(|at| at < strike.struck_us);
-    let before = window.iter().filter(carried).count() as f64;
-    let others = window.iter().filter(carried).filter(|f| f.route != lost).count() as f64;
-    (before > 0.0).then(|| others / before)
+/// The share of what was delivered in the baseline that did not go to `lost`; `None`: nothing was.
+fn share_before(before: &[Fate], baseline_end_us: u64, lost: u16) -> Option<f64> {
+    let carried = |f: &&Fate| f.delivered_us.is_some_and(|at| at < baseline_end_us);
+    let all = before.iter().filter(carried).count() as f64;
+    let others = before.iter().filter(carried).filter(|f| f.route != lost).count() as f64;
+    (all > 0.0).then(|| others / all)
 }
 
 /// The longest time after the strike without any 250 while at least one message was due and unanswered.
@@ -420,20 +445,12 @@ struct Backlog {
 }
 
 /// Messages due, accepted in the end, and not yet delivered: its peak after the strike, and the time until it is back at
-/// its usual level before the strike (p99), after it first stood clearly above it (by half and a handful: a queue breathes).
-fn backlog(window: &[Fate], strike: &Strike) -> Backlog {
-    let mut steps: Vec<(u64, i64)> = Vec::with_capacity(window.len() * 2);
-    for fate in window.iter().filter(|f| f.answer == Answer::Accepted) {
-        steps.push((fate.intended_us, 1));
-        steps.extend(fate.delivered_us.map(|at| (at, -1)));
-    }
-    steps.sort_unstable();
-    let split = steps.partition_point(|(at, _)| *at < strike.struck_us);
-    let (mut level, mut usual) = (0i64, Vec::with_capacity(split));
-    for (_, step) in &steps[..split] {
-        level += step;
-        usual.push(level);
-    }
+/// its usual level in the baseline (p99), after it first stood clearly above it (by half and a handful: a queue breathes).
+fn backlog(before: &[Fate], window: &[Fate], strike: &Strike, baseline_end_us: u64) -> Backlog {
+    let mut usual = levels(&backlog_steps(before), baseline_end_us);
+    let steps = backlog_steps(window);
+    let until_struck = levels(&steps, strike.struck_us);
+    let (split, mut level) = (until_struck.len(), until_struck.last().copied().unwrap_or(0));
     usual.sort_unstable();
     let before = percentile(&usual, 99.0).unwrap_or(0);
     let (mut peak, mut is_above, mut drained_us) = (level, level > before + before / 2 + 5, None);
@@ -447,6 +464,28 @@ fn backlog(window: &[Fate], strike: &Strike) -> Backlog {
     }
     let drained_us = if is_above { drained_us } else { Some(0) };
     Backlog { peak: peak.max(0) as u64, drained_us }
+}
+
+/// Where the backlog of `fates` grows and shrinks, in order.
+fn backlog_steps(fates: &[Fate]) -> Vec<(u64, i64)> {
+    let mut steps: Vec<(u64, i64)> = Vec::with_capacity(fates.len() * 2);
+    for fate in fates.iter().filter(|f| f.answer == Answer::Accepted) {
+        steps.push((fate.intended_us, 1));
+        steps.extend(fate.delivered_us.map(|at| (at, -1)));
+    }
+    steps.sort_unstable();
+    steps
+}
+
+/// The backlog behind each step before `until_us`, and the last.
+fn levels(steps: &[(u64, i64)], until_us: u64) -> Vec<i64> {
+    let before = steps.iter().take_while(|(at, _)| *at < until_us);
+    before
+        .scan(0, |level, (_, step)| {
+            *level += step;
+            Some(*level)
+        })
+        .collect()
 }
 
 struct Stranded {

@@ -39,6 +39,45 @@ fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
     }
 }
 
+/// The only fault's.
+fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
+    impacts(fates, std::slice::from_ref(strike)).pop().map(|(_, impact)| impact)
+}
+
+/// Two faults with three seconds between the heal of the one at 3.5 s and the strike of the other.
+fn two_strikes() -> [Strike; 2] {
+    let first = Strike { healed_us: Some(3_500_000), window_end_us: 6_500_000, ..strike(2, None, 9) };
+    let window_start_us = 3_500_000;
+    [first, Strike { struck_us: 6_500_000, gone_us: 6_500_000, window_start_us, ..strike(6, None, 9) }]
+}
+
+#[test]
+fn what_a_heal_disturbs_is_in_no_baseline() {
+    // For 200 ms behind the first heal messages are 100 ms late; so they are for 50 ms behind the second strike.
+    let fates = timeline(9, |f| {
+        if (3_500_000..3_700_000).contains(&f.intended_us) || (6_500_000..6_550_000).contains(&f.intended_us) {
+            f.answered_us = f.intended_us + 100_000;
+            f.delivered_us = Some(f.answered_us + 1_000);
+        }
+    });
+    let [(_, first), (_, second)] = &impacts(&fates, &two_strikes())[..] else { panic!("two faults") };
+    assert_eq!((first.deadline_ms, first.outage_ms, first.heal_ms), (20.0, 200.0, Some(200.0)));
+    assert_eq!((second.deadline_ms, second.before_p99_ms), (20.0, 1.0));
+    assert_eq!((second.outage_ms, second.affected), (50.0, 500));
+    assert_eq!(second.drain_ms, Some(150.8), "back at the usual level of before");
+}
+
+#[test]
+fn a_fault_that_strikes_into_the_trouble_of_the_one_before_is_compared_with_the_first_baseline() {
+    let fates = timeline(9, |f| {
+        if (3_500_000..5_600_000).contains(&f.intended_us) || (6_500_000..6_550_000).contains(&f.intended_us) {
+            f.answered_us = f.intended_us + 100_000;
+        }
+    });
+    let [_, (_, second)] = &impacts(&fates, &two_strikes())[..] else { panic!("two faults") };
+    assert_eq!((second.deadline_ms, second.outage_ms), (20.0, 50.0), "less than a second of its own is undisturbed");
+}
+
 #[test]
 fn a_fault_that_nobody_feels_costs_nothing() {
     let impact = impact(&timeline(14, |_| {}), &strike(2, Some(3), 14)).expect("a baseline");

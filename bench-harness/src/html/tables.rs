@@ -177,12 +177,12 @@ fn cost_cells(figures: &Figures, kind: &str) -> [String; 7] {
 /// Every single fault of one kind, and their summary where there are several: what senders felt, and how it passed.
 pub fn failover(out: &mut String, failover: &Summary) {
     let caption = format!(
-        "What each fault cost its senders. A message is good when it is acknowledged within {}. Outage: steps of {} in which less than \
+        "What each fault cost its senders. A message is good when it is acknowledged within {} (or less: see each). Outage: steps of {} in which less than \
          99 % were good; hard: those with none; brownout: the others.",
         duration_ms(failover.deadline_ms),
         duration_ms(failover.bucket_ms)
     );
-    let heads = ["", "outage", "hard", "brownout", "longest silence", "not good", "debt"];
+    let heads = ["", "outage", "hard", "brownout", "longest silence", "not good", "debt", "good within"];
     let spreads: [Spreads<'_>; 4] = [
         (&failover.outage_ms, outage),
         (&failover.hard_outage_ms, outage),
@@ -197,6 +197,7 @@ pub fn failover(out: &mut String, failover: &Summary) {
             duration_ms(impact.ack_gap_ms),
             count(impact.affected),
             format!("{} message·s", significant(impact.debt_message_s)),
+            duration_ms(impact.deadline_ms),
         ]
     });
     let heads = [

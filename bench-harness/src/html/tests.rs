@@ -1,5 +1,5 @@
 use super::*;
-use crate::failover::{Answer, Fate, Strike, Summary, impact, summarise};
+use crate::failover::{Answer, Fate, Strike, Summary, impacts, summarise};
 use crate::result::{Figures, Process, Quantiles, Rate};
 use crate::timeline::moments;
 use charts::Mark;
@@ -125,7 +125,8 @@ fn sample() -> (RunResult, Views) {
     }
     figures.syscalls_per_message.insert("hub".into(), Some(0.29));
     let strike = strike();
-    let failover = summarise("next-hop", vec![impact(&fates, &strike).expect("a baseline")], Some(0), Some(0));
+    let impacts = impacts(&fates, &[strike]).into_iter().map(|(_, impact)| impact).collect();
+    let failover = summarise("next-hop", impacts, Some(0), Some(0));
     let curve = |name: &str, points: Vec<(f64, f64)>| Curve { name: name.into(), points };
     let near: Vec<Fate> = fates.iter().filter(|f| (2_800_000..3_400_000).contains(&f.intended_us)).copied().collect();
     let mut near_moments = moments(&near, 10_000);

@@ -1,7 +1,7 @@
 //! From what was recorded in a phase to its figures. Pure: it is given everything after the drain.
 
 use crate::affected::{Affected, affected, groups};
-use crate::failover::{Answer, Fate, Impact, Strike, Summary, Tries, UNSETTLED_US, goodput_per_s, impact, summarise};
+use crate::failover::{Answer, Fate, Strike, Summary, Tries, UNSETTLED_US, goodput_per_s, impacts, summarise};
 use crate::html::PhaseView;
 use crate::plan;
 use crate::result::{Figures, Latency, Messages, PerProcess, Phase, Quantiles, Rate};
@@ -249,16 +249,15 @@ fn failover(
     let end = (given.outcome.started + part.until).0 / 1000;
     // The warm-up is no part of the story: times count from the first message behind it, as in the charts.
     let main: Vec<Fate> = fates.iter().filter(|fate| fate.intended_us >= begin).copied().collect();
-    let judged: Vec<(Strike, Impact)> = given
+    let strikes: Vec<Strike> = given
         .faults
         .iter()
         .enumerate()
-        .filter_map(|(index, fault)| {
-            // The ten seconds that told the recovery from one fault are the baseline of the next.
+        .map(|(index, fault)| {
             let previous = index.checked_sub(1).and_then(|before| given.faults.get(before));
             let window_start_us = previous.map_or(begin, |before| before.healed.unwrap_or(before.struck).0 / 1000);
             let next = given.faults.get(index + 1);
-            let strike = Strike {
+            Strike {
                 struck_us: fault.struck.0 / 1000,
                 gone_us: fault.gone.0 / 1000,
                 healed_us: fault.healed.map(|at| at.0 / 1000),
@@ -267,10 +266,10 @@ fn failover(
                 tries: fault.tries,
                 window_start_us: window_start_us.max(begin),
                 window_end_us: next.map_or(end, |next| next.struck.0 / 1000),
-            };
-            impact(&main, &strike).map(|impact| (strike, impact))
+            }
         })
         .collect();
+    let judged = impacts(&main, &strikes);
     let accounts = &settled.accounts;
     let impacts = judged.iter().map(|(_, impact)| impact.clone()).collect();
     let mut summary = summarise(kind, impacts, Some(accounts.lost), Some(accounts.duplicated.total()))?;

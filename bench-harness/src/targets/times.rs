@@ -2,6 +2,7 @@
 
 use super::Found;
 use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
+use crate::failover::Summary;
 use crate::observe::host::{sync_times, write_times};
 use crate::plan::{Content, Fault, NOBODY, Pace, Phase};
 use crate::result::{Figures, PerProcess};
@@ -119,11 +120,11 @@ impl Bench<'_> {
         let note = if invalid {
             format!("NOT VALID: {}", figures.validity.reasons.join("; "))
         } else {
-            let (faults, bucket_ms) = (summary.faults, summary.bucket_ms);
+            let Summary { faults, bucket_ms, deadline_ms, .. } = summary;
             let rate = figures.rate.achieved_per_s.unwrap_or(0.0);
             format!(
-                "{faults} faults at {rate:.0}/s, each at a random moment (seed {}), buckets of {bucket_ms:.0} ms, debt {:.1} \
-                 message·s",
+                "{faults} faults at {rate:.0}/s, each at a random moment (seed {}), buckets of {bucket_ms:.0} ms, good within \
+                 {deadline_ms:.0} ms, debt {:.1} message·s",
                 self.seed, summary.debt_message_s
             )
         };

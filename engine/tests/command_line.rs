@@ -54,7 +54,8 @@ fn the_unit_starts_what_exists_and_waits_longer_than_a_drain() {
         assert!(help.contains(&format!("  {} ", words[1])), "{line}\n{help}");
         assert_eq!(words[2..], ["--config", "/etc/ringpost/ringpost.toml"]);
     }
-    for setting in ["Type=notify", "User=ringpost", "UMask=0077", "LimitCORE=0", "RestartPreventExitStatus=2"] {
+    let patient = ["StartLimitIntervalSec=0", "TimeoutStartSec=infinity", "RestartPreventExitStatus=2"];
+    for setting in ["Type=notify", "User=ringpost", "UMask=0077", "LimitCORE=0"].into_iter().chain(patient) {
         assert!(unit.lines().any(|line| line == setting), "{setting}");
     }
     let example = fs::read_to_string(packaging("ringpost.toml")).unwrap();

@@ -6,7 +6,7 @@ use crate::settings::Receive;
 use crate::wire::Refusal;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const TOO_MANY: Refusal = Refusal::fixed(421, (4, 3, 2), "Too many connections; try again later");
@@ -32,7 +32,7 @@ pub struct Door {
 struct Inside {
     served: u32,
     leaving: u32,
-    /// How many of those who are served come from where.
+    /// How many of those who are served come from which network.
     sources: BTreeMap<IpAddr, u32>,
 }
 
@@ -40,7 +40,7 @@ struct Inside {
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    /// From where, if it counts as served.
+    /// From which network, if it counts as served.
     source: Cell<Option<IpAddr>>,
     /// Why it is not served, if it is not (M-016, F-124).
     pub refused: Option<Refusal>,
@@ -58,7 +58,7 @@ impl Door {
 
     /// Lets a connection from `source` in, or says why not; `None`: too many are being told so already.
     pub fn enter(door: &Arc<Door>, source: IpAddr) -> Option<Place> {
-        let source = source.to_canonical();
+        let source = network_of(source);
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let of_source = inside.sources.get(&source).copied().unwrap_or(0);
         let refused = if of_source >= door.per_source_max {
@@ -82,6 +82,14 @@ impl Door {
     pub fn is_crowded(&self) -> bool {
         let served = self.inside.lock().unwrap_or_else(PoisonError::into_inner).served;
         u64::from(served) * 100 >= u64::from(self.all_max) * CROWDED_PERCENT
+    }
+}
+
+/// Whose connections are counted together (S-020): an address of IPv4, and by IPv6 what one customer has at least, a /64.
+fn network_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
@@ -162,6 +170,18 @@ mod tests {
         assert!(refused(&Door::enter(&door, one)).is_none());
         let inside = door.inside.lock().expect("no panic");
         assert!(inside.sources.is_empty() && (inside.served, inside.leaving) == (0, 0), "nothing is kept: {inside:?}");
+    }
+
+    #[test]
+    fn s_020_f_124_whoever_has_a_network_of_ipv6_has_one_source() {
+        let door = door(10, 2);
+        let own: Vec<Option<Place>> = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:0:8000::"]
+            .map(|own| Door::enter(&door, source(own)))
+            .into();
+        assert_eq!(own.iter().map(refused).collect::<Vec<_>>(), [None, None, Some(TOO_MANY_OF_YOURS)]);
+        for other in ["2001:db8:0:1::1", "::1", "192.0.2.1"] {
+            assert!(refused(&Door::enter(&door, source(other))).is_none(), "{other} is another");
+        }
     }
 
     #[test]

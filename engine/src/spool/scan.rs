@@ -122,6 +122,8 @@ impl ScannedSegment {
 enum Phase {
     FirstHead,
     LastHead(HeadBlock),
+    /// Neither head is sound, and the last is not one that was lost: where the first batch would stand decides.
+    FirstBatch,
     Trailer(Box<Found>),
     Index(Box<Found>, Trailer, Vec<u8>),
     Batches(Box<Found>, Stream),
@@ -196,6 +198,7 @@ impl Scan {
         let (at, bytes) = match &self.phase {
             Phase::FirstHead => block(0),
             Phase::LastHead(_) => block(self.file_bytes.saturating_sub(BLOCK_U64) & !BLOCK_U64.saturating_sub(1)),
+            Phase::FirstBatch => block(BLOCK_U64),
             Phase::Trailer(found) => block(found.end().saturating_sub(BLOCK_U64)),
             Phase::Index(found, trailer, index) => {
                 let have = index.len() as u64;
@@ -256,6 +259,8 @@ impl Scan {
         self.phase = match phase {
             Phase::FirstHead => Phase::LastHead(SegmentHead::decode(bytes)),
             Phase::LastHead(first) => self.identify(first, SegmentHead::decode(bytes)),
+            Phase::FirstBatch if bytes.iter().all(|octet| *octet == 0) => Phase::Done(Some(Scanned::Blank(self.file))),
+            Phase::FirstBatch => Phase::Done(Some(self.lost())),
             Phase::Trailer(found) => {
                 let trailer = Trailer::decode(bytes, found.number, found.end(), found.segment.seed);
                 match trailer.filter(|trailer| trailer.at >= BLOCK_U64) {
@@ -276,11 +281,25 @@ impl Scan {
         };
     }
 
+    /// The first head is written before the last: a blank last one says that preparing never ended, unless the first was
+    /// sound once and the last is lost, and mail stands behind it.
+    fn doubtful(&self, first: &HeadBlock) -> Phase {
+        let is_blank = matches!(first, HeadBlock::Blank) || self.file_bytes < 2 * BLOCK_U64;
+        if is_blank { Phase::Done(Some(Scanned::Blank(self.file))) } else { Phase::FirstBatch }
+    }
+
+    /// The whole file, of which nobody can say what it was.
+    fn lost(&self) -> Scanned {
+        let (offset, bytes) = (0, self.file_bytes);
+        let (file, cause) = (self.file, Cause::Rot);
+        Scanned::Lost(Damage { file, number: None, offset, bytes, record: None, content: None, cause })
+    }
+
     fn identify(&self, first: HeadBlock, last: HeadBlock) -> Phase {
         let (head, number_max) = match (first, last) {
             // In a file that was cut short the last block is no head, whatever it looks like.
             (HeadBlock::Valid(first), _) if first.segment_bytes > self.file_bytes => (first, first.number.get()),
-            _ if self.file_bytes < super::SEGMENT_BYTES_MIN => return Phase::Done(Some(Scanned::Blank(self.file))),
+            _ if self.file_bytes < super::SEGMENT_BYTES_MIN => return self.doubtful(&first),
             (HeadBlock::Valid(first), HeadBlock::Valid(last)) => {
                 let newer = if last.number > first.number { last } else { first };
                 (newer, newer.number.get())
@@ -289,14 +308,8 @@ impl Scan {
             (HeadBlock::Newer(version), _) | (_, HeadBlock::Newer(version)) => {
                 return Phase::Refused(Refused::Newer { file: self.file, version });
             }
-            // The first head is written before the last: a blank last one says that preparing never ended.
-            (_, HeadBlock::Blank) => return Phase::Done(Some(Scanned::Blank(self.file))),
-            _ => {
-                let (offset, bytes) = (0, self.file_bytes);
-                let (file, cause) = (self.file, Cause::Rot);
-                let damage = Damage { file, number: None, offset, bytes, record: None, content: None, cause };
-                return Phase::Done(Some(Scanned::Lost(damage)));
-            }
+            (first, HeadBlock::Blank) => return self.doubtful(&first),
+            _ => return Phase::Done(Some(self.lost())),
         };
         let mut segment = Segment::new(self.file, head.secret, head.segment_bytes);
         segment.first_life = head.first_life;

@@ -289,3 +289,21 @@ fn f_016_a_closed_segment_without_its_copied_head_is_read_by_its_footer() {
     let found = recover(&world.disk, 1, Durability::Disk);
     assert_eq!((found.live, found.damage.len()), (before.live, 0));
 }
+
+/// Two faults at once: the first head is rotten, and the last reads as if it had never been written.
+#[test]
+fn f_014_f_016_mail_between_two_lost_heads_is_set_aside_and_a_torn_beginning_is_not() {
+    let (mut world, _) = world(3);
+    let file = world.disk.files.get_mut(&FileId(1)).expect("there");
+    file[24] ^= 4;
+    let last = file.len() - BLOCK;
+    file[last..].fill(0);
+    let whole = file.len() as u64;
+    let found = recover(&world.disk, 1, Durability::Disk);
+    let [damage] = found.damage[..] else { panic!("{:?}", found.damage) };
+    assert_eq!((damage.file, damage.offset, damage.bytes), (FileId(1), 0, whole));
+
+    world.disk.files.get_mut(&FileId(1)).expect("there")[BLOCK..].fill(0);
+    let found = recover(&world.disk, 1, Durability::Disk);
+    assert_eq!((found.damage.len(), found.live.len()), (0, 0), "preparing never ended");
+}

@@ -36,7 +36,7 @@ pub enum Answer {
     /// Refused.
     Refused(Refusal),
     /// For each recipient by itself, in their order, where the protocol has a reply for each (RFC 2033 §4.2): `None` is
-    /// accepted.
+    /// accepted. Of who has none at the end of the list neither may be said, as of [`Answer::Silence`].
     Each {
         /// Names the message in replies.
         id: u64,

@@ -19,7 +19,7 @@ use crate::roles::mailbox_delivery::{MailboxPolicy, NO_MAILBOX, refusal};
 use crate::settings::{Settings, Store};
 use crate::smtp::Dialect;
 use crate::smtp::server::{Policy, ServerSession, Slot};
-use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble};
+use crate::store::{Names, Placing, Preparing, Step, StoreError, Trouble, is_abandoned};
 use crate::sys::slice::{Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{RecipientRef, Refusal};
@@ -240,8 +240,20 @@ impl<D: Driver> MailboxDelivery<D> {
         };
         let opened = (open("tmp").await, open("new").await);
         match opened {
-            (Ok(tmp), Ok(new)) => Ok(Mailbox { tmp, new }),
+            (Ok(tmp), Ok(new)) => {
+                self.remove_abandoned(&tmp).await;
+                Ok(Mailbox { tmp, new })
+            }
             (Err(error), _) | (_, Err(error)) => Err(trouble(&error, folder).into()),
+        }
+    }
+
+    /// What deaths in the middle of a delivery left behind long ago. That some of it stays harms nobody.
+    async fn remove_abandoned(&self, tmp: &D::Dir) {
+        for entry in self.driver.list(tmp).await.unwrap_or_default() {
+            if !entry.is_dir && is_abandoned(&entry.name, self.driver.wall()) {
+                let _ = self.driver.remove(tmp, &entry.name).await;
+            }
         }
     }
 
@@ -328,15 +340,19 @@ fn answer(id: u64, each: bool, folders: &[Option<String>], outcomes: &Outcomes<'
         // Who has a copy is told so: a repeat would surely be his second.
         Some(_) if is_unknown && !stored => Answer::Silence,
         Some(error) if !each => Answer::Refused(refusal(*error)),
-        _ => Answer::Each { id, outcomes: folders.iter().map(|to| verdict(to, outcomes)).collect() },
+        _ => Answer::Each { id, outcomes: folders.iter().map_while(|to| verdict(to, outcomes)).collect() },
     }
 }
 
-/// What becomes of the recipient with this folder; `None`: he has it.
-fn verdict(folder: &Option<String>, outcomes: &Outcomes<'_>) -> Option<Refusal> {
-    let Some(folder) = folder else { return Some(LOOP) };
-    let failed = outcomes.get(folder.as_str()).and_then(|outcome| outcome.as_ref().err());
-    failed.map(|error| refusal(*error))
+/// What the recipient with this folder is told, `None` within if he has it; `None`: a copy may stay, so nothing, and nothing
+/// to those behind him.
+fn verdict(folder: &Option<String>, outcomes: &Outcomes<'_>) -> Option<Option<Refusal>> {
+    let Some(folder) = folder else { return Some(Some(LOOP)) };
+    match outcomes.get(folder.as_str()) {
+        Some(Err(StoreError::Unknown)) => None,
+        Some(Err(error)) => Some(Some(refusal(*error))),
+        _ => Some(None),
+    }
 }
 
 async fn write_all<D: Driver>(driver: &D, file: &D::File, parts: &[Slice]) -> io::Result<()> {

@@ -734,6 +734,11 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
         self.session.step(&[], now, self.service.policy(), &mut self.out).event
     }
 
+    /// So many replies are owed to the message in `slot`.
+    fn take_owed(&mut self, slot: Slot) -> u32 {
+        self.owed.iter().position(|(of, _)| *of == slot).map_or(1, |at| self.owed.swap_remove(at).1)
+    }
+
     /// Passes verdicts on. `false`: one of them is silence.
     fn answer_all(&mut self, now: Tick) -> bool {
         self.have_out();
@@ -748,11 +753,15 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                 Answer::Relayed(reply) => Verdict::Relayed(reply),
                 Answer::Refused(refusal) => Verdict::Refused(refusal),
                 Answer::Each { id, outcomes } => {
-                    self.owed.retain(|(of, _)| *of != slot);
+                    let owed = self.take_owed(slot);
                     for outcome in outcomes {
                         let accepted = Verdict::Accepted { id: *id, message_id: b"" };
                         let verdict = outcome.as_ref().map_or(accepted, Verdict::Refused);
                         self.session.on_verdict(slot, verdict, now, &mut self.out);
+                    }
+                    if outcomes.len() < owed as usize {
+                        sound = false;
+                        break;
                     }
                     continue;
                 }
@@ -761,8 +770,7 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
                     break;
                 }
             };
-            let owed = self.owed.iter().position(|(of, _)| *of == slot).map_or(1, |at| self.owed.swap_remove(at).1);
-            for _ in 0..owed {
+            for _ in 0..self.take_owed(slot) {
                 self.session.on_verdict(slot, verdict, now, &mut self.out);
             }
         }

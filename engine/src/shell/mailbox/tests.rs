@@ -51,3 +51,45 @@ fn m_049_i_3_a_copy_that_could_not_be_taken_back_is_not_refused() {
     })
     .expect("runs");
 }
+
+/// M-049 by LMTP: who is told nothing has nobody behind him who is told something.
+#[test]
+fn m_049_m_213_a_copy_that_may_stay_ends_the_replies() {
+    let folders = ["ann", "bob", "cy"].map(|folder| Some(folder.to_owned()));
+    let full = Err(StoreError::Full);
+    let told = |outcomes: [Result<String, StoreError>; 3]| {
+        let outcomes = ["ann", "bob", "cy"].into_iter().zip(outcomes).collect();
+        match answer(1, true, &folders, &outcomes) {
+            Answer::Each { outcomes, .. } => outcomes.iter().map(Option::is_none).collect::<Vec<_>>(),
+            Answer::Accepted { .. } => vec![true; 3],
+            other => panic!("{other:?}"),
+        }
+    };
+    let stored = || Ok("1".to_owned());
+    assert_eq!(told([stored(), full.clone(), stored()]), [true, false, true]);
+    assert_eq!(told([stored(), Err(StoreError::Unknown), stored()]), [true]);
+    assert_eq!(told([stored(), full, Err(StoreError::Unknown)]), [true, false]);
+}
+
+/// What an older delivery left in `tmp` when it was killed (F-001): gone when the mailbox is opened, and nothing else is.
+#[test]
+fn f_001_what_killed_deliveries_left_behind_is_removed_in_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let mut settings = Settings::of(Profile::Bench);
+        settings.store = Store::Maildir(path.clone());
+        let pool = Pool::new(Budget::new(1 << 20));
+        let tally = Rc::new(Board::new(1).1.remove(0));
+        let now = driver.wall().0 / 1_000_000;
+        let delivery = MailboxDelivery::open(driver, &Arc::new(settings), pool, tally).expect("a store");
+        let tmp = path.join("ann/tmp");
+        std::fs::create_dir_all(&tmp).expect("made");
+        let (old, young, foreign) = (now - 37 * 3600, now - 35 * 3600, "1.somebody's");
+        let left = [format!("{old}.M1P2Q3.here"), format!("{young}.M1P2Q3.here"), foreign.to_owned()];
+        left.iter().for_each(|name| std::fs::write(tmp.join(name), b"half").expect("written"));
+        delivery.mailbox(delivery.root.as_ref().expect("kept"), "ann").await.expect("opened");
+        assert_eq!(left.map(|name| tmp.join(name).exists()), [false, true, true]);
+    })
+    .expect("runs");
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::epoll::{self, Epoll};
+use crate::smtp::Dialect;
 use crate::smtp::server::AcceptAll;
 use crate::sys::slice::Budget;
 use crate::track::counters::Board;
@@ -81,6 +82,7 @@ impl World {
         });
         let listener = driver.listen(([127, 0, 0, 1], 0).into()).expect("a port");
         let at = driver.local(&listener).expect("bound");
+        let dialect = options.dialect;
         let options = Arc::new(options);
         let (server, service) = (driver.clone(), keeper.clone());
         driver.spawn(async move {
@@ -90,7 +92,8 @@ impl World {
             serve(server, service, options, conn, Admission { inlet, trusted: false, refuse: None, lobby }).await;
         });
         let mut client = driver.connect(at, driver.now() + Span::seconds(60)).await.expect("it listens");
-        client.put(b"EHLO c.test\r\n");
+        let hello = if dialect == Dialect::Lmtp { "LHLO" } else { "EHLO" };
+        client.put(format!("{hello} c.test\r\n").as_bytes());
         let mut world = Self { driver, keeper, client, heard: String::new() };
         world.hear(Some("\n250 ")).await;
         world
@@ -153,6 +156,25 @@ fn a_verdict_reaches_a_client_whose_next_body_is_held_up() {
         world.go_on();
         world.until("the rest", |keeper| keeper.arrived.borrow().len() == 2).await;
     });
+}
+
+/// M-049 by LMTP: who may have a copy and may not hears nothing, and nobody behind him does.
+#[test]
+fn m_049_m_213_replies_end_where_nothing_may_be_said() {
+    let run = epoll::run(&epoll::Options::default(), async |driver| {
+        let options = ServerOptions { dialect: Dialect::Lmtp, ..ServerOptions::new(Profile::Bench, "keeper.test") };
+        let mut world = World::meet(driver, options, 16 << 10).await;
+        let to = ["bob", "cy", "di"].map(|to| format!("RCPT TO:<{to}@b.test>\r\n")).concat();
+        world.client.put(format!("MAIL FROM:<ann@a.test>\r\n{to}BDAT 14 LAST\r\nSubject: x\r\n\r\n").as_bytes());
+        world.until("the message", |keeper| keeper.arrived.borrow().len() == 1).await;
+        let (inlet, slot) = world.inlet();
+        inlet.answer(slot, Answer::Each { id: 1, outcomes: vec![None, Some(NO_MEMORY)] });
+        world.hear(None).await;
+        let replies = world.heard.lines().filter(|line| line.contains("Queued as") || line.starts_with("452"));
+        assert_eq!(replies.count(), 2, "{}", world.heard);
+        assert!(world.heard.lines().last().is_some_and(|line| line.starts_with("452 4.3.1")), "{}", world.heard);
+    });
+    run.expect("runs");
 }
 
 #[test]

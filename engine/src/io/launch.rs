@@ -177,11 +177,13 @@ fn named(driver: DriverChoice, allowed: io::Result<()>) -> Result<DriverChoice, 
     allowed.map(|()| driver).map_err(|error| LaunchError::Refused { driver, error })
 }
 
-/// Keeps this thread on processor `core`; where the system refuses, it stays free.
+/// Keeps this thread on processor `core`; where the system refuses, it stays free, and says so.
 pub fn pin(core: usize) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core);
-    let _ = rustix::thread::sched_setaffinity(None, &set);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cause = "driver", core, %error, "a shard cannot be kept on its processor");
+    }
 }
 
 /// Lets others have this thread's processor first: a tenth of what they get, as long as they want it. Threads made later by

@@ -352,7 +352,10 @@ impl Hop {
         let round = self.round;
         let host = &mut self.hosts[link.host as usize];
         match cause {
-            Cause::Short => return,
+            Cause::Short => {
+                host.connect_at = host.connect_at.max(now + SHORT_WAIT);
+                return;
+            }
             Cause::PushBack => {
                 host.window = (host.window / 2).max(1);
                 self.limit.on_push_back(now);

@@ -1,6 +1,6 @@
 //! What the end of a connection says about the host at its other end.
 
-use crate::io::driver::is_ours;
+use crate::io::driver::{Next, is_ours};
 use crate::queue::Cause;
 use crate::smtp::client::{DownReason, Stage};
 use crate::track::counters::{Counter, Tally};
@@ -14,6 +14,11 @@ pub(super) fn of_connect(error: &io::Error) -> Cause {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Cause::Refused,
         _ => Cause::Unreachable,
     }
+}
+
+/// Why a connection was lost: by its host, or because the system had no memory for it, which is nobody's fault there (F-039).
+pub(super) fn of_loss<T>(next: &Next<T>) -> Cause {
+    if matches!(next, Next::Broken(io::ErrorKind::OutOfMemory)) { Cause::Short } else { Cause::Broken }
 }
 
 /// What a session's end says about the host; `None`: nothing. `code` is that of the last reply.
@@ -45,6 +50,16 @@ pub(super) fn count(tally: &Tally, why: Cause) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f_053_f_039_a_connection_without_memory_says_nothing_about_its_host() {
+        let of_errno = |errno| of_loss::<()>(&Next::Broken(io::Error::from_raw_os_error(errno).kind()));
+        assert_eq!(
+            [libc::ENOMEM, libc::ECONNRESET, libc::EPIPE].map(of_errno),
+            [Cause::Short, Cause::Broken, Cause::Broken]
+        );
+        assert_eq!(of_loss::<()>(&Next::End), Cause::Broken);
+    }
 
     #[test]
     fn f_053_f_039_no_host_is_blamed_for_what_we_lack() {

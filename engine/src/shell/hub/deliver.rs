@@ -181,12 +181,12 @@ impl<D: Driver> Line<D> {
                 Next::Note(_) | Next::Filled(..) => Flow::Go,
                 Next::Deadline if hub.driver.now() < by => Flow::Go,
                 Next::Deadline => self.on_timeout(conn),
-                Next::End | Next::Broken(_) => {
+                ended @ (Next::End | Next::Broken(_)) => {
                     hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
                     self.session.on_lost();
                     // An idle connection that its host closed says nothing about the host.
                     let idle = self.ready && self.flights.is_empty();
-                    Flow::Down((!idle).then_some(Cause::Broken))
+                    Flow::Down((!idle).then_some(cause::of_loss(&ended)))
                 }
             };
             if let Flow::Down(cause) = flow {

@@ -243,7 +243,13 @@ impl<D: Driver> Hub<D> {
         let Some(first) = records.first() else { return Ok(()) };
         let given_back: Vec<u8> = self.read_start(first).await.iter().flat_map(|piece| piece.to_vec()).collect();
         hook!("K19");
-        let Ok(envelope) = EnvelopeRef::parse(first.envelope) else { return Ok(()) };
+        let Ok(envelope) = EnvelopeRef::parse(first.envelope) else {
+            tracing::error!(
+                cause = "spool",
+                "a notice is not readable and reports nothing; it stays for the next start"
+            );
+            return Ok(());
+        };
         let ReversePathRef::Mailbox(to) = envelope.reverse_path() else { return Ok(()) };
         let content = self.report_to(to, &records, first, &given_back);
         let (appended, message) = match self.write_report(&owed, to, &content) {

@@ -55,7 +55,7 @@ impl Drop for Owned {
 
 struct Sink {
     process: Owned,
-    out: BufReader<ChildStdout>,
+    out: Box<dyn BufRead>,
     at: String,
     admin: String,
 }
@@ -64,10 +64,15 @@ impl Sink {
     fn start(more: &[&str]) -> Self {
         let mut arguments = vec!["sink", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         arguments.extend_from_slice(more);
-        let mut process = Owned::start(&arguments);
-        let mut out = process.out();
+        let mut process = Owned(
+            ringload(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program is there"),
+        );
+        let mut out: Box<dyn BufRead> = Box::new(process.out());
+        let mut words = BufReader::new(process.0.stderr.take().expect("piped"));
         let mut line = String::new();
-        out.read_line(&mut line).expect("a first line");
+        // One document on stdout is all that is there with --json.
+        if more.contains(&"--json") { words.read_line(&mut line) } else { out.read_line(&mut line) }
+            .expect("a first line");
         let ready: Value = serde_json::from_str(line.strip_prefix("ready ").expect("it says ready")).expect("JSON");
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         Self { at: text(&ready["listen"][0]), admin: text(&ready["admin"]), process, out }

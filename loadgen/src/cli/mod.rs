@@ -36,11 +36,13 @@ enum Command {
     /// Accept messages, write down what arrived, misbehave on request
     Sink(sink::SinkArgs),
     /// Print the completion script of a shell
+    #[command(after_help = "Examples:\n  ringload completions bash > ringload.bash")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page of the program or of a command, or write all of them into a folder
+    #[command(after_help = "Examples:\n  ringload man send | man -l -\n  ringload man --out man/")]
     Man {
         /// The command; the program itself without it
         command: Option<String>,
@@ -169,6 +171,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Ringload::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_by_examples() {
+        for command in Ringload::command().get_subcommands_mut() {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            assert!(help.contains(&format!("Examples:\n  ringload {name}")), "{help}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ ACTION    reply CODE [ESC] [TEXT], delay DUR, pause DUR, stall, close, reset, ha
 take+reply CODE, cut N, split, multiline N, long N, nocrlf, lf, garbage N, early, extra, twodigits,\n            \
 mixedcodes, slowread RATE, slowwrite RATE, noext KEYWORD, ext 'LINE', lie-size N, refuse\n  \
 SELECTOR  p=0.01 every=100 first=5 after=1000 conn=3 rcpt=GLOB from=GLOB size>N t=10s..20s seed=N\n\n\
-The first line on stdout is: ready {\"listen\":[...],\"admin\":...,\"driver\":...}\n\n\
+The first line on stdout (on stderr with --json) is: ready {\"listen\":[...],\"admin\":...,\"driver\":...}\n\n\
 Examples:\n  \
 ringload sink --listen 127.0.0.1:2525\n  \
 ringload sink --listen 127.0.0.1:2525 --fault 'eod:reply 451 later;every=100' --fault 'rcpt:reply 550;rcpt=bad*'\n  \
@@ -49,7 +49,7 @@ pub(super) struct SinkArgs {
     /// Do not offer PIPELINING
     #[arg(long, env = "RINGLOAD_NO_PIPELINING")]
     no_pipelining: bool,
-    /// At the end print the counts as JSON instead of text
+    /// At the end print the counts as JSON, one document on stdout; the line that says `ready` goes to stderr then
     #[arg(long, env = "RINGLOAD_JSON")]
     json: bool,
     #[command(flatten)]
@@ -88,7 +88,12 @@ pub(super) fn run(args: SinkArgs) -> Result<Exit, Failure> {
     let handle = sink.handle();
     on_interrupt(move || handle.stop()).map_err(Failure::component)?;
     // Who reads this may ask for the end at once.
-    print(format!("ready {ready}\n").as_bytes())?;
+    let ready = format!("ready {ready}\n");
+    if args.json {
+        exit::tell(&ready);
+    } else {
+        print(ready.as_bytes())?;
+    }
     match sink.join() {
         Ok(outcome) => show(&outcome.counts, args.json).map(|()| verdict(&outcome.counts)),
         // What was counted is shown all the same.

@@ -1,7 +1,7 @@
 //! What a person asked for, looked at before anything is started: what cannot be done is said in one line, with what can.
 
 use crate::exit::UsageError;
-use crate::scenario::Scenario;
+use crate::scenario::{ALL, Scenario};
 use engine::io::choice::DriverChoice;
 use engine::io::launch::choose;
 use loadgen::units::{Rate, parse_bytes, parse_span};
@@ -37,6 +37,22 @@ pub fn size(text: &str) -> Result<u64, UsageError> {
         Ok(bytes)
     } else {
         Err(UsageError(format!("--size {text}: a message has {MESSAGE_BYTES_MIN} octets to 128 MiB; write 4k or 100k")))
+    }
+}
+
+/// The one value of an option, if it was said.
+///
+/// # Errors
+/// Several were.
+pub fn one<T: Copy>(option: &str, said: &[T]) -> Result<Option<T>, UsageError> {
+    match said {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        several => {
+            let goes_through = ALL.iter().find(|scenario| scenario.several.contains(&option));
+            let who = goes_through.map_or("no scenario", |scenario| scenario.name);
+            Err(UsageError(format!("{option}: {} values; say one ({who} goes through several)", several.len())))
+        }
     }
 }
 
@@ -118,9 +134,12 @@ mod tests {
             (mail(&nowhere), "--corpus"),
             (mail(folder.path()), "name a folder of .eml files"),
             (peers(Some(&nowhere)).map(|()| PathBuf::new()), "tests/peers/fetch"),
-            (own("payload-sweep", "--size"), "payload-sweep has its own --size: leave it out"),
-            (own("payload-sweep", "--corpus"), "leave it out"),
-            (own("shard-scaling", "--shards"), "leave it out"),
+            (own("payload-sweep", "--corpus"), "payload-sweep has its own --corpus: leave it out"),
+            (
+                one("--size", &[1, 2]).map(|_| PathBuf::new()),
+                "--size: 2 values; say one (payload-sweep goes through several)",
+            ),
+            (one("--shards", &[1, 2]).map(|_| PathBuf::new()), "say one (shard-scaling goes"),
         ] {
             let error = done.expect_err(told).to_string();
             assert!(error.contains(told) && error.lines().count() == 1, "{error}");

@@ -31,26 +31,45 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Front end, two hubs, mailbox delivery and sinks: throughput, latency, two failovers and a report, in a minute.
+    #[command(after_help = "Examples:\n  \
+        ringbench quickstart\n  \
+        ringbench quickstart --durability os --out results/os\n  \
+        ringbench quickstart --corpus mail/ --json")]
     Quickstart(QuickstartArgs),
     /// Runs a scenario by name, or what a run.toml says.
+    #[command(after_help = "Examples:\n  \
+        ringbench run hub-hop --size 4k -c 50 -d 10s\n  \
+        ringbench run failover-hub -r 500/s --out results/failover\n  \
+        ringbench run shard-scaling --shards 1,2\n  \
+        ringbench run payload-sweep --size 4k,100k -c 16\n  \
+        ringbench run results/failover/run.toml --durability os --out results/os")]
     Run(RunArgs),
     /// Lists the scenarios.
+    #[command(after_help = "Examples:\n  ringbench list\n  ringbench list --json")]
     List(ListArgs),
     /// Measures the promises of SPECIFICATION.md on this machine.
-    #[command(
-        after_help = "Exit codes: 0 what was measured holds what is promised, 1 a promise is broken, 2 wrong command line, 3 a figure \
+    #[command(after_help = "Examples:\n  \
+        ringbench targets --quick\n  \
+        ringbench targets --only T-hop-4k --out results/hops\n  \
+        ringbench targets --peers target/peers --only cpu --markdown\n\n\
+        Exit codes: 0 what was measured holds what is promised, 1 a promise is broken, 2 wrong command line, 3 a figure \
         could not be measured, or not validly (its row says why; no figure of a build for debugging is valid), 4 the same, \
-        because a component failed to start or died. Figures that this run leaves out count for nothing, unless none is left."
-    )]
+        because a component failed to start or died. Figures that this run leaves out count for nothing, unless none is left.")]
     Targets(TargetsArgs),
     /// The raw byte pump: what a hop costs without mail.
+    #[command(after_help = "Examples:\n  \
+        ringbench pump -c 256 --size 4k\n  \
+        ringbench pump --size 100k --durability os --out results/pump\n  \
+        ringbench pump --one-per-write --next-hop-connections 8 --json")]
     Pump(PumpArgs),
     /// Prints the completion script of a shell.
+    #[command(after_help = "Examples:\n  ringbench completions bash > ringbench.bash")]
     Completions {
         /// For which shell.
         shell: Shell,
     },
     /// Prints the manual page of the program or of a command, or writes all of them into a folder.
+    #[command(after_help = "Examples:\n  ringbench man run | man -l -\n  ringbench man --out man/")]
     Man {
         /// The command; the program itself without it.
         command: Option<String>,
@@ -83,9 +102,9 @@ pub struct EngineArgs {
     /// The I/O driver [default: auto].
     #[arg(long, env = "RINGBENCH_DRIVER", value_name = "DRIVER", value_parser = ["auto", "uring", "tokio-uring", "epoll"])]
     pub driver: Option<String>,
-    /// Shards (threads) of each engine process [default: 1].
-    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub shards: Option<u16>,
+    /// Shards (threads) of each engine process; several (1,2,4) for shard-scaling [default: 1].
+    #[arg(long, env = "RINGBENCH_SHARDS", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Vec<u16>,
 }
 
 /// `quickstart`.
@@ -109,9 +128,9 @@ pub struct RunArgs {
     /// it come before what stands there.
     #[arg(value_name = "SCENARIO|FILE")]
     pub scenario: String,
-    /// Octets of a message: 4096, 4k, 100k, 1M.
-    #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES")]
-    pub size: Option<String>,
+    /// Octets of a message: 4096, 4k, 100k, 1M; several (4k,100k) for payload-sweep.
+    #[arg(long, env = "RINGBENCH_SIZE", value_name = "BYTES", value_delimiter = ',')]
+    pub size: Vec<String>,
     /// Mail to replay instead: a folder of .eml files or an mbox.
     #[arg(long, env = "RINGBENCH_CORPUS", value_name = "DIR|MBOX", conflicts_with = "size")]
     pub corpus: Option<PathBuf>,
@@ -230,6 +249,14 @@ mod tests {
                 let name = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
                 assert!(name.starts_with("RINGBENCH_"), "{} {}", command.get_name(), option.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn every_command_explains_itself_by_examples() {
+        for command in Cli::command().get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+            let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+            assert!(help.contains(&format!("Examples:\n  ringbench {name}")), "{help}");
         }
     }
 

@@ -42,23 +42,32 @@ pub fn quickstart(args: &QuickstartArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// See [`crate::exit`].
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let scenario = Scenario::find(&args.scenario);
+    let goes_through = |option: &str| scenario.is_some_and(|scenario| scenario.several.contains(&option));
+    let mut sizes = args.size.iter().map(|size| asked::size(size)).collect::<Result<Vec<_>, _>>()?;
+    let mut shards: Vec<usize> = args.engine.shards.iter().copied().map(usize::from).collect();
+    let content = match &args.corpus {
+        Some(path) => Some(Content::Corpus(asked::mail(path)?)),
+        None if goes_through("--size") => None,
+        None => asked::one("--size", &std::mem::take(&mut sizes))?.map(Content::Bytes),
+    };
+    let mut engine = args.engine.clone();
+    if goes_through("--shards") {
+        engine.shards.clear();
+    } else {
+        shards.clear();
+    }
     let said = Said {
-        content: match &args.corpus {
-            Some(path) => Some(Content::Corpus(asked::mail(path)?)),
-            None => args.size.as_deref().map(asked::size).transpose()?.map(Content::Bytes),
-        },
+        content,
+        sizes,
+        shard_counts: shards,
         connections: args.connections,
         rate_per_s: args.rate.as_deref().map(asked::rate_per_s).transpose()?,
         seconds: args.duration.as_deref().map(asked::seconds).transpose()?,
-        ..said(&args.engine)?
+        ..said(&engine)?
     };
-    let Some(scenario) = Scenario::find(&args.scenario) else { return run_again(args, &said) };
-    let own = [
-        ("--size", args.size.is_some()),
-        ("--corpus", args.corpus.is_some()),
-        ("--shards", args.engine.shards.is_some()),
-    ];
-    asked::nothing_of_its_own(scenario, &own)?;
+    let Some(scenario) = scenario else { return run_again(args, &said) };
+    asked::nothing_of_its_own(scenario, &[("--corpus", args.corpus.is_some())])?;
     let folder = ResultFolder::make(args.out.out.as_deref(), scenario.name)?;
     let seed = args.seed.map_or(SEED, u64::from);
     carry_out(&scenario.plan(&said.options(placement::available().len(), seed)), &folder, &args.out)
@@ -103,7 +112,8 @@ fn watch(folder: &ResultFolder) -> Interrupt {
 fn said(args: &EngineArgs) -> Result<Said, UsageError> {
     args.driver.as_deref().map_or(Ok(()), asked::driver)?;
     let EngineArgs { durability, driver, shards } = args.clone();
-    Ok(Said { durability, driver, shards: shards.map(usize::from), ..Said::default() })
+    let shards = asked::one("--shards", &shards)?.map(usize::from);
+    Ok(Said { durability, driver, shards, ..Said::default() })
 }
 
 fn carry_out(plan: &Plan, folder: &ResultFolder, out: &OutArgs) -> anyhow::Result<Exit> {

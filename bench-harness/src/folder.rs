@@ -22,10 +22,11 @@ pub struct ResultFolder {
 }
 
 impl ResultFolder {
-    /// Makes `asked`, or a new one named after the time and `name` below `ringbench-results`.
+    /// Makes `asked`, or a new one named after the time and `name` below `ringbench-results`. What an earlier run left in it goes,
+    /// so that all files in it are of one run.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; it holds what is no run's, or a run is under way in it.
     pub fn make(asked: Option<&Path>, name: &str) -> anyhow::Result<Self> {
         let path = match asked {
             Some(path) => path.to_owned(),
@@ -41,13 +42,22 @@ impl ResultFolder {
         };
         std::fs::create_dir_all(&path).map_err(unusable)?;
         clear_up(&path);
+        let others = strangers(&path).map_err(unusable)?;
+        if let Some(other) = others.first() {
+            let (path, more) = (path.display(), others.len() - 1);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let text = format!(
+                "the result folder {path} holds {other}{more}, which is no run's: name a new folder, or one of an earlier run, by --out"
+            );
+            return Err(UsageError(text).into());
+        }
         if asked.is_none() {
             let others = path.parent().and_then(|all| std::fs::read_dir(all).ok()).into_iter().flatten().flatten();
             others.for_each(|other| clear_up(&other.path()));
         }
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&path).map_err(unusable)?;
         let owner = own(scratch.path()).map_err(unusable)?;
-        forget_words(&path).with_context(|| format!("clearing {}", path.display()))?;
+        forget(&path).with_context(|| format!("clearing {}", path.display()))?;
         Ok(Self { path, scratch, _owner: owner })
     }
 
@@ -108,12 +118,45 @@ fn clear_up(folder: &Path) {
     }
 }
 
-/// What processes of an earlier run in the same folder said is not this run's.
-fn forget_words(folder: &Path) -> std::io::Result<()> {
+/// Whether `name` is that of a file that runs leave. What the engine was told (`hub.toml`) stands beside what it said
+/// (`hub.stderr`); `is_there` tells of that.
+fn is_a_runs(name: &str, is_there: impl Fn(&str) -> bool) -> bool {
+    const WHOLE: [&str; 9] = [
+        "result.json",
+        "report.html",
+        "run.toml",
+        "pump.json",
+        "targets.json",
+        "targets.md",
+        "targets.txt",
+        "grid.json",
+        ENGINE_LOG,
+    ];
+    const BEGINNINGS: [(&str, &[&str]); 3] =
+        [("timeline", &["csv"]), ("affected", &["csv"]), ("latency-", &["hgrm", "hlog"])];
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    WHOLE.contains(&name)
+        || ending == STDERR
+        || BEGINNINGS.iter().any(|(begins, ends)| stem.starts_with(begins) && ends.contains(&ending))
+        || (ending == "toml" && is_there(&format!("{stem}.{STDERR}")))
+}
+
+/// What `folder` holds that is no run's, or belongs to one that is under way there.
+fn strangers(folder: &Path) -> std::io::Result<Vec<String>> {
+    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<std::io::Result<Vec<String>>>()?;
+    names.sort_unstable();
+    let is_there = |name: &str| names.binary_search_by(|other| other.as_str().cmp(name)).is_ok();
+    Ok(names.iter().filter(|name| !is_a_runs(name, is_there)).cloned().collect())
+}
+
+/// Removes the files of an earlier run: figures of two runs in one folder would be taken for those of one. Its `run.toml` stays
+/// until the new one takes its place: it may be what is run again.
+fn forget(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|ending| ending == STDERR) || entry.file_name() == ENGINE_LOG {
-            std::fs::remove_file(path)?;
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with(SCRATCH) && name != "run.toml" {
+            std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -131,10 +174,47 @@ mod tests {
             std::fs::create_dir(root.path().join(name)).expect("made");
             std::fs::write(root.path().join(name).join(file), b"").expect("written");
         }
-        let another = ResultFolder::make(Some(root.path()), "x").expect("made");
-        assert!(living.scratch().is_dir() && another.scratch().is_dir());
+        let refused = ResultFolder::make(Some(root.path()), "x").expect_err("a run is under way in it").to_string();
+        assert!(refused.contains("holds .running-") && refused.contains("and 2 more"), "{refused}");
+        assert!(living.scratch().is_dir());
         let is_there = |name: &str| root.path().join(name).is_dir();
         assert_eq!([".running-dead", ".running-unknown", "running"].map(is_there), [false, true, true]);
+    }
+
+    #[test]
+    fn a_folder_holds_the_files_of_one_run_and_nobody_elses_are_touched() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let files = || {
+            let mut names: Vec<String> = std::fs::read_dir(root.path())
+                .expect("kept")
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| !name.starts_with(SCRATCH))
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        let write = |name: &str| std::fs::write(root.path().join(name), b"old").expect("written");
+        let earlier = [
+            "result.json",
+            "run.toml",
+            "timeline-hub-killed.csv",
+            "latency-response-latency.hlog",
+            "hub.toml",
+            "hub.stderr",
+            "engine.log",
+        ];
+        earlier.into_iter().for_each(write);
+        ResultFolder::make(Some(root.path()), "x").expect("an earlier run's");
+        assert_eq!(files(), ["run.toml"], "it may be what is run again");
+        for name in ["thesis.txt", "hub.toml"] {
+            earlier[..4].iter().copied().for_each(write);
+            write(name);
+            let refused = ResultFolder::make(Some(root.path()), "x").expect_err("somebody's").to_string();
+            assert!(refused.contains(&format!("holds {name}, which is no run's: name a new folder")), "{refused}");
+            assert_eq!(files().len(), 5, "all of it is still there");
+            std::fs::remove_file(root.path().join(name)).expect("ours");
+        }
     }
 
     #[test]

@@ -291,8 +291,17 @@ mod tests {
             whole.parts[0].topology.way(),
             "load → front-end → hub-1 or hub-2 → sink-a or sink-b; one message in 50 to mailbox delivery"
         );
-        let options =
-            Options { content: None, connections: None, rate_per_s: None, seconds: None, engine, cores: 2, seed: 1 };
+        let options = Options {
+            content: None,
+            sizes: Vec::new(),
+            shard_counts: Vec::new(),
+            connections: None,
+            rate_per_s: None,
+            seconds: None,
+            engine,
+            cores: 2,
+            seed: 1,
+        };
         for (name, way) in [
             ("hub-hop", "load → hub → sink"),
             ("mailbox", "load → hub → mailbox"),

@@ -3,11 +3,15 @@
 use crate::exit::tell;
 use crate::plan::{Phase, Plan};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Seconds that a phase takes besides its load: draining and collecting.
 const AROUND_PHASE_S: f64 = 1.5;
+
+/// Off a terminal how fast it goes is told so often.
+const PULSE_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a plan takes.
 pub fn expected_s(plan: &Plan) -> f64 {
@@ -20,18 +24,20 @@ pub fn expected_s(plan: &Plan) -> f64 {
 pub struct Progress {
     bar: Option<ProgressBar>,
     began: Instant,
+    /// When it was last told in a line how fast it goes.
+    pulsed: Cell<Option<Instant>>,
 }
 
 impl Progress {
     /// On this process's stderr.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
-        Self { bar, began: Instant::now() }
+        Self { bar, began: Instant::now(), pulsed: Cell::default() }
     }
 
     /// One that says nothing.
     pub fn silent() -> Self {
-        Self { bar: Some(ProgressBar::hidden()), began: Instant::now() }
+        Self { bar: Some(ProgressBar::hidden()), began: Instant::now(), pulsed: Cell::default() }
     }
 
     /// A run begins.
@@ -75,6 +81,22 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
             bar.tick();
+        }
+    }
+
+    /// How fast it goes just now: on a terminal in the place of what was said before, elsewhere a line every few seconds.
+    pub fn pulse(&self, what: &str) {
+        let is_due = self.pulsed.get().is_none_or(|at| at.elapsed() >= PULSE_EVERY);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((self.began.elapsed().as_secs_f64() * 10.0) as u64);
+                bar.set_message(what.to_owned());
+            }
+            None if is_due => {
+                self.pulsed.set(Some(Instant::now()));
+                self.line(what);
+            }
+            None => {}
         }
     }
 

@@ -10,6 +10,10 @@ use crate::scenario::{AT_A_RATE, AT_HALF, Options};
 pub struct Said {
     /// What messages are made of.
     pub content: Option<Content>,
+    /// Several sizes, for a scenario that goes through them.
+    pub sizes: Vec<u64>,
+    /// Several numbers of shards, for one that goes through those.
+    pub shard_counts: Vec<usize>,
     /// Connections of the load generator.
     pub connections: Option<u32>,
     /// Open-loop rate.
@@ -29,6 +33,8 @@ impl Said {
     pub fn options(&self, cores: usize, seed: u64) -> Options {
         Options {
             content: self.content.clone(),
+            sizes: self.sizes.clone(),
+            shard_counts: self.shard_counts.clone(),
             connections: self.connections,
             rate_per_s: self.rate_per_s,
             seconds: self.seconds,
@@ -146,6 +152,7 @@ mod tests {
             durability: Some("os".into()),
             driver: Some("epoll".into()),
             shards: Some(2),
+            ..Said::default()
         };
         for name in ["accept-only", "hub-hop", "front-end", "mailbox", "sink-only"] {
             let mut changed = plan(name);

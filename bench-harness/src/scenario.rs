@@ -9,6 +9,10 @@ use rand_pcg::Pcg64Mcg;
 pub struct Options {
     /// What messages are made of.
     pub content: Option<Content>,
+    /// Sizes that a sweep goes through; empty: its own.
+    pub sizes: Vec<u64>,
+    /// Numbers of shards that it goes through; empty: its own.
+    pub shard_counts: Vec<usize>,
     /// Connections of the load generator.
     pub connections: Option<u32>,
     /// Open-loop rate; `None`: half of what a probe finds.
@@ -32,6 +36,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Options that it has its own of.
     pub own: &'static [&'static str],
+    /// Options that it takes several values of, and goes through.
+    pub several: &'static [&'static str],
     plan: fn(&Options) -> Vec<Part>,
 }
 
@@ -53,50 +59,70 @@ pub const ALL: &[Scenario] = &[
         name: "accept-only",
         about: "A hub takes mail and keeps it: nothing leaves until the load is over.",
         own: &[],
+        several: &[],
         plan: accept_only,
     },
     Scenario {
         name: "hub-hop",
         about: "Load, one hub, one sink: the hop that everything else is made of.",
         own: &[],
+        several: &[],
         plan: hub_hop,
     },
-    Scenario { name: "front-end", about: "Load, a front end, one hub, one sink.", own: &[], plan: front_end },
-    Scenario { name: "mailbox", about: "Load, one hub, mailbox delivery into folders.", own: &[], plan: mailbox },
+    Scenario {
+        name: "front-end",
+        about: "Load, a front end, one hub, one sink.",
+        own: &[],
+        several: &[],
+        plan: front_end,
+    },
+    Scenario {
+        name: "mailbox",
+        about: "Load, one hub, mailbox delivery into folders.",
+        own: &[],
+        several: &[],
+        plan: mailbox,
+    },
     Scenario {
         name: "shard-scaling",
-        about: "The hub hop with 1, 2, 4 … shards, as far as there are cores.",
-        own: &["--shards"],
+        about: "The hub hop with 1, 2, 4 … shards, as far as there are cores, or with those that --shards names.",
+        own: &[],
+        several: &["--shards"],
         plan: shard_scaling,
     },
     Scenario {
         name: "payload-sweep",
-        about: "The hub hop from 1 KiB to 1 MiB.",
-        own: &["--size", "--corpus"],
+        about: "The hub hop from 1 KiB to 1 MiB, or with the contents that --size names.",
+        own: &["--corpus"],
+        several: &["--size"],
         plan: payload_sweep,
     },
     Scenario {
         name: "failover-next-hop",
         about: "One of a hub's two next hops is killed and returns, again and again.",
         own: &[],
+        several: &[],
         plan: failover_next_hop,
     },
     Scenario {
         name: "failover-hub",
         about: "One of two hubs behind a front end is killed and returns, again and again.",
         own: &[],
+        several: &[],
         plan: failover_hub,
     },
     Scenario {
         name: "restart",
         about: "A hub full of mail is killed and started: what it delivers, and how soon.",
         own: &[],
+        several: &[],
         plan: restart,
     },
     Scenario {
         name: "sink-only",
         about: "Load straight into a sink: what the generator and the sink do by themselves.",
         own: &[],
+        several: &[],
         plan: sink_only,
     },
 ];
@@ -206,11 +232,16 @@ fn mailbox(options: &Options) -> Vec<Part> {
 }
 
 fn shard_scaling(options: &Options) -> Vec<Part> {
-    let counts = (0..).map(|power| 1usize << power).take_while(|shards| *shards <= options.cores.max(1));
+    let mut counts = options.shard_counts.clone();
+    if counts.is_empty() {
+        counts = (0..).map(|power| 1usize << power).take_while(|shards| *shards <= options.cores.max(1)).collect();
+    }
     counts
-        .map(|shards| {
+        .into_iter()
+        .enumerate()
+        .map(|(place, shards)| {
             let mut phases = options.measured(&options.content());
-            phases.iter_mut().for_each(|phase| phase.is_main &= shards == 1);
+            phases.iter_mut().for_each(|phase| phase.is_main &= place == 0);
             let mut part = options.part(&plural(shards, "shard"), one_hub(), phases);
             part.engine.shards = shards;
             part
@@ -219,14 +250,26 @@ fn shard_scaling(options: &Options) -> Vec<Part> {
 }
 
 fn payload_sweep(options: &Options) -> Vec<Part> {
-    let sizes =
-        [(1 << 10, "1 KiB"), (4 << 10, "4 KiB"), (16 << 10, "16 KiB"), (100 << 10, "100 KiB"), (1 << 20, "1 MiB")];
-    let part = |(bytes, label): (u64, &str)| {
+    let mut sizes = options.sizes.clone();
+    if sizes.is_empty() {
+        sizes = vec![1 << 10, SIZE, 16 << 10, 100 << 10, 1 << 20];
+    }
+    let main = sizes.iter().position(|bytes| *bytes == SIZE).unwrap_or(0);
+    let part = |(place, bytes): (usize, u64)| {
         let mut phases = options.measured(&Content::Bytes(bytes));
-        phases.iter_mut().for_each(|phase| phase.is_main &= bytes == SIZE);
-        options.part(label, one_hub(), phases)
+        phases.iter_mut().for_each(|phase| phase.is_main &= place == main);
+        options.part(&octets(bytes), one_hub(), phases)
     };
-    sizes.into_iter().map(part).collect()
+    sizes.into_iter().enumerate().map(part).collect()
+}
+
+/// A size as people say it: whole units only, so that no two sizes are called the same.
+fn octets(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} B"),
+    }
 }
 
 fn failover_next_hop(options: &Options) -> Vec<Part> {
@@ -318,6 +361,8 @@ pub fn quickstart(engine: &Engine, content: &Content, seed: u64) -> Plan {
     topology.mailbox_every = 50;
     let options = Options {
         content: Some(content.clone()),
+        sizes: Vec::new(),
+        shard_counts: Vec::new(),
         connections: None,
         rate_per_s: None,
         seconds: Some(6.0),
@@ -364,6 +409,8 @@ mod tests {
     fn options() -> Options {
         Options {
             content: None,
+            sizes: Vec::new(),
+            shard_counts: Vec::new(),
             connections: None,
             rate_per_s: None,
             seconds: None,
@@ -394,6 +441,20 @@ mod tests {
             assert!(Scenario::find(name).is_some(), "{name}");
         }
         assert!(Scenario::find("quick").is_none());
+    }
+
+    #[test]
+    fn a_sweep_goes_through_what_it_is_told() {
+        let told = Options { sizes: vec![100, 4096, 100 << 10], shard_counts: vec![3, 1], ..options() };
+        let plan = |name| Scenario::find(name).expect("a scenario").plan(&told);
+        let labels = |plan: &Plan| plan.parts.iter().map(|part| part.label.clone()).collect::<Vec<_>>();
+        let sizes = plan("payload-sweep");
+        assert_eq!(labels(&sizes), ["100 B", "4 KiB", "100 KiB"]);
+        assert!(sizes.parts[1].phases[1].is_main && !sizes.parts[0].phases[1].is_main);
+        let shards = plan("shard-scaling");
+        assert_eq!(labels(&shards), ["3 shards", "1 shard"]);
+        assert_eq!(shards.parts.iter().map(|part| part.engine.shards).collect::<Vec<_>>(), [3, 1]);
+        assert!(shards.parts[0].phases[1].is_main && !shards.parts[1].phases[1].is_main);
     }
 
     #[test]

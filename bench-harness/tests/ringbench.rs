@@ -288,7 +288,9 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
         &["run", "hub-hop", "-d", "0s"][..],
         &["run", "hub-hop", "--corpus", "/nowhere"],
         &["run", "hub-hop", "--out", "/proc/nowhere"],
-        &["run", "payload-sweep", "--size", "4k"],
+        &["run", "hub-hop", "--size", "4k,8k"],
+        &["run", "hub-hop", "--shards", "1,2"],
+        &["quickstart", "--shards", "1,2"],
         &["quickstart", "--corpus", "/nowhere"],
         &["targets", "--only", "T-nothing"],
         &["targets", "--peers", "/nowhere"],
@@ -299,6 +301,30 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
         assert!(said.starts_with("ringbench: "), "{said}");
     }
     assert_eq!(run(&["list"]).status.code(), Some(0));
+}
+
+#[test]
+fn sweeps_go_through_what_they_are_told_and_say_how_fast() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let swept = |scenario: &str, words: &[&str], parts: &[&str]| {
+        let out = folder.path().join(scenario);
+        let line = ["run", scenario, "-r", "20/s", "-c", "2", "--out", out.to_str().expect("text")];
+        let done = run(&[&line, words].concat());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(matches!(done.status.code(), Some(0 | 3)), "{said}");
+        let result: Value =
+            serde_json::from_slice(&std::fs::read(out.join("result.json")).expect("kept")).expect("JSON");
+        let names: Vec<_> = result["phases"].as_array().expect("a list").iter().map(|p| p["name"].clone()).collect();
+        assert_eq!(names, parts);
+        said
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            swept("payload-sweep", &["--size", "1k,100k", "-d", "500ms"], &["latency · 1 KiB", "latency · 100 KiB"])
+        });
+        let said = swept("shard-scaling", &["--shards", "2", "-d", "6s"], &["latency"]);
+        assert!(said.contains("latency: ") && said.contains("/s answered, "), "{said}");
+    });
 }
 
 #[test]

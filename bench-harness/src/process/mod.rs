@@ -273,6 +273,11 @@ impl Component {
         interrupt.receive(&self.lines, Instant::now() + wait).ok()
     }
 
+    /// The last of the lines that it wrote to stdout since somebody asked, without waiting.
+    pub fn last_line(&self) -> Option<String> {
+        self.lines.try_iter().last()
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {

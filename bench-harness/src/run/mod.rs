@@ -137,6 +137,7 @@ impl Running {
             folder: setting.folder.path(),
             scratch: setting.folder.scratch(),
             interrupt: setting.interrupt,
+            progress: setting.progress,
             number: self.number,
             seed: self.seed,
         };

@@ -3,13 +3,15 @@
 
 use super::measure::{Done, Evidences, Measured, Observed, measure};
 use crate::failover::Tries;
-use crate::interrupt::Interrupt;
+use crate::html::text::rate;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::load::{DRAIN, SendSpec, sent};
 use crate::maildir::{Kept, Reader};
 use crate::observe::process::{Usage, usage};
 use crate::observe::{monotonic, wall_ahead_ns};
 use crate::plan::{NOBODY, Part, Phase};
 use crate::process::{Component, Program, Spec};
+use crate::progress::Progress;
 use crate::result::Process;
 use crate::stage::{Counts, Stage};
 use anyhow::Context;
@@ -30,6 +32,8 @@ const EMPTY_WAIT: Duration = Duration::from_secs(15);
 const GAUGE_WAIT: Duration = Duration::from_millis(600);
 /// They are looked at so often.
 const LOOK: Duration = Duration::from_millis(20);
+/// It is told so often how fast mail goes.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A sender writes down what it did within this.
 const WRITE_WAIT: Duration = Duration::from_secs(15);
 
@@ -42,6 +46,8 @@ pub struct Around<'a> {
     pub scratch: &'a Path,
     /// Ends it early.
     pub interrupt: &'a Interrupt,
+    /// Tells how fast it goes.
+    pub progress: &'a Progress,
     /// Its number in the run.
     pub number: u32,
     /// For everything that is chosen.
@@ -207,7 +213,7 @@ fn play(
     let mut counts_at_strike = Counts::default();
     for (at_s, act) in acts {
         let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
-        let interrupted = around.interrupt.wait_until(at).is_err();
+        let interrupted = wait_until(at, phase, sender, around).is_err();
         stage.check()?;
         match act {
             Act::Look => seen.push(look(stage, sender)),
@@ -239,6 +245,27 @@ fn play(
         }
     }
     Ok((done, seen))
+}
+
+/// Waits for `at`, and tells meanwhile how fast mail goes, as its sender says it.
+fn wait_until(at: Instant, phase: &Phase, sender: &Component, around: &Around<'_>) -> Result<(), Interrupted> {
+    loop {
+        around.interrupt.wait_until(at.min(Instant::now() + TELL_EVERY))?;
+        if Instant::now() >= at {
+            return Ok(());
+        }
+        let said = sender.last_line().and_then(|line| serde_json::from_str::<Pulse>(&line).ok());
+        if let Some(Pulse { per_s, open }) = said {
+            around.progress.pulse(&format!("{}: {}/s answered, {open} open", phase.name, rate(per_s)));
+        }
+    }
+}
+
+/// What a sender says once a second.
+#[derive(Debug, serde::Deserialize)]
+struct Pulse {
+    per_s: f64,
+    open: u64,
 }
 
 /// Which share of what `hubs` accepted between two looks was not the victim's; `None` when nothing was, or one of them does

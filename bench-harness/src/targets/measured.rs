@@ -94,6 +94,7 @@ impl<'a> Bench<'a> {
             folder: self.folder.path(),
             scratch: self.folder.scratch(),
             interrupt: self.interrupt,
+            progress: self.progress,
             number: self.number,
             seed: 1,
         }

@@ -207,6 +207,8 @@ pub struct Effort {
     pub latency_s: f64,
     /// How long the disk alone is measured.
     pub sync_s: f64,
+    /// Nothing is begun that would not be done within so many seconds, as far as those before it tell.
+    pub seconds_max: Option<f64>,
     /// Also what takes long: memory of queued mail, two shards, foreign tools, the figures that are only shown.
     pub everything: bool,
 }
@@ -221,6 +223,7 @@ impl Effort {
         latency_runs: 1,
         latency_s: 3.0,
         sync_s: 0.4,
+        seconds_max: Some(60.0),
         everything: false,
     };
     /// Some twenty minutes.
@@ -232,6 +235,7 @@ impl Effort {
         latency_runs: 5,
         latency_s: 4.0,
         sync_s: 1.0,
+        seconds_max: None,
         everything: true,
     };
 }

@@ -5,6 +5,7 @@ use super::beside::{DEAD, IDLE, SILENT, SLOW};
 use super::hops;
 use super::measured::{Bench, Measured};
 use crate::process::ComponentError;
+use std::time::{Duration, Instant};
 
 /// A group of figures that one series of runs tells.
 struct Step<'b> {
@@ -49,10 +50,17 @@ impl<'a> Bench<'a> {
         let is_asked =
             |step: &Step<'_>| (step.is_quick || self.effort.everything) && step.ids.iter().any(|id| self.is_wanted(id));
         let steps: Vec<Step<'a>> = Self::steps().into_iter().filter(is_asked).collect();
+        let (began, mut longest) = (Instant::now(), Duration::ZERO);
         for (index, step) in steps.iter().enumerate() {
             if self.interrupt.asked() {
                 break;
             }
+            if !fits(began.elapsed(), longest, self.effort.seconds_max) {
+                let left: Vec<&str> = steps[index..].iter().flat_map(|step| step.ids.iter().copied()).collect();
+                self.progress.line(&format!("the time is over, not measured: {}", left.join(", ")));
+                break;
+            }
+            let step_began = Instant::now();
             self.progress.say(&format!("{} of {}: {}", index + 1, steps.len(), step.ids.join(", ")));
             // One that fails says so in its rows; the others are measured all the same.
             if let Err(error) = (step.run)(&mut self, step.ids[0]) {
@@ -62,6 +70,7 @@ impl<'a> Bench<'a> {
                     self.findings.entry(id).or_insert_with(|| Err(not.clone()));
                 });
             }
+            longest = longest.max(step_began.elapsed());
             step.ids.iter().for_each(|id| self.tell_found(id));
         }
         Measured { findings: self.findings, runs: self.runs, driver: self.driver, commit: self.commit }
@@ -74,5 +83,23 @@ impl<'a> Bench<'a> {
             None => return,
         };
         self.progress.line(&format!("{id}: {found}"));
+    }
+}
+
+/// Whether a step may begin: it ends in time if it takes no longer than the longest so far.
+fn fits(elapsed: Duration, longest: Duration, seconds_max: Option<f64>) -> bool {
+    seconds_max.is_none_or(|max| (elapsed + longest).as_secs_f64() <= max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_end_too_late_is_not_begun() {
+        let at = Duration::from_secs;
+        assert!(fits(at(0), at(0), Some(60.0)) && fits(at(48), at(12), Some(60.0)));
+        assert!(!fits(at(49), at(12), Some(60.0)) && fits(at(4900), at(12), None));
+        assert_eq!(super::super::Effort::QUICK.seconds_max, Some(60.0), "a minute, as --quick promises");
     }
 }

@@ -212,7 +212,8 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     if let Some(missing) = targets::missing(rows) {
         tell(&format!("ringbench: {missing}\n"));
     }
-    Ok(targets::exit(rows))
+    report.broken.iter().for_each(|broken| tell(&format!("ringbench: {broken}\n")));
+    Ok(targets::exit(rows, &report.broken))
 }
 
 fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {

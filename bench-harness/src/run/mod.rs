@@ -229,7 +229,7 @@ pub fn exit(result: &RunResult) -> Exit {
 }
 
 /// Lost (but for what a sink had no room to write down), altered, delivered though refused or to somebody else, or doubled in no window: P-002 to P-005.
-fn breaks_a_promise(phase: &result::Phase) -> bool {
+pub(crate) fn breaks_a_promise(phase: &result::Phase) -> bool {
     let pairs = &phase.figures.pairs;
     let undue = pairs.refused_yet_delivered + pairs.unexpected + pairs.duplicated.unattributed;
     pairs.lost_for_certain() + pairs.content_differs + undue > 0

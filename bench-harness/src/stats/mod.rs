@@ -31,6 +31,18 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some((sorted[low] + sorted[high]) / 2.0)
 }
 
+/// Fewer values than this have no interval.
+pub const INTERVAL_MIN: usize = 5;
+
+/// The 95 % bootstrap interval of the [`median`] of `values`; `None` below [`INTERVAL_MIN`] of them.
+pub fn median_interval(values: &[f64], seed: u64) -> Option<(f64, f64)> {
+    if values.len() < INTERVAL_MIN {
+        return None;
+    }
+    let middle = |values: &[f64]| median(values).expect("there are some");
+    Some(bootstrap(values, &mut Pcg64Mcg::new(u128::from(seed) | 1), middle))
+}
+
 /// What is known about the ratio b/a of paired runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
@@ -65,7 +77,7 @@ impl Ratio {
             return None;
         }
         let mut random = Pcg64Mcg::new(u128::from(seed) | 1);
-        let (low, high) = bootstrap_mean(&logs, &mut random);
+        let (low, high) = bootstrap(&logs, &mut random, mean);
         Some(Self {
             ratio: mean(&logs).exp(),
             low: low.exp(),
@@ -86,14 +98,17 @@ impl Ratio {
     }
 }
 
-/// 95 % percentile-bootstrap interval of the mean.
-fn bootstrap_mean(values: &[f64], random: &mut Pcg64Mcg) -> (f64, f64) {
-    let mut means: Vec<f64> = (0..RESAMPLES)
-        .map(|_| (0..values.len()).map(|_| values[random.random_range(0..values.len())]).sum::<f64>())
-        .map(|sum| sum / values.len() as f64)
+/// 95 % percentile-bootstrap interval of a statistic.
+fn bootstrap(values: &[f64], random: &mut Pcg64Mcg, statistic: impl Fn(&[f64]) -> f64) -> (f64, f64) {
+    let mut drawn = vec![0.0; values.len()];
+    let mut found: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            drawn.fill_with(|| values[random.random_range(0..values.len())]);
+            statistic(&drawn)
+        })
         .collect();
-    means.sort_unstable_by(f64::total_cmp);
-    let at = |p| percentile(&means, p).expect("resamples are not empty");
+    found.sort_unstable_by(f64::total_cmp);
+    let at = |p| percentile(&found, p).expect("resamples are not empty");
     (at(2.5), at(97.5))
 }
 
@@ -197,8 +212,20 @@ mod tests {
     fn a_bootstrap_interval_matches_the_normal_one() {
         // 100 values with mean 0 and standard deviation 1 (as a sample): the mean's 95 % interval is about ±0.195.
         let values: Vec<f64> = (0..100).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
-        let (low, high) = bootstrap_mean(&values, &mut Pcg64Mcg::new(3));
+        let (low, high) = bootstrap(&values, &mut Pcg64Mcg::new(3), mean);
         assert!((low + 0.195).abs() < 0.03 && (high - 0.195).abs() < 0.03, "{low} {high}");
+    }
+
+    #[test]
+    fn the_interval_of_a_median_holds_it_however_skewed() {
+        // Their geometric mean is 1.9, and its interval lies above the median.
+        let skewed = [1.0, 1.01, 1.02, 1.03, 1.04, 9.0, 9.1, 1.0, 1.02];
+        let (low, high) = median_interval(&skewed, 1).expect("nine");
+        assert!(low <= 1.02 && 1.02 <= high, "{low} {high}");
+        let few = [1.0, 2.0, 3.0, 4.0];
+        assert_eq!(median_interval(&few, 1), None);
+        // All of five equal: drawn again they are the same.
+        assert_eq!(median_interval(&[2.0; 5], 1), Some((2.0, 2.0)));
     }
 
     #[test]

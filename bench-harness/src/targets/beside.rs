@@ -2,6 +2,7 @@
 //! without, in turn first and second, on the same processes.
 
 use super::measured::{Bench, one_hub, part, two_sinks};
+use super::pairs::{Pairs, time};
 use crate::load::crowd;
 use crate::plan::{Content, Pace, Part, Phase};
 use crate::process::{Component, Program, Spec};
@@ -47,35 +48,6 @@ pub(super) const DEAD: Trouble = Trouble { p99: "T-dead-p99", rate: "T-dead-rate
 /// I-5: it takes connections, and neither reads nor answers.
 pub(super) const SILENT: Trouble = Trouble { p99: "T-silent-p99", rate: "T-silent-rate", is_silent: true };
 
-/// Pairs of the same figure without and with, and why some are missing.
-#[derive(Debug, Default)]
-struct Pairs {
-    all: Vec<(f64, f64)>,
-    reasons: Vec<String>,
-}
-
-impl Pairs {
-    fn add(&mut self, without: Result<f64, String>, with: Result<f64, String>) {
-        match (without, with) {
-            (Ok(without), Ok(with)) => self.all.push((without, with)),
-            (without, with) => self.reasons.extend(without.err().into_iter().chain(with.err())),
-        }
-    }
-
-    fn any(self) -> anyhow::Result<Vec<(f64, f64)>> {
-        if self.all.is_empty() { bail!("NOT VALID: {}", self.reasons.join("; ")) } else { Ok(self.all) }
-    }
-}
-
-/// Valid, or why not.
-fn figure(phase: &result::Phase, of: impl Fn(&result::Figures) -> Option<f64>) -> Result<f64, String> {
-    let validity = &phase.figures.validity;
-    if !validity.valid {
-        return Err(validity.reasons.join("; "));
-    }
-    of(&phase.figures).ok_or_else(|| "nothing was acknowledged".to_owned())
-}
-
 /// `first` and `second` in turn first: without is what `false` gives, with is what `true` gives.
 fn in_turn<T>(pair: usize, mut run: impl FnMut(bool) -> anyhow::Result<T>) -> anyhow::Result<(T, T)> {
     if pair.is_multiple_of(2) {
@@ -115,12 +87,12 @@ impl Bench<'_> {
                 let held = is_there.then(|| self.gather(id, &stage, crowd)).transpose()?;
                 let phase = self.one(id, &mut stage, &part, &self.steady(), is_there)?;
                 held.map(|held| self.disperse(held, crowd)).transpose()?;
-                Ok(figure(&phase, |figures| figures.latency_us.response.p99))
+                Ok(time(&phase, |figures| figures.latency_us.response.p99))
             })?;
-            pairs.add(without, with);
+            pairs.add_times(without, with);
         }
         stage.stop();
-        self.ratio(id, &pairs.any()?, "µs")
+        self.ratio(id, &pairs, "µs")
     }
 
     pub(super) fn gather(&mut self, id: &str, stage: &Stage, crowd: Crowd) -> anyhow::Result<Component> {
@@ -160,11 +132,11 @@ impl Bench<'_> {
             Pace::PerSecond(per_s) => Some(per_s),
             _ => None,
         };
-        let done = perform::perform(stage, part, phase, rate, &self.around())?.phase;
+        let done = self.performed(id, stage, part, phase, rate)?;
         self.runs.push(serde_json::json!({
             "id": id, "what": phase.name, "with": is_there, "rate_per_s": done.figures.rate.achieved_per_s,
             "latency_us": done.figures.latency_us, "cpu_us_per_message": done.figures.cpu_us_per_message,
-            "validity": done.figures.validity,
+            "pairs": done.figures.pairs, "validity": done.figures.validity,
         }));
         Ok(done)
     }
@@ -182,20 +154,21 @@ impl Bench<'_> {
             let steady = self.steady();
             let (without, with) = in_turn(pair, |is_there| {
                 let phase = self.beside_other_mail(&mut stage, &part, &steady, trouble, is_there)?;
-                Ok(figure(&phase, |figures| figures.latency_us.delivery.p99))
+                Ok(time(&phase, |figures| figures.latency_us.delivery.p99))
             })?;
-            times.add(without, with);
+            times.add_times(without, with);
             let flat_out = self.flat_out();
             let (without, with) = in_turn(pair, |is_there| {
                 let phase = self.beside_other_mail(&mut stage, &part, &flat_out, trouble, is_there)?;
-                phase.figures.rate.achieved_per_s.context("nothing was acknowledged")
+                let rate = phase.figures.rate.achieved_per_s.context("nothing was acknowledged")?;
+                Ok((rate, phase.figures.validity))
             })?;
             // At most: what the trouble leaves of the rate.
-            rates.add(Ok(with), Ok(without));
+            rates.add(with.0, without.0, &[&with.1, &without.1]);
         }
         stage.stop();
-        self.ratio(trouble.rate, &rates.any()?, "a second")?;
-        self.ratio(trouble.p99, &times.any()?, "µs")
+        self.ratio(trouble.rate, &rates, "a second")?;
+        self.ratio(trouble.p99, &times, "µs")
     }
 
     /// `phase` for sink-a, with steady mail for sink-b, which is in trouble until that ends (`is_there`) or is well.
@@ -253,18 +226,5 @@ mod tests {
             assert_eq!(both.expect("both ran"), (false, true), "without, with");
         }
         assert_eq!(order, [false, true, true, false, false, true]);
-    }
-
-    #[test]
-    fn a_pair_with_an_invalid_half_is_left_out_and_none_is_said() {
-        let mut pairs = Pairs::default();
-        pairs.add(Ok(1.0), Err("late".into()));
-        assert!(
-            Pairs { reasons: pairs.reasons.clone(), ..Pairs::default() }
-                .any()
-                .is_err_and(|e| e.to_string().contains("late"))
-        );
-        pairs.add(Ok(1.0), Ok(2.0));
-        assert_eq!(pairs.any().expect("one"), [(1.0, 2.0)]);
     }
 }

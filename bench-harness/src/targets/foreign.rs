@@ -4,18 +4,21 @@
 //! ours costs with one transaction at a time stands beside it.
 
 use super::measured::{Bench, part};
+use super::pairs::Pairs;
 use crate::interrupt::Interrupt;
 use crate::load::sent;
 use crate::observe::monotonic;
 use crate::observe::process::{Usage, usage};
 use crate::plan::{Content, Pace, Part, Phase, Sink, Topology};
 use crate::process::{Component, Program, Spec};
+use crate::result;
 use crate::run::perform;
 use crate::stage::Stage;
 use anyhow::{Context, bail};
 use engine::wire::{Span, Tick};
 use loadgen::record::State;
 use loadgen::send::Outcome;
+use loadgen::validity::Validity;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,18 +70,18 @@ impl Bench<'_> {
         let scratch = self.folder.scratch().join("targets-foreign");
         let mut stage = Stage::start(&part, self.folder.path(), &scratch)?;
         let wanted = WAYS.map(|way| self.is_wanted(way.1) || self.is_wanted(way.2));
-        let mut pairs = [(); WAYS.len()].map(|()| (Vec::new(), Vec::new()));
+        let mut pairs = [(); WAYS.len()].map(|()| (Pairs::default(), Pairs::default()));
         for _ in 0..self.effort.pairs {
             self.tell("T-load-cpu", "smtp-source, smtp-sink and ours");
             let theirs = self.smtp_source(&stage, &source)?;
-            self.note_run("smtp-source", 1, &theirs);
+            self.note_run("smtp-source", 1, &theirs, None);
             for (way, (sources, sinks)) in pairs.iter_mut().enumerate().filter(|(way, _)| wanted[*way]) {
                 let in_flight = WAYS[way].0;
-                let (load, swallowed) = self.ours(&mut stage, &part, in_flight)?;
-                sources.push((theirs.cpu_us, load));
+                let (load, swallowed, validity) = self.ours(&mut stage, &part, in_flight)?;
+                sources.add(theirs.cpu_us, load, &[&validity]);
                 let behind = self.smtp_sink(&stage, &part, &sink, in_flight)?;
-                sinks.push((behind.cpu_us, swallowed));
-                self.note_run("smtp-sink", in_flight, &behind);
+                sinks.add(behind.cpu_us, swallowed, &[&validity]);
+                self.note_run("smtp-sink", in_flight, &behind, None);
             }
         }
         stage.stop();
@@ -89,23 +92,24 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// CPU time for each message of our generator and of our sink, one before the other.
-    fn ours(&mut self, stage: &mut Stage, part: &Part, in_flight: u32) -> anyhow::Result<(f64, f64)> {
+    /// CPU time for each message of our generator and of our sink, one before the other, and whether the run is valid.
+    fn ours(&mut self, stage: &mut Stage, part: &Part, in_flight: u32) -> anyhow::Result<(f64, f64, Validity)> {
         self.tell("T-load-cpu", "ours");
-        let ours = perform::perform(stage, part, &self.phase(in_flight), None, &self.around())?.phase;
+        let ours = self.performed("T-load-cpu", stage, part, &self.phase(in_flight), None)?;
         let of = |kind: &str| ours.figures.cpu_us_per_message.get(kind).copied().flatten().context("no CPU time");
         let rate_per_s = ours.figures.rate.achieved_per_s.unwrap_or(0.0);
         for kind in ["loadgen", "sink"] {
-            self.note_run(kind, in_flight, &Cost { cpu_us: of(kind)?, rate_per_s });
+            self.note_run(kind, in_flight, &Cost { cpu_us: of(kind)?, rate_per_s }, Some(&ours));
         }
-        Ok((of("loadgen")?, of("sink")?))
+        Ok((of("loadgen")?, of("sink")?, ours.figures.validity.clone()))
     }
 
-    fn note_run(&mut self, what: &str, in_flight: u32, cost: &Cost) {
+    fn note_run(&mut self, what: &str, in_flight: u32, cost: &Cost, ours: Option<&result::Phase>) {
         let Cost { cpu_us, rate_per_s } = *cost;
         self.runs.push(serde_json::json!({
             "id": "T-load-cpu", "what": what, "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
             "connections": CONNECTIONS, "bytes": BYTES, "in_flight": in_flight,
+            "pairs": ours.map(|run| &run.figures.pairs), "validity": ours.map(|run| &run.figures.validity),
         }));
     }
 

@@ -1,12 +1,13 @@
 //! The hub hop beside the byte pump, and what the engine counts of itself on the way.
 
 use super::measured::{Bench, one_hub, part};
+use super::pairs::Pairs;
 use super::{Compared, Counted, Found};
 use crate::plan::{Content, Pace, Phase};
 use crate::process::placement::available;
 use crate::pump::{self, PumpPlan};
 use crate::result;
-use crate::stats::{Ratio, median};
+use crate::stats::{median, median_interval};
 use anyhow::{Context, bail};
 
 /// Connections of a pump that sends one frame per write to its sink: the cheapest number (perf/METHODOLOGY.md).
@@ -98,7 +99,7 @@ impl Bench<'_> {
 
     /// One shard and two, in turn first and second.
     pub(super) fn shards(&mut self) -> anyhow::Result<()> {
-        let (mut cpu, mut rates) = (Vec::new(), Vec::new());
+        let (mut cpu, mut rates) = (Pairs::default(), Pairs::default());
         for pair in 0..self.effort.pairs {
             let (mut one, mut two) = (None, None);
             for turn in 0..2 {
@@ -107,10 +108,11 @@ impl Bench<'_> {
                 *(if shards == 1 { &mut one } else { &mut two }) = Some(run);
             }
             let (one, two) = (one.context("one shard ran")?, two.context("two shards ran")?);
-            cpu.push((hub_cpu(&one)?, hub_cpu(&two)?));
+            let both = [&one.figures.validity, &two.figures.validity];
+            cpu.add(hub_cpu(&one)?, hub_cpu(&two)?, &both);
             let rate = |run: &result::Phase| run.figures.rate.achieved_per_s.context("nothing was acknowledged");
             // At most: what two shards lack to twice the rate of one.
-            rates.push((rate(&two)?, 2.0 * rate(&one)?));
+            rates.add(rate(&two)?, 2.0 * rate(&one)?, &both);
         }
         self.ratio("T-shards-2", &cpu, "µs")?;
         if available().len() < 4 {
@@ -142,7 +144,7 @@ impl Bench<'_> {
     }
 
     fn pairs(&mut self, id: &'static str, hop: Hop, count: usize) -> anyhow::Result<result::Phase> {
-        let mut pairs = Vec::new();
+        let mut pairs = Pairs::default();
         let mut last = None;
         for pair in 0..count {
             let (pump, hub) = if pair % 2 == 0 {
@@ -152,7 +154,7 @@ impl Bench<'_> {
                 let hub = self.hub(id, hop)?;
                 (self.pump(id, hop)?, hub)
             };
-            pairs.push((pump, hub_cpu(&hub)?));
+            pairs.add(pump, hub_cpu(&hub)?, &[&hub.figures.validity]);
             last = Some(hub);
         }
         self.ratio(id, &pairs, "µs")?;
@@ -170,38 +172,25 @@ impl Bench<'_> {
     }
 
     /// The median of b/a over pairs.
-    pub(super) fn ratio(&mut self, id: &'static str, pairs: &[(f64, f64)], unit: &str) -> anyhow::Result<()> {
-        let ratios: Vec<f64> = pairs.iter().map(|(a, b)| b / a).collect();
-        let middle = median(&ratios).context("no pair was measured")?;
-        let interval = Ratio::of(pairs, 1).context("a run used no CPU time that the kernel counts")?;
-        let of = |of: fn(&(f64, f64)) -> f64| median(&pairs.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN);
-        let compared = Compared {
-            ours: of(|pair| pair.1),
-            theirs: of(|pair| pair.0),
-            low: interval.low,
-            high: interval.high,
-            pairs: pairs.len(),
-            counted: Counted::default(),
-        };
-        let significant = crate::html::text::significant;
-        let note = format!(
-            "median of {} pairs, 95 % {:.2}–{:.2}; {} against {} {unit}",
-            compared.pairs,
-            compared.low,
-            compared.high,
-            significant(compared.ours),
-            significant(compared.theirs),
-        );
-        self.findings.insert(id, Ok(Found { value: middle, note, invalid: false, compared: Some(compared) }));
+    pub(super) fn ratio(&mut self, id: &'static str, pairs: &Pairs, unit: &str) -> anyhow::Result<()> {
+        self.findings.insert(id, Ok(found_ratio(pairs, unit)?));
         Ok(())
     }
 
-    fn keep(&mut self, kind: Kind, id: &str, hop: Hop, cpu_us: Option<f64>, rate_per_s: Option<f64>) {
-        let Hop { connections, bytes, by_data, shards, .. } = hop;
-        self.runs.push(serde_json::json!({
-            "id": id, "what": kind, "connections": connections, "bytes": bytes, "by_data": by_data, "shards": shards,
-            "durability": hop.durability(), "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
-        }));
+    fn keep_pump(&mut self, id: &str, hop: Hop, figures: &pump::PumpFigures) {
+        let mut run = run_of(Kind::Pump, id, hop);
+        run["cpu_us_per_message"] = figures.relay_cpu_us.into();
+        run["rate_per_s"] = figures.rate_per_s.into();
+        self.runs.push(run);
+    }
+
+    fn keep_hub(&mut self, id: &str, hop: Hop, done: &result::Phase) {
+        let mut run = run_of(Kind::Hub, id, hop);
+        run["cpu_us_per_message"] = hub_cpu(done).ok().into();
+        run["rate_per_s"] = done.figures.rate.achieved_per_s.into();
+        run["pairs"] = serde_json::json!(done.figures.pairs);
+        run["validity"] = serde_json::json!(done.figures.validity);
+        self.runs.push(run);
     }
 
     fn pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<f64> {
@@ -218,7 +207,7 @@ impl Bench<'_> {
         };
         self.tell(id, "pump");
         let figures = pump::run(&plan, self.folder, self.interrupt)?;
-        self.keep(Kind::Pump, id, hop, Some(figures.relay_cpu_us), Some(figures.rate_per_s));
+        self.keep_pump(id, hop, &figures);
         Ok(figures.relay_cpu_us)
     }
 
@@ -231,12 +220,82 @@ impl Bench<'_> {
         part.engine.durability = hop.durability().into();
         part.topology.sinks[0].chunking = !hop.by_data;
         self.tell(id, "hub");
-        let done = self.phases(&part, &[phase])?.remove(0);
-        self.keep(Kind::Hub, id, hop, hub_cpu(&done).ok(), done.figures.rate.achieved_per_s);
+        let done = self.phases(id, &part, &[phase])?.remove(0);
+        self.keep_hub(id, hop, &done);
         Ok(done)
     }
 }
 
 fn hub_cpu(phase: &result::Phase) -> anyhow::Result<f64> {
     phase.figures.cpu_us_per_message.get("hub").copied().flatten().context("the hub's CPU time is not known")
+}
+
+fn run_of(kind: Kind, id: &str, hop: Hop) -> serde_json::Value {
+    let Hop { connections, bytes, by_data, shards, .. } = hop;
+    serde_json::json!({
+        "id": id, "what": kind, "connections": connections, "bytes": bytes, "by_data": by_data, "shards": shards,
+        "durability": hop.durability(),
+    })
+}
+
+/// The median of ours / theirs over pairs, with its interval where there are enough of them.
+fn found_ratio(pairs: &Pairs, unit: &str) -> anyhow::Result<Found> {
+    let counted = pairs.counted();
+    let invalid = pairs.invalid();
+    let ratios: Vec<f64> = counted.iter().map(|(theirs, ours)| ours / theirs).collect();
+    let Some(middle) = median(&ratios) else { bail!("{}", invalid.unwrap_or_default()) };
+    if !ratios.iter().all(|ratio| ratio.is_finite() && *ratio > 0.0) {
+        bail!("a run used no CPU time that the kernel counts");
+    }
+    let interval = median_interval(&ratios, 1);
+    let of = |of: fn(&(f64, f64)) -> f64| median(&counted.iter().map(of).collect::<Vec<_>>()).unwrap_or(f64::NAN);
+    let compared = Compared {
+        ours: of(|pair| pair.1),
+        theirs: of(|pair| pair.0),
+        low: interval.map(|(low, _)| low),
+        high: interval.map(|(_, high)| high),
+        pairs: counted.len(),
+        counted: Counted::default(),
+    };
+    let significant = crate::html::text::significant;
+    let note = format!(
+        "{}median of {} pairs{}{}; {} against {} {unit}",
+        invalid.as_ref().map_or_else(String::new, |why| format!("{why}; ")),
+        compared.pairs,
+        super::markdown::interval(compared.low, compared.high)
+            .map_or_else(String::new, |told| format!(", 95 % {told}")),
+        pairs.told_left_out(),
+        significant(compared.ours),
+        significant(compared.theirs),
+    );
+    Ok(Found { value: middle, note, invalid: invalid.is_some(), compared: Some(compared) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen::validity::Validity;
+
+    #[test]
+    fn a_ratio_holds_nothing_when_a_run_behind_it_is_not_valid() {
+        let (good, bad) = (Validity::from_reasons(vec![]), Validity::from_reasons(vec!["a ledger was full".into()]));
+        let mut pairs = Pairs::default();
+        (0..8).for_each(|_| pairs.add(6.0, 9.0, &[&good]));
+        let found = found_ratio(&pairs, "µs").expect("eight pairs");
+        assert_eq!((found.value, found.invalid), (1.5, false));
+        assert_eq!(found.note, "median of 8 pairs, 95 % 1.50–1.50; 9.00 against 6.00 µs");
+        pairs.add(6.0, 6.0, &[&bad]);
+        let found = found_ratio(&pairs, "µs").expect("nine pairs");
+        assert!(found.invalid && found.note.starts_with("NOT VALID: a ledger was full; median"), "{}", found.note);
+    }
+
+    #[test]
+    fn few_pairs_have_a_median_and_no_interval() {
+        let mut pairs = Pairs::default();
+        (0..2).for_each(|_| pairs.add(6.0, 9.0, &[]));
+        let found = found_ratio(&pairs, "µs").expect("two pairs");
+        assert_eq!(found.compared.map(|of| (of.low, of.high, of.pairs)), Some((None, None, 2)));
+        assert_eq!(found.note, "median of 2 pairs; 9.00 against 6.00 µs");
+        assert!(found_ratio(&Pairs::default(), "µs").is_err());
+    }
 }

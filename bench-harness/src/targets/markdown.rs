@@ -57,9 +57,10 @@ fn hops(out: &mut String, rows: &[Row]) {
                 let ratio = ratio.and_then(|row| row.measured).unwrap_or(f64::NAN);
                 let _ = writeln!(
                     out,
-                    "| {connections} | {} µs | {} µs | {ratio:.2} | {low:.2}–{high:.2} | {pairs} | {} | {} | {} |",
+                    "| {connections} | {} µs | {} µs | {ratio:.2} | {} | {pairs} | {} | {} | {} |",
                     significant(ours),
                     significant(theirs),
+                    interval(low, high).unwrap_or_else(|| "–".to_owned()),
                     or_dash(counted.syscalls),
                     or_dash(counted.allocations),
                     or_dash(counted.copied_bytes)
@@ -75,9 +76,17 @@ fn or_dash(counted: Option<f64>) -> String {
 
 fn with_interval(value: f64, row: &Row) -> String {
     match row.compared {
-        Some(Compared { low, high, .. }) => format!("{value:.2} ({low:.2}–{high:.2})"),
+        Some(Compared { low, high, .. }) => {
+            let interval = interval(low, high).map_or_else(String::new, |interval| format!(" ({interval})"));
+            format!("{value:.2}{interval}")
+        }
         None => in_unit(significant(value), row.unit),
     }
+}
+
+/// In words; `None` where there is none.
+pub(super) fn interval(low: Option<f64>, high: Option<f64>) -> Option<String> {
+    low.zip(high).map(|(low, high)| format!("{low:.2}–{high:.2}"))
 }
 
 fn in_unit(figure: String, unit: &str) -> String {
@@ -99,7 +108,7 @@ mod tests {
     fn hops_stand_by_connections_and_what_was_not_measured_is_left_out() {
         let hop = |ours, theirs| {
             let counted = Counted { syscalls: Some(0.25), ..Counted::default() };
-            let compared = Compared { ours, theirs, low: 1.4, high: 1.6, pairs: 9, counted };
+            let compared = Compared { ours, theirs, low: Some(1.4), high: Some(1.6), pairs: 9, counted };
             Ok(Found { value: ours / theirs, note: "a | b".into(), invalid: false, compared: Some(compared) })
         };
         let findings: Findings = [
@@ -128,6 +137,7 @@ mod tests {
             took_s: 1.0,
             targets: rows("", &findings, false),
             runs: Vec::new(),
+            broken: Vec::new(),
         };
         let text = markdown(&report);
         assert!(text.contains("| `T-hop-4k-50` | "), "{text}");

@@ -1,5 +1,6 @@
 //! What the runs behind the targets share, and what is kept of each.
 
+use super::pairs::broken;
 use super::{Effort, Findings, Found};
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
@@ -40,6 +41,7 @@ pub(super) struct Bench<'a> {
     /// Of the engine: what its processes said of themselves.
     pub(super) driver: String,
     pub(super) commit: Option<String>,
+    broken: Vec<String>,
 }
 
 /// What was found, and on what.
@@ -53,6 +55,8 @@ pub struct Measured {
     pub driver: String,
     /// How the engine commits.
     pub commit: Option<String>,
+    /// What runs did to mail that no measurement excuses.
+    pub broken: Vec<String>,
 }
 
 impl<'a> Bench<'a> {
@@ -76,6 +80,7 @@ impl<'a> Bench<'a> {
             number: 0,
             driver: String::new(),
             commit: None,
+            broken: Vec::new(),
         }
     }
 
@@ -114,7 +119,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs phases on one stage, each at its pace; flat-out ones give the rate to those behind them.
-    pub(super) fn phases(&mut self, part: &Part, phases: &[Phase]) -> anyhow::Result<Vec<result::Phase>> {
+    pub(super) fn phases(&mut self, id: &str, part: &Part, phases: &[Phase]) -> anyhow::Result<Vec<result::Phase>> {
         let mut stage = self.stage(part)?;
         let mut found = Vec::new();
         let mut probed = 0.0;
@@ -125,7 +130,7 @@ impl<'a> Bench<'a> {
                 Pace::PerSecond(per_s) => Some(per_s),
                 Pace::ShareOfProbe(share) => Some(f64::max(probed * share, 1.0)),
             };
-            let measured = perform(&mut stage, part, phase, rate, &self.around())?.phase;
+            let measured = self.performed(id, &mut stage, part, phase, rate)?;
             if phase.pace == Pace::FlatOut {
                 probed = measured.figures.rate.achieved_per_s.unwrap_or(0.0);
             }
@@ -133,6 +138,26 @@ impl<'a> Bench<'a> {
         }
         stage.stop();
         Ok(found)
+    }
+
+    /// One run on a stage. What it did to mail is kept, whatever figure it was for.
+    pub(super) fn performed(
+        &mut self,
+        id: &str,
+        stage: &mut Stage,
+        part: &Part,
+        phase: &Phase,
+        rate_per_s: Option<f64>,
+    ) -> anyhow::Result<result::Phase> {
+        let done = perform(stage, part, phase, rate_per_s, &self.around())?.phase;
+        self.broken.extend(broken(id, &done));
+        Ok(done)
+    }
+
+    /// What was measured.
+    pub(super) fn ended(self) -> Measured {
+        let Self { findings, runs, driver, commit, broken, .. } = self;
+        Measured { findings, runs, driver, commit, broken }
     }
 }
 

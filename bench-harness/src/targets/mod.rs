@@ -10,6 +10,7 @@ mod list;
 mod markdown;
 mod measured;
 mod memory;
+mod pairs;
 mod steps;
 mod times;
 
@@ -68,10 +69,10 @@ pub struct Compared {
     pub ours: f64,
     /// The same of what it is compared with.
     pub theirs: f64,
-    /// 95 % bootstrap interval of the ratio over pairs.
-    pub low: f64,
+    /// 95 % bootstrap interval of the median of the ratios; `None` where there are too few pairs for one.
+    pub low: Option<f64>,
     /// Its upper end.
-    pub high: f64,
+    pub high: Option<f64>,
     /// How many.
     pub pairs: usize,
     /// What our side counted of itself in its last run.
@@ -162,11 +163,12 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
 }
 
 /// How a run that told `rows` ends: a promise that is broken comes before everything, a component that failed before a figure
-/// that is missing. What nobody tried is missed by nobody, unless nothing else was asked for.
-pub fn exit(rows: &[Row]) -> Exit {
+/// that is missing. What nobody tried is missed by nobody, unless nothing else was asked for. Promises about mail itself are
+/// broken by any run (`broken`), whatever it was for.
+pub fn exit(rows: &[Row], broken: &[String]) -> Exit {
     let any = |ends: &[End]| rows.iter().any(|row| ends.contains(&row.end));
     match () {
-        () if rows.iter().any(|row| row.holds == Some(false)) => Exit::Failed,
+        () if !broken.is_empty() || rows.iter().any(|row| row.holds == Some(false)) => Exit::Failed,
         () if any(&[End::ComponentFailed]) => Exit::Component,
         () if any(&[End::Invalid, End::Unmeasured]) || !any(&[End::Measured]) => Exit::Invalid,
         () => Exit::Good,
@@ -279,6 +281,8 @@ pub struct Report {
     pub targets: Vec<Row>,
     /// Every single run behind them.
     pub runs: Vec<serde_json::Value>,
+    /// What runs did to mail that no measurement excuses: lost, altered or doubled it.
+    pub broken: Vec<String>,
 }
 
 /// Measures what was asked for.
@@ -286,7 +290,7 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
     let started = jiff::Timestamp::now();
     let began = std::time::Instant::now();
     let host = host::here(folder.scratch());
-    let Measured { findings, runs, driver, commit } = Bench::new(asked, folder, interrupt, progress).measure();
+    let Measured { findings, runs, driver, commit, broken } = Bench::new(asked, folder, interrupt, progress).measure();
     progress.end();
     Report {
         schema: crate::result::SCHEMA,
@@ -307,6 +311,7 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
         took_s: began.elapsed().as_secs_f64(),
         targets: rows(asked.only, &findings, cfg!(debug_assertions)),
         runs,
+        broken,
     }
 }
 
@@ -370,7 +375,7 @@ mod tests {
         let failed = || Err(Unmeasured { why: "hub ended".into(), component_failed: true });
         let ends_as = |only: &str, findings: &[(&'static str, Result<Found, Unmeasured>)], is_debug| {
             let rows = rows(only, &findings.iter().cloned().collect(), is_debug);
-            (exit(&rows).code(), missing(&rows))
+            (exit(&rows, &[]).code(), missing(&rows))
         };
         let named = |id: &str| Some(format!("not measured, or not validly (each row says why): {id}"));
         assert_eq!(ends_as("", &[(ID, found(1.4, false))], false), (0, None), "what nobody tried is missed by nobody");
@@ -392,6 +397,8 @@ mod tests {
         let shown = ("T-hop-4k-16", found(9.0, false));
         assert_eq!(ends_as("", &[(ID, found(1.4, false)), shown], false), (0, None), "nothing is promised of it");
         assert_eq!(ends_as("T-hop-tls-100k", &[], false), (3, named("T-hop-tls-100k")), "nothing else was asked for");
+        let rows = rows("", &[(ID, found(1.4, false))].into(), false);
+        assert_eq!(exit(&rows, &["T-hop-4k-50: 1 lost".to_owned()]), Exit::Failed, "a fast hop that loses mail");
     }
 
     #[test]

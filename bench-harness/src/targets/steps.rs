@@ -73,7 +73,7 @@ impl<'a> Bench<'a> {
             longest = longest.max(step_began.elapsed());
             step.ids.iter().for_each(|id| self.tell_found(id));
         }
-        Measured { findings: self.findings, runs: self.runs, driver: self.driver, commit: self.commit }
+        self.ended()
     }
 
     fn tell_found(&self, id: &str) {

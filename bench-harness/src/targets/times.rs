@@ -2,6 +2,7 @@
 
 use super::Found;
 use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
+use super::pairs::{Pairs, time};
 use crate::failover::Summary;
 use crate::observe::host::{sync_times, write_times};
 use crate::plan::{Content, Fault, NOBODY, Pace, Phase};
@@ -26,43 +27,32 @@ impl Bench<'_> {
         probe
     }
 
-    /// The disk alone, the hub at half load, the disk alone, as often as the effort says; the median of valid ratios. And
+    /// The disk alone, the hub at half load, the disk alone, as often as the effort says; the median of the ratios. And
     /// the disk alone once more, under writes of the size and number that the hub's were: what a load of that kind cannot
     /// be without.
     pub(super) fn acknowledgement(&mut self) -> anyhow::Result<()> {
         let ids = ["T-ack-p99", "T-ack-p99-load"];
-        let (mut syncs, mut loads, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut syncs, mut loads) = (Pairs::default(), Pairs::default());
         for _ in 0..self.effort.latency_runs {
             self.tell(ids[0], "disk and hub");
             let mut latency =
                 Phase::new("latency", "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), self.effort.latency_s);
             latency.warm_up_s = 0.5;
             let before = self.sync_p99()?;
-            let latency = self.phases(&part(1, one_hub()), &[self.probe(), latency])?.remove(1);
+            let latency = self.phases(ids[0], &part(1, one_hub()), &[self.probe(), latency])?.remove(1);
             let sync = f64::midpoint(before, self.sync_p99()?);
             let load = self.write_p99(&latency.figures)?;
-            let p99 = latency.figures.latency_us.response.p99.context("nothing was acknowledged")?;
             self.runs.push(serde_json::json!({
                 "id": ids[0], "what": "acknowledgement", "rate_per_s": latency.figures.rate.achieved_per_s,
                 "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "write_p99_us": load,
-                "validity": latency.figures.validity,
+                "pairs": latency.figures.pairs, "validity": latency.figures.validity,
             }));
-            if latency.figures.validity.valid {
-                syncs.push((p99, sync));
-                loads.push((p99, load));
-            } else {
-                reasons.extend(latency.figures.validity.reasons);
-            }
+            let p99 = time(&latency, |figures| figures.latency_us.response.p99);
+            syncs.add_times(Ok(sync), p99.clone());
+            loads.add_times(Ok(load), p99);
         }
-        for (id, told) in ids.into_iter().zip([syncs, loads]) {
-            let of = |of: fn(&(f64, f64)) -> f64| median(&told.iter().map(of).collect::<Vec<_>>());
-            let Some(value) = of(|(ours, disk)| ours / disk) else { bail!("NOT VALID: {}", reasons.join("; ")) };
-            let [ours, disk] = [of(|t| t.0), of(|t| t.1)].map(|us| us.unwrap_or(f64::NAN));
-            let (valid, all) = (told.len(), self.effort.latency_runs);
-            let note = format!("median of {valid} of {all} runs that were valid; {ours:.0} against {disk:.0} µs");
-            self.found(id, value, note);
-        }
-        Ok(())
+        self.ratio(ids[0], &syncs, "µs")?;
+        self.ratio(ids[1], &loads, "µs")
     }
 
     /// What the disk alone makes of as many durable writes of the same size, as long.
@@ -110,7 +100,7 @@ impl Bench<'_> {
         phase.fault_kind = Some(kind.to_owned());
         phase.faults = moments(victim, warm_up_s, faults, self.seed);
         self.tell(worst, "all of it");
-        let done = self.phases(&part(1, topology), &[self.probe(), phase])?.remove(1);
+        let done = self.phases(worst, &part(1, topology), &[self.probe(), phase])?.remove(1);
         let figures = &done.figures;
         let summary = done.failover.as_ref().context("no fault could be judged")?;
         self.runs.push(serde_json::json!({

@@ -35,8 +35,9 @@ fn promises(out: &mut String, rows: &[Row]) {
     }
     for row in rows {
         let measured = row.measured.map_or_else(|| "–".to_owned(), |value| with_interval(value, row));
-        let target =
-            row.target.map_or_else(String::new, |target| format!("≤ {}", in_unit(target.to_string(), row.unit)));
+        let target = row
+            .target
+            .map_or_else(String::new, |target| format!("{} {}", row.bound, in_unit(target.to_string(), row.unit)));
         let _ = writeln!(out, "| `{}` | {} | {measured} | {target} | {} |", row.id, row.figure, cell(&row.note));
     }
 }

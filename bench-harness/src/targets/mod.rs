@@ -45,8 +45,13 @@ pub struct Row {
     pub target: Option<f64>,
     /// As [`Target`]'s.
     pub stretch: Option<f64>,
+    /// Whether `measured` is within that.
+    #[serde(skip)]
+    pub is_stretch: bool,
     /// What was found; `None` when it was not measured.
     pub measured: Option<f64>,
+    /// `<` or `≤`: how `measured` has to stand to both.
+    pub bound: &'static str,
     /// Of all three.
     pub unit: &'static str,
     /// Whether `measured` is within `target`.
@@ -146,7 +151,7 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
             Some(Ok(found)) if found.invalid => (Some(found.value), None, found.note.clone(), End::Invalid),
             Some(Ok(found)) if is_debug => (Some(found.value), None, crate::DEBUG_BUILD.to_owned(), End::Invalid),
             Some(Ok(found)) => {
-                let holds = target.target.map(|target| found.value <= target);
+                let holds = target.target.map(|bound| target.is_within(found.value, bound));
                 (Some(found.value), holds, found.note.clone(), End::Measured)
             }
             Some(Err(not)) if not.component_failed => (None, None, not.why.clone(), End::ComponentFailed),
@@ -154,10 +159,27 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
             None if target.unmeasured.is_empty() => (None, None, NOT_IN_THIS_RUN.to_owned(), End::NotTried),
             None => (None, None, target.unmeasured.to_owned(), End::NotTried),
         };
+        let bound = target.sign();
+        let is_stretch = target.stretch.zip(measured).is_some_and(|(stretch, found)| target.is_within(found, stretch));
         let Target { id, promise, figure, target, stretch, unit, .. } = *target;
         let command = format!("ringbench targets --only {id}");
         let compared = findings.get(id).and_then(|found| found.as_ref().ok()?.compared);
-        Row { id, promise, figure, target, stretch, measured, unit, holds, compared, note, command, end }
+        Row {
+            id,
+            promise,
+            figure,
+            target,
+            stretch,
+            is_stretch,
+            measured,
+            bound,
+            unit,
+            holds,
+            compared,
+            note,
+            command,
+            end,
+        }
     };
     TARGETS.iter().filter(|target| is_wanted(only, target.id)).map(row).collect()
 }
@@ -319,16 +341,15 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
 pub fn table(rows: &[Row]) -> String {
     let figure =
         |value: f64, unit: &str| format!("{} {unit}", crate::html::text::significant(value)).trim_end().to_owned();
-    let bound =
-        |value: Option<f64>, unit: &str| value.map_or_else(String::new, |value| format!("≤ {}", figure(value, unit)));
+    let bound = |value: Option<f64>, row: &Row| {
+        value.map_or_else(String::new, |value| format!("{} {}", row.bound, figure(value, row.unit)))
+    };
     let mut out =
         format!("{:<22} {:>16} {:>14} {:>14}  {:<13} {}\n", "id", "measured", "target", "stretch", "holds", "promise");
     let (shown, left): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.note != NOT_IN_THIS_RUN);
     for row in shown {
         let holds = match row.holds {
-            Some(true) if row.stretch.zip(row.measured).is_some_and(|(stretch, found)| found <= stretch) => {
-                "yes, stretch"
-            }
+            Some(true) if row.is_stretch => "yes, stretch",
             Some(true) => "yes",
             Some(false) => "NO",
             None => "–",
@@ -337,8 +358,8 @@ pub fn table(rows: &[Row]) -> String {
             "{:<22} {:>16} {:>14} {:>14}  {holds:<13} {}\n    {}\n    {}\n    $ {}\n",
             row.id,
             row.measured.map_or_else(|| "–".to_owned(), |value| figure(value, row.unit)),
-            bound(row.target, row.unit),
-            bound(row.stretch, row.unit),
+            bound(row.target, row),
+            bound(row.stretch, row),
             row.promise,
             row.figure,
             row.note,
@@ -399,6 +420,23 @@ mod tests {
         assert_eq!(ends_as("T-hop-tls-100k", &[], false), (3, named("T-hop-tls-100k")), "nothing else was asked for");
         let rows = rows("", &[(ID, found(1.4, false))].into(), false);
         assert_eq!(exit(&rows, &["T-hop-4k-50: 1 lost".to_owned()]), Exit::Failed, "a fast hop that loses mail");
+    }
+
+    #[test]
+    fn p_110_p_111_as_much_as_the_bound_is_not_below_it() {
+        let told = |id: &'static str, value| {
+            let found = Found { value, note: String::new(), invalid: false, compared: None };
+            let rows = rows(id, &[(id, Ok(found))].into(), false);
+            let row = rows.iter().find(|row| row.id == id).expect("there");
+            (row.holds, row.is_stretch, table(&rows))
+        };
+        for (id, bound) in [("T-outage-hub", 200.0), ("T-outage-next-hop", 200.0), ("T-outage-hub-p50", 100.0)] {
+            assert_eq!(told(id, bound).0, Some(false), "{id}");
+            assert_eq!(told(id, bound - 10.0).0, Some(true), "{id}");
+            assert!(told(id, bound).2.contains(&format!("< {bound:.0}")), "{}", told(id, bound).2);
+        }
+        assert_eq!((told("T-outage-hub", 50.0).1, told("T-outage-hub", 40.0).1), (false, true));
+        assert_eq!(told("T-lost-hub", 0.0).0, Some(true), "none is at most none");
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Seat {
     before: Usage,
     /// What its dead predecessors took: sinks only.
     ledger: Vec<Delivery>,
+    /// What each thread of theirs used, in nanoseconds: sinks only.
+    cpu_ns: Vec<u64>,
     /// Ended though nobody here killed it.
     lost: bool,
 }
@@ -119,6 +121,7 @@ impl Stage {
             data,
             before: Usage::default(),
             ledger: Vec::new(),
+            cpu_ns: Vec::new(),
             lost: false,
         };
         self.fill(&mut seat)?;
@@ -246,6 +249,8 @@ impl Stage {
             let mut admin = admin_of(&component)?;
             admin.pause(LAST_BREATH_MS).with_context(|| format!("quieting {name}"))?;
             seat.ledger.extend(admin.ledger().with_context(|| format!("asking {name} for what it took"))?);
+            let used = admin.counts().with_context(|| format!("asking {name} for what it used"))?.shard_cpu_ns;
+            seat.cpu_ns = over_lives(&seat.cpu_ns, &used);
         }
         let used = usage(component.pid()).unwrap_or_default();
         component.kill();
@@ -385,17 +390,17 @@ impl Stage {
         self.seats.values().filter(is_store).map(|seat| seat.data.clone()).collect()
     }
 
-    /// The largest share of a core that a sink's thread used between two looks, from their own counts.
+    /// When each sink told it, and what each of its threads used in all its lives, from their own counts.
     ///
     /// # Errors
     /// A sink does not answer.
     pub fn sink_cpu_ns(&self) -> anyhow::Result<Vec<(u64, Vec<u64>)>> {
         let sinks = self.seats.values().filter(|seat| seat.role.is_none());
         sinks
-            .filter_map(|seat| seat.component.as_ref())
-            .map(|component| {
+            .filter_map(|seat| Some((seat, seat.component.as_ref()?)))
+            .map(|(seat, component)| {
                 let counts = admin_of(component)?.counts()?;
-                Ok((counts.at_ns, counts.shard_cpu_ns))
+                Ok((counts.at_ns, over_lives(&seat.cpu_ns, &counts.shard_cpu_ns)))
             })
             .collect()
     }
@@ -428,5 +433,24 @@ fn add(a: Usage, b: Usage) -> Usage {
         user_us: a.user_us + b.user_us,
         system_us: a.system_us + b.system_us,
         rss_peak_bytes: a.rss_peak_bytes.max(b.rss_peak_bytes),
+    }
+}
+
+/// What threads used in earlier lives and in this one: a new life begins at nothing, which is no idleness.
+fn over_lives(before: &[u64], now: &[u64]) -> Vec<u64> {
+    let threads = before.len().max(now.len());
+    let of = |used: &[u64], thread: usize| used.get(thread).copied().unwrap_or(0);
+    (0..threads).map(|thread| of(before, thread) + of(now, thread)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_sinks_work_is_counted_over_its_lives() {
+        assert_eq!(over_lives(&[], &[5, 7]), [5, 7]);
+        assert_eq!(over_lives(&[5, 7], &[1, 0]), [6, 7]);
+        assert_eq!(over_lives(&[5, 7], &[]), [5, 7]);
     }
 }

@@ -80,7 +80,7 @@ pub fn perform(
     let outcome = sent::read(&spec.record, &spec)?;
     let ledgers = collect(stage, &outcome, spec.corpus.as_deref())?;
     let mut observed = observe(stage, part, &edges);
-    observed.queued = queued;
+    (observed.queued, observed.is_queue_unknown) = (queued.unwrap_or(0), queued.is_none());
     Ok(measure(&Evidences {
         phase,
         outcome: &outcome,
@@ -317,8 +317,8 @@ pub(crate) fn await_sender(sender: &mut Component) -> anyhow::Result<()> {
     }
 }
 
-/// Waits until no hub holds anything; gives what they still hold when the time is over.
-fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
+/// Waits until no hub holds anything; gives what they still hold when the time is over, `None` where one does not say.
+fn empty_queues(stage: &mut Stage) -> anyhow::Result<Option<u64>> {
     let until = Instant::now() + EMPTY_WAIT;
     let mut empty_since = None;
     loop {
@@ -326,9 +326,9 @@ fn empty_queues(stage: &mut Stage) -> anyhow::Result<u64> {
         let (left, now) = (stage.queued(), Instant::now());
         let since = *empty_since.get_or_insert(now);
         match left {
-            Some(0) if now - since >= GAUGE_WAIT => return Ok(0),
+            Some(0) if now - since >= GAUGE_WAIT => return Ok(Some(0)),
             Some(0) => {}
-            left if now >= until => return Ok(left.unwrap_or(0)),
+            left if now >= until => return Ok(left),
             _ => empty_since = None,
         }
         std::thread::park_timeout(LOOK);

@@ -176,6 +176,40 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
 }
 
 #[test]
+fn what_is_worked_off_behind_the_schedule_is_no_rate_that_was_held() {
+    // From 14 s on everything is answered behind the end of the schedule, at 17 s and later.
+    let outcome = outcome(16, |seq, record| {
+        if seq >= 14_000 {
+            record.done_us = 3_000_000;
+        }
+    });
+    let mut phase = phase(Pace::PerSecond(1000.0));
+    phase.fault_kind = Some("hub".into());
+    let fault = hub_death(START + Span::seconds(2), START + Span::seconds(3), false);
+    let found = measured(&phase, &outcome, &ledgers(&outcome, |_| true), &[fault], &Observed::default());
+    let validity = &found.phase.figures.validity;
+    assert!(validity.reasons.iter().any(|reason| reason.starts_with("achieved")), "{validity:?}");
+}
+
+#[test]
+fn what_nobody_knows_of_the_drain_is_not_its_end() {
+    let silent = Observed { is_queue_unknown: true, ..Observed::default() };
+    let hung = outcome(4, |seq, record| {
+        if seq == 10 {
+            record.state = State::Started;
+        }
+    });
+    for (outcome, observed, text) in
+        [(outcome(4, |_, _| {}), &silent, "does not say"), (hung, &Observed::default(), "the drain did not end: 1 ")]
+    {
+        let ledgers = ledgers(&outcome, |_| true);
+        let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers, &[], observed);
+        let validity = &found.phase.figures.validity;
+        assert!(validity.reasons.iter().any(|reason| reason.contains(text)), "{text}: {validity:?}");
+    }
+}
+
+#[test]
 fn a_rate_not_held_outside_of_faults_is_not_valid() {
     let outcome = outcome(4, |seq, record| {
         if seq % 50 == 0 {

@@ -7,7 +7,7 @@ use crate::observe::process::{Usage, usage};
 use crate::plan::{Part, Role, Server};
 use crate::process::placement::Placement;
 use crate::process::{Component, ComponentError, Program, Spec};
-use crate::topology::{Neighbours, configuration};
+use crate::topology::{Neighbours, PROFILE, configuration};
 use anyhow::{Context, bail};
 use engine::wire::Tick;
 use loadgen::ledger::Delivery;
@@ -23,6 +23,8 @@ use std::time::Duration;
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// A sink that is to die keeps still for so long: what it took until then is known in full.
 const LAST_BREATH_MS: u64 = 60_000;
+/// A 250 that nobody explains.
+pub const UNKNOWN: &str = "unknown";
 
 /// A process, or the place of one that was killed.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Stage {
     folder: PathBuf,
     seats: BTreeMap<String, Seat>,
     placement: Placement,
+    /// What each server says of itself.
+    facts: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Counts that the sinks and the servers gave when asked.
@@ -70,7 +74,13 @@ impl Stage {
     /// A component that does not start; the others are ended again.
     pub fn start(part: &Part, folder: &Path, scratch: &Path) -> anyhow::Result<Self> {
         let placement = Placement::here(part.engine.shards);
-        let mut stage = Self { part: part.clone(), folder: folder.to_owned(), seats: BTreeMap::new(), placement };
+        let mut stage = Self {
+            part: part.clone(),
+            folder: folder.to_owned(),
+            seats: BTreeMap::new(),
+            placement,
+            facts: BTreeMap::new(),
+        };
         for sink in &part.topology.sinks {
             let spec = Spec {
                 name: sink.name.clone(),
@@ -88,6 +98,9 @@ impl Stage {
                 args: Vec::new(),
             };
             stage.add(spec, server.role.kind(), Some(server.role), any_port(), scratch, true)?;
+            stage
+                .facts
+                .insert(server.name.clone(), stage.metrics_of(&server.name, counters::facts).unwrap_or_default());
         }
         Ok(stage)
     }
@@ -219,6 +232,41 @@ impl Stage {
         all
     }
 
+    /// What a 250 means, as the hubs say: `unknown` where there is none, or none says.
+    pub fn durability(&self) -> String {
+        let said = self.facts("durability", |server| server.role == Role::Hub);
+        if said.is_empty() { UNKNOWN.to_owned() } else { said.join(", ") }
+    }
+
+    /// The profile, as the servers say; empty where there are none.
+    pub fn profile(&self) -> String {
+        self.facts("profile", |_| true).join(", ")
+    }
+
+    /// What the servers say of themselves and the plan does not.
+    pub fn differs(&self) -> Option<String> {
+        let servers = &self.part.topology.servers;
+        let has_hub = servers.iter().any(|server| server.role == Role::Hub);
+        let durability = (self.durability(), &self.part.engine.durability[..]);
+        let profile = (self.profile(), PROFILE);
+        let all = [("durability", durability, has_hub), ("profile", profile, !servers.is_empty())];
+        let told = |(what, (said, planned), is_due): (&str, (String, &str), bool)| {
+            (is_due && said != planned)
+                .then(|| format!("{what} is `{said}`, as the servers say, and was to be `{planned}`"))
+        };
+        let reasons: Vec<String> = all.into_iter().filter_map(told).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn facts(&self, key: &str, of: impl Fn(&Server) -> bool) -> Vec<String> {
+        let servers = self.part.topology.servers.iter().filter(|server| of(server));
+        let mut all: Vec<String> =
+            servers.filter_map(|server| self.facts.get(&server.name)?.get(key).cloned()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// Who runs where.
     pub fn placement(&self) -> &Placement {
         &self.placement
@@ -340,11 +388,13 @@ impl Stage {
 
     /// The engine's counters, of every server that answers.
     pub fn counts(&self) -> Counts {
-        let ask = |seat: &Seat| {
-            let at: SocketAddr = seat.component.as_ref()?.said("metrics")?.parse().ok()?;
-            Some((seat.spec.name.clone(), counters::fetch(at).ok()?))
-        };
-        Counts { servers: self.seats.values().filter_map(ask).collect() }
+        let ask = |name: &String| Some((name.clone(), self.metrics_of(name, counters::fetch)?));
+        Counts { servers: self.seats.keys().filter_map(ask).collect() }
+    }
+
+    fn metrics_of<T>(&self, name: &str, ask: impl Fn(SocketAddr) -> std::io::Result<T>) -> Option<T> {
+        let at: SocketAddr = self.seats.get(name)?.component.as_ref()?.said("metrics")?.parse().ok()?;
+        ask(at).ok()
     }
 
     /// Messages that the hubs still hold; `None` when one of them does not say.

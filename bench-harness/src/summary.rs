@@ -49,6 +49,7 @@ fn how(result: &RunResult) -> String {
         "disk" => "durability disk (a 250 means synced)",
         "os" => "durability os (a 250 means written, not synced)",
         "none" => "durability none (a 250 means in memory)",
+        "unknown" => "durability unknown (who takes the mail does not say what a 250 means)",
         other => other,
     };
     let mut parts = vec![promise.to_owned(), format!("driver {}", or_unknown(&result.driver))];

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// The profile of every engine process.
+pub const PROFILE: &str = "bench";
+
 /// Where the neighbours of a server are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Neighbours {
@@ -24,7 +27,7 @@ pub fn configuration(
     neighbours: &Neighbours,
     data: &Path,
 ) -> String {
-    let mut out = String::from("profile = \"bench\"\n");
+    let mut out = format!("profile = \"{PROFILE}\"\n");
     let _ = write!(
         out,
         "[server]\nfqdn = \"{}.test\"\nshards = {}\ndriver = \"{}\"\nadmin = \"off\"\nmetrics = \"127.0.0.1:0\"\n",

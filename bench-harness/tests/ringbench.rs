@@ -106,6 +106,35 @@ fn a_hub_hop_is_measured_accounted_and_reported() {
     assert_eq!(processes_naming(&out), Vec::<String>::new());
 }
 
+/// Each of these would come before the file that a server or a sink is started with.
+#[test]
+fn what_a_person_has_in_the_environment_changes_no_component() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let (out, args) =
+        (out.to_str().expect("text"), ["run", "hub-hop", "-r", "20/s", "-d", "1s", "-c", "4", "--json", "--out"]);
+    let mut command = ringbench(&[&args[..], &[out]].concat());
+    command.envs([("RINGPOST_DURABILITY", "none"), ("RINGPOST_PROFILE", "exchange"), ("RINGLOAD_LISTEN", "nowhere")]);
+    let done = command.output().expect("it runs");
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&done.stderr));
+    let result: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
+    assert_eq!((&result["durability"], &result["profile"]), (&"disk".into(), &"bench".into()));
+    let reasons = result["validity"]["reasons"].to_string();
+    assert!(!reasons.contains("as the servers say"), "{reasons}");
+    assert!(result["stable_writes_per_message"]["hub"].as_f64() > Some(0.0), "in memory alone nothing is written");
+}
+
+#[test]
+fn a_sink_alone_promises_nothing_of_what_it_takes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let done =
+        run(&["run", "sink-only", "-r", "20/s", "-d", "1s", "-c", "4", "--json", "--out", out.to_str().expect("text")]);
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&done.stderr));
+    let result: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
+    assert_eq!((&result["durability"], &result["profile"]), (&"unknown".into(), &"".into()));
+}
+
 /// Runs `scenario` as shortly as it can be, and looks at what is kept of it: nothing lost, nothing altered, phase by phase.
 fn a_short_run_of(scenario: &str, phases: usize) {
     let folder = tempfile::tempdir().expect("a temporary folder");

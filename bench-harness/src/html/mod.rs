@@ -215,6 +215,7 @@ fn facts(out: &mut String, result: &RunResult) {
         "disk" => "a 250 means synced to stable storage",
         "os" => "a 250 means written to the file, not synced",
         "none" => "a 250 means in memory",
+        "unknown" => "who takes the mail does not say what a 250 means",
         _ => "",
     };
     let durability =

@@ -19,6 +19,18 @@ pub type Counters = BTreeMap<String, f64>;
 /// # Errors
 /// The engine does not answer, or not with 200.
 pub fn fetch(from: SocketAddr) -> io::Result<Counters> {
+    page(from).map(|page| parse(&page))
+}
+
+/// What the server there says of itself: the labels of `ringpost_build_info`; empty where it says nothing.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn facts(from: SocketAddr) -> io::Result<BTreeMap<String, String>> {
+    page(from).map(|page| labels(&page, "ringpost_build_info"))
+}
+
+fn page(from: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&from, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.set_write_timeout(Some(WAIT))?;
@@ -27,7 +39,7 @@ pub fn fetch(from: SocketAddr) -> io::Result<Counters> {
     stream.take(PAGE_BYTES_MAX).read_to_end(&mut page)?;
     let page = String::from_utf8_lossy(&page);
     match page.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(parse(body)),
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
         _ => Err(io::Error::other(format!("{from} answered `{}`", page.lines().next().unwrap_or_default()))),
     }
 }
@@ -49,6 +61,22 @@ fn parse_sample(line: &str) -> Option<(&str, f64)> {
     let rest = if rest.starts_with('{') { &rest[labels_end(rest)?..] } else { rest };
     let value: f64 = rest.split_ascii_whitespace().next()?.parse().ok()?;
     value.is_finite().then_some((name, value))
+}
+
+/// The labels of the first sample of `name`.
+fn labels(text: &str, name: &str) -> BTreeMap<String, String> {
+    let of = |line: &'_ str| -> Option<String> { line.trim().strip_prefix(name)?.strip_prefix('{').map(str::to_owned) };
+    let mut rest = text.lines().find_map(of).unwrap_or_default();
+    let mut all = BTreeMap::new();
+    while let Some((key, value)) = rest.split_once("=\"") {
+        let (mut text, mut octets) = (String::new(), value.chars());
+        while let Some(octet) = octets.next().filter(|octet| *octet != '"') {
+            text.push(if octet == '\\' { octets.next().unwrap_or(octet) } else { octet });
+        }
+        all.insert(key.trim_start_matches(',').to_owned(), text);
+        rest = octets.as_str().to_owned();
+    }
+    all
 }
 
 /// The octet behind the brace that closes the labels.
@@ -88,6 +116,15 @@ d NaN
         assert_eq!(counters.get("a_total"), Some(&7.0));
         assert_eq!(counters.get("b"), Some(&1500.0));
         assert_eq!(counters.len(), 2, "{counters:?}");
+    }
+
+    #[test]
+    fn what_a_server_is_stands_in_its_labels() {
+        let page = "ringpost_x 1\nringpost_build_info{driver=\"uring\",durability=\"disk\",odd=\"a \\\" b\"} 1\n";
+        let found = labels(page, "ringpost_build_info");
+        let expected = [("driver", "uring"), ("durability", "disk"), ("odd", "a \" b")];
+        assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert!(labels(PAGE, "ringpost_build_info").is_empty());
     }
 
     fn serve_once(answer: &'static str) -> SocketAddr {

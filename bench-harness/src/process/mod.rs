@@ -13,7 +13,9 @@ pub mod words;
 use crate::interrupt::Interrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -194,6 +196,13 @@ impl Component {
         folder: &Path,
         wait: Duration,
     ) -> Result<Self, ComponentError> {
+        // Every flag of theirs is a variable too, and comes before the file that we start them with: what a person has there
+        // would measure something else than what the result says.
+        let given =
+            |name: &OsStr| ["RINGPOST_", "RINGLOAD_"].iter().any(|ours| name.as_bytes().starts_with(ours.as_bytes()));
+        std::env::vars_os().map(|(name, _)| name).filter(|name| given(name)).for_each(|name| {
+            command.env_remove(name);
+        });
         // Its own process group: an interrupt from the terminal reaches us alone, and we stop the others in order.
         let mut child = command
             .stdin(Stdio::null())

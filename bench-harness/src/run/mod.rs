@@ -13,7 +13,7 @@ use crate::plan::{Pace, Part, Phase, Plan};
 use crate::progress::Progress;
 use crate::result::{self, RunResult, judge_whole};
 use crate::run_file;
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 use loadgen::record::timeline;
 use loadgen::validity::Validity;
 use measure::Measured;
@@ -47,14 +47,13 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     setting.progress.begin(plan);
     let result = RunResult {
         scenario: plan.scenario.clone(),
-        profile: "bench".into(),
         seed: Some(plan.seed),
         way: plan.parts.first().map(|part| part.topology.way()).unwrap_or_default(),
-        durability: plan.parts.first().map(|part| part.engine.durability.clone()).unwrap_or_default(),
+        durability: stage::UNKNOWN.into(),
         ..RunResult::begun(started, host::here(setting.folder.scratch()))
     };
     let views = Views { command: setting.command.clone(), nonce: nonce(), ..Views::default() };
-    let mut running = Running { result, views, seed: plan.seed, number: 0, unwritten: Ok(()) };
+    let mut running = Running { result, views, seed: plan.seed, number: 0, against: Vec::new(), unwritten: Ok(()) };
     let mut done = Ok(());
     for part in &plan.parts {
         if setting.interrupt.asked() || done.is_err() {
@@ -64,7 +63,8 @@ pub fn run(plan: &Plan, setting: &Setting<'_>) -> Ran {
     }
     conclude(plan, &mut running.result, setting.interrupt.asked());
     setting.progress.end();
-    let Running { result, views, unwritten, .. } = running;
+    let Running { mut result, views, unwritten, against, .. } = running;
+    result.main.validity = Validity::from_reasons([against, result.main.validity.reasons].concat());
     let kept = keep_whole(plan, &result, &views, setting.folder);
     Ran { result, trouble: done.and(unwritten).and(kept).err() }
 }
@@ -82,6 +82,8 @@ struct Running {
     views: Views,
     seed: u64,
     number: u32,
+    /// Why nothing of it is valid.
+    against: Vec<String>,
     /// The first file that could not be written.
     unwritten: anyhow::Result<()>,
 }
@@ -93,6 +95,10 @@ impl Running {
         let mut stage = Stage::start(part, setting.folder.path(), &scratch)?;
         self.result.driver = stage.said("driver").join(", ");
         self.result.commit = stage.said("commit").into_iter().next();
+        if self.result.processes.is_empty() {
+            (self.result.durability, self.result.profile) = (stage.durability(), stage.profile());
+        }
+        self.against.extend(stage.differs());
         self.result.placement = stage.placement().describe();
         let before = self.result.processes.len();
         self.result.processes.extend(stage.processes());

@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::result;
 use crate::run::perform::{Around, perform};
 use crate::stage::Stage;
+use anyhow::bail;
 use std::path::Path;
 
 /// What `ringbench targets` was asked for.
@@ -115,6 +116,9 @@ impl<'a> Bench<'a> {
         let stage = Stage::start(part, self.folder.path(), &scratch)?;
         self.driver = stage.said("driver").join(", ");
         self.commit = stage.said("commit").into_iter().next();
+        if let Some(differs) = stage.differs() {
+            bail!("NOT VALID: {differs}");
+        }
         Ok(stage)
     }
 

@@ -125,6 +125,8 @@ pub struct Impact {
     pub bucket_ms: f64,
     /// A message accepted later than this after it was due is not good.
     pub deadline_ms: f64,
+    /// From the strike until the victim was no more. A next hop is silent for so long, then dead.
+    pub dying_ms: f64,
     /// Response time before the fault.
     pub before_p50_ms: f64,
     /// The same, 99th percentile.
@@ -155,7 +157,7 @@ pub struct Impact {
     /// Tries at next hops for each message that one took, from the strike to the heal: 1 where none was in vain.
     pub retry_amplification: Option<f64>,
     /// Messages accepted before the strike and delivered only after the heal, or never.
-    pub stranded: u64,
+    pub stranded: Option<u64>,
     /// How long after the heal the last of them was delivered.
     pub stranded_last_ms: Option<f64>,
     /// Response time beyond the median before the fault, summed over messages.
@@ -216,6 +218,7 @@ fn impact(fates: &[Fate], strike: &Strike, baseline: Range<u64>) -> Option<(Impa
         healed_ms: strike.healed_us.map(|at| ms(at - epoch)),
         bucket_ms: ms(width),
         deadline_ms: ms(deadline),
+        dying_ms: ms(strike.gone_us.saturating_sub(strike.struck_us)),
         before_p50_ms: ms(p50),
         before_p99_ms: ms(p99),
         outage_ms: ms(outage.total),
@@ -230,8 +233,8 @@ fn impact(fates: &[Fate], strike: &Strike, baseline: Range<u64>) -> Option<(Impa
         due_per_s: flow.map(|flow| flow.due),
         goodput_per_s: flow.map(|flow| flow.good),
         retry_amplification: strike.tries.filter(|t| t.delivered > 0.0).map(|t| t.attempts / t.delivered),
-        stranded: stranded.messages,
-        stranded_last_ms: stranded.last_us.map(ms),
+        stranded: stranded.as_ref().map(|stranded| stranded.messages),
+        stranded_last_ms: stranded.and_then(|stranded| stranded.last_us).map(ms),
         debt_message_s: debt(after, p50, strike.window_end_us) as f64 / 1e6,
         affected: after.iter().filter(|f| !is_good(f, deadline)).count() as u64,
         duplicates_max: fates.iter().filter(|f| can_double(f, strike)).count() as u64,
@@ -493,16 +496,17 @@ struct Stranded {
     last_us: Option<u64>,
 }
 
-fn stranded(fates: &[Fate], strike: &Strike) -> Stranded {
-    let Some(healed) = strike.healed_us else { return Stranded { messages: 0, last_us: None } };
+/// `None`: the victim never came back, and nobody knows what rests on it.
+fn stranded(fates: &[Fate], strike: &Strike) -> Option<Stranded> {
+    let healed = strike.healed_us?;
     let rested = |f: &&Fate| {
         f.accepted_us().is_some_and(|at| at <= strike.struck_us && at >= strike.window_start_us)
             && f.delivered_us.is_none_or(|at| at >= healed)
     };
-    Stranded {
+    Some(Stranded {
         messages: fates.iter().filter(rested).count() as u64,
         last_us: fates.iter().filter(rested).filter_map(|f| f.delivered_us).max().map(|at| at - healed),
-    }
+    })
 }
 
 /// Response time beyond `usual_us`, summed, in message-microseconds. What was never accepted waited until its refusal, or
@@ -541,8 +545,8 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
 /// What rests on a dead server: how many messages, and how late the last of them came.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct StrandedSum {
-    /// Over all faults.
-    pub messages: u64,
+    /// Over all faults; `None` where it is not known of one.
+    pub messages: Option<u64>,
     /// The latest after the heal, milliseconds.
     pub last_delivered_ms: Option<f64>,
 }

@@ -10,7 +10,7 @@ use crate::process::{Component, ComponentError, Program, Spec};
 use crate::topology::{Neighbours, PROFILE, configuration};
 use anyhow::{Context, bail};
 use engine::wire::Tick;
-use loadgen::ledger::Delivery;
+use loadgen::ledger::{Delivery, FLAG_UNRECORDED};
 use loadgen::sink::admin::{AdminAddress, AdminClient};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
@@ -292,11 +292,17 @@ impl Stage {
     pub fn kill(&mut self, name: &str) -> anyhow::Result<(Tick, Tick)> {
         let seat = self.seat(name)?;
         let Some(mut component) = seat.component.take() else { bail!("{name} does not run") };
-        let struck = monotonic();
+        let mut struck = monotonic();
         if seat.role.is_none() {
             let mut admin = admin_of(&component)?;
+            // What it took so far is read while it goes on: what is left then is little, and so is the silence before its end.
+            let asking = || format!("asking {name} for what it took");
+            let mut took = admin.ledger().with_context(asking)?;
+            took.retain(|delivery| !delivery.is(FLAG_UNRECORDED));
+            struck = monotonic();
             admin.pause(LAST_BREATH_MS).with_context(|| format!("quieting {name}"))?;
-            seat.ledger.extend(admin.ledger().with_context(|| format!("asking {name} for what it took"))?);
+            let rest = admin.ledger_from(took.len()).with_context(asking)?;
+            seat.ledger.extend(took.into_iter().chain(rest));
             let used = admin.counts().with_context(|| format!("asking {name} for what it used"))?.shard_cpu_ns;
             seat.cpu_ns = over_lives(&seat.cpu_ns, &used);
         }

@@ -137,8 +137,8 @@ fn fault(out: &mut String, phase: &Phase, failover: &Summary) {
         "",
         or_none(failover.ack_gap_ms.max, duration_ms),
     );
-    let _ = write!(out, "\n  {:<17} stranded on it: {}", "", count(failover.stranded.messages));
-    if failover.stranded.messages > 0 {
+    let _ = write!(out, "\n  {:<17} stranded on it: {}", "", or_none(failover.stranded.messages, count));
+    if failover.stranded.messages > Some(0) {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(out, "; the last was delivered {last} after its return");
     }
@@ -254,7 +254,7 @@ mod tests {
             outage_ms: Spread { max: Some(30.0), ..Spread::default() },
             hard_outage_ms: Spread { max: Some(10.0), ..Spread::default() },
             detection_ms: Spread { max: Some(25.0), ..Spread::default() },
-            stranded: StrandedSum { messages: 214, last_delivered_ms: Some(180.0) },
+            stranded: StrandedSum { messages: Some(214), last_delivered_ms: Some(180.0) },
             lost: Some(0),
             ..Summary::default()
         });
@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn a_failover_that_stranded_nothing_says_so() {
         let mut killed = phase("next-hop-killed");
-        killed.failover = Some(Summary { faults: 1, ..Summary::default() });
+        let stranded = StrandedSum { messages: Some(0), ..StrandedSum::default() };
+        killed.failover = Some(Summary { faults: 1, stranded, ..Summary::default() });
         let text = text(&RunResult { phases: vec![killed], ..RunResult::default() });
         assert!(text.contains("stranded on it: 0\n"), "{text}");
     }

@@ -174,6 +174,7 @@ fn the_admin_interface_does_what_the_handle_does() {
         assert_eq!(Client::greeted(sink.listen[0]).mail()[3], "250");
         assert_eq!(admin.counts().expect("counts").messages, 1);
         assert_eq!(admin.ledger().expect("a ledger").len(), 1);
+        assert_eq!(admin.ledger_from(1).expect("nothing since then"), []);
         assert_eq!(admin.counts().expect("the line is in step behind a ledger").messages, 1);
         admin.fault("rcpt:reply 550 5.1.1 no").expect("a fault");
         assert_eq!(Client::greeted(sink.listen[0]).mail(), ["250", "550"]);
@@ -182,6 +183,8 @@ fn the_admin_interface_does_what_the_handle_does() {
         admin.clear().expect("no more faults");
         admin.pause(1).expect("a pause");
         assert_eq!(Client::greeted(sink.listen[0]).mail()[3], "250");
+        assert_eq!(admin.ledger().expect("a ledger")[1..], admin.ledger_from(1).expect("what came since")[..]);
+        assert_eq!(admin.ledger_from(1).expect("what came since").len(), 1);
         admin.stop().expect("it stops");
         let outcome = sink.join().expect("it ends well");
         let mut file = std::fs::File::open(ledger_at).expect("the ledger was written");

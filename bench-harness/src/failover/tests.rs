@@ -85,7 +85,7 @@ fn a_fault_that_nobody_feels_costs_nothing() {
     assert_eq!((impact.outage_ms, impact.hard_outage_ms, impact.affected), (0.0, 0.0, 0));
     assert_eq!(impact.recovery_ms, Some(0.0));
     assert_eq!(impact.heal_ms, Some(0.0));
-    assert_eq!((impact.stranded, impact.stranded_last_ms), (0, None));
+    assert_eq!((impact.stranded, impact.stranded_last_ms, impact.dying_ms), (Some(0), None, 0.0));
     assert_eq!(impact.debt_message_s, 0.0);
     assert_eq!(impact.drain_ms, Some(0.0));
     assert!(impact.ack_gap_ms <= 0.1 + 1e-9, "{}", impact.ack_gap_ms);
@@ -208,9 +208,19 @@ fn what_rested_on_the_dead_hub_is_stranded_until_its_return() {
         }
     });
     let impact = impact(&fates, &strike(2, Some(4), 14)).expect("a baseline");
-    assert_eq!((impact.stranded, impact.stranded_last_ms), (40, Some(80.0)));
+    assert_eq!((impact.stranded, impact.stranded_last_ms), (Some(40), Some(80.0)));
     assert_eq!(impact.drain_ms, Some(2080.0));
     assert!(impact.backlog_peak >= 40);
+}
+
+#[test]
+fn what_rests_on_one_that_never_came_back_is_not_known() {
+    let never =
+        impact(&timeline(14, |_| {}), &Strike { gone_us: 2_003_000, ..strike(2, None, 14) }).expect("a baseline");
+    assert_eq!((never.stranded, never.stranded_last_ms, never.dying_ms), (None, None, 3.0));
+    let known = Impact { stranded: Some(2), ..Impact::default() };
+    let summary = summarise("hub", vec![known, never], Some(0), Some(0)).expect("two faults");
+    assert_eq!(summary.stranded, StrandedSum { messages: None, last_delivered_ms: None });
 }
 
 #[test]
@@ -305,12 +315,12 @@ fn one_that_never_recovered_leaves_no_worst() {
 #[test]
 fn a_summary_keeps_every_fault_and_the_worst() {
     let each = vec![
-        Impact { outage_ms: 10.0, stranded: 2, stranded_last_ms: Some(5.0), ..Impact::default() },
-        Impact { outage_ms: 30.0, stranded: 1, stranded_last_ms: None, ..Impact::default() },
+        Impact { outage_ms: 10.0, stranded: Some(2), stranded_last_ms: Some(5.0), ..Impact::default() },
+        Impact { outage_ms: 30.0, stranded: Some(1), stranded_last_ms: None, ..Impact::default() },
     ];
     let summary = summarise("hub", each, Some(0), Some(1)).expect("two faults");
     assert_eq!((summary.faults, summary.outage_ms.max, summary.outage_ms.p50), (2, Some(30.0), None));
-    assert_eq!(summary.stranded, StrandedSum { messages: 3, last_delivered_ms: Some(5.0) });
+    assert_eq!(summary.stranded, StrandedSum { messages: Some(3), last_delivered_ms: Some(5.0) });
     assert_eq!(summary.each.len(), 2);
     assert_eq!(summarise("hub", vec![], None, None), None);
 }

@@ -190,8 +190,8 @@ fn failover_card(failover: &Summary) -> Card {
     let worst = or_none(failover.outage_ms.max, outage);
     let times = if failover.faults == 1 { String::new() } else { format!("worst of {}, ", failover.faults) };
     let mut more = format!("{times}seen in steps of {}", duration_ms(failover.bucket_ms));
-    let _ = write!(more, "; stranded on it: {}", count(failover.stranded.messages));
-    if failover.stranded.messages > 0 {
+    let _ = write!(more, "; stranded on it: {}", or_none(failover.stranded.messages, count));
+    if failover.stranded.messages > Some(0) {
         let last = or_none(failover.stranded.last_delivered_ms, duration_ms);
         let _ = write!(more, ", delivered within {last} of its return");
     }

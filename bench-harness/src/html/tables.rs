@@ -220,7 +220,7 @@ pub fn failover(out: &mut String, failover: &Summary) {
             or_none(impact.detection_ms, duration_ms),
             or_none(impact.recovery_ms, after),
             or_none(impact.heal_ms, outage),
-            count(impact.stranded),
+            or_none(impact.stranded, count),
             or_none(impact.stranded_last_ms, duration_ms),
             count(impact.duplicates_max),
             count(impact.unanswered_max),

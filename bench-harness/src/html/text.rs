@@ -102,7 +102,7 @@ pub fn bytes(bytes: f64) -> String {
 }
 
 /// `value` formatted, or [`NOT_MEASURED`].
-pub fn or_none(value: Option<f64>, format: impl Fn(f64) -> String) -> String {
+pub fn or_none<T>(value: Option<T>, format: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| NOT_MEASURED.to_owned(), format)
 }
 

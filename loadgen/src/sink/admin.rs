@@ -3,7 +3,7 @@
 //! | line | answer |
 //! |---|---|
 //! | `counts` | `{"ok":true,"counts":{…}}` ([`Counts`]) |
-//! | `ledger` | `{"ok":true,"bytes":N}`, then N octets: [`crate::ledger`] |
+//! | `ledger`, `ledger FROM` | `{"ok":true,"bytes":N}`, then N octets: [`crate::ledger`], without the first FROM entries |
 //! | `faults` | `{"ok":true,"faults":["WHERE:ACTION…",…]}` |
 //! | `fault FAULT` | adds one; the counts of all begin afresh |
 //! | `clear` | no more faults |
@@ -151,8 +151,9 @@ fn converse(stream: Box<dyn Stream>, sink: &SinkHandle) -> io::Result<()> {
         }
         let line = String::from_utf8_lossy(&line);
         let (verb, argument) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        if verb == "ledger" {
-            send_ledger(stream.get_mut(), sink)?;
+        let from = if argument.is_empty() { Ok(0) } else { argument.trim().parse() };
+        if let ("ledger", Ok(from)) = (verb, from) {
+            send_ledger(stream.get_mut(), sink, from)?;
         } else {
             let answer = answer(verb, argument.trim(), sink);
             say(stream.get_mut(), &answer)?;
@@ -185,7 +186,7 @@ fn answer(verb: &str, argument: &str, sink: &SinkHandle) -> Value {
             sink.stop();
             json!({"ok": true})
         }
-        _ => refused("write counts, ledger, faults, fault FAULT, clear, pause DUR or stop"),
+        _ => refused("write counts, ledger [FROM], faults, fault FAULT, clear, pause DUR or stop"),
     }
 }
 
@@ -198,13 +199,13 @@ fn say(stream: &mut dyn Stream, answer: &Value) -> io::Result<()> {
     stream.flush()
 }
 
-fn send_ledger(stream: &mut dyn Stream, sink: &SinkHandle) -> io::Result<()> {
+fn send_ledger(stream: &mut dyn Stream, sink: &SinkHandle, from: usize) -> io::Result<()> {
     let (ledger, whole) = sink.ledger();
     if !whole {
         return say(stream, &refused("a shard did not answer in time"));
     }
     let mut octets = Vec::new();
-    ledger::write(&mut octets, &ledger)?;
+    ledger::write(&mut octets, ledger.get(from..).unwrap_or_default())?;
     say(stream, &json!({"ok": true, "bytes": octets.len()}))?;
     stream.write_all(&octets)
 }
@@ -275,7 +276,15 @@ impl AdminClient {
     /// # Errors
     /// [`AdminError`].
     pub fn ledger(&mut self) -> Result<Vec<Delivery>, AdminError> {
-        let answer = self.ask("ledger")?;
+        self.ledger_from(0)
+    }
+
+    /// The same without its first `from` entries, which never change: what came since somebody looked.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn ledger_from(&mut self, from: usize) -> Result<Vec<Delivery>, AdminError> {
+        let answer = self.ask(&format!("ledger {from}"))?;
         let bytes = answer["bytes"].as_u64().ok_or_else(|| AdminError::Malformed(answer.to_string()))?;
         Ok(ledger::read(&mut self.stream.by_ref().take(bytes))?)
     }

@@ -142,7 +142,9 @@ const DOWN_S: f64 = 2.0;
 /// Faults of a failover scenario: fewer have no percentiles.
 const FAULTS: usize = 9;
 /// Filling a hub, its death and its return take so long at least.
-const RESTART_SECONDS_MIN: f64 = 5.0;
+const RESTART_SECONDS_MIN: f64 = 15.0;
+/// From the return of a hub to the end: recovery is ten good seconds.
+const RETURN_S: f64 = 12.0;
 /// Before the first strike.
 const BASELINE_S: f64 = 3.0;
 
@@ -292,8 +294,8 @@ fn restart(options: &Options) -> Vec<Part> {
     fill.about = "The hub takes mail that nobody takes from it, is killed and started again.".into();
     fill.held_back = true;
     fill.seconds = fill.seconds.max(RESTART_SECONDS_MIN);
-    let end = fill.length_s();
-    fill.faults = vec![Fault { victim: "hub".into(), strike_s: end - 3.0, heal_s: end - 2.0 }];
+    let heal_s = fill.length_s() - RETURN_S;
+    fill.faults = vec![Fault { victim: "hub".into(), strike_s: heal_s - 1.0, heal_s }];
     fill.fault_kind = Some("hub".into());
     vec![options.part("", one_hub(), options.probe(&content).into_iter().chain([fill]).collect())]
 }

@@ -135,6 +135,24 @@ fn a_sink_alone_promises_nothing_of_what_it_takes() {
     assert_eq!((&result["durability"], &result["profile"]), (&"unknown".into(), &"".into()));
 }
 
+/// The hub is killed with mail that nobody took from it; what it comes back with is delivered then, while more comes in.
+#[test]
+fn what_a_restarted_hub_delivers_it_delivers_on_its_return() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("result");
+    let done =
+        run(&["run", "restart", "-r", "200/s", "-d", "1s", "-c", "4", "--json", "--out", out.to_str().expect("text")]);
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&done.stderr));
+    let result: Value = serde_json::from_slice(&done.stdout).expect("one JSON document on stdout");
+    let (fault, phase) = (&result["failover"][0], &result["phases"][0]);
+    let (healed, last) = (&fault["each"][0]["healed_ms"], &fault["stranded"]["last_delivered_ms"]);
+    assert!(fault["stranded"]["messages"].as_u64() > Some(100), "{fault}");
+    let (healed, last) = (healed.as_f64().expect("it came back"), last.as_f64().expect("it delivered"));
+    let end = phase["seconds"].as_f64().expect("known") * 1000.0;
+    assert!(healed + last < end, "{last} ms after {healed}, and mail was sent until {end}");
+    assert!(phase["latency_us"]["delivery"]["p50"].is_null(), "how long mail was held back is no delivery time");
+}
+
 /// Runs `scenario` as shortly as it can be, and looks at what is kept of it: nothing lost, nothing altered, phase by phase.
 fn a_short_run_of(scenario: &str, phases: usize) {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -129,6 +129,8 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
     let seconds = part.length().as_secs_f64();
     let per_s = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
     let messages = figures.accepted_in_time;
+    // Where sinks refused mail, how long it took to arrive is how long they did.
+    let delivery = if given.phase.held_back { Times::new() } else { correlation.delivery_main.clone() };
     let quantiles = |times: &Times| if evidence.saturation { Quantiles::default() } else { quantiles(times) };
     let phase = Phase {
         name: given.phase.name.clone(),
@@ -150,7 +152,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
             latency_us: Latency {
                 response: quantiles(&figures.response),
                 service: quantiles(&figures.service),
-                delivery: quantiles(&correlation.delivery_main),
+                delivery: quantiles(&delivery),
             },
             schedule_lag_us: quantiles(&figures.schedule_lag),
             step_us: if evidence.saturation { Vec::new() } else { steps(outcome, part) },
@@ -173,7 +175,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
         view,
         response: figures.response,
         service: figures.service,
-        delivery: correlation.delivery_main,
+        delivery,
         intervals: Intervals::of(outcome.all_records()),
         started: given.started,
         timeline: timeline(with_delivery(&outcome.sent(), &arrivals)),
@@ -356,8 +358,9 @@ fn view(given: &Evidences<'_>, fates: &[Fate], part: Part, phase: &Phase) -> Pha
     let begin = (given.outcome.started + part.from).0 / 1000;
     let main: Vec<Fate> = fates.iter().filter(|fate| fate.intended_us >= begin).copied().collect();
     let mut response: Vec<u64> = main.iter().filter_map(Fate::response_us).collect();
+    let taken = main.iter().filter(|_| !given.phase.held_back);
     let mut delivery: Vec<u64> =
-        main.iter().filter_map(|fate| Some(fate.delivered_us?.saturating_sub(fate.intended_us))).collect();
+        taken.filter_map(|fate| Some(fate.delivered_us?.saturating_sub(fate.intended_us))).collect();
     let counted = given.outcome.all_records().filter(|r| r.state == State::Accepted && r.intended() >= part.from);
     let mut service: Vec<u64> = counted.map(loadgen::record::MessageRecord::service_us).collect();
     let curves = [curve("response", &mut response), curve("service", &mut service), curve("delivery", &mut delivery)];

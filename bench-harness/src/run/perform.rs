@@ -232,6 +232,10 @@ fn play(
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {
                 if let Some(fault) = done.get_mut(index) {
+                    // What rests on it is to leave when it is back: who refuses it then is measured in its place.
+                    if phase.held_back {
+                        stage.hold_back(false)?;
+                    }
                     let is_somebody = fault.victim != NOBODY;
                     fault.tries = tries(&stage.hubs(), &fault.victim, &counts_at_strike, &stage.counts());
                     fault.healed = Some(if is_somebody { stage.revive(&fault.victim)? } else { monotonic() });

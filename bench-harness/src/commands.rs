@@ -217,7 +217,7 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
 }
 
 fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {
-    folder.write_json("result.json", report)?;
+    folder.write_json("result.json", &report.document()?)?;
     folder.write_json("targets.json", &report.targets)?;
     folder.write("targets.md", targets::markdown(report).as_bytes())?;
     folder.write("targets.txt", table.as_bytes())

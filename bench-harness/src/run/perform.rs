@@ -393,8 +393,9 @@ fn observe(stage: &mut Stage, part: &Part, edges: &[Seen]) -> Observed {
     observed.disk_busy = disk_busy(stage, from, to, part, window_us);
     observed.syscalls = per_kind(stage, from, to, "ringpost_syscalls_total");
     observed.copied_bytes = per_kind(stage, from, to, "ringpost_copied_bytes_total");
-    observed.allocations = per_kind(stage, from, to, "ringpost_allocations_total");
-    observed.allocations.retain(|(_, count)| *count > 0.0);
+    if cfg!(feature = "count-alloc") {
+        observed.allocations = per_kind(stage, from, to, "ringpost_allocations_total");
+    }
     observed.stable_writes = per_kind(stage, from, to, "ringpost_stable_writes_total");
     observed.written_bytes = per_kind(stage, from, to, "ringpost_written_bytes_total");
     observed.cpu_us = cpu.into_iter().map(|(kind, us)| (kind.to_owned(), us)).collect();

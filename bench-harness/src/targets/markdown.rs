@@ -2,6 +2,7 @@
 
 use super::{Compared, Report, Row};
 use crate::html::text::significant;
+use crate::result::RunResult;
 use loadgen::report::schema::Host;
 use std::fmt::Write;
 
@@ -13,10 +14,11 @@ const CONTENTS: [(&str, &str); 4] =
 /// The whole measurement: on what, the promises, the hops by connections, what could not be measured.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
-    let Report { driver, durability, profile, placement, took_s, started, seed, .. } = report;
-    let commit = report.commit.as_deref().unwrap_or("unknown");
-    let git = report.git.unwrap_or("unknown");
-    let Host { cpu, cores, kernel, .. } = &report.host;
+    let RunResult { driver, durability, profile, placement, started, host, .. } = &report.result;
+    let (took_s, seed) = (report.took_s, report.result.seed.unwrap_or_default());
+    let commit = report.result.commit.as_deref().unwrap_or("unknown");
+    let git = report.result.git.as_deref().unwrap_or("unknown");
+    let Host { cpu, cores, kernel, .. } = host;
     let _ = writeln!(
         out,
         "Host: {cpu}, {cores} cores, {kernel}; {placement}; durability `{durability}`, driver `{driver}`, commit \
@@ -120,20 +122,8 @@ mod tests {
         ]
         .into();
         let report = Report {
-            schema: 1,
-            tool: "ringbench",
-            version: "0",
-            git: Some("abc"),
-            started: "now".into(),
-            host: Host::default(),
-            scenario: "targets",
-            profile: "bench",
-            durability: "disk",
-            driver: "uring".into(),
-            commit: None,
-            placement: "one core".into(),
+            result: RunResult { driver: "uring".into(), seed: Some(7), ..RunResult::default() },
             effort: Effort::FULL,
-            seed: 7,
             debug_build: false,
             took_s: 1.0,
             targets: rows("", &findings, false),

@@ -2,6 +2,7 @@
 
 use super::pairs::broken;
 use super::{Effort, Findings, Found};
+use crate::failover::Summary;
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
 use crate::plan::{Engine, Pace, Part, Phase, Role, Server, Sink, Topology};
@@ -43,6 +44,7 @@ pub(super) struct Bench<'a> {
     pub(super) driver: String,
     pub(super) commit: Option<String>,
     broken: Vec<String>,
+    pub(super) failover: Vec<Summary>,
 }
 
 /// What was found, and on what.
@@ -58,6 +60,8 @@ pub struct Measured {
     pub commit: Option<String>,
     /// What runs did to mail that no measurement excuses.
     pub broken: Vec<String>,
+    /// Each kind of fault.
+    pub failover: Vec<Summary>,
 }
 
 impl<'a> Bench<'a> {
@@ -82,6 +86,7 @@ impl<'a> Bench<'a> {
             driver: String::new(),
             commit: None,
             broken: Vec::new(),
+            failover: Vec::new(),
         }
     }
 
@@ -160,8 +165,8 @@ impl<'a> Bench<'a> {
 
     /// What was measured.
     pub(super) fn ended(self) -> Measured {
-        let Self { findings, runs, driver, commit, broken, .. } = self;
-        Measured { findings, runs, driver, commit, broken }
+        let Self { findings, runs, driver, commit, broken, failover, .. } = self;
+        Measured { findings, runs, driver, commit, broken, failover }
     }
 }
 

@@ -24,7 +24,9 @@ use crate::interrupt::Interrupt;
 use crate::observe::host;
 use crate::process::placement::Placement;
 use crate::progress::Progress;
-use crate::result::Host;
+use crate::result::RunResult;
+use crate::topology::PROFILE;
+use loadgen::validity::Validity;
 use measured::{Bench, Measured};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -264,37 +266,14 @@ impl Effort {
     };
 }
 
-/// All that a measurement tells, for `result.json`.
+/// All that a measurement tells.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Of `result.json`.
-    pub schema: u32,
-    /// `ringbench`.
-    pub tool: &'static str,
-    /// Its version.
-    pub version: &'static str,
-    /// The sources it was built from.
-    pub git: Option<&'static str>,
-    /// When it began.
-    pub started: String,
-    /// The machine.
-    pub host: Host,
-    /// `targets`.
-    pub scenario: &'static str,
-    /// The engine's.
-    pub profile: &'static str,
-    /// What a 250 meant.
-    pub durability: &'static str,
-    /// The engine's.
-    pub driver: String,
-    /// How the engine commits.
-    pub commit: Option<String>,
-    /// Which core was whose.
-    pub placement: String,
+    /// What every result has: on what, how, and whether every row that was tried is valid.
+    #[serde(flatten)]
+    pub result: RunResult,
     /// How it was measured.
     pub effort: Effort,
-    /// What chose the moments of faults: `--seed` chooses the same.
-    pub seed: u64,
     /// Whether optimisation was off: then nothing holds.
     pub debug_build: bool,
     /// How long it took.
@@ -307,34 +286,59 @@ pub struct Report {
     pub broken: Vec<String>,
 }
 
+impl Report {
+    /// As `result.json` has it, with the keys of its schema. There is no main phase whose messages could be counted: each run has
+    /// its own.
+    ///
+    /// # Errors
+    /// Never: it is plain data.
+    pub fn document(&self) -> serde_json::Result<serde_json::Value> {
+        let mut document = serde_json::to_value(self)?;
+        for key in ["pairs", "messages"] {
+            document[key] = serde_json::Value::Null;
+        }
+        Ok(document)
+    }
+}
+
 /// Measures what was asked for.
 pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, progress: &Progress) -> Report {
-    let started = jiff::Timestamp::now();
-    let began = std::time::Instant::now();
+    let (started, began) = (jiff::Timestamp::now(), std::time::Instant::now());
     let host = host::here(folder.scratch());
-    let Measured { findings, runs, driver, commit, broken } = Bench::new(asked, folder, interrupt, progress).measure();
+    let found = Bench::new(asked, folder, interrupt, progress).measure();
     progress.end();
-    Report {
-        schema: crate::result::SCHEMA,
-        tool: "ringbench",
-        version: env!("CARGO_PKG_VERSION"),
-        git: engine::app::GIT,
-        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        host,
-        scenario: "targets",
-        profile: "bench",
-        durability: "disk",
+    let targets = rows(asked.only, &found.findings, cfg!(debug_assertions));
+    let Measured { runs, driver, commit, broken, failover, .. } = found;
+    let mut result = RunResult {
+        scenario: "targets".into(),
+        profile: PROFILE.into(),
+        durability: "disk".into(),
         driver,
         commit,
+        failover,
         placement: Placement::here(1).describe(),
+        seed: Some(asked.seed),
+        ..RunResult::begun(started, host)
+    };
+    result.main.validity = validity(&targets, interrupt.asked());
+    Report {
+        result,
         effort: asked.effort,
-        seed: asked.seed,
         debug_build: cfg!(debug_assertions),
         took_s: began.elapsed().as_secs_f64(),
-        targets: rows(asked.only, &findings, cfg!(debug_assertions)),
+        targets,
         runs,
         broken,
     }
+}
+
+/// Valid when every row that was tried is.
+fn validity(rows: &[Row], was_interrupted: bool) -> Validity {
+    let bad = |row: &&Row| matches!(row.end, End::Invalid | End::Unmeasured | End::ComponentFailed);
+    let of_rows = rows.iter().filter(bad).map(|row| format!("{}: {}", row.id, row.note));
+    let nothing = rows.iter().all(|row| row.end == End::NotTried).then(|| "nothing was measured".to_owned());
+    let interrupted = was_interrupted.then(|| "the run was interrupted".to_owned());
+    Validity::from_reasons(interrupted.into_iter().chain(nothing).chain(of_rows).collect())
 }
 
 /// The rows as a table for a terminal.
@@ -420,6 +424,28 @@ mod tests {
         assert_eq!(ends_as("T-hop-tls-100k", &[], false), (3, named("T-hop-tls-100k")), "nothing else was asked for");
         let rows = rows("", &[(ID, found(1.4, false))].into(), false);
         assert_eq!(exit(&rows, &["T-hop-4k-50: 1 lost".to_owned()]), Exit::Failed, "a fast hop that loses mail");
+    }
+
+    #[test]
+    fn a_result_has_the_keys_of_its_schema() {
+        let found = |invalid| Ok(Found { value: 1.4, note: "late".into(), invalid, compared: None });
+        let document = |findings: Findings| {
+            let targets = rows("", &findings, false);
+            let mut result = RunResult { schema: crate::result::SCHEMA, ..RunResult::default() };
+            result.main.validity = validity(&targets, false);
+            let (effort, runs, broken) = (Effort::QUICK, Vec::new(), Vec::new());
+            let report = Report { result, effort, debug_build: false, took_s: 1.0, targets, runs, broken };
+            report.document().expect("plain data")
+        };
+        let good = document([("T-hop-4k-50", found(false))].into());
+        for key in ["schema", "host", "phases", "failover", "limited_by", "rate", "driver", "targets", "runs"] {
+            assert!(good.get(key).is_some(), "{key}");
+        }
+        assert_eq!(good["validity"]["valid"], true);
+        assert!(good["pairs"].is_null() && good["rate"]["achieved_per_s"].is_null(), "not measured is null, not 0");
+        let bad = document([("T-hop-4k-50", found(false)), ("T-ack-p99", found(true))].into());
+        assert_eq!(bad["validity"]["reasons"], serde_json::json!(["T-ack-p99: late"]));
+        assert_eq!(document(Findings::new())["validity"]["valid"], false);
     }
 
     #[test]

@@ -121,6 +121,7 @@ impl Bench<'_> {
         let most = summary.outage_ms.max.context("no fault could be judged")?;
         let each: Vec<f64> = summary.each.iter().map(|impact| impact.outage_ms).collect();
         let median = median(&each).context("no fault could be judged")?;
+        self.failover.push(summary.clone());
         self.findings.insert(worst, Ok(Found { value: most, note: note.clone(), invalid, compared: None }));
         self.findings.insert(middle, Ok(Found { value: median, note, invalid, compared: None }));
         self.findings.insert(lost, Ok(lost_in(&figures.pairs, summary.duplicates_max, why_not)));

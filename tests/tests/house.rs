@@ -9,6 +9,7 @@ mod house {
     mod layers;
     mod licences;
     mod promises;
+    mod results;
     mod rows;
     mod shape;
     mod words;

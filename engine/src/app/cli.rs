@@ -17,7 +17,7 @@ Examples:
   ringpost status --config /etc/ringpost.toml --json
   ringpost completions bash > /etc/bash_completion.d/ringpost
 
-Exit codes: 0 good, 1 a check failed, 2 usage or configuration, 4 a component failed or died.";
+Exit codes: 0 good, 1 status of a server that is not healthy, 2 usage or configuration, 4 a component failed or died.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,8 @@
 //! to its [`Pool`] when the last window closes, on whatever thread that happens.
 //!
 //! Bounds: a pool charges every octet that it took from the allocator, leased or cached, to its [`Budget`] and answers
-//! `None` beyond it: that is flow control, not an error.
+//! `None` beyond it: that is flow control, not an error. What is cached, in whatever pool of the budget, gives way before
+//! that, so `None` means that leases take all of it.
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -15,8 +16,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Alignment of every chunk in memory, and of every batch on disk, in octets: the largest logical block that direct I/O
 /// asks for on the devices in use.
@@ -26,7 +27,7 @@ pub const BLOCK_BYTES: usize = 4096;
 pub const CHUNK_CLASSES: [usize; 8] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20];
 
 /// How many free chunks of each class a pool keeps for reuse; the rest goes back to the allocator. What all pools keep counts
-/// as held by the budget that they share, so it is little.
+/// as held by the budget that they share, and is taken from whomever has it where somebody lacks it.
 const CACHED_CHUNKS: [usize; 8] = [1024, 512, 512, 256, 256, 256, 64, 16];
 
 /// Pools that count what they lease each on a cache line of its own; beyond them some share one.
@@ -49,7 +50,15 @@ pub struct Budget {
     leased_bytes: CachePadded<AtomicUsize>,
     pools: AtomicUsize,
     counts: [CachePadded<Count>; COUNTS],
+    caches: OnceLock<Box<Caches>>,
     denials: AtomicUsize,
+}
+
+/// What a pool keeps for reuse, and behind it what pools keep that were made later. Only grows: pools are few.
+#[derive(Debug)]
+struct Caches {
+    homes: Weak<Homes>,
+    next: OnceLock<Box<Caches>>,
 }
 
 impl Budget {
@@ -61,6 +70,7 @@ impl Budget {
             leased_bytes: CachePadded::default(),
             pools: AtomicUsize::new(0),
             counts: std::array::from_fn(|_| CachePadded::default()),
+            caches: OnceLock::new(),
             denials: AtomicUsize::new(0),
         })
     }
@@ -110,6 +120,38 @@ impl Budget {
         }
         fits
     }
+
+    /// The same; free chunks give way, `own` ones before those of other pools. An idle shard does nothing for that.
+    #[inline(never)]
+    fn try_hold_for(&self, own: &Homes, bytes: usize) -> bool {
+        let gives_way = |homes: &Homes| homes.iter().rev().any(|home| self.takes_from(home, bytes));
+        self.try_hold(bytes) || gives_way(own) || self.caches().any(|homes| gives_way(&homes))
+    }
+
+    /// Hands free chunks back to the allocator until so many octets fit.
+    fn takes_from(&self, home: &Home, bytes: usize) -> bool {
+        while let Some(chunk) = home.pop() {
+            drop(chunk);
+            if self.try_hold(bytes) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What pools keep that there still are.
+    fn caches(&self) -> impl Iterator<Item = Arc<Homes>> {
+        std::iter::successors(self.caches.get(), |caches| caches.next.get()).filter_map(|caches| caches.homes.upgrade())
+    }
+
+    fn enlist(&self, homes: &Arc<Homes>) {
+        let mut new = Box::new(Caches { homes: Arc::downgrade(homes), next: OnceLock::new() });
+        let mut end = &self.caches;
+        while let Err(back) = end.set(new) {
+            new = back;
+            end = &end.get().expect("it was set already").next;
+        }
+    }
 }
 
 /// One aligned block of memory. It frees itself.
@@ -150,6 +192,9 @@ impl Drop for Memory {
 
 /// Where free chunks of one class wait to be leased again, each with its count of references.
 type Home = ArrayQueue<Arc<Chunk>>;
+
+/// Those of a pool, one for each class.
+type Homes = [Arc<Home>; CHUNK_CLASSES.len()];
 
 /// Memory of a pool's class: on loan, or at home.
 struct Chunk {
@@ -225,7 +270,7 @@ impl Drop for Lease {
 /// A pool of chunks in a few sizes. Cheap to clone; clones share the cache and the budget.
 #[derive(Clone)]
 pub struct Pool {
-    homes: Arc<[Arc<Home>; CHUNK_CLASSES.len()]>,
+    homes: Arc<Homes>,
     budget: Arc<Budget>,
     count: usize,
 }
@@ -240,7 +285,9 @@ impl Pool {
     /// An empty pool that charges `budget`.
     pub fn new(budget: Arc<Budget>) -> Self {
         let count = budget.pools.fetch_add(1, Ordering::Relaxed) % COUNTS;
-        Self { homes: Arc::new(CACHED_CHUNKS.map(|cached| Arc::new(ArrayQueue::new(cached)))), budget, count }
+        let homes = Arc::new(CACHED_CHUNKS.map(|cached| Arc::new(ArrayQueue::new(cached))));
+        budget.enlist(&homes);
+        Self { homes, budget, count }
     }
 
     /// The budget that is charged.
@@ -262,22 +309,12 @@ impl Pool {
     }
 
     fn take_from_allocator(&self, bytes: usize) -> Option<Arc<Chunk>> {
-        if !self.budget.try_hold(bytes) {
-            self.trim();
-            if !self.budget.try_hold(bytes) {
-                self.budget.denials.fetch_add(1, Ordering::Relaxed);
-                return None;
-            }
+        if !self.budget.try_hold_for(&self.homes, bytes) {
+            self.budget.denials.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
         let memory = Some(Memory::allocate(bytes, &self.budget));
         Some(Arc::new(Chunk { memory, home: None, count: self.count }))
-    }
-
-    /// Hands every cached chunk back to the allocator.
-    pub fn trim(&self) {
-        for home in self.homes.iter() {
-            while home.pop().is_some() {}
-        }
     }
 }
 
@@ -537,6 +574,27 @@ mod tests {
         let pool = Pool::new(Budget::new(16 << 10));
         drop(pool.fill(1).expect("fits"));
         assert!(pool.fill(16 << 10).is_some());
+    }
+
+    #[test]
+    fn f_040_what_one_pool_keeps_for_reuse_starves_no_other() {
+        let budget = Budget::new(16 << 20);
+        let [idle, busy] = [(); 2].map(|()| Pool::new(budget.clone()));
+        // All the memory there is, in chunks of several sizes, comes home to the pool of a shard that has nothing to do now.
+        let sizes = [1 << 20, 256 << 10, 64 << 10, 4 << 10];
+        let held: Vec<_> = sizes.iter().flat_map(|&bytes| [bytes; 10]).map(|bytes| idle.fill(bytes)).collect();
+        drop(held);
+        assert!(budget.held_bytes() > 10 << 20, "{} octets at home", budget.held_bytes());
+        let held: Vec<Fill> = std::iter::from_fn(|| busy.fill(1 << 20)).collect();
+        assert_eq!((held.len(), budget.percent(), budget.held_bytes()), (16, 100, 16 << 20));
+        assert!(idle.fill(1).is_none(), "never more than the budget");
+        // Pools that are gone keep nothing, and no more is taken from a cache than is wanted.
+        drop((held, busy));
+        assert_eq!(budget.held_bytes(), 0);
+        drop([(); 16].map(|()| idle.fill(1 << 20)));
+        let late = Pool::new(budget.clone());
+        let small = late.fill(1).expect("what is free gives way");
+        assert_eq!(budget.held_bytes(), (15 << 20) + small.pinned_bytes());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use engine::io::driver::UNREAD_BYTES;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tests::ledger::{Ledger, content, sender};
 use tests::peers::free_address;
 use tests::server::{Server, Told};
@@ -173,4 +174,43 @@ fn hold_memory(hub: &Server, steps: &mut BTreeSet<u64>) -> Vec<Talk> {
         steps.insert(step(hub));
     }
     held
+}
+
+/// Senders at a time, and messages of 290 KB from each: together ten times what memory holds.
+const SENDERS: u64 = 24;
+const MESSAGES_EACH: u64 = 24;
+
+/// Two shards with one budget, a next hop that is down, and many senders at once: whatever one shard keeps, the other goes on,
+/// memory stays within the budget, and what was put off meanwhile is taken when it is offered again.
+#[test]
+fn f_040_many_senders_of_two_shards_stay_within_one_budget_and_all_get_through() {
+    let next_hop = free_address();
+    let mut hub = Server::started(budgeted(Told { shards: 2, ..Told::relaying_to(next_hop) }));
+    let before = hub.process().resident_bytes();
+    let (ledger, put_off, at) = (Ledger::default(), AtomicU64::new(0), hub.address());
+    let send_all = |sender_number: u64| {
+        for id in (0..MESSAGES_EACH).map(|number| (sender_number * MESSAGES_EACH + number) * 16 + 15) {
+            until("mail to be taken, or taken again", || {
+                let (code, text) = offer(at, &sender(id), &content(id));
+                assert!(code == 250 || (code == 452 && text.contains("4.3.1")), "I-9: {code} {text}");
+                put_off.fetch_add(u64::from(code == 452), Ordering::Relaxed);
+                (code == 250).then(|| ledger.note(id, |offered| offered.acked += 1))
+            });
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..SENDERS {
+            scope.spawn(move || send_all(number));
+        }
+    });
+    println!("{} were put off", put_off.into_inner());
+    let grown = hub.process().peak_resident_bytes().saturating_sub(before);
+    println!("budget {BUDGET} octets, grown by {grown} from {before}");
+    let beside = 2 * (BESIDE + SEGMENT / 2 + (1 << 20)) + SENDERS * (2 * UNREAD_BYTES as u64 + (16 << 10));
+    assert!(grown <= BUDGET + BUDGET / 10 + beside, "I-6: {grown} octets more than at the start");
+    let sink = Sink::start_at(next_hop, Offers { chunking: true });
+    sink.wait("what was acknowledged", |taken| ledger.is_all_there(taken));
+    // On both shards, wherever a connection comes in.
+    (0..SENDERS).for_each(|_| assert_eq!(offer(at, &sender(0), &content(0)).0, 250));
+    hub.stop();
 }

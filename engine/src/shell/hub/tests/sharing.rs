@@ -10,7 +10,8 @@ const MESSAGES: usize = 20;
 struct Pair {
     driver: Epoll,
     faults: Faults,
-    pool: Pool,
+    /// Of a third shard, with the budget of both. It has nothing to do, and keeps what it had for reuse.
+    idle: Pool,
     hubs: Vec<Rc<Hub<Faulty<Epoll>>>>,
     lender: usize,
     sinks: Vec<SocketAddr>,
@@ -50,7 +51,8 @@ impl Pair {
         let lender = lender.expect("one connection for two");
         let counts = hubs[lender].tally.clone();
         hubs[lender].start();
-        let pair = Self { driver, faults, pool, hubs, lender, sinks, stored, counts };
+        let idle = Pool::new(pool.budget().clone());
+        let pair = Self { driver, faults, idle, hubs, lender, sinks, stored, counts };
         pair.hear(lender);
         pair
     }
@@ -79,7 +81,7 @@ impl Pair {
     /// Whatever memory there is.
     fn grab(&self, held: &mut Vec<Fill>) {
         for bytes in [1 << 20, 256 << 10, 64 << 10, 16 << 10, 4 << 10] {
-            held.extend(std::iter::from_fn(|| self.pool.fill(bytes)));
+            held.extend(std::iter::from_fn(|| self.idle.fill(bytes)));
         }
     }
 

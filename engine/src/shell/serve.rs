@@ -12,7 +12,7 @@ use crate::hook;
 use crate::io::driver::{Conn, Driver, Next};
 use crate::smtp::server::{Event, Expect, Policy, ServerOptions, ServerSession, SessionCounts, Slot, Verdict};
 use crate::smtp::{Dialect, Profile};
-use crate::sys::slice::Pool;
+use crate::sys::slice::{Charge, Pool};
 use crate::sys::spare::Spare;
 use crate::track::counters::{Counter, Tally};
 use crate::wire::{Refusal, Span, Tick};
@@ -196,10 +196,11 @@ pub async fn serve<D: Driver, S: Service<D>>(
     let Admission { inlet, trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let chunk_bytes_max = service.chunk_bytes_max();
-    let let_in = refuse.is_none();
+    let (let_in, envelope) = (refuse.is_none(), Charge::new(service.pool()));
     let mut talk = Talk::<D, S> {
         service,
         session,
+        envelope,
         inlet,
         lobby,
         stuck: None,
@@ -239,6 +240,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
             talk.drop_body();
             event = talk.step_on(driver.now());
         }
+        talk.envelope.set(talk.session.envelope_excess_bytes());
         talk.count();
     }
     if !talk.out.is_empty() {
@@ -274,6 +276,8 @@ async fn replied<D: Driver>(driver: &D, conn: &D::Conn) {
 struct Talk<D: Driver, S: Service<D>> {
     service: Rc<S>,
     session: ServerSession,
+    /// What the session holds of a large envelope.
+    envelope: Charge,
     inlet: Rc<Inlet<D>>,
     lobby: Rc<Lobby>,
     /// The place in the tarpit, while the answer to a command in error is delayed.

@@ -8,7 +8,8 @@
 //!
 //! Bounds: a pool charges every octet that it took from the allocator, leased or cached, to its [`Budget`] and answers
 //! `None` beyond it: that is flow control, not an error. What is cached, in whatever pool of the budget, gives way before
-//! that, so `None` means that leases take all of it.
+//! that, so `None` means that leases take all of it. What stands outside chunks and may be much is charged to it too
+//! ([`Charge`]).
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -80,7 +81,7 @@ impl Budget {
         self.limit_bytes
     }
 
-    /// Octets pinned by leases now.
+    /// Octets pinned by leases now, or charged.
     pub fn leased_bytes(&self) -> usize {
         self.counts.iter().map(|count| count.bytes.load(Ordering::Relaxed)).sum()
     }
@@ -315,6 +316,57 @@ impl Pool {
         }
         let memory = Some(Memory::allocate(bytes, &self.budget));
         Some(Arc::new(Chunk { memory, home: None, count: self.count }))
+    }
+}
+
+/// Octets that stand outside chunks: of the budget they take what a lease of as many would. Dropped, they are gone.
+#[derive(Debug)]
+pub struct Charge {
+    pool: Pool,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Of nothing yet, where `pool` charges what it leases.
+    pub fn new(pool: &Pool) -> Self {
+        Self { pool: pool.clone(), bytes: 0 }
+    }
+
+    /// So many octets are there now, whether the budget allows it or not.
+    #[inline]
+    pub fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.change(bytes);
+        }
+    }
+
+    /// The same; `false`: the budget does not allow it now, and nothing has changed.
+    pub fn try_set(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let budget = &self.pool.budget;
+        let fits = more == 0 || budget.try_hold_for(&self.pool.homes, more);
+        if fits {
+            budget.held_bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+            budget.count(self.pool.count, bytes.wrapping_sub(self.bytes));
+            self.bytes = bytes;
+        }
+        fits
+    }
+
+    #[inline(never)]
+    fn change(&mut self, bytes: usize) {
+        if !self.try_set(bytes) {
+            let more = bytes - self.bytes;
+            self.pool.budget.held_bytes.fetch_add(more, Ordering::Relaxed);
+            self.pool.budget.count(self.pool.count, more);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -595,6 +647,26 @@ mod tests {
         let late = Pool::new(budget.clone());
         let small = late.fill(1).expect("what is free gives way");
         assert_eq!(budget.held_bytes(), (15 << 20) + small.pinned_bytes());
+    }
+
+    #[test]
+    fn f_040_what_stands_outside_chunks_is_charged_like_a_lease() {
+        let budget = Budget::new(64 << 10);
+        let [one, other] = [(); 2].map(|()| Pool::new(budget.clone()));
+        drop(other.fill(32 << 10));
+        let (mut first, mut second) = (Charge::new(&one), Charge::new(&one));
+        assert!(first.try_set(40 << 10), "what another pool keeps gives way");
+        assert_eq!((budget.leased_bytes(), budget.held_bytes(), budget.percent()), (40 << 10, 40 << 10, 62));
+        assert!(!second.try_set(25 << 10) && second.try_set(24 << 10), "as much as there is");
+        assert!(other.fill(1).is_none() && !second.try_set(25 << 10));
+        // What is there already counts all the same, and has to go before anything else comes.
+        second.set(80 << 10);
+        assert_eq!((budget.held_bytes(), budget.percent()), (120 << 10, 187));
+        assert!(first.try_set(1 << 10), "less is always allowed");
+        assert!(other.fill(1).is_none());
+        drop((first, second));
+        assert_eq!((budget.leased_bytes(), budget.held_bytes(), budget.percent()), (0, 0, 0));
+        assert!(other.fill(64 << 10).is_some());
     }
 
     #[test]

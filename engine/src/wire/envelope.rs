@@ -43,6 +43,9 @@ const RECIPIENT_HEAD_BYTES: usize = 6;
 /// Most octets of an encoded envelope that a reader accepts: a hundred thousand of the longest recipients of 5321 fit in.
 pub const ENVELOPE_BYTES_MAX: usize = 64 << 20;
 
+/// Octets of memory that a builder keeps when it is emptied.
+pub const ENVELOPE_KEPT_BYTES: usize = 4 << 10;
+
 /// What MAIL said about the body (RFC 6152, RFC 3030 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BodyType {
@@ -87,11 +90,10 @@ impl EnvelopeBuf {
         Self { octets: Vec::new(), staged: None, recipients: 0 }
     }
 
-    /// Empties it, keeping its memory up to 4 KiB.
+    /// Empties it, keeping its memory up to [`ENVELOPE_KEPT_BYTES`].
     pub fn clear(&mut self) {
-        const KEPT_BYTES: usize = 4 << 10;
         self.octets.clear();
-        self.octets.shrink_to(KEPT_BYTES);
+        self.octets.shrink_to(ENVELOPE_KEPT_BYTES);
         self.staged = None;
         self.recipients = 0;
     }

@@ -21,7 +21,7 @@ mod tick;
 
 pub use content::{ContentFacts, LEADING_DOTS_KEPT, LeadingDots, TEXT_LINE_BYTES_MAX};
 pub use dsn::{Notify, Return};
-pub use envelope::{BodyType, EnvelopeBuf, EnvelopeError, EnvelopeRef, RecipientRef, Recipients};
+pub use envelope::{BodyType, ENVELOPE_KEPT_BYTES, EnvelopeBuf, EnvelopeError, EnvelopeRef, RecipientRef, Recipients};
 pub use mailbox::{
     DOMAIN_BYTES_MAX, Mailbox, MailboxRef, PathError, PathLimits, ReversePathRef, is_domain, is_ehlo_name,
 };

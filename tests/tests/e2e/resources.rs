@@ -10,7 +10,7 @@ use tests::peers::free_address;
 use tests::server::{Server, Told};
 use tests::sink::{Offers, Sink};
 use tests::small_disk::SmallDisk;
-use tests::talk::Talk;
+use tests::talk::{Reply, Talk};
 use tests::wait::until;
 
 /// Offers a message: its code, whether it was refused before its content or behind it.
@@ -212,5 +212,47 @@ fn f_040_many_senders_of_two_shards_stay_within_one_budget_and_all_get_through()
     sink.wait("what was acknowledged", |taken| ledger.is_all_there(taken));
     // On both shards, wherever a connection comes in.
     (0..SENDERS).for_each(|_| assert_eq!(offer(at, &sender(0), &content(0)).0, 250));
+    hub.stop();
+}
+
+/// Clients that name as many recipients as they may, and say nothing more.
+const NAMERS: u64 = 300;
+const RECIPIENTS_EACH: usize = 600;
+
+/// What clients hold of envelopes is memory like any other: it stays within the budget, who wants more of it is put off, and
+/// so is new mail, until they go.
+#[test]
+fn f_040_large_envelopes_stay_within_the_budget_and_more_of_them_wait() {
+    let mut hub = Server::started(budgeted(Told::relaying_to(free_address())));
+    let before = hub.process().resident_bytes();
+    let recipients: String = (0..RECIPIENTS_EACH)
+        .map(|number| format!("RCPT TO:<{}{number:04}@{}.{}.test>\r\n", "l".repeat(60), "d".repeat(60), "e".repeat(60)))
+        .collect();
+    // How often it was put off.
+    let name = |talk: &mut Talk| {
+        let is_put_off = |reply: Reply| {
+            let put_off = reply.code == 452 && reply.lines.concat().contains("4.3.1");
+            assert!(reply.code == 250 || put_off, "I-9: {reply:?}");
+            put_off
+        };
+        if is_put_off(talk.say("MAIL FROM:<a@a.test>").expect("a reply")) {
+            return 1;
+        }
+        talk.write(recipients.as_bytes()).expect("it reads");
+        (0..RECIPIENTS_EACH).filter(|_| is_put_off(talk.reply().expect("a reply"))).count()
+    };
+    let mut held: Vec<Talk> = (0..NAMERS).map(|_| Talk::hello(hub.address()).expect("a greeting")).collect();
+    let put_off: usize = held.iter_mut().map(name).sum();
+    assert!(step(&hub) >= 2, "F-040: mail is refused");
+    let (code, text) = offer(hub.address(), &sender(0), &content(0));
+    assert!(code == 452 && text.contains("4.3.1"), "{code} {text}");
+    assert!(put_off > 0, "every recipient was taken");
+    let grown = hub.process().peak_resident_bytes().saturating_sub(before);
+    println!("budget {BUDGET} octets, grown by {grown} from {before}; {put_off} recipients put off");
+    assert!(grown <= BUDGET + BUDGET / 10 + BESIDE + NAMERS * (16 << 10), "I-6: {grown} octets more than at the start");
+    // A transaction that ends gives back what it had; the connections stay.
+    held.iter_mut().for_each(|talk| assert_eq!(talk.say("RSET").expect("a reply").code, 250));
+    assert_eq!(offer(hub.address(), &sender(0), &content(0)).0, 250, "mail is taken again");
+    assert_eq!(name(&mut held[0]), 0, "and large envelopes are");
     hub.stop();
 }

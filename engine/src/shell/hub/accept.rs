@@ -10,7 +10,7 @@ use crate::shell::inlet::{Answer, Inlet};
 use crate::shell::serve::{Arrived, Incoming, NO_MEMORY, Service};
 use crate::smtp::server::{Policy, ServerSession, SessionFacts, Slot};
 use crate::spool::{Appended, Content, Extents, Facts, Full, NewRecord, RecordKind};
-use crate::sys::slice::{BLOCK_BYTES, Pool};
+use crate::sys::slice::{BLOCK_BYTES, Charge, Pool};
 use crate::track::counters::Counter;
 use crate::wire::{ContentFacts, RecipientRef, Refusal, ReversePathRef, Wall};
 use crc_fast::{CrcAlgorithm, Digest};
@@ -46,6 +46,8 @@ pub(super) struct Stalled<D: Driver> {
     envelope: Vec<u8>,
     recipients: u16,
     trace: Vec<u8>,
+    /// For envelope and trace; content is leased.
+    _charge: Charge,
     record: Facts,
     facts: ContentFacts,
     received: Wall,
@@ -297,6 +299,10 @@ impl<D: Driver> Hub<D> {
     }
 
     fn stall(&self, fresh: &Fresh<'_, D>, content: Kept) {
+        let mut charge = Charge::new(&self.pool);
+        if !charge.try_set(fresh.envelope.len() + fresh.trace.len()) {
+            return self.give_up(fresh.inlet, fresh.slot, content, Full::Memory);
+        }
         self.stalled.borrow_mut().push_back(Stalled {
             id: fresh.id,
             inlet: fresh.inlet.clone(),
@@ -304,6 +310,7 @@ impl<D: Driver> Hub<D> {
             envelope: fresh.envelope.to_vec(),
             recipients: fresh.recipients,
             trace: fresh.trace.to_vec(),
+            _charge: charge,
             record: fresh.record,
             facts: *fresh.facts,
             received: fresh.received,

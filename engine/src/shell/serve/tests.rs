@@ -142,6 +142,33 @@ impl World {
     }
 }
 
+#[test]
+fn f_040_a_large_envelope_is_charged_until_its_transaction_or_the_session_ends() {
+    let alone = async |driver: Epoll| {
+        let mut world = World::meet(driver, ServerOptions::new(Profile::Bench, "keeper.test"), 16 << 10).await;
+        let charged = |keeper: &Keeper| keeper.pool.budget().leased_bytes();
+        let recipients: String = (0..900).map(|number| format!("RCPT TO:<{number:060}@b.test>\r\n")).collect();
+        for end in ["RSET\r\n", "EHLO c.test\r\n", "BDAT 0 LAST\r\n", ""] {
+            world.client.put(format!("MAIL FROM:<ann@a.test>\r\n{recipients}").as_bytes());
+            world.until("all of it", |keeper| charged(keeper) > 60_000).await;
+            let all = charged(&world.keeper);
+            assert!(all < 256 << 10 && world.keeper.pool.budget().held_bytes() >= all, "{all} octets");
+            world.client.put(end.as_bytes());
+            if !end.is_empty() {
+                world.until("it to be given back", |keeper| charged(keeper) == 0).await;
+            }
+        }
+        let World { driver, keeper, client, .. } = world;
+        client.abort();
+        let by = driver.now() + Span::seconds(60);
+        while charged(&keeper) > 0 {
+            assert!(driver.now() < by, "{} octets are charged to nobody", charged(&keeper));
+            driver.sleep(Span::millis(1)).await;
+        }
+    };
+    epoll::run(&epoll::Options::default(), alone).expect("the driver runs");
+}
+
 fn backed_up(test: impl AsyncFnOnce(World)) {
     let run = epoll::run(&epoll::Options::default(), async |driver| test(World::start(driver).await).await);
     run.expect("runs");

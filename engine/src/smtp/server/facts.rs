@@ -167,8 +167,9 @@ pub trait Policy {
     /// The reply to RCPT.
     fn rcpt(&self, session: &SessionFacts, from: ReversePathRef<'_>, to: RecipientRef<'_>) -> Result<(), Refusal>;
 
-    /// Is there room for content? Asked with MAIL (`octets`: what it declared) and before content is taken in (`octets`:
-    /// what is known of it by then); 0 is not known.
+    /// Is there room for content? Asked with MAIL (`octets`: what it declared), with each RCPT beyond
+    /// [`ENVELOPE_KEPT_BYTES`](crate::wire::ENVELOPE_KEPT_BYTES) of envelope (the same), and before content is taken in
+    /// (`octets`: what is known of it by then); 0 is not known.
     ///
     /// # Errors
     /// The reply, usually 452 4.3.1.

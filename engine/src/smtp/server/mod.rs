@@ -37,7 +37,7 @@ pub use facts::{
 pub use options::{Extensions, RECIPIENTS_HANDED_ON_MAX, ServerOptions, ServerTimers};
 
 use super::scan::Scan;
-use crate::wire::{ContentFacts, EnvelopeBuf, EnvelopeRef, Refusal, Span, Tick};
+use crate::wire::{ContentFacts, ENVELOPE_KEPT_BYTES, EnvelopeBuf, EnvelopeRef, Refusal, Span, Tick};
 use replies::{Failure, HELD_BYTES_MAX, Replies, Say};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -449,6 +449,12 @@ impl ServerSession {
     /// doubles), and 64 KiB of replies with what one command adds to them.
     pub fn held_bytes(&self) -> usize {
         self.envelope.capacity_bytes().saturating_add(self.replies.held_bytes())
+    }
+
+    /// Of these, those of an envelope that is larger than most: the caller charges them to whatever bounds its memory, and
+    /// says by `Policy::room` when that allows no more.
+    pub fn envelope_excess_bytes(&self) -> usize {
+        self.envelope.capacity_bytes().saturating_sub(ENVELOPE_KEPT_BYTES)
     }
 
     fn is_full(&self) -> bool {

@@ -6,7 +6,10 @@ use super::replies::{Failure, Say};
 use super::{ServerSession, State, Turn};
 use crate::smtp::command::{Parameter, next_parameter, saturating_number};
 use crate::wire::cursor::Cursor;
-use crate::wire::{BodyType, MailboxRef, Notify, PathError, PathLimits, Refusal, Return, ReversePathRef, dsn, xtext};
+use crate::wire::{
+    BodyType, ENVELOPE_KEPT_BYTES, MailboxRef, Notify, PathError, PathLimits, Refusal, Return, ReversePathRef, dsn,
+    xtext,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Our front end and we do not agree (I-9).
@@ -59,7 +62,7 @@ impl ServerSession {
             // Counted as it is said.
             No::Error(_) => true,
             No::Policy(refusal) if !refusal.is_permanent() => self.puts_off(turn),
-            No::Said(_) | No::Policy(_) => self.idles(turn),
+            No::Said(_) | No::Policy(_) | No::Room(_) => self.idles(turn),
         }
     }
 
@@ -177,9 +180,9 @@ impl ServerSession {
     }
 
     /// Whether the session goes on behind this refusal of RCPT (F-138). One too many is no fault of the peer, which knows no
-    /// limit: it gets 452 for each, and the message goes to the others (RFC 5321 §4.5.3.1.10).
+    /// limit: it gets 452 for each, and the message goes to the others (RFC 5321 §4.5.3.1.10). Nor is our want of memory.
     fn may_refuse_recipient(&mut self, no: &No, turn: &mut Turn<'_>) -> bool {
-        if matches!(no, No::Said(Say::TooManyRecipients)) {
+        if matches!(no, No::Said(Say::TooManyRecipients) | No::Room(_)) {
             return self.puts_off(turn);
         }
         self.refused_recipients = self.refused_recipients.saturating_add(1);
@@ -208,6 +211,10 @@ impl ServerSession {
             return Err(No::Said(Say::UnqualifiedRecipient));
         }
         turn.policy.rcpt(&self.facts, self.envelope.as_ref().reverse_path(), recipient)?;
+        if self.envelope.staged_bytes() > ENVELOPE_KEPT_BYTES {
+            let declared = self.envelope.as_ref().declared_bytes().unwrap_or(0);
+            turn.policy.room(declared).map_err(No::Room)?;
+        }
         Ok(())
     }
 
@@ -274,7 +281,7 @@ impl ServerSession {
                 self.excuse();
                 self.answer_late(Failure::Policy(refusal), turn.now, turn.out);
             }
-            No::Policy(refusal) => {
+            No::Policy(refusal) | No::Room(refusal) => {
                 self.excuse();
                 self.replies.put_with(turn.out, |out| refusal.write(out));
             }
@@ -290,6 +297,8 @@ enum No {
     Said(Say),
     /// The role's decision.
     Policy(Refusal),
+    /// There is no memory for a larger envelope.
+    Room(Refusal),
 }
 
 impl From<Refusal> for No {

@@ -82,3 +82,37 @@ fn f_022_f_026_a_disk_that_takes_no_head_gets_one_file_at_a_time_and_mail_is_ref
     })
     .expect("runs");
 }
+
+/// F-040: what waits for a segment takes of the budget what it takes of memory, its envelope too.
+#[test]
+fn f_040_what_waits_for_a_segment_is_charged_with_its_envelope() {
+    let folder = tempfile::tempdir().expect("a folder");
+    epoll::run(&epoll::Options::default(), async |driver| {
+        let world = World::open(driver.clone(), folder.path(), (1, 1));
+        world.faults.inject(Rule::new(Op::Create, Fault::Held));
+        world.hub.start();
+        let charged = || world.hub.pool.budget().leased_bytes();
+        let before = charged();
+        let mut conn = driver.connect(world.at, driver.now() + Span::seconds(20)).await.expect("it listens");
+        let recipients: String = (0..900).map(|number| format!("RCPT TO:<{number:060}@b.test>\r\n")).collect();
+        conn.put(b"EHLO c.test\r\n");
+        let mut heard = String::new();
+        while !heard.contains("\n250 ") {
+            let by = driver.now() + Span::seconds(60);
+            match conn.next(by, |octets| (octets.len(), octets.to_vec())).await {
+                Next::Bytes(octets) => heard.push_str(&String::from_utf8_lossy(&octets)),
+                Next::Room => {}
+                other => panic!("{other:?} after {heard}"),
+            }
+        }
+        conn.put(format!("MAIL FROM:<a@a.test>\r\n{recipients}BDAT 3 LAST\r\nx\r\n").as_bytes());
+        wait_until(&driver, "it to wait", || !world.hub.stalled.borrow().is_empty()).await;
+        let content = crate::sys::slice::BLOCK_BYTES;
+        wait_until(&driver, "its session to hold no copy", || charged() < before + content + (80 << 10)).await;
+        assert!(charged() >= before + content + 900 * 70, "{} octets", charged() - before);
+        world.faults.heal();
+        wait_until(&driver, "a segment", || world.hub.stalled.borrow().is_empty()).await;
+        drop(conn);
+    })
+    .expect("runs");
+}

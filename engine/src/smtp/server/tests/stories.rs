@@ -3,7 +3,8 @@
 use super::support::*;
 use crate::smtp::server::*;
 use crate::smtp::{Dialect, Profile};
-use crate::wire::{Refusal, Span, Tick};
+use crate::wire::{RecipientRef, Refusal, ReversePathRef, Span, Tick};
+use std::cell::Cell;
 
 #[test]
 fn m_002_a_message_comes_in() {
@@ -311,6 +312,48 @@ fn m_033_f_138_an_envelope_that_would_not_fit_its_record_gets_452_at_rcpt() {
     bench.feed(b".\r\n");
     assert_eq!(bench.messages[0].to.len(), taken + 1);
     assert!(bench.session.envelope().bytes().len() <= most);
+}
+
+/// Has room until it is said that there is none.
+struct Room(Cell<bool>);
+
+impl Policy for Room {
+    fn mail(&self, _: &SessionFacts, _: ReversePathRef<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn rcpt(&self, _: &SessionFacts, _: ReversePathRef<'_>, _: RecipientRef<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn room(&self, octets: u64) -> Result<(), Refusal> {
+        assert_eq!(octets, 7, "what MAIL declared");
+        if self.0.get() { Ok(()) } else { Err(Refusal::fixed(452, (4, 3, 1), "Insufficient system resources")) }
+    }
+}
+
+#[test]
+fn f_040_recipients_beyond_a_small_envelope_wait_while_there_is_no_room() {
+    let (mut session, room) = (Bench::rfc().hello().session, Room(Cell::new(true)));
+    let ask = |session: &mut ServerSession, line: &str| {
+        let (line, mut out) = (format!("{line}\r\n"), Vec::new());
+        let step = session.step(line.as_bytes(), Tick(1), &room, &mut out);
+        assert_eq!((step.consumed, step.event), (line.len(), Event::More));
+        String::from_utf8_lossy(&out[..9]).into_owned()
+    };
+    let recipient = |number: usize| format!("RCPT TO:<{number:04}{}@b.test>", "r".repeat(50));
+    assert_eq!(ask(&mut session, "MAIL FROM:<a@a.test> SIZE=7"), "250 2.1.0");
+    room.0.set(false);
+    let taken = (0..).take_while(|&number| ask(&mut session, &recipient(number)) == "250 2.1.5").count();
+    let kept = session.envelope().bytes().len();
+    assert!((3 << 10..=4 << 10).contains(&kept), "{kept} octets need nobody's leave");
+    // It is no fault of the peer's: however often it tries, the session goes on.
+    assert!((0..500).all(|number| ask(&mut session, &recipient(number)) == "452 4.3.1"));
+    assert_eq!(session.envelope().recipient_count() as usize, taken);
+    assert!(session.envelope_excess_bytes() <= 4 << 10, "{} octets", session.envelope_excess_bytes());
+    room.0.set(true);
+    assert!((0..500).all(|number| ask(&mut session, &recipient(number)) == "250 2.1.5"));
+    let (whole, excess) = (session.envelope().bytes().len(), session.envelope_excess_bytes());
+    assert!((whole - (4 << 10)..2 * whole).contains(&excess), "{excess} of {whole} octets");
+    assert_eq!((ask(&mut session, "RSET"), session.envelope_excess_bytes()), ("250 2.0.0".to_owned(), 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::plan::{Content, Plan};
 use crate::process::{leave_nothing, placement};
 use crate::progress::Progress;
 use crate::pump::{PUMP, PumpFigures, PumpPlan, run as run_pump};
-use crate::result::{Host, RunResult};
+use crate::result::{Figures, Host, RunResult};
 use crate::run::{self, Ran, Setting};
 use crate::run_file::{self, Asked, RunFile};
 use crate::said::Said;
@@ -257,7 +257,7 @@ fn carry_out_pump(plan: &PumpPlan, out: &OutArgs) -> anyhow::Result<Exit> {
     let figures = run_pump(plan, &folder, &watch(&folder))?;
     let result = crate::pump::result(plan, &figures, started, folder.scratch());
     let kept = keep_pump(&folder, plan, &figures, &result);
-    show(&pump_in_words(plan, &figures), out.json.then(|| PumpDocument::of(&result, &figures)).as_ref())?;
+    show(&pump_in_words(plan, &figures, &result), out.json.then(|| PumpDocument::of(&result, &figures)).as_ref())?;
     kept.map(|()| run::exit(&result))
 }
 
@@ -292,7 +292,15 @@ fn keep_pump(folder: &ResultFolder, plan: &PumpPlan, figures: &PumpFigures, resu
     folder.write("run.toml", run_file::text(plan)?.as_bytes())
 }
 
-fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
+fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures, result: &RunResult) -> String {
+    let Figures { validity, limited_by, .. } = &result.main;
+    let mut verdict = format!("pump: {}\n", if validity.valid { "VALID" } else { "NOT VALID" });
+    validity.reasons.iter().for_each(|reason| verdict.push_str(&format!("  ! {reason}\n")));
+    let limit = match limited_by.as_deref() {
+        Some("engine") => ", limited by the pump".to_owned(),
+        Some(other) => format!(", limited by the {other}: a lower bound"),
+        None => ", limited by no processor".to_owned(),
+    };
     let times: Vec<String> =
         figures.service_us.named().iter().map(|(name, us)| format!("{name} {}", or_none(*us, duration_us))).collect();
     let onward = match plan.one_per_write {
@@ -300,7 +308,8 @@ fn pump_in_words(plan: &PumpPlan, figures: &PumpFigures) -> String {
         Some(connections) => format!("one per write over {connections} connections"),
     };
     format!(
-        "pump: {} frames of {} octets a second over {} connections, durability {}{}, driver {}\n\
+        "{verdict}\
+         rate  {} frames of {} octets a second over {} connections{limit}; durability {}{}, driver {}\n\
          on    {onward}, {}\n\
          CPU   {} a frame (source and sink {})\n\
          time  {} (service; the loop is closed, so there is no response time)\n",

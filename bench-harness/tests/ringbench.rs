@@ -286,6 +286,11 @@ fn the_pump_is_measured_in_each_of_its_forms() {
         assert_eq!(processes_naming(&out), Vec::<String>::new());
     }
     assert_eq!(run(&["pump", "--size", "3"]).status.code(), Some(2), "shorter than its answer");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let told = run(&["pump", "-d", "300ms", "--out", folder.path().join("told").to_str().expect("text")]);
+    let (said, is_valid) = (String::from_utf8_lossy(&told.stdout), told.status.code() == Some(0));
+    assert!(said.starts_with(if is_valid { "pump: VALID\n" } else { "pump: NOT VALID\n  ! " }), "{said}");
+    assert!(said.contains(", limited by "), "{said}");
 }
 
 #[test]

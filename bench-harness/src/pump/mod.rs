@@ -14,6 +14,7 @@ use crate::observe::process::{Usage, usage};
 use crate::process::placement::Placement;
 use crate::process::{Component, ComponentError, Program, Spec};
 use crate::result::{Figures, Latency, Messages, Phase, Rate, RunResult};
+use crate::run::measure::CORES_BUSY;
 use anyhow::Context;
 use loadgen::validity::Validity;
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,7 @@ pub fn run(plan: &PumpPlan, folder: &ResultFolder, interrupt: &Interrupt) -> any
 ///
 /// `started` is when it began, by the wall clock; `folder` where it ran.
 pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, folder: &Path) -> RunResult {
+    let placement = Placement::here(plan.shards);
     let mut reasons = Vec::new();
     if found.frames == 0 {
         reasons.push("no frame was acknowledged".to_owned());
@@ -153,6 +155,7 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
         latency_us: Latency { service: found.service_us, ..Latency::default() },
         cpu_us_per_message: cpu.map(|(kind, us)| (kind.to_owned(), Some(us))).into(),
         validity: Validity::from_reasons(reasons),
+        limited_by: limited_by(plan, found, &placement).map(str::to_owned),
         ..Figures::default()
     };
     let phase = Phase {
@@ -172,9 +175,21 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
         driver: found.driver.clone(),
         commit: found.commit.clone(),
         profile: "bench".into(),
-        placement: Placement::here(plan.shards).describe(),
+        placement: placement.describe(),
         way: "source → pump → sink".into(),
         ..RunResult::begun(started, host::here(folder))
+    }
+}
+
+/// What kept it from being faster: who had no time left on his cores; `None` where both had (the disk, or waiting for each other).
+fn limited_by(plan: &PumpPlan, found: &PumpFigures, placement: &Placement) -> Option<&'static str> {
+    let is_busy = |cpu_us: f64, cores: usize| cpu_us * found.rate_per_s / 1e6 > CORES_BUSY * cores.max(1) as f64;
+    if is_busy(found.load_cpu_us, placement.load.len()) {
+        Some("generator")
+    } else if is_busy(found.relay_cpu_us, placement.engine.len().min(plan.shards)) {
+        Some("engine")
+    } else {
+        None
     }
 }
 
@@ -232,4 +247,44 @@ fn await_line<T: for<'a> Deserialize<'a>>(
 fn free_port() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
     Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_time_left_limits_a_pump() {
+        let plan = PumpPlan {
+            scenario: PUMP.into(),
+            connections: 50,
+            frame_bytes: 4096,
+            seconds: 1.0,
+            durability: "disk".into(),
+            driver: "auto".into(),
+            shards: 1,
+            answers: true,
+            one_per_write: None,
+        };
+        let placement = Placement { engine: vec![0, 1], load: vec![2] };
+        // 100 000 frames a second: 10 µs of each is a core.
+        let limited = |relay_cpu_us, load_cpu_us| {
+            let found = PumpFigures {
+                rate_per_s: 100_000.0,
+                relay_cpu_us,
+                load_cpu_us,
+                service_us: crate::result::Quantiles::default(),
+                driver: "uring".into(),
+                commit: None,
+                durability: "disk".into(),
+                answers: true,
+                one_per_write: None,
+                frames: 1,
+            };
+            limited_by(&plan, &found, &placement)
+        };
+        assert_eq!(limited(9.0, 5.0), Some("engine"), "one shard has one core");
+        assert_eq!(limited(9.0, 9.0), Some("generator"));
+        assert_eq!(limited(5.0, 5.0), None);
+    }
 }

@@ -339,10 +339,12 @@ fn outside_faults(given: &Evidences<'_>, part: Part, failover: &Summary) -> (f64
     (offered as f64, achieved as f64)
 }
 
+/// Cores of one side that are busier than this have nothing left, nor has a disk.
+pub(crate) const CORES_BUSY: f64 = 0.85;
+
 /// What kept a flat-out phase from being faster, by what was busy.
 fn limit(given: &Evidences<'_>, evidence: &Evidence) -> Option<String> {
-    const BUSY: f64 = 0.85;
-    let busy = |share: Option<f64>| share.is_some_and(|share| share > BUSY);
+    let busy = |share: Option<f64>| share.is_some_and(|share| share > CORES_BUSY);
     let observed = given.observed;
     let named = match limited_by(evidence) {
         Some(named) => named,

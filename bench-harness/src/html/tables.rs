@@ -154,7 +154,7 @@ fn costs(out: &mut String, result: &RunResult) {
     let heads = ["", "CPU", "system calls", "copied", "allocations", "durable writes", "written", "peak memory"];
     let mut table = Table::new("Cost of a message by kind of process, and the most memory that it had", &heads);
     for phase in &result.phases {
-        for kind in phase.figures.cpu_us_per_message.keys() {
+        for (kind, _) in phase.figures.cpu_us_per_message.iter().filter(|(_, cpu)| cpu.is_some()) {
             table.row(&format!("{}, {kind}", title(phase)), cost_cells(&phase.figures, kind));
         }
     }

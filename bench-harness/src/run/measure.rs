@@ -156,13 +156,13 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
             },
             schedule_lag_us: quantiles(&figures.schedule_lag),
             step_us: if evidence.saturation { Vec::new() } else { steps(outcome, part) },
-            cpu_us_per_message: each(&given.observed.cpu_us, messages, |us| us as f64),
-            syscalls_per_message: each(&given.observed.syscalls, messages, |n| n),
-            copied_bytes_per_message: each(&given.observed.copied_bytes, messages, |n| n),
-            allocations_per_message: each(&given.observed.allocations, messages, |n| n),
-            stable_writes_per_message: each(&given.observed.stable_writes, messages, |n| n),
-            written_bytes_per_message: each(&given.observed.written_bytes, messages, |n| n),
-            peak_rss_bytes: given.observed.rss_bytes.iter().map(|(k, v)| (k.clone(), Some(*v as f64))).collect(),
+            cpu_us_per_message: each(&given.observed.cpu_us, &ALL_KINDS, messages, |us| us as f64),
+            syscalls_per_message: each(&given.observed.syscalls, &ENGINE_KINDS, messages, |n| n),
+            copied_bytes_per_message: each(&given.observed.copied_bytes, &ENGINE_KINDS, messages, |n| n),
+            allocations_per_message: each(&given.observed.allocations, &ENGINE_KINDS, messages, |n| n),
+            stable_writes_per_message: each(&given.observed.stable_writes, &ENGINE_KINDS, messages, |n| n),
+            written_bytes_per_message: each(&given.observed.written_bytes, &ENGINE_KINDS, messages, |n| n),
+            peak_rss_bytes: each(&given.observed.rss_bytes, &ALL_KINDS, 1, |bytes| bytes as f64),
             validity: judged(given, &evidence, failover.as_ref()),
             limited_by: if evidence.saturation { limit(given, &evidence) } else { None },
         },
@@ -171,7 +171,7 @@ pub fn measure(given: &Evidences<'_>) -> Measured {
     let view = if evidence.saturation { PhaseView::default() } else { view(given, &fates, part, &phase) };
     Measured {
         phase,
-        cpu_us_of_each: each(&given.observed.cpu_us_of_each, messages, |us| us as f64),
+        cpu_us_of_each: each(&given.observed.cpu_us_of_each, &[], messages, |us| us as f64),
         view,
         response: figures.response,
         service: figures.service,
@@ -398,9 +398,16 @@ fn steps(outcome: &Outcome, part: Part) -> Vec<(String, Option<f64>)> {
     Step::ALL.iter().zip(sums).map(|(step, sum)| (step.name().to_owned(), mean(sum))).collect()
 }
 
-fn each<T: Copy>(sums: &[(String, T)], messages: u64, number: impl Fn(T) -> f64) -> PerProcess {
+/// Every kind of process that a run may have.
+const ALL_KINDS: [&str; 5] = ["hub", "frontend", "mailbox", "loadgen", "sink"];
+/// Those that count for themselves.
+const ENGINE_KINDS: [&str; 3] = ["hub", "frontend", "mailbox"];
+
+/// Each sum divided by `messages`; one of `kinds` of which nothing is known is there too, and `None`.
+fn each<T: Copy>(sums: &[(String, T)], kinds: &[&str], messages: u64, number: impl Fn(T) -> f64) -> PerProcess {
     let share = |sum: T| (messages > 0).then(|| number(sum) / messages as f64);
-    sums.iter().map(|(kind, sum)| (kind.clone(), share(*sum))).collect()
+    let unknown = kinds.iter().map(|kind| ((*kind).to_owned(), None));
+    unknown.chain(sums.iter().map(|(kind, sum)| (kind.clone(), share(*sum)))).collect()
 }
 
 #[cfg(test)]

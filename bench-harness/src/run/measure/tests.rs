@@ -223,6 +223,17 @@ fn a_rate_not_held_outside_of_faults_is_not_valid() {
 }
 
 #[test]
+fn kinds_of_processes_that_nothing_is_known_of_are_null() {
+    let outcome = outcome(4, |_, _| {});
+    let observed = Observed { allocations: vec![("hub".into(), 0.0)], ..Observed::default() };
+    let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &ledgers(&outcome, |_| true), &[], &observed);
+    let figures = serde_json::to_value(&found.phase.figures).expect("plain data");
+    assert_eq!(figures["allocations_per_message"], serde_json::json!({"hub": 0.0, "frontend": null, "mailbox": null}));
+    let of_all = figures["cpu_us_per_message"].as_object().expect("by kind");
+    assert_eq!(of_all.len(), 5, "{of_all:?}");
+}
+
+#[test]
 fn a_flat_out_phase_has_a_rate_a_limit_and_no_latency() {
     let mut outcome = outcome(4, |_, _| {});
     outcome.pacing = Pacing::Closed { length: Span::seconds(4), messages_max: u64::MAX };

@@ -2,7 +2,7 @@
 //! the measured time, the drain awaited, what arrived collected.
 
 use super::measure::{Done, Evidences, Measured, Observed, measure};
-use crate::failover::Tries;
+use crate::failover::{BASELINE_US_MIN, SETTLING_US, Tries};
 use crate::html::text::rate;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::load::{DRAIN, SendSpec, sent};
@@ -189,10 +189,29 @@ fn look(stage: &Stage, sender: &Component) -> Seen {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Look,
     Strike(usize),
     Heal(usize),
+    /// What the fault before disturbed is over: the share of each hub counts from here.
+    Settle,
+}
+
+/// What is to be done in `phase`, and when, in order.
+fn acts(phase: &Phase) -> Vec<(f64, Act)> {
+    let mut acts = vec![(phase.warm_up_s, Act::Look), (phase.length_s(), Act::Look)];
+    for (index, fault) in phase.faults.iter().enumerate() {
+        acts.extend([(fault.strike_s, Act::Strike(index)), (fault.heal_s, Act::Heal(index))]);
+        // A front end comes back to a hub some time behind its return; until then the others have more than their share.
+        let settled_s = fault.heal_s + SETTLING_US as f64 / 1e6;
+        let enough_s = settled_s + BASELINE_US_MIN as f64 / 1e6;
+        acts.extend(
+            phase.faults.get(index + 1).filter(|next| enough_s <= next.strike_s).map(|_| (settled_s, Act::Settle)),
+        );
+    }
+    acts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    acts
 }
 
 /// Waits for each moment of the phase and does what is due then.
@@ -203,20 +222,16 @@ fn play(
     sender: &mut Component,
     around: &Around<'_>,
 ) -> anyhow::Result<(Vec<Done>, Vec<Seen>)> {
-    let mut acts = vec![(phase.warm_up_s, Act::Look), (phase.length_s(), Act::Look)];
-    for (index, fault) in phase.faults.iter().enumerate() {
-        acts.extend([(fault.strike_s, Act::Strike(index)), (fault.heal_s, Act::Heal(index))]);
-    }
-    acts.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut done, mut seen, mut told) = (Vec::<Done>::new(), Vec::new(), false);
     let mut before = stage.counts();
     let mut counts_at_strike = Counts::default();
-    for (at_s, act) in acts {
+    for (at_s, act) in acts(phase) {
         let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
         let interrupted = wait_until(at, phase, sender, around).is_err();
         stage.check()?;
         match act {
             Act::Look => seen.push(look(stage, sender)),
+            Act::Settle => before = stage.counts(),
             Act::Strike(_) if interrupted => {}
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
@@ -438,6 +453,28 @@ fn sink_busy(from: &Seen, to: &Seen) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Content, Fault, Pace};
+
+    #[test]
+    fn shares_before_a_fault_count_from_where_the_one_before_it_is_over() {
+        let fault = |strike_s| Fault { victim: "hub-2".into(), strike_s, heal_s: strike_s + 1.5 };
+        let mut phase = Phase::new("hub", "", Pace::FlatOut, 1, Content::Bytes(1), 14.0);
+        phase.warm_up_s = 0.5;
+        phase.faults = vec![fault(2.0), fault(6.5), fault(9.75)];
+        let expected = [
+            (0.5, Act::Look),
+            (2.0, Act::Strike(0)),
+            (3.5, Act::Heal(0)),
+            (4.5, Act::Settle),
+            (6.5, Act::Strike(1)),
+            (8.0, Act::Heal(1)),
+            // Less than a second would be left behind 9.0.
+            (9.75, Act::Strike(2)),
+            (11.25, Act::Heal(2)),
+            (14.5, Act::Look),
+        ];
+        assert_eq!(acts(&phase), expected);
+    }
 
     #[test]
     fn the_share_of_the_others_is_told_by_their_counters() {

@@ -5,6 +5,7 @@ pub mod body;
 mod cause;
 pub mod door;
 pub mod frontend;
+mod gate;
 pub mod hooks;
 pub mod hub;
 pub mod ids;

@@ -2,6 +2,7 @@
 
 use super::door::Door;
 use super::frontend::FrontEnd;
+use super::gate::Gate;
 use super::hub::{Exchange, Hub, HubParts, Left, read_spool, recover, takes_direct};
 use super::inlet::{Inlet, bits};
 use super::mailbox::MailboxDelivery;
@@ -153,6 +154,8 @@ struct Shared {
     ports: Vec<AtomicU32>,
     /// Who is let in by each listener.
     doors: Vec<Arc<Door>>,
+    /// From when on.
+    gate: Arc<Gate>,
     /// What an earlier run left to each shard; each takes its own, once, before it serves.
     adoptions: Mutex<Vec<Option<Adoption>>>,
     /// The first numbers for segments and files that no earlier run used.
@@ -181,6 +184,7 @@ impl Server {
             budget: Budget::new(usize::try_from(settings.server.memory_budget).unwrap_or(usize::MAX)),
             ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
             doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
+            gate: Arc::new(Gate::of(settings.server.cores.len())),
             adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
             next,
             damage,
@@ -203,6 +207,7 @@ impl Program for Server {
         let tally = Rc::new(link.tally);
         match Shard::open(driver, &self.0, shard, tally).await {
             Ok((shard, ready)) => {
+                self.0.gate.ready();
                 tell(&link.desk, Notice::Ready(ready));
                 let left = shard.live(&link.desk, &self.0).await;
                 tell(&link.desk, Notice::Stopped { left });
@@ -233,6 +238,8 @@ struct Shard<D: Driver> {
     relay: RelayPolicy,
     /// What ends the listeners' tasks.
     closing: RefCell<Vec<Rc<Signal>>>,
+    /// What they wait behind.
+    gate: Arc<Gate>,
     /// What each listener's next session is made with.
     manners: RefCell<Vec<Rc<RefCell<Arc<ServerOptions>>>>>,
 }
@@ -272,6 +279,7 @@ impl<D: Driver> Shard<D> {
             lobby,
             relay: relay_policy(&settings.access),
             closing: RefCell::default(),
+            gate: shared.gate.clone(),
             manners: RefCell::default(),
         });
         let mut listen = Vec::new();
@@ -341,7 +349,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Accepts connections until the listener is closed.
+    /// Accepts connections, as soon as every shard could, until the listener is closed.
     async fn accept<S: Service<D>>(
         self: Rc<Self>,
         (socket, closing): (D::Listener, Rc<Signal>),
@@ -349,6 +357,9 @@ impl<D: Driver> Shard<D> {
         options: Rc<RefCell<Arc<ServerOptions>>>,
         service: Rc<S>,
     ) {
+        if closing.unless_raised(self.gate.opened(&self.driver)).await.is_none() {
+            return;
+        }
         while let Some(accepted) = closing.unless_raised(self.driver.accept(&socket)).await {
             match accepted {
                 Ok(conn) => {

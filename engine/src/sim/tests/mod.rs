@@ -6,6 +6,7 @@ mod expiry;
 mod held_up;
 mod slow;
 mod sparse;
+mod starts;
 mod stops;
 mod worlds;
 

@@ -92,7 +92,7 @@ fn serve_as(checked: Checked, overrides: Overrides, flags: &RunFlags) -> Result<
         None => Err("there is no file to reload; start with --config FILE".to_owned()),
     };
     let ended = control(settings, Box::new(reload));
-    // Who was refused took nothing.
+    // Who was refused took nothing: nobody is let in before every shard can serve.
     if let (Some(folder), Ok(()) | Err(Stop { exit: Exit::Usage, .. })) = (&folder, &ended) {
         folder.ended_well();
     }
@@ -120,20 +120,15 @@ fn control(settings: Arc<Settings>, reload: Reload) -> Result<(), Stop> {
     let (mut control, links) = Control::prepare(plan)?;
     let routes = control.routes();
     let of = settings.clone();
-    let started: Result<_, Stop> = match control.unless_ended(move || read_left(&of)) {
-        Ok(Some(left)) => left.and_then(|left| start(&settings, links, routes, left)).map_err(Stop::from),
-        Ok(None) => {
-            tracing::info!("told to end while the spool was read");
-            control.abandon();
-            return Ok(());
-        }
-        Err(error) => Err(error.into()),
-    };
+    let started = control.unless_ended(move || read_left(&of)).map_err(Stop::from).and_then(|left| {
+        let start = |left| Ok(start(&settings, links, routes, left?)?);
+        left.map(start).transpose()
+    });
     let running = match started {
-        Ok(running) => running,
-        Err(stop) => {
+        Ok(Some(running)) => running,
+        ended => {
             control.abandon();
-            return Err(stop);
+            return ended.map(|_| tracing::info!("told to end while the spool was read"));
         }
     };
     if let Some(why) = &running.passed_over {

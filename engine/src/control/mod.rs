@@ -6,8 +6,8 @@
 //!  start ─► wait for every shard ─► serve ──SIGTERM, SIGINT──► drain ─► end
 //!                                    │ ▲ SIGHUP: routes anew (a bad file changes nothing: F-177)
 //! ```
-//! Bounds: one gathering of reports at a time, at most one in [`FRESH`]; one round of name look-ups at a time, whose answers count as they come; a drain ends
-//! at its deadline and [`STUCK_WAIT`] (I-12).
+//! Bounds: one gathering of reports at a time, at most one in [`FRESH`]; one round of name look-ups at a time, whose answers
+//! count as they come, and beside it those of names that are new; a drain ends at its deadline and [`STUCK_WAIT`] (I-12).
 
 // The control plane lives by the system's clock and sockets; it is the outside.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

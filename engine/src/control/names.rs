@@ -1,5 +1,7 @@
 //! Names of hosts to addresses, by the system's resolver on threads of its own: a resolver that hangs holds up neither
 //! mail nor the control plane. What was found stays until something else is found.
+//!
+//! One round of look-ups asks for every name. Names that are new meanwhile are asked for at once, beside it.
 
 use crate::settings::{Host, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,10 @@ type Name = (String, u16);
 /// Names, and the round of look-ups that makes them better: what it finds counts at once, whoever else is still asked for.
 pub(super) struct Lookups {
     names: Names,
-    under_way: bool,
+    /// Rounds that have not ended: one that asks for every name, and those beside it.
+    under_way: usize,
+    /// Names whose answers are still to come.
+    asked: BTreeSet<Name>,
     /// Who was asked for, with the addresses found; nothing at the end of a round.
     answers: mpsc::Receiver<Option<(Name, Vec<SocketAddr>)>>,
     answer: mpsc::Sender<Option<(Name, Vec<SocketAddr>)>>,
@@ -53,7 +58,7 @@ pub(super) struct Lookups {
 impl Lookups {
     pub fn new() -> Lookups {
         let (answer, answers) = mpsc::channel(AT_ONCE);
-        Lookups { names: Names::default(), under_way: false, answers, answer }
+        Lookups { names: Names::default(), under_way: 0, asked: BTreeSet::new(), answers, answer }
     }
 
     /// What is known by now.
@@ -61,8 +66,8 @@ impl Lookups {
         &self.names
     }
 
-    /// Begins to ask for every name of `settings`, and forgets all others; inside a runtime. `false` while an earlier round
-    /// is under way.
+    /// Begins to ask for every name of `settings`, and forgets all others; inside a runtime. `false` while earlier look-ups
+    /// are under way.
     pub fn begin(&mut self, settings: &Settings) -> bool {
         self.begin_by(settings, lookup)
     }
@@ -72,12 +77,39 @@ impl Lookups {
     where
         F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
     {
-        if self.under_way {
+        if self.under_way > 0 {
             return false;
         }
-        self.under_way = true;
         let wanted: BTreeSet<Name> = names_of(settings).collect();
         self.names.known.retain(|name, _| wanted.contains(name));
+        self.ask(wanted, lookup);
+        true
+    }
+
+    /// Begins to ask for those names of `settings` that were never found and are not asked for already, whatever is under
+    /// way; inside a runtime.
+    pub fn begin_beside(&mut self, settings: &Settings) {
+        self.begin_beside_by(settings, lookup);
+    }
+
+    /// The same, with somebody else to ask.
+    pub fn begin_beside_by<F>(&mut self, settings: &Settings, lookup: impl Fn(String, u16) -> F)
+    where
+        F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
+    {
+        let is_new = |name: &Name| !self.names.known.contains_key(name) && !self.asked.contains(name);
+        let wanted: BTreeSet<Name> = names_of(settings).filter(is_new).collect();
+        if !wanted.is_empty() {
+            self.ask(wanted, lookup);
+        }
+    }
+
+    fn ask<F>(&mut self, wanted: BTreeSet<Name>, lookup: impl Fn(String, u16) -> F)
+    where
+        F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
+    {
+        self.under_way += 1;
+        self.asked.extend(wanted.iter().cloned());
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         let mut lookups = JoinSet::new();
         for (name, port) in wanted {
@@ -99,15 +131,22 @@ impl Lookups {
             }
             drop(answer.send(None).await);
         });
-        true
     }
 
     /// Waits for the next answer, and knows it then. May be dropped at any time.
     pub async fn next(&mut self) -> News {
-        let Some((name, found)) = self.answers.recv().await.flatten() else {
-            self.under_way = false;
-            return News::Ended;
+        let (name, found) = loop {
+            if let Some(answer) = self.answers.recv().await.flatten() {
+                break answer;
+            }
+            self.under_way -= 1;
+            if self.under_way == 0 {
+                // Where asking failed there was no answer.
+                self.asked.clear();
+                return News::Ended;
+            }
         };
+        self.asked.remove(&name);
         if found.is_empty() {
             let stale = self.names.known.contains_key(&name);
             tracing::warn!(cause = "resolve", host = %name.0, stale, "no address for a host");
@@ -188,6 +227,14 @@ mod tests {
         assert_eq!(lookups.next().await, News::Answer);
         assert_eq!(lookups.names().addresses("well.test", 25), [address]);
         assert!(!lookups.begin(&settings(Vec::new())), "the round goes on");
+        // What is new is asked for meanwhile, and what is known or asked for is not asked for twice.
+        let beside = settings([hosts.to_vec(), vec![Host::Name("new.test".into(), 25)]].concat());
+        lookups.begin_beside_by(&beside, move |name, _| {
+            assert_eq!(name, "new.test");
+            std::future::ready(Some(vec![address]))
+        });
+        assert_eq!(lookups.next().await, News::Answer);
+        assert_eq!(lookups.names().addresses("new.test", 25), [address]);
         // A start that waits no longer keeps what it has.
         lookups.hear_for(Duration::ZERO).await;
         assert_eq!(lookups.names().addresses("well.test", 25), [address]);

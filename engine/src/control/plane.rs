@@ -332,7 +332,7 @@ impl Plane {
     }
 
     fn resolve(&mut self) {
-        // With a round under way, the next one begins when it is back.
+        // With look-ups under way, the next round begins when they are back.
         if self.lookups.begin(&self.routes) {
             self.resolve_at = Instant::now() + RESOLVE_EVERY;
         }
@@ -344,7 +344,7 @@ impl Plane {
             // More may come soon.
             News::Answer => drop(self.publish_at.get_or_insert(now + TICK)),
             News::Ended => {
-                self.publish();
+                self.publish(Snapshot::says_the_same);
                 if !self.published.load().unresolved.is_empty() {
                     self.resolve_at = self.resolve_at.min(now + RESOLVE_SOON);
                 }
@@ -355,16 +355,18 @@ impl Plane {
     /// What a round has found so far counts, long before who does not answer is given up.
     fn publish_found(&mut self, now: Instant) {
         if self.publish_at.is_some_and(|at| now >= at) {
-            self.publish();
+            // In which order a resolver names the same addresses, as many do in turns, is no news before the end of a round.
+            self.publish(Snapshot::leads_to_the_same);
         }
     }
 
-    fn publish(&mut self) {
+    /// Publishes the routes with what is known of names now, unless they are `old` by this measure.
+    fn publish(&mut self, is_old: impl FnOnce(&Snapshot, &Snapshot) -> bool) {
         self.publish_at = None;
         let before = self.published.load_full();
         let known = |name: &str, port| self.lookups.names().addresses(name, port);
         let next = routes::snapshot(&self.routes, known, before.generation + 1);
-        if before.says_the_same(&next) {
+        if is_old(&before, &next) {
             return;
         }
         tracing::info!(generation = next.generation, "new routes");
@@ -385,8 +387,10 @@ impl Plane {
                 self.reloads.error = None;
                 tracing::info!("configuration reloaded");
                 // New names are asked for before anybody is sent to them; known ones stand at once.
-                self.publish();
+                self.publish(Snapshot::says_the_same);
                 self.resolve_at = Instant::now();
+                self.resolve();
+                self.lookups.begin_beside(&self.routes);
             }
             Err(error) => {
                 tracing::error!(cause = "reload", %error, "configuration not reloaded, the old one holds");
@@ -560,6 +564,44 @@ mod tests {
             plane.resolved(news);
             plane.publish_found(plane.publish_at.expect("there is news"));
             assert_eq!((news, published(&plane)), (News::Answer, vec![address]));
+        });
+    }
+
+    /// As many a resolver gives the addresses of one name: each time another comes first.
+    #[test]
+    fn addresses_in_another_order_are_published_with_the_end_of_a_round() {
+        let turns = settings(vec![name("turns.test")]);
+        let (runtime, mut plane) = plane(&settings(Vec::new()), &turns);
+        plane.routes = Arc::new(turns.clone());
+        let one: Vec<SocketAddr> = vec![([10, 0, 0, 1], 25).into(), ([10, 0, 0, 2], 25).into()];
+        let other: Vec<SocketAddr> = one.iter().rev().copied().collect();
+        runtime.block_on(async {
+            for (answer, at_once) in [(&one, &one), (&other, &one)] {
+                assert!(plane.lookups.begin_by(&turns, |_, _| std::future::ready(Some(answer.clone()))));
+                let news = plane.lookups.next().await;
+                plane.resolved(news);
+                plane.publish_found(plane.publish_at.expect("there is news"));
+                assert_eq!((news, published(&plane)), (News::Answer, at_once.clone()));
+                let news = plane.lookups.next().await;
+                plane.resolved(news);
+                assert_eq!((news, published(&plane)), (News::Ended, answer.clone()));
+            }
+        });
+    }
+
+    #[test]
+    fn f_177_names_that_are_new_are_asked_for_at_once_whoever_else_is_waited_for() {
+        let fresh = settings(vec![Host::Name("localhost".into(), 2600), name("dead.test")]);
+        let (runtime, mut plane) = plane(&settings(Vec::new()), &fresh);
+        runtime.block_on(async {
+            assert!(plane.lookups.begin_by(&settings(vec![name("dead.test")]), |_, _| pending()));
+            plane.hangup();
+            let news = plane.lookups.next().await;
+            plane.resolved(news);
+            plane.publish_found(plane.publish_at.expect("there is news"));
+            assert_eq!(news, News::Answer);
+            assert!(published(&plane).iter().all(|at| at.ip().is_loopback() && at.port() == 2600));
+            assert!(!published(&plane).is_empty());
         });
     }
 }

@@ -3,6 +3,8 @@
 
 use super::{NextHop, RouteTable};
 use crate::wire::{DeliveryType, NextHopKey};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// The name of the queue of a front end's hubs.
 pub const HUBS: &str = "hubs";
@@ -58,6 +60,15 @@ impl Snapshot {
     /// Whether both say the same, whatever their generation.
     pub fn says_the_same(&self, other: &Snapshot) -> bool {
         Snapshot { generation: 0, ..self.clone() } == Snapshot { generation: 0, ..other.clone() }
+    }
+
+    /// Whether each next hop has the same addresses in both, in whatever order; of the same settings nothing else differs.
+    pub fn leads_to_the_same(&self, other: &Snapshot) -> bool {
+        let addresses = |snapshot: &Snapshot| -> Vec<BTreeSet<SocketAddr>> {
+            let hops = snapshot.table.next_hops().iter().chain([&snapshot.hubs]);
+            hops.map(|hop| hop.hosts.iter().map(|host| host.address).collect()).collect()
+        };
+        addresses(self) == addresses(other)
     }
 }
 

@@ -16,7 +16,8 @@ const TOO_MANY_OF_YOURS: Refusal = Refusal::fixed(421, (4, 7, 0), "Too many conn
 
 /// Connections without a place that are not gone yet, at most: each holds a descriptor until its last reply has left and its
 /// peer has closed, for some seconds if it does not. Beyond it who is refused is closed without a word, and whose session is
-/// over keeps its place until it is gone.
+/// over keeps its place until it is gone. No source has more of them than it leaves to the others: else one that closes
+/// nothing would keep those of others, who are over and come again, in their places.
 const LEAVING_MAX: u32 = 128;
 
 /// One listener's door.
@@ -32,16 +33,25 @@ pub struct Door {
 struct Inside {
     served: u32,
     leaving: u32,
-    /// How many of those who are served come from which network.
-    sources: BTreeMap<IpAddr, u32>,
+    /// How many of either come from which network.
+    sources: BTreeMap<IpAddr, Source>,
+}
+
+/// The connections of one source.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Source {
+    served: u32,
+    leaving: u32,
 }
 
 /// One connection's place; given back when dropped, which is for its descriptor to do.
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    /// From which network, if it counts as served.
-    source: Cell<Option<IpAddr>>,
+    /// From which network.
+    source: IpAddr,
+    /// Whether it counts as served.
+    served: Cell<bool>,
     /// Why it is not served, if it is not (M-016, F-124).
     pub refused: Option<Refusal>,
 }
@@ -60,22 +70,19 @@ impl Door {
     pub fn enter(door: &Arc<Door>, source: IpAddr) -> Option<Place> {
         let source = network_of(source);
         let mut inside = door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_source = inside.sources.get(&source).copied().unwrap_or(0);
-        let refused = if of_source >= door.per_source_max {
+        let of_source = inside.sources.get(&source).copied().unwrap_or_default();
+        let refused = if of_source.served >= door.per_source_max {
             Some(TOO_MANY_OF_YOURS)
         } else {
             (inside.served >= door.all_max).then_some(TOO_MANY)
         };
-        if refused.is_none() {
-            inside.served = inside.served.saturating_add(1);
-            inside.sources.insert(source, of_source.saturating_add(1));
-        } else if inside.leaving < LEAVING_MAX {
-            inside.leaving += 1;
-        } else {
+        let served = refused.is_none();
+        if !served && !inside.may_leave(of_source) {
             return None;
         }
+        inside.count(source, served);
         drop(inside);
-        Some(Place { door: door.clone(), source: Cell::new(refused.is_none().then_some(source)), refused })
+        Some(Place { door: door.clone(), source, served: Cell::new(served), refused })
     }
 
     /// Whether few places are left (F-121).
@@ -94,15 +101,34 @@ fn network_of(source: IpAddr) -> IpAddr {
 }
 
 impl Inside {
-    /// One of those who are served from there is not any more.
-    fn unserve(&mut self, source: IpAddr) {
-        self.served = self.served.saturating_sub(1);
-        let left = self.sources.get_mut(&source).map(|count| {
+    /// Whether one more connection of a source may be without a place.
+    fn may_leave(&self, of_source: Source) -> bool {
+        of_source.leaving < LEAVING_MAX.saturating_sub(self.leaving)
+    }
+
+    /// One more from there is served, or leaves.
+    fn count(&mut self, source: IpAddr, served: bool) {
+        for count in self.counts(source, served) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// One of them does no more.
+    fn discount(&mut self, source: IpAddr, served: bool) {
+        for count in self.counts(source, served) {
             *count = count.saturating_sub(1);
-            *count
-        });
-        if left == Some(0) {
+        }
+        if self.sources.get(&source) == Some(&Source::default()) {
             self.sources.remove(&source);
+        }
+    }
+
+    /// How many are served or leave: of all, and of one source.
+    fn counts(&mut self, source: IpAddr, served: bool) -> [&mut u32; 2] {
+        let of_source = self.sources.entry(source).or_default();
+        match served {
+            true => [&mut self.served, &mut of_source.served],
+            false => [&mut self.leaving, &mut of_source.leaving],
         }
     }
 }
@@ -111,11 +137,11 @@ impl Place {
     /// The session is over: another may have the place, as far as few are leaving.
     pub fn leave(&self) {
         let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.leaving < LEAVING_MAX
-            && let Some(source) = self.source.take()
-        {
-            inside.unserve(source);
-            inside.leaving += 1;
+        let of_source = inside.sources.get(&self.source).copied().unwrap_or_default();
+        if self.served.get() && inside.may_leave(of_source) {
+            self.served.set(false);
+            inside.discount(self.source, true);
+            inside.count(self.source, false);
         }
     }
 }
@@ -123,10 +149,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.door.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.source.take() {
-            Some(source) => inside.unserve(source),
-            None => inside.leaving = inside.leaving.saturating_sub(1),
-        }
+        inside.discount(self.source, self.served.get());
     }
 }
 
@@ -190,12 +213,27 @@ mod tests {
         let one = source("192.0.2.1");
         let inside = Door::enter(&door, one);
         let mut told: Vec<Place> = (0..LEAVING_MAX).filter_map(|_| Door::enter(&door, one)).collect();
-        assert_eq!(told.len(), LEAVING_MAX as usize);
+        assert_eq!(told.len(), LEAVING_MAX as usize / 2, "one source leaves as many to others");
         assert!(Door::enter(&door, one).is_none(), "the next one is closed without a word");
         assert!(refused(&Door::enter(&door, source("192.0.2.2"))).is_none(), "and who may come in comes in");
         told.pop();
         assert!(Door::enter(&door, one).is_some() && inside.is_some());
         assert!(!door.is_crowded(), "who is refused crowds nobody");
+    }
+
+    /// Who says QUIT and comes again at once has a place, while the descriptor of the first connection waits to be closed.
+    #[test]
+    fn f_124_a_source_that_closes_nothing_keeps_nobody_else_in_his_place() {
+        let door = door(10, 1);
+        let _flood: Vec<Place> = (0..1000).filter_map(|_| Door::enter(&door, source("192.0.2.1"))).collect();
+        let first = Door::enter(&door, source("192.0.2.2"));
+        assert_eq!(refused(&first), None);
+        first.as_ref().expect("it is let in").leave();
+        assert_eq!(refused(&Door::enter(&door, source("192.0.2.2"))), None);
+        // However many sources are like the one, there is an end to it.
+        let sources = (3..200_u8).flat_map(|last| [IpAddr::from([192, 0, 2, last]); 10]);
+        let floods: Vec<Place> = sources.filter_map(|source| Door::enter(&door, source)).collect();
+        assert!(floods.len() <= 10 + LEAVING_MAX as usize, "{} descriptors", floods.len());
     }
 
     /// Of those whose sessions are over a few count no longer; the others do until they are gone.
@@ -208,7 +246,7 @@ mod tests {
             place.leave();
             gone.push(place);
         }
-        assert_eq!(gone.len(), LEAVING_MAX as usize + 2);
+        assert_eq!(gone.len(), LEAVING_MAX as usize / 2 + 2);
         let others = Door::enter(&door, source("192.0.2.2"));
         assert!(refused(&others).is_none(), "others have their places");
         gone.truncate(1);

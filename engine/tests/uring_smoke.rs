@@ -4,10 +4,14 @@
 
 use engine::io::driver::{Conn, Driver, Next, Open, Stable};
 use engine::io::uring::{self, Setup, Uring};
+use engine::sys::outgoing::Outgoing;
+use engine::sys::ring::Ring;
 use engine::sys::slice::{Budget, Pool};
 use engine::wire::Span;
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 #[path = "../../tests/src/skip.rs"]
@@ -127,6 +131,37 @@ fn f_047_requests_beyond_the_queue_wait_and_are_done() {
         assert_eq!(counts.writes, WRITES);
         assert!(counts.requests_waited >= WRITES - 1, "{counts:?}");
     });
+}
+
+/// A hundred sends of one octet, on one socket: the kernel makes each as it takes it, so that they arrive as they were taken.
+/// Half of them are asked for while others wait.
+#[test]
+fn f_047_requests_beyond_the_queue_are_taken_in_order() {
+    let mut ring = match Ring::new(tiny()) {
+        Err(error) => return skip::unless_refused(Err(error)),
+        Ok(ring) => ring,
+    };
+    let (near, mut far) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let send = |ring: &mut Ring, octets: Range<u8>| {
+        for octet in octets {
+            let mut out = Outgoing::default();
+            out.put(&[octet]);
+            ring.send(u64::from(octet), near.as_fd(), &mut out);
+        }
+    };
+    send(&mut ring, 0..50);
+    ring.turn(0).expect("a turn");
+    send(&mut ring, 50..100);
+    while ring.in_flight() > 0 {
+        ring.turn(1_000_000).expect("a turn");
+        while let Some(done) = ring.reap() {
+            assert_eq!(done.result, 1, "request {}", done.user);
+        }
+    }
+    assert!(ring.waited() >= 98, "{} waited", ring.waited());
+    let mut came = [0; 100];
+    far.read_exact(&mut came).expect("as many");
+    assert!(came.iter().copied().eq(0..100), "{came:?}");
 }
 
 /// What many sockets bring between two turns, more than the queue of completions holds, arrives, each octet once.

@@ -12,6 +12,7 @@ crate::each!(many: f_048_f_049_many_senders_and_slow_readers_lose_nothing; alone
     i_007_ten_thousand_connections_leave_no_descriptor
     thousands_of_idle_connections_all_answer
     f_038_accept_without_descriptors_is_an_error_and_goes_on_later
+    f_049_an_accept_that_ended_is_begun_again_once
     f_039_connect_and_open_without_descriptors_are_errors
     i_007_files_leave_no_descriptor
     i_007_openings_that_nobody_waits_for_leave_no_descriptor
@@ -157,6 +158,30 @@ pub fn f_038_accept_without_descriptors_is_an_error_and_goes_on_later<U: Under>(
             driver.accept(&listener).await.expect("they waited in the backlog");
         }
         drop(peers);
+    });
+}
+
+/// Where it goes on by itself, what it fails by ends it. Were it begun twice then, one of the two would hold the port when the
+/// other is ended with its listener.
+pub fn f_049_an_accept_that_ended_is_begun_again_once<U: Under>() {
+    const PEERS: usize = 8;
+    U::run(async move |driver| {
+        let listener = driver.listen(anywhere()).expect("a free port");
+        let at = driver.local(&listener).expect("bound");
+        let peers = [(); PEERS].map(|()| TcpStream::connect(at).expect("listening"));
+        let spent = open_descriptors() as u64;
+        limit_descriptors(3);
+        for _ in 0..3 {
+            let error = driver.accept(&listener).await.err().expect("no descriptor is left");
+            assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+        }
+        limit_descriptors(spent + 100);
+        for _ in &peers {
+            driver.accept(&listener).await.expect("they waited in the backlog");
+        }
+        assert!(poll_once(driver.accept(&listener)).is_pending(), "each came once");
+        drop(listener);
+        until(&driver, || TcpStream::connect(at).is_err()).await;
     });
 }
 

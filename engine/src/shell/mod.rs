@@ -17,6 +17,7 @@ pub mod outbound;
 pub mod pump;
 pub mod serve;
 pub mod server;
+mod short;
 pub mod signal;
 pub mod tarpit;
 pub mod trace;

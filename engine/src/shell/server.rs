@@ -8,6 +8,7 @@ use super::inlet::{Inlet, bits};
 use super::mailbox::MailboxDelivery;
 use super::options::server_options;
 use super::serve::{Admission, Lobby, Service, serve};
+use super::short::{Short, Shortage};
 use super::signal::Signal;
 use crate::io::driver::{Conn, Driver, Remote};
 use crate::io::launch::{Launch, LaunchError, Program, Running, launch};
@@ -156,6 +157,8 @@ struct Shared {
     doors: Vec<Arc<Door>>,
     /// From when on.
     gate: Arc<Gate>,
+    /// What was said of the memory that they share.
+    shortage: Arc<Shortage>,
     /// What an earlier run left to each shard; each takes its own, once, before it serves.
     adoptions: Mutex<Vec<Option<Adoption>>>,
     /// The first numbers for segments and files that no earlier run used.
@@ -185,6 +188,7 @@ impl Server {
             ports: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
             doors: settings.listeners.iter().map(|listener| Door::new(&listener.receive)).collect(),
             gate: Arc::new(Gate::of(settings.server.cores.len())),
+            shortage: Arc::default(),
             adoptions: Mutex::new(adoptions.into_iter().map(Some).collect()),
             next,
             damage,
@@ -240,6 +244,9 @@ struct Shard<D: Driver> {
     closing: RefCell<Vec<Rc<Signal>>>,
     /// What they wait behind.
     gate: Arc<Gate>,
+    /// How short memory was, where no hub looks.
+    short: Short,
+    shortage: Arc<Shortage>,
     /// What each listener's next session is made with.
     manners: RefCell<Vec<Rc<RefCell<Arc<ServerOptions>>>>>,
 }
@@ -280,6 +287,8 @@ impl<D: Driver> Shard<D> {
             relay: relay_policy(&settings.access),
             closing: RefCell::default(),
             gate: shared.gate.clone(),
+            short: Short::default(),
+            shortage: shared.shortage.clone(),
             manners: RefCell::default(),
         });
         let mut listen = Vec::new();
@@ -439,7 +448,7 @@ impl<D: Driver> Shard<D> {
                 match order {
                     Order::Report(number) => {
                         // Gauges of this moment go with it.
-                        self.hub.iter().for_each(|hub| hub.publish());
+                        self.publish_standing();
                         let mut report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
                         report.queues.extend(self.front.as_ref().map(|front| front.report()));
                         tell(desk, Notice::Report(number, Box::new(report)));
@@ -514,11 +523,20 @@ impl<D: Driver> Shard<D> {
             set(Counter::Allocations, counts.allocations);
             set(Counter::ConnectionsIn, self.sessions.borrow().len() as u64);
             set(Counter::MemoryUsed, self.pool.budget().leased_bytes() as u64);
-            if let Some(hub) = &self.hub {
-                hub.publish();
-            } else if let Some(front) = &self.front {
-                front.publish();
-            }
+            self.publish_standing();
+        }
+    }
+
+    /// Publishes how short memory was since the last time, and how the services stand.
+    fn publish_standing(&self) {
+        let budget = self.pool.budget();
+        let step = self.hub.as_ref().map_or_else(|| self.short.worst_since(budget), |hub| hub.memory_step());
+        self.tally.set(Counter::MemoryStep, step);
+        self.shortage.tell(step, budget, self.driver.now());
+        if let Some(hub) = &self.hub {
+            hub.publish();
+        } else if let Some(front) = &self.front {
+            front.publish();
         }
     }
 }

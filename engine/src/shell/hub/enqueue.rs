@@ -1,12 +1,12 @@
 //! The third step: recipients are routed, and one entry stands in the queue of each distinct next hop.
 
 use super::Hub;
-use super::short::{DROP_PERCENT, RELIEVED_PERCENT};
 use crate::io::driver::{Driver, Notify};
 use crate::queue::{Action, HopId, NewEntry, Outcome, Priority, Queues, part_of};
 use crate::route::{Groups, Manners, Snapshot};
 use crate::settings::Durability;
 use crate::shell::hub::deliver;
+use crate::shell::short::{DROP_PERCENT, RELIEVED_PERCENT};
 use crate::wire::{EnvelopeRef, NextHopKey, Span, Tick};
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -26,11 +26,11 @@ mod rewrite;
 mod segments;
 mod settle;
 mod share;
-mod short;
 mod unread;
 
 use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};
+use super::short::Short;
 use super::signal::{Alarm, Signal};
 use super::trace::Tracer;
 use crate::io::driver::Driver;
@@ -133,7 +133,7 @@ pub struct Hub<D: Driver> {
     /// Damaged places that were put aside, by record and offset.
     aside: RefCell<BTreeSet<(RecordId, u64)>>,
     /// How short memory was.
-    short: short::Short,
+    short: Short,
     /// Messages sent from memory since one was compared with what was received.
     sampled: Cell<u32>,
     /// Entries that wait for their outcomes to be durable.
@@ -208,7 +208,7 @@ impl<D: Driver> Hub<D> {
             unsettled: RefCell::default(),
             unsynced: RefCell::default(),
             aside: RefCell::default(),
-            short: short::Short::default(),
+            short: Short::default(),
             sampled: Cell::new(0),
             settling: RefCell::default(),
             settle_due: Cell::new(false),

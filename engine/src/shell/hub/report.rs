@@ -1,7 +1,6 @@
 //! What a hub tells the control plane about itself.
 
 use super::Hub;
-use super::short::News;
 use crate::io::driver::Driver;
 use crate::queue::{HopStatus, HostStatus, Status};
 use crate::track::counters::Counter;
@@ -60,7 +59,6 @@ impl<D: Driver> Hub<D> {
         self.tally.set(Counter::Sending, sending);
         self.tally.set(Counter::QueuedBytes, queues.bytes());
         self.tally.set(Counter::ConnectionsOut, connections);
-        self.tally.set(Counter::MemoryStep, self.memory_step());
         self.tally.set(Counter::Segments, self.files.borrow().len() as u64);
         self.tally.set(Counter::HeadsFailed, u64::from(self.log.borrow().heads_failed()));
         self.tally.set(Counter::SpoolShort, u64::from(self.log.borrow().is_short()));
@@ -74,18 +72,9 @@ impl<D: Driver> Hub<D> {
 }
 
 impl<D: Driver> Hub<D> {
-    /// The furthest step taken since the last time because memory is short; the log has when mail begins to suffer (I-10).
-    fn memory_step(&self) -> u64 {
-        let step = self.short.worst_since(self.pool.budget());
-        match self.short.news(step, self.driver.now()) {
-            Some(News::Begins) => {
-                let what = if step == 2 { "new mail is refused" } else { "connections wait to be read" };
-                tracing::warn!(cause = "memory", percent = self.pool.budget().percent(), "memory is short: {what}");
-            }
-            Some(News::Ends) => tracing::info!(cause = "memory", "memory is short no more"),
-            None => {}
-        }
-        step
+    /// The furthest step taken since the last time because memory is short.
+    pub fn memory_step(&self) -> u64 {
+        self.short.worst_since(self.pool.budget())
     }
 }
 

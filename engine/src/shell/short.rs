@@ -4,6 +4,7 @@ use crate::roles::hub::REFUSE_PERCENT;
 use crate::sys::slice::Budget;
 use crate::wire::{Span, Tick};
 use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 
 /// With so many hundredths of the budget in use, content that is on disk leaves memory.
 pub(super) const DROP_PERCENT: u32 = 75;
@@ -17,13 +18,18 @@ const QUIET: Span = Span::seconds(10);
 pub(super) struct Short {
     worst: Cell<u64>,
     denials: Cell<usize>,
+}
+
+/// What was said of a server's memory: its shards share one budget, and all of them see when it is short.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
     /// When mail was last refused or not read, since that was told.
-    told: Cell<Option<Tick>>,
+    told: Mutex<Option<Tick>>,
 }
 
 /// What an operator is told.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+enum News {
     /// Mail is refused or not read.
     Begins,
     /// It is no more.
@@ -49,17 +55,30 @@ impl Short {
         self.look(budget);
         self.worst.take()
     }
+}
 
-    /// What is worth telling of this step: once when it begins, and once when it was over for a while.
-    pub(super) fn news(&self, step: u64, now: Tick) -> Option<News> {
-        let told = self.told.get();
-        if step >= 2 {
-            self.told.set(Some(now));
-            return told.is_none().then_some(News::Begins);
+impl Shortage {
+    /// Says in the log when mail begins to suffer and when that is over, whichever shard was at this step first (I-10).
+    pub(super) fn tell(&self, step: u64, budget: &Budget, now: Tick) {
+        match self.news(step, now) {
+            Some(News::Begins) => {
+                let what = if step == 2 { "new mail is refused" } else { "connections wait to be read" };
+                tracing::warn!(cause = "memory", percent = budget.percent(), "memory is short: {what}");
+            }
+            Some(News::Ends) => tracing::info!(cause = "memory", "memory is short no more"),
+            None => {}
         }
-        let over = now.since(told?) >= QUIET;
+    }
+
+    /// What is worth telling of a shard's step: once when it begins, and once when no shard had it for a while.
+    fn news(&self, step: u64, now: Tick) -> Option<News> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if step >= 2 {
+            return told.replace(now).is_none().then_some(News::Begins);
+        }
+        let over = now.since((*told)?) >= QUIET;
         over.then(|| {
-            self.told.set(None);
+            *told = None;
             News::Ends
         })
     }
@@ -70,13 +89,17 @@ mod tests {
     use super::*;
     use crate::sys::slice::Pool;
 
+    /// Of two shards, the second sees each step a second later.
     #[test]
-    fn i_10_a_shortage_is_told_once_however_often_it_comes_and_goes() {
-        let (short, at) = (Short::default(), |seconds| Tick(1) + Span::seconds(seconds));
-        let steps = [(0, 0), (1, 1), (2, 2), (3, 0), (4, 3), (5, 1), (13, 0), (14, 1), (15, 0), (99, 2)];
+    fn i_10_a_shortage_is_told_once_however_often_it_comes_and_goes_and_whoever_sees_it() {
+        let (short, at) = (Shortage::default(), |seconds| Tick(1) + Span::seconds(seconds));
+        let steps = [(0, 0), (1, 1), (2, 2), (3, 0), (4, 3), (5, 1), (14, 0), (15, 1), (16, 0), (99, 2)];
+        let mut seen: Vec<(u64, u64)> =
+            steps.into_iter().chain(steps.map(|(second, step)| (second + 1, step))).collect();
+        seen.sort_unstable();
         let told: Vec<(u64, News)> =
-            steps.into_iter().filter_map(|(second, step)| Some((second, short.news(step, at(second))?))).collect();
-        assert_eq!(told, [(2, News::Begins), (14, News::Ends), (99, News::Begins)]);
+            seen.into_iter().filter_map(|(second, step)| Some((second, short.news(step, at(second))?))).collect();
+        assert_eq!(told, [(2, News::Begins), (15, News::Ends), (99, News::Begins)]);
     }
 
     #[test]

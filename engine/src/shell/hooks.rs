@@ -23,6 +23,7 @@ macro_rules! hook {
 
 #[cfg(feature = "fail-points")]
 mod asked {
+    use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -62,31 +63,47 @@ mod asked {
 
     /// An outcome joined a batch.
     pub fn outcome() {
-        WRITTEN_DOWN.fetch_add(1, Ordering::Relaxed);
+        WRITTEN_DOWN.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A batch with so many outcomes is durable.
-    pub fn outcomes_durable(count: usize) {
-        DURABLE.fetch_add(count as u64, Ordering::Relaxed);
+    /// So many outcomes that were written down are durable.
+    pub fn outcomes_durable(count: u64) {
+        DURABLE.fetch_add(count, Ordering::SeqCst);
     }
 
     static IN_FLIGHT: AtomicU64 = AtomicU64::new(0);
 
-    /// A message whose content was given to a connection, until its outcome is written down or nobody waits for it.
-    #[derive(Debug)]
-    pub struct InFlight(());
+    /// The last words are being said.
+    static DYING: AtomicBool = AtomicBool::new(false);
+
+    /// Whether a message is in flight: from when its content is given to a connection until its outcome is written down, by
+    /// whichever shard keeps it, or nobody waits for it.
+    #[derive(Debug, Default)]
+    pub struct InFlight(Cell<bool>);
 
     impl InFlight {
-        /// Counts it.
-        pub fn begin() -> Self {
-            IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
-            Self(())
+        /// Counts it, once. On a thread that goes on while another one dies it does not return: nothing that the last words
+        /// do not count leaves after them.
+        pub fn begin(&self) {
+            if !self.0.replace(true) {
+                IN_FLIGHT.fetch_add(1, Ordering::SeqCst);
+                while DYING.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+            }
+        }
+
+        /// Whether it was counted.
+        pub fn is_counted(&self) -> bool {
+            self.0.get()
         }
     }
 
     impl Drop for InFlight {
         fn drop(&mut self) {
-            IN_FLIGHT.fetch_sub(1, Ordering::Relaxed);
+            if self.0.get() {
+                IN_FLIGHT.fetch_sub(1, Ordering::SeqCst);
+            }
         }
     }
 
@@ -106,8 +123,11 @@ mod asked {
         let is_meant = |asked: &str| asked == name || asked == "any";
         if asked().is_some_and(|(asked, times)| is_meant(asked) && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times)
         {
-            let owed = WRITTEN_DOWN.load(Ordering::Relaxed).saturating_sub(DURABLE.load(Ordering::Relaxed));
-            let flying = IN_FLIGHT.load(Ordering::Relaxed);
+            DYING.store(true, Ordering::SeqCst);
+            // Other threads go on. In this order what moves on meanwhile is counted twice, and never not at all.
+            let durable = DURABLE.load(Ordering::SeqCst);
+            let flying = IN_FLIGHT.load(Ordering::SeqCst);
+            let owed = WRITTEN_DOWN.load(Ordering::SeqCst) - durable;
             eprintln!("killed at {name}: {owed} outcomes not durable, {flying} transactions in flight");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {
@@ -117,5 +137,25 @@ mod asked {
     }
 }
 
+#[cfg(not(feature = "fail-points"))]
+mod absent {
+    /// Nothing is counted where nobody dies.
+    #[derive(Debug, Default)]
+    pub struct InFlight(());
+
+    impl InFlight {
+        /// Counts nothing.
+        pub fn begin(&self) {}
+    }
+
+    /// Counts nothing.
+    pub fn outcome() {}
+
+    /// Counts nothing.
+    pub fn outcomes_durable(_count: u64) {}
+}
+
+#[cfg(not(feature = "fail-points"))]
+pub use absent::{InFlight, outcome, outcomes_durable};
 #[cfg(feature = "fail-points")]
 pub use asked::{InFlight, arm, fails, is_armed, is_next, outcome, outcomes_durable, pass};

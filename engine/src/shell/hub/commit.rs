@@ -87,8 +87,6 @@ async fn perform<D: Driver>(hub: &Rc<Hub<D>>, order: Order) {
             Written::Durable(ticket) => {
                 hook!("K7", carries.messages);
                 hook!("K15", carries.settles > 0);
-                #[cfg(feature = "fail-points")]
-                crate::shell::hooks::outcomes_durable(carries.settles);
                 return hub.durable(ticket);
             }
             Written::Chore => return,
@@ -174,6 +172,7 @@ impl<D: Driver> Hub<D> {
         self.tally.one(Counter::Commits);
         let settled_upto = self.log.borrow().settled_upto();
         self.settled_upto.set(settled_upto);
+        self.count_durable(settled_upto);
         self.notices_are_durable(ticket);
         self.reports_are_durable(ticket);
         loop {

@@ -15,6 +15,7 @@ use crate::route::Manners;
 use crate::settings::{Profile, Settings};
 use crate::shell::body::{push_chunk, push_data};
 use crate::shell::cause;
+use crate::shell::hooks::InFlight;
 use crate::shell::options::client_timers;
 use crate::shell::outbound::{Outbound, farewell, on_deadline};
 use crate::smtp::Dialect;
@@ -101,9 +102,8 @@ struct Flight {
     /// Another shard keeps the message; and what our queues name it, if a host of ours could not take it.
     loan: Option<Loan>,
     guest: Option<EntryId>,
-    /// All of it is with the connection.
-    #[cfg(feature = "fail-points")]
-    sent: std::cell::OnceCell<crate::shell::hooks::InFlight>,
+    /// Begins when its content is given to the connection.
+    in_flight: InFlight,
 }
 
 impl Flight {
@@ -122,8 +122,7 @@ impl Flight {
             why: None,
             loan,
             guest: None,
-            #[cfg(feature = "fail-points")]
-            sent: Default::default(),
+            in_flight: InFlight::default(),
         }
     }
 }
@@ -182,7 +181,7 @@ impl<D: Driver> Line<D> {
                 Next::Deadline if hub.driver.now() < by => Flow::Go,
                 Next::Deadline => self.on_timeout(conn),
                 ended @ (Next::End | Next::Broken(_)) => {
-                    hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
+                    hook!("K12", self.flights.iter().any(|(_, flight)| flight.in_flight.is_counted()));
                     self.session.on_lost();
                     // An idle connection that its host closed says nothing about the host.
                     let idle = self.ready && self.flights.is_empty();
@@ -262,7 +261,7 @@ impl<D: Driver> Line<D> {
         for ticket in tickets {
             let Ticket { owner, entry, message, offered } = ticket;
             let message = self.hub.messages.borrow_mut().insert(message);
-            let loan = Some(Loan { owner, taken: now, answers: Vec::new(), failures: Failures::default(), why: None });
+            let loan = Some(Loan::new(owner, now));
             self.offer(Flight::new(entry, message, offered, loan), now);
         }
     }
@@ -326,19 +325,18 @@ impl<D: Driver> Line<D> {
         let flights = &self.flights;
         self.out.flush(conn, |conn, token, form| {
             let Some(flight) = flights.get(token as usize) else { return };
+            flight.in_flight.begin();
             let message: &Message = messages.get(flight.message);
             conn.push(message.trace.clone());
             match form {
                 BodyForm::Bdat => push_chunk(conn, &message.content),
                 BodyForm::Data => push_data(conn, &message.content, &message.facts),
             }
-            #[cfg(feature = "fail-points")]
-            flight.sent.get_or_init(crate::shell::hooks::InFlight::begin);
         });
     }
 
     fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, Flow) {
-        hook!("K12", self.flights.iter().any(|(_, flight)| flight.sent.get().is_some()));
+        hook!("K12", self.flights.iter().any(|(_, flight)| flight.in_flight.is_counted()));
         let mut at = 0;
         loop {
             let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
@@ -422,25 +420,14 @@ impl<D: Driver> Line<D> {
 
     /// An attempt ended: whoever keeps the message is told.
     fn finish(&self, flight: Flight, outcome: Outcome, now: Tick) {
-        let Flight {
-            entry,
-            message,
-            offered,
-            split,
-            failures,
-            why,
-            loan,
-            guest,
-            #[cfg(feature = "fail-points")]
-                sent: _sent,
-        } = flight;
+        let Flight { entry, message, offered, split, failures, why, loan, guest, in_flight } = flight;
         let whole = !split && offered.is_none();
         match loan {
             None => self.hub.conclude(Attempt { entry, message, whole, failures, why }, outcome, now),
             Some(loan) => self.hub.borrowed_ended(
                 self.id,
                 guest,
-                Guest { entry, loan: Loan { failures, why, ..loan }, message, offered },
+                Guest { entry, loan: Loan { failures, why, in_flight, ..loan }, message, offered },
                 outcome,
             ),
         }

@@ -9,6 +9,7 @@ use super::attempt::Answered;
 use super::failures::{Failures, Why};
 use super::messages::Message;
 use crate::queue::{EntryId, LENT_PER_HOP_MAX, Outcome};
+use crate::shell::hooks::InFlight;
 use crate::sys::lockfree::{HotRing, Receiver, Sender, SleepFlag, WAITERS_MAX, Wake, crossing};
 use crate::wire::NextHopKey;
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub(super) struct Return {
     /// The end of the attempt, for all others (`None`: nobody has taken it), and why they failed, if they did.
     pub outcome: Option<Outcome>,
     pub why: Option<Why>,
+    /// It is in flight until its owner has written down what became of it.
+    pub in_flight: InFlight,
 }
 
 /// Rings that are told apart when a shard is woken to look into one; those beyond share a mark with others and are looked

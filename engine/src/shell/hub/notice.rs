@@ -22,6 +22,7 @@ use crate::planted;
 use crate::queue::EntryId;
 use crate::settings::Durability;
 use crate::shell::body::Slices;
+use crate::shell::hooks;
 use crate::spool::{
     ALL_RECIPIENTS, Appended, Content, Facts, Failure, Full, NewRecord, Outcome, RecordId, RecordKind, RecordRef,
     Ticket,
@@ -243,7 +244,10 @@ impl<D: Driver> Hub<D> {
             let full = match self.append_notice(&notice) {
                 Ok(appended) => {
                     let ticket = appended.as_ref().map_or(Ticket(0), |appended| appended.ticket);
-                    notice.failed.iter().for_each(|_| self.settled_in(ticket));
+                    for _ in &notice.failed {
+                        hooks::outcome();
+                        self.settled_in(ticket);
+                    }
                     notice.entries.drain(..).for_each(|entry| self.await_last_settle(entry));
                     self.notices.borrow_mut().written.push_back((ticket, appended.map(|appended| appended.id), notice));
                     self.settle_is_due();

@@ -6,6 +6,7 @@ use crate::hook;
 use crate::io::driver::{Driver, Notify};
 use crate::planted;
 use crate::queue::EntryId;
+use crate::shell::hooks;
 use crate::spool::{Outcome, RecordId, Ticket};
 use crate::track::counters::Counter;
 use crate::wire::Tick;
@@ -65,8 +66,7 @@ impl<D: Driver> Hub<D> {
     /// Writes down one outcome. It shares the next batch, which is at most `settle_wait` away.
     pub(super) fn settle(&self, record: RecordId, recipient: u16, outcome: Outcome) {
         hook!("K13");
-        #[cfg(feature = "fail-points")]
-        crate::shell::hooks::outcome();
+        hooks::outcome();
         if planted!(DoubleSettle) {
             let _full = self.log.borrow_mut().settle(record, recipient ^ 1, outcome);
         }
@@ -87,6 +87,7 @@ impl<D: Driver> Hub<D> {
             self.unsynced.borrow_mut().add(ticket);
         } else {
             self.tally.one(Counter::Settles);
+            hooks::outcomes_durable(1);
         }
     }
 
@@ -158,8 +159,15 @@ impl<D: Driver> Hub<D> {
         self.settling.borrow_mut().push_back((last, entry));
     }
 
+    /// Outcomes up to this ticket are durable: a kill forgets them no more.
+    pub(super) fn count_durable(&self, up_to: Ticket) {
+        let count = self.unsynced.borrow_mut().durable(up_to);
+        self.tally.add(Counter::Settles, count);
+        hooks::outcomes_durable(count);
+    }
+
+    /// Those who waited for outcomes up to this ticket go on.
     pub(super) fn settles_are_durable(&self, up_to: Ticket, now: Tick) {
-        self.tally.add(Counter::Settles, self.unsynced.borrow_mut().durable(up_to));
         loop {
             let due = self.settling.borrow().front().is_some_and(|(ticket, _)| *ticket <= up_to);
             let Some((_, entry)) = due.then(|| self.settling.borrow_mut().pop_front()).flatten() else { return };

@@ -9,6 +9,7 @@ use super::load::{LoadError, NO_MEMORY_WAIT};
 use super::messages::Message;
 use crate::io::driver::Driver;
 use crate::queue::{ConnId, EntryId, HopId, Outcome, RingView, Room, Taken};
+use crate::shell::hooks::InFlight;
 use crate::shell::signal::Signal;
 use crate::sys::lockfree::{Receiver, SleepFlag};
 use crate::track::counters::Counter;
@@ -93,6 +94,20 @@ pub(super) struct Loan {
     pub failures: Failures,
     /// Why the others failed, if they did.
     pub why: Option<Why>,
+    pub in_flight: InFlight,
+}
+
+impl Loan {
+    pub fn new(owner: usize, taken: Tick) -> Self {
+        Self {
+            owner,
+            taken,
+            answers: Vec::new(),
+            failures: Failures::default(),
+            why: None,
+            in_flight: InFlight::default(),
+        }
+    }
 }
 
 /// A message of another shard that a host of ours could not take.
@@ -217,7 +232,8 @@ impl<D: Driver> Hub<D> {
 
     /// What became of a message that was lent.
     fn came_back(self: &Rc<Self>, back: Return) {
-        let Return { entry, answers, outcome, failures, why } = back;
+        // In flight to the end of this: what became of it is written down then.
+        let Return { entry, answers, outcome, failures, why, in_flight: _to_the_end } = back;
         let now = self.driver.now();
         let outcome = outcome.unwrap_or_else(|| self.queues.borrow_mut().untaken(entry, now));
         let content = self.queues.borrow().find(entry).and_then(|taken| taken.content);
@@ -337,14 +353,10 @@ impl<D: Driver> Hub<D> {
     }
 
     fn send_home(self: &Rc<Self>, share: &Share, guest: Guest, outcome: Outcome) {
-        let Guest { entry, loan, message, .. } = guest;
+        let Guest { entry, loan: Loan { owner, answers, failures, why, in_flight, .. }, message, .. } = guest;
         self.messages.borrow_mut().release(message);
         share.borrowed.set(share.borrowed.get() - 1);
-        self.hand_back(
-            share,
-            loan.owner,
-            Return { entry, answers: loan.answers, outcome: Some(outcome), failures: loan.failures, why: loan.why },
-        );
+        self.hand_back(share, owner, Return { entry, answers, outcome: Some(outcome), failures, why, in_flight });
     }
 
     fn hand_back(self: &Rc<Self>, share: &Share, owner: usize, back: Return) {
@@ -366,8 +378,14 @@ impl<D: Driver> Hub<D> {
 
     fn send_tickets_home(self: &Rc<Self>, share: &Share, ring: &Ring, outcome: Option<Outcome>) {
         while let Some(ticket) = ring.pop() {
-            let back =
-                Return { entry: ticket.entry, answers: Vec::new(), outcome, failures: Failures::default(), why: None };
+            let back = Return {
+                entry: ticket.entry,
+                answers: Vec::new(),
+                outcome,
+                failures: Failures::default(),
+                why: None,
+                in_flight: InFlight::default(),
+            };
             self.hand_back(share, ticket.owner, back);
         }
     }

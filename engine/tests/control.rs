@@ -98,7 +98,8 @@ fn play(number: usize, link: ShardLink, play: Play, routes: &ArcSwap<Snapshot>, 
             None => thread::park(),
             Some(Order::Report(ticket)) => {
                 let queue = QueueReport { next_hop: "smart".into(), waiting: 1, ..QueueReport::default() };
-                link.desk.tell(Notice::Report(ticket, Box::new(ShardReport { queues: vec![queue] }))).unwrap();
+                let report = ShardReport { queues: vec![queue], counts: link.tally.counts() };
+                link.desk.tell(Notice::Report(ticket, Box::new(report))).unwrap();
             }
             Some(order) => {
                 if number == 0 {

@@ -150,10 +150,10 @@ fn f_028_content_that_cannot_be_read_is_tried_again_and_blames_no_host<U: Disk>(
         world.faults.heal();
         world.faults.inject(Rule::new(Op::Read, Fault::Fails(Errno::IO)));
         world.wait_until("reads that fail", || world.counts.read(Counter::Unreadable) >= 4).await;
-        let report = world.hub.report();
-        let host = &report.queues[0].hosts[0];
+        let queues = world.hub.report();
+        let host = &queues[0].hosts[0];
         assert_eq!((host.health, &host.last_error), (Health::Alive, &None), "it did nothing");
-        assert_eq!((world.counts.read(Counter::Deferred), report.queues[0].put_off), (0, 0));
+        assert_eq!((world.counts.read(Counter::Deferred), queues[0].put_off), (0, 0));
         world.faults.heal();
         world.wait_until("everything", || world.stored.read(Counter::Stored) == MESSAGES as u64).await;
     });

@@ -48,17 +48,27 @@ impl Facts<'_> {
             roles,
             shards,
             queues,
-            counters: Counter::ALL.iter().map(|counter| (counter.name().into(), self.board.sum(*counter))).collect(),
+            counters: Counter::ALL.iter().map(|counter| (counter.name().into(), self.sum(*counter))).collect(),
             per_message: self.per_message(),
             windows: self.windows(),
-            dsn_owed: self.board.sum(Counter::DsnOwed),
+            dsn_owed: self.sum(Counter::DsnOwed),
             reload: self.reload.clone(),
         }
     }
 
+    /// One shard's count, of the moment of its report; of now where it sent none.
+    fn read(&self, shard: usize, counter: Counter) -> u64 {
+        let report = self.reports.get(shard).and_then(Option::as_ref);
+        report.map_or_else(|| self.board.read(shard, counter), |report| report.counts.read(counter))
+    }
+
+    fn sum(&self, counter: Counter) -> u64 {
+        (0..self.board.shards()).fold(0, |sum, shard| sum.wrapping_add(self.read(shard, counter)))
+    }
+
     fn shards(&self) -> Vec<ShardLine> {
         let line = |shard: usize, report: &Option<ShardReport>| {
-            let read = |counter| self.board.read(shard, counter);
+            let read = |counter| self.read(shard, counter);
             ShardLine {
                 shard: shard as u64,
                 core: self.settings.server.cores.get(shard).copied().flatten().map(|core| core as u64),
@@ -90,24 +100,24 @@ impl Facts<'_> {
 
     /// What keeps a role from its work now.
     fn trouble(&self, role: Role, queues: &[QueueReport]) -> Option<String> {
-        let steps = (0..self.board.shards()).map(|shard| self.board.read(shard, Counter::MemoryStep));
+        let steps = (0..self.board.shards()).map(|shard| self.read(shard, Counter::MemoryStep));
         if steps.max().unwrap_or(0) >= 2 {
             return Some("memory is short: mail is refused for now".into());
         }
         match role {
             Role::Hub => {
-                let failed = (0..self.board.shards()).map(|shard| self.board.read(shard, Counter::HeadsFailed));
+                let failed = (0..self.board.shards()).map(|shard| self.read(shard, Counter::HeadsFailed));
                 if failed.max().unwrap_or(0) >= 2 {
                     return Some("the spool's disk takes no new segment: mail is refused when the last is full".into());
                 }
-                if self.board.sum(Counter::SpoolShort) > 0 {
+                if self.sum(Counter::SpoolShort) > 0 {
                     return Some(
                         "no room for a new segment of the spool: mail is refused when the last is full".into(),
                     );
                 }
                 // 0 until the first shard has asked the file system.
                 let free = (0..self.board.shards())
-                    .map(|shard| self.board.read(shard, Counter::SpoolFree))
+                    .map(|shard| self.read(shard, Counter::SpoolFree))
                     .filter(|free| *free > 0)
                     .min()?;
                 (free < self.settings.spool.free_min)
@@ -126,13 +136,13 @@ impl Facts<'_> {
     }
 
     fn windows(&self) -> Windows {
-        let (w1, w5) = (self.board.sum(Counter::SettlesWaiting), self.board.sum(Counter::Sending));
-        Windows { w1, w1_max: self.board.sum(Counter::SettlesWaitingMax), w5, duplicates_max: w1.saturating_add(w5) }
+        let (w1, w5) = (self.sum(Counter::SettlesWaiting), self.sum(Counter::Sending));
+        Windows { w1, w1_max: self.sum(Counter::SettlesWaitingMax), w5, duplicates_max: w1.saturating_add(w5) }
     }
 
     fn per_message(&self) -> PerMessage {
-        let messages = self.board.sum(Counter::MessagesAccepted);
-        let share = |counter: Counter| (messages > 0).then(|| self.board.sum(counter) as f64 / messages as f64);
+        let messages = self.sum(Counter::MessagesAccepted);
+        let share = |counter: Counter| (messages > 0).then(|| self.sum(counter) as f64 / messages as f64);
         PerMessage {
             copied_bytes: share(Counter::CopiedBytes),
             syscalls: share(Counter::Syscalls),
@@ -147,6 +157,7 @@ impl Facts<'_> {
 mod tests {
     use super::*;
     use crate::settings::{Host, Listener, NextHop, Profile, Protocol, Receive};
+    use crate::track::counters::Tally;
     use crate::track::report::HostReport;
 
     fn settings(role: Role) -> Settings {
@@ -180,6 +191,29 @@ mod tests {
         facts.status()
     }
 
+    fn said(tallies: &[Tally]) -> Vec<Option<ShardReport>> {
+        let report = |tally: &Tally| ShardReport { counts: tally.counts(), ..ShardReport::default() };
+        tallies.iter().map(|tally| Some(report(tally))).collect()
+    }
+
+    /// P-004: what moved on since a shard answered is in neither window or in both when each is read by itself.
+    #[test]
+    fn p_004_what_a_shard_counts_is_told_as_of_the_moment_when_it_answered() {
+        let (board, tallies) = Board::new(3);
+        tallies.iter().for_each(|tally| tally.set(Counter::Sending, 2));
+        let mut reports = said(&tallies);
+        reports[2] = None;
+        for tally in &tallies {
+            tally.set(Counter::Sending, 0);
+            tally.set(Counter::SettlesWaiting, 1);
+            tally.one(Counter::Delivered);
+        }
+        let status = status(&settings(Role::Hub), &board, &reports);
+        let Windows { w1, w5, duplicates_max, .. } = status.windows;
+        assert_eq!((w1, w5, duplicates_max), (1, 4, 5), "who does not answer is looked at");
+        assert_eq!(status.counters["recipients_delivered"], 1);
+    }
+
     #[test]
     fn a_shard_that_does_not_answer_is_told_and_costs_the_server_its_health() {
         let (board, tallies) = Board::new(2);
@@ -194,15 +228,12 @@ mod tests {
 
     #[test]
     fn roles_are_unhealthy_for_a_reason() {
-        let answered = [Some(ShardReport::default()), Some(ShardReport::default())];
         let (board, tallies) = Board::new(2);
         let hub = settings(Role::Hub);
-        assert_eq!(status(&hub, &board, &answered).roles[0].why, None);
+        let why = || status(&hub, &board, &said(&tallies)).roles[0].why.clone().unwrap_or_default();
+        assert_eq!(why(), "");
         tallies[0].set(Counter::SpoolFree, 1);
-        assert!(
-            status(&hub, &board, &answered).roles[0].why.as_deref().is_some_and(|why| why.contains("disk is full"))
-        );
-        let why = || status(&hub, &board, &answered).roles[0].why.clone().unwrap_or_default();
+        assert!(why().contains("disk is full"));
         tallies[1].set(Counter::HeadsFailed, 1);
         assert!(!why().contains("new segment"), "one file may be bad");
         tallies[1].set(Counter::HeadsFailed, 2);
@@ -211,17 +242,18 @@ mod tests {
         tallies[1].set(Counter::SpoolShort, 1);
         assert!(why().contains("no room"), "whatever is free");
         tallies[1].set(Counter::MemoryStep, 2);
-        assert!(status(&hub, &board, &answered).roles[0].why.as_deref().is_some_and(|why| why.contains("memory")));
+        assert!(why().contains("memory"));
         tallies[1].set(Counter::MemoryStep, 1);
 
         let mut front = settings(Role::Frontend);
-        assert_eq!(status(&front, &board, &answered).roles[0].why.as_deref(), Some("no hub has an address"));
+        let mut reports = said(&tallies);
+        assert_eq!(status(&front, &board, &reports).roles[0].why.as_deref(), Some("no hub has an address"));
         let hosts = vec![Host::Address("127.0.0.1:9".parse().expect("an address"))];
         front.hubs = NextHop::of(hosts, Protocol::Smtp);
-        assert_eq!(status(&front, &board, &answered).roles[0].why, None);
+        assert_eq!(status(&front, &board, &reports).roles[0].why, None);
         let dead = HostReport { health: Health::Dead, ..HostReport::default() };
         let hubs = QueueReport { next_hop: HUBS.into(), hosts: vec![dead], ..QueueReport::default() };
-        let reports = [Some(ShardReport { queues: vec![hubs] }), Some(ShardReport::default())];
+        reports[0] = Some(ShardReport { queues: vec![hubs], ..ShardReport::default() });
         assert_eq!(status(&front, &board, &reports).roles[0].why.as_deref(), Some("no hub answers"));
     }
 

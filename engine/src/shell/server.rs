@@ -21,6 +21,7 @@ use crate::spool::Adoption;
 use crate::sys::slice::{Budget, Pool};
 use crate::track::counters::{Counter, Tally};
 use crate::track::desk::{Failure, Links, Notice, Order, Ready, ShardDesk};
+use crate::track::report::ShardReport;
 use crate::wire::{Span, Tick};
 use arc_swap::ArcSwap;
 use slab::Slab;
@@ -447,10 +448,11 @@ impl<D: Driver> Shard<D> {
             while let Some(order) = desk.take() {
                 match order {
                     Order::Report(number) => {
-                        // Gauges of this moment go with it.
+                        // Gauges and counters of this moment go with it.
                         self.publish_standing();
-                        let mut report = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
-                        report.queues.extend(self.front.as_ref().map(|front| front.report()));
+                        let mut queues = self.hub.as_ref().map(|hub| hub.report()).unwrap_or_default();
+                        queues.extend(self.front.as_ref().map(|front| front.report()));
+                        let report = ShardReport { queues, counts: self.tally.counts() };
                         tell(desk, Notice::Report(number, Box::new(report)));
                     }
                     Order::Routes => {

@@ -137,6 +137,23 @@ pub struct Board {
     shards: Vec<Arc<Cells>>,
 }
 
+/// What one shard has counted, all of one moment of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts([u64; COUNT]);
+
+impl Counts {
+    /// One of them.
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
+
 /// One shard's cells, for writing. It may be sent to its thread once and is then that thread's alone.
 #[derive(Debug)]
 pub struct Tally {
@@ -164,7 +181,7 @@ impl Board {
         self.shards.get(shard).map_or(0, |cells| cells.of(counter).load(Ordering::Relaxed))
     }
 
-    /// The sum over all shards. Each shard's part is as of its own moment.
+    /// The sum over all shards. Each shard's part is as of its own moment, and of another one for each counter ([`Tally::counts`]).
     pub fn sum(&self, counter: Counter) -> u64 {
         (0..self.shards.len()).fold(0, |sum, shard| sum.wrapping_add(self.read(shard, counter)))
     }
@@ -191,6 +208,11 @@ impl Tally {
     /// What was counted so far.
     pub fn read(&self, counter: Counter) -> u64 {
         self.cells.of(counter).load(Ordering::Relaxed)
+    }
+
+    /// All that was counted so far: what moved from one to another is in one of them.
+    pub fn counts(&self) -> Counts {
+        Counts(std::array::from_fn(|index| self.cells.0[index].load(Ordering::Relaxed)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reports: what a shard answers when the control plane asks how it stands, and what the whole server answers a person.
 //! The JSON form of [`Status`] is the answer of the admin socket and of `ringpost status --json`; keys are only ever added.
 
+use super::counters::Counts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 pub struct ShardReport {
     /// Its queues.
     pub queues: Vec<QueueReport>,
+    /// What it has counted, of the same moment.
+    pub counts: Counts,
 }
 
 /// One queue of one shard, or of the server when shards were added up.
@@ -335,6 +338,10 @@ mod tests {
         QueueReport { next_hop: next_hop.into(), waiting, status, ..QueueReport::default() }
     }
 
+    fn shard(queues: Vec<QueueReport>) -> ShardReport {
+        ShardReport { queues, ..ShardReport::default() }
+    }
+
     #[test]
     fn queues_of_shards_are_added_up_by_next_hop() {
         let host = |health, connections| HostReport {
@@ -370,8 +377,8 @@ mod tests {
             ..queue("smart", 4, QueueStatus::Retry)
         };
         let merged = merge(&[
-            ShardReport { queues: vec![queue("b", 1, QueueStatus::Active), one] },
-            ShardReport { queues: vec![two, QueueReport { unseen: true, ..queue("idle", 0, QueueStatus::Ready) }] },
+            shard(vec![queue("b", 1, QueueStatus::Active), one]),
+            shard(vec![two, QueueReport { unseen: true, ..queue("idle", 0, QueueStatus::Ready) }]),
             ShardReport::default(),
         ]);
         assert_eq!(merged.iter().map(|queue| queue.next_hop.as_str()).collect::<Vec<_>>(), ["b", "smart"]);
@@ -391,7 +398,7 @@ mod tests {
             untaken,
             ..queue("smart", waiting, QueueStatus::Active)
         };
-        let shard = |queue| ShardReport { queues: vec![queue] };
+        let shard = |queue| shard(vec![queue]);
         for (reports, sum) in [
             // Of the first shard's nine that are lent four are under way with the second.
             (vec![of(1, 9, 5), of(0, 2, 5)], (6, 6)),

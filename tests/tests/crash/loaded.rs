@@ -75,7 +75,7 @@ impl World {
         self.deaths += 1;
         until("the sink to read what was on its way", || (self.sink.open() == 0).then_some(()));
         let taken = self.sink.taken().len() - before;
-        self.explained += (printed(&status) + came_since(&status, taken)).max(unsettled(&status, taken));
+        self.explained += printed(&status) + came_since(&status, taken);
     }
 
     /// Starts it for good, waits until everything acknowledged has come, drains, and judges.
@@ -116,13 +116,6 @@ fn came_since(status: &Value, taken: usize) -> u64 {
     u64::try_from(taken).expect("a count").saturating_sub(known + under_way)
 }
 
-/// Of the same, those whose outcome was not durable when the status was made. It is what the two others are in sum, but for what
-/// was delivered between a shard's gauges and the look at its counters, which is counted as known and as under way.
-fn unsettled(status: &Value, taken: usize) -> u64 {
-    let durable = status["counters"]["settles"].as_u64().expect("a counter");
-    u64::try_from(taken).expect("a count").saturating_sub(durable)
-}
-
 /// Every round dies at a later passage of the hook.
 fn killed_at(hooks: &[&str], chunking: bool) {
     strike(World::new("disk", chunking), hooks, rounds().div_ceil(4));
@@ -154,6 +147,17 @@ fn f_005_f_006_f_007_shards_that_lend_are_killed_before_outcomes_are_durable() {
     for chunking in [true, false] {
         strike(World::lending(chunking), &["K9", "K12", "K13", "K14", "K15"], rounds().div_ceil(8));
     }
+}
+
+/// P-004: of each message one shard alone says that it is under way or that its outcome is not durable, the one that keeps it.
+#[test]
+fn p_004_what_status_says_holds_where_shards_lend() {
+    let mut chance = Chance::new(23);
+    let mut world = World::lending(true);
+    for _ in 0..rounds().div_ceil(2) {
+        world.die_after(usize::try_from(chance.within(1..300)).expect("a small number"));
+    }
+    world.end();
 }
 
 #[test]

@@ -4,12 +4,12 @@ use super::Hub;
 use crate::io::driver::Driver;
 use crate::queue::{HopStatus, HostStatus, Status};
 use crate::track::counters::Counter;
-use crate::track::report::{Health, HostReport, QueueReport, QueueStatus, ShardReport};
+use crate::track::report::{Health, HostReport, QueueReport, QueueStatus};
 use crate::wire::{DeliveryType, Span, Tick};
 
 impl<D: Driver> Hub<D> {
     /// How its queues stand.
-    pub fn report(&self) -> ShardReport {
+    pub fn report(&self) -> Vec<QueueReport> {
         let now = self.driver.now();
         let queues = self.queues.borrow();
         let report = queues.hops().map(|(id, status)| {
@@ -25,7 +25,7 @@ impl<D: Driver> Hub<D> {
                 ..queue_report(&status, now)
             }
         });
-        ShardReport { queues: report.chain(self.unread.report(now)).collect() }
+        report.chain(self.unread.report(now)).collect()
     }
 
     /// Messages in its queues.

@@ -29,7 +29,7 @@ use crate::smtp::server::ServerOptions;
 use crate::spool::{Content, Facts, NewRecord, RecordKind};
 use crate::sys::slice::Budget;
 use crate::track::counters::{Board, Counter};
-use crate::track::report::QueueStatus;
+use crate::track::report::{QueueReport, QueueStatus};
 use crate::wire::{DeliveryType, NextHopKey};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -290,8 +290,7 @@ fn f_028_p_032_a_record_that_the_disk_refuses_is_asked_for_until_it_is_queued() 
     holding(1, async |world| {
         let (hub, record) = (&world.hub, world.record());
         let unreadable = || {
-            let queues = crate::track::report::merge(&[hub.report()]);
-            let queue = queues.into_iter().find(|queue| queue.next_hop == "Unreadable");
+            let queue = hub.report().into_iter().find(|queue| queue.next_hop == "Unreadable" && !queue.unseen);
             queue.map(|queue| (queue.status, queue.messages(), queue.next_retry_ms.is_some()))
         };
         let unread = Some((QueueStatus::Retry, 1, true));
@@ -405,8 +404,8 @@ fn x_206_a_queue_in_retry_shows_its_cause_and_its_times() {
         let found = RefCell::new(None);
         let is_in_retry = || {
             world.hub.publish();
-            let queue = crate::track::report::merge(&[world.hub.report()]).pop();
-            *found.borrow_mut() = queue.filter(|queue| queue.status == QueueStatus::Retry && queue.retry_count > 1);
+            let is_retried = |queue: &QueueReport| queue.status == QueueStatus::Retry && queue.retry_count > 1;
+            *found.borrow_mut() = world.hub.report().into_iter().find(is_retried);
             found.borrow().is_some()
         };
         world.wait_until("the queue to be in Retry", is_in_retry).await;

@@ -2,7 +2,8 @@
 //!
 //! A hub that fails gets no message until a connection made for nothing else has found it alive: looked for after a while
 //! that doubles, so no message ever waits to learn whether a dead hub is back. Among the healthy ones the least loaded is
-//! taken, so that a slow one gets little, and one that has gone silent over what it was given none.
+//! taken, so that a slow one gets little, and one that has gone silent over what it was given none. One that is silent for long
+//! is looked for like a dead one: it may be the way to it that was cut, and is whole again long before TCP asks again.
 
 use super::{judge, relay_policy};
 use crate::queue::Cause;
@@ -47,6 +48,13 @@ pub struct Hub {
     wait: Span,
     /// Whether it was last told that the hub is dead, and when.
     told: (bool, Tick),
+}
+
+impl Hub {
+    /// Whether it is not silent, or was not for long.
+    fn speaks(&self, now: Tick) -> bool {
+        self.silent.is_none_or(|since| now.since(since) < SILENT_MAX)
+    }
 }
 
 /// All hubs behind a front end.
@@ -94,8 +102,7 @@ impl Hubs {
 
     /// Whether any hub may be given a message: one that lives, and has not kept silent for too long (F-100).
     pub fn any_usable(&self, now: Tick) -> bool {
-        let speaks = |hub: &Hub| hub.silent.is_none_or(|since| now.since(since) < SILENT_MAX);
-        self.hubs.iter().any(|hub| !hub.dead && speaks(hub))
+        self.hubs.iter().any(|hub| !hub.dead && hub.speaks(now))
     }
 
     /// Whether a hub beside this one may be given messages and answers.
@@ -103,9 +110,10 @@ impl Hubs {
         self.hubs.iter().any(|hub| hub.address != address && !hub.dead && hub.silent.is_none())
     }
 
-    /// A dead hub whose time to be looked for has come. What is found is told by [`Hubs::failed`] or [`Hubs::works`].
+    /// A hub that is dead or silent for too long, whose time to be looked for has come. What is found is told by
+    /// [`Hubs::failed`] or [`Hubs::works`].
     pub fn probe(&mut self, now: Tick) -> Option<SocketAddr> {
-        let hub = self.hubs.iter_mut().find(|hub| hub.dead && hub.probe_at <= now)?;
+        let hub = self.hubs.iter_mut().find(|hub| (hub.dead || !hub.speaks(now)) && hub.probe_at <= now)?;
         hub.probe_at = Tick::NEVER;
         Some(hub.address)
     }
@@ -143,6 +151,8 @@ impl Hubs {
             hub.dead = false;
             hub.was_reached = true;
             hub.last_error = None;
+            // Nobody looks for it, whatever it still owes over another connection: that is looked at anew.
+            hub.silent = None;
             hub.probe_at = Tick(0);
         }
     }
@@ -240,6 +250,22 @@ mod tests {
         assert!(!hubs.any_usable(Tick(1) + SILENT_MAX), "silence counts from when it began");
         hubs.set_silent(address(2), false, Tick(1) + SILENT_MAX);
         assert!(hubs.any_usable(Tick(1) + SILENT_MAX));
+    }
+
+    #[test]
+    fn f_101_a_hub_that_is_silent_for_long_is_looked_for_and_is_dead_if_it_is_not_found() {
+        let mut hubs = hubs(&[1]);
+        hubs.set_silent(address(1), true, Tick(1));
+        assert_eq!(hubs.probe(Tick(0) + SILENT_MAX), None, "it may speak yet");
+        let late = Tick(1) + SILENT_MAX;
+        assert_eq!([hubs.probe(late), hubs.probe(late + PROBE_LAST)], [Some(address(1)), None], "one looks");
+        hubs.works(address(1));
+        assert!(hubs.any_usable(late) && hubs.probe(late).is_none(), "it was found");
+        hubs.set_silent(address(1), true, late);
+        assert_eq!(hubs.probe(late + SILENT_MAX), Some(address(1)));
+        hubs.failed(address(1), Cause::TimedOut, late + SILENT_MAX);
+        assert!(hubs.choose().is_none());
+        assert_eq!(hubs.probe(late + SILENT_MAX + PROBE_FIRST), Some(address(1)));
     }
 
     #[test]

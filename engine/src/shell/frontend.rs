@@ -27,7 +27,7 @@ use crate::smtp::server::{ClientIdentity, ClientIdentityRef, Policy, ServerSessi
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::track::report::{Health, HostReport, QueueReport};
-use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, ReplyClass, Span};
+use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, ReplyClass, Span, Tick};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -167,8 +167,9 @@ impl<D: Driver> FrontEnd<D> {
         let alone = matches!(job.content, JobContent::Stream(_));
         let trunk = {
             let trunks = self.trunks.borrow();
-            // One that is not there yet may be long in coming.
-            let rank = |trunk: &&Rc<Trunk<D>>| (!trunk.is_ready(), trunk.load());
+            // One that is not there yet may be long in coming, and the way of one that is silent may be lost.
+            let now = self.driver.now();
+            let rank = |trunk: &&Rc<Trunk<D>>| (trunk.is_silent(now, SILENCE), !trunk.is_ready(), trunk.load());
             trunks.iter().filter(|trunk| trunk.takes(hub, alone)).min_by_key(rank).cloned()
         };
         let trunk = trunk.unwrap_or_else(|| self.open_trunk(hub));
@@ -181,6 +182,12 @@ impl<D: Driver> FrontEnd<D> {
         self.trunks.borrow_mut().push(trunk.clone());
         self.driver.spawn(trunk::run(self.clone(), trunk.clone()));
         trunk
+    }
+
+    /// When this hub last said anything, over any connection that is there.
+    fn spoke_at(&self, hub: SocketAddr) -> Tick {
+        let trunks = self.trunks.borrow();
+        trunks.iter().filter(|trunk| trunk.is_to(hub)).map(|trunk| trunk.spoke_at.get()).max().unwrap_or(Tick(0))
     }
 
     /// What waits for a connection that takes nothing more goes to others.
@@ -321,7 +328,9 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
                 |is: &dyn Fn(&Trunk<D>) -> bool| front.trunks.borrow().iter().any(|one| one.is_to(hub) && is(one));
             let late = any(&|trunk| trunk.is_late(now, LATE));
             // One connection that does not come says little of a hub that answers over others.
-            let silent = any(&|trunk| trunk.is_silent(now, SILENCE)) || late && !any(&|trunk| trunk.is_ready());
+            let spoke_at = front.spoke_at(hub);
+            let silent = any(&|trunk| trunk.tells_of_silence(now, SILENCE, spoke_at));
+            let silent = silent || late && !any(&|trunk| trunk.is_ready());
             front.hubs.borrow_mut().set_silent(hub, silent, now);
             if silent || late {
                 front.move_waiting(hub);

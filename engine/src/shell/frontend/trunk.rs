@@ -188,6 +188,8 @@ pub(super) struct Trunk<D: Driver> {
     ready: Cell<bool>,
     /// When the hub last said something, or was first asked for something again.
     heard_at: Cell<Tick>,
+    /// When it last said something.
+    pub(super) spoke_at: Cell<Tick>,
 }
 
 impl<D: Driver> Trunk<D> {
@@ -202,6 +204,7 @@ impl<D: Driver> Trunk<D> {
             alone: Cell::new(false),
             gone: Cell::new(false),
             heard_at: Cell::new(Tick::NEVER),
+            spoke_at: Cell::new(Tick(0)),
         }
     }
 
@@ -214,6 +217,12 @@ impl<D: Driver> Trunk<D> {
     /// client as well as we.
     pub(super) fn is_silent(&self, now: Tick, wait: Span) -> bool {
         self.under_way.get() > 0 && !self.alone.get() && now.since(self.heard_at.get()) >= wait
+    }
+
+    /// Whether that is the hub's silence: one that spoke over another connection, at `spoke_at`, when it owed answers over this
+    /// one for `wait` already, lives, and what is lost is the way of this one. TCP finds it again ever later.
+    pub(super) fn tells_of_silence(&self, now: Tick, wait: Span, spoke_at: Tick) -> bool {
+        self.is_silent(now, wait) && spoke_at < self.heard_at.get() + wait
     }
 
     /// Whether the hub has greeted.
@@ -537,6 +546,7 @@ impl<D: Driver> Line<D> {
     fn on_octets(&mut self, octets: &[u8], now: Tick) -> (usize, bool) {
         let mut at = 0;
         self.trunk.heard_at.set(now);
+        self.trunk.spoke_at.set(now);
         loop {
             let (consumed, event) = self.session.on_bytes(&octets[at..], now, &mut self.out);
             at += consumed;

@@ -2,6 +2,7 @@
 
 mod bugs;
 mod crowd;
+mod cut;
 mod expiry;
 mod held_up;
 mod slow;

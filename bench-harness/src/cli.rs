@@ -51,7 +51,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         ringbench targets --quick\n  \
         ringbench targets --only T-hop-4k --out results/hops\n  \
-        ringbench targets --peers target/peers --only cpu --markdown\n\n\
+        ringbench targets --peers target/peers --only cpu --markdown\n  \
+        ringbench targets --grid --only relay --markdown\n\n\
         Exit codes: 0 what was measured holds what is promised, 1 a promise is broken, 2 wrong command line, 3 a figure \
         could not be measured, or not validly (its row says why; no figure of a build for debugging is valid), 4 the same, \
         because a component failed to start or died. Figures that this run leaves out count for nothing, unless none is left.")]
@@ -168,7 +169,11 @@ pub struct TargetsArgs {
     /// Only what fits into a minute; the rest stays unmeasured.
     #[arg(long, env = "RINGBENCH_QUICK")]
     pub quick: bool,
-    /// Only the target of this id, or all whose id contains this.
+    /// Relay, shards, acknowledgement, generator and sink at 4 KiB and 100 KiB and 1, 16, 50 and 256 connections instead, each in few
+    /// pairs: some fifteen minutes; with --quick single ones, some four.
+    #[arg(long, env = "RINGBENCH_GRID")]
+    pub grid: bool,
+    /// Only the target of this id, or all whose id contains this; with --grid the rows whose name does.
     #[arg(long, env = "RINGBENCH_ONLY", value_name = "TEXT")]
     pub only: Option<String>,
     /// The folder that `tests/peers/fetch` has filled: for smtp-source and smtp-sink, unless they are installed.

@@ -180,18 +180,31 @@ fn length_s(scenario: &Scenario) -> u64 {
 /// See [`crate::exit`].
 pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     let only = args.only.as_deref().unwrap_or_default();
-    if !TARGETS.iter().any(|target| targets::is_wanted(only, target.id)) {
+    if args.grid && !targets::is_grid_row(only) {
+        let text =
+            format!("--only {only}: no row of the grid contains it; there are {}", targets::grid_names().join(", "));
+        return Err(UsageError(text).into());
+    }
+    if !args.grid && !TARGETS.iter().any(|target| targets::is_wanted(only, target.id)) {
         let ids: Vec<&str> = TARGETS.iter().map(|target| target.id).collect();
         let text = format!("--only {only}: no target's id contains it; there are {}", ids.join(", "));
         return Err(UsageError(text).into());
     }
     asked::peers(args.peers.as_deref())?;
     let folder = ResultFolder::make(args.out.out.as_deref(), "targets")?;
-    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let effort = match (args.grid, args.quick) {
+        (false, true) => Effort::QUICK,
+        (false, false) => Effort::FULL,
+        (true, true) => Effort::GRID_QUICK,
+        (true, false) => Effort::GRID,
+    };
     let seed = args.seed.unwrap_or_else(rand::random).into();
-    let asked = targets::Asked { only, effort, peers: args.peers.as_deref(), seed };
+    let asked = targets::Asked { only, effort, peers: args.peers.as_deref(), seed, grid: args.grid };
     let interrupt = watch(&folder);
     let report = targets::measure(&asked, &folder, &interrupt, &Progress::new());
+    if args.grid {
+        return show_grid(args, &folder, &report, &interrupt);
+    }
     let rows = &report.targets;
     let table = format!(
         "{}  seed              {seed}\n  results           {}\n",
@@ -214,6 +227,27 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     }
     report.broken.iter().for_each(|broken| tell(&format!("ringbench: {broken}\n")));
     Ok(targets::exit(rows, &report.broken))
+}
+
+/// A grid has no other form than its tables.
+fn show_grid(
+    args: &TargetsArgs,
+    folder: &ResultFolder,
+    report: &targets::Report,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Exit> {
+    let tables = targets::markdown(report);
+    let kept = folder
+        .write_json("result.json", &report.document()?)
+        .and(folder.write_json("grid.json", &report.grid))
+        .and(folder.write("targets.md", tables.as_bytes()));
+    show(&tables, args.out.json.then_some(&report.grid))?;
+    tell(&format!("  results           {}\n", folder.path().display()));
+    kept?;
+    if interrupt.asked() {
+        return Err(Interrupted.into());
+    }
+    Ok(targets::grid_exit(&report.grid, &report.broken))
 }
 
 fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {

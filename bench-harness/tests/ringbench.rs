@@ -345,6 +345,7 @@ fn a_wrong_command_line_is_exit_2_and_one_line() {
         &["quickstart", "--shards", "1,2"],
         &["quickstart", "--corpus", "/nowhere"],
         &["targets", "--only", "T-nothing"],
+        &["targets", "--grid", "--only", "T-hop"],
         &["targets", "--peers", "/nowhere"],
     ] {
         let done = run(line);

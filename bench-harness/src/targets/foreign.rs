@@ -23,8 +23,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: u32 = 50;
-const BYTES: u64 = 4096;
+/// What generator and sink are compared by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    pub connections: u32,
+    pub bytes: u64,
+}
+
+pub(super) const LOAD: Load = Load { connections: 50, bytes: 4096 };
 /// Before anything counts.
 const WARM_UP_S: f64 = 0.4;
 /// smtp-sink listens within this.
@@ -63,59 +69,73 @@ struct Cost {
 
 impl Bench<'_> {
     pub(super) fn foreign(&mut self) -> anyhow::Result<()> {
+        let wanted = WAYS.iter().filter(|way| self.is_wanted(way.1) || self.is_wanted(way.2)).copied();
+        let wanted: Vec<(u32, &'static str, &'static str)> = wanted.collect();
+        let in_flight: Vec<u32> = wanted.iter().map(|way| way.0).collect();
+        let pairs = self.beside_postfix(LOAD, &in_flight)?;
+        for ((_, load, sink), (sources, sinks)) in wanted.into_iter().zip(pairs) {
+            self.ratio(load, &sources, "µs")?;
+            self.ratio(sink, &sinks, "µs")?;
+        }
+        Ok(())
+    }
+
+    /// CPU time for each message of smtp-source and of our generator, of smtp-sink and of our sink, in pairs: for each number
+    /// of transactions under way.
+    pub(super) fn beside_postfix(&mut self, load: Load, in_flight: &[u32]) -> anyhow::Result<Vec<(Pairs, Pairs)>> {
         let missing = |name: &str| format!("{name} is not here: `tests/peers/fetch DIR`, then `--peers DIR`");
         let source = tool("smtp-source", self.peers).with_context(|| missing("smtp-source"))?;
         let sink = tool("smtp-sink", self.peers).with_context(|| missing("smtp-sink"))?;
         let part = part(1, sink_only());
         let scratch = self.folder.scratch().join("targets-foreign");
         let mut stage = Stage::start(&part, self.folder.path(), &scratch)?;
-        let wanted = WAYS.map(|way| self.is_wanted(way.1) || self.is_wanted(way.2));
-        let mut pairs = [(); WAYS.len()].map(|()| (Pairs::default(), Pairs::default()));
+        let mut pairs: Vec<(Pairs, Pairs)> = in_flight.iter().map(|_| Default::default()).collect();
         for _ in 0..self.effort.pairs {
             self.tell("T-load-cpu", "smtp-source, smtp-sink and ours");
-            let theirs = self.smtp_source(&stage, &source)?;
-            self.note_run("smtp-source", 1, &theirs, None);
-            for (way, (sources, sinks)) in pairs.iter_mut().enumerate().filter(|(way, _)| wanted[*way]) {
-                let in_flight = WAYS[way].0;
-                let (load, swallowed, validity) = self.ours(&mut stage, &part, in_flight)?;
-                sources.add(theirs.cpu_us, load, &[&validity]);
-                let behind = self.smtp_sink(&stage, &part, &sink, in_flight)?;
+            let theirs = self.smtp_source(&stage, &source, load)?;
+            self.note_run("smtp-source", load, 1, &theirs, None);
+            for (&in_flight, (sources, sinks)) in in_flight.iter().zip(&mut pairs) {
+                let (generated, swallowed, validity) = self.ours(&mut stage, &part, load, in_flight)?;
+                sources.add(theirs.cpu_us, generated, &[&validity]);
+                let behind = self.smtp_sink(&stage, &part, &sink, &self.phase(load, in_flight))?;
                 sinks.add(behind.cpu_us, swallowed, &[&validity]);
-                self.note_run("smtp-sink", in_flight, &behind, None);
+                self.note_run("smtp-sink", load, in_flight, &behind, None);
             }
         }
         stage.stop();
-        for (way, (sources, sinks)) in pairs.iter().enumerate().filter(|(way, _)| wanted[*way]) {
-            self.ratio(WAYS[way].1, sources, "µs")?;
-            self.ratio(WAYS[way].2, sinks, "µs")?;
-        }
-        Ok(())
+        Ok(pairs)
     }
 
     /// CPU time for each message of our generator and of our sink, one before the other, and whether the run is valid.
-    fn ours(&mut self, stage: &mut Stage, part: &Part, in_flight: u32) -> anyhow::Result<(f64, f64, Validity)> {
+    fn ours(
+        &mut self,
+        stage: &mut Stage,
+        part: &Part,
+        load: Load,
+        in_flight: u32,
+    ) -> anyhow::Result<(f64, f64, Validity)> {
         self.tell("T-load-cpu", "ours");
-        let ours = self.performed("T-load-cpu", stage, part, &self.phase(in_flight), None)?;
+        let ours = self.performed("T-load-cpu", stage, part, &self.phase(load, in_flight), None)?;
         let of = |kind: &str| ours.figures.cpu_us_per_message.get(kind).copied().flatten().context("no CPU time");
         let rate_per_s = ours.figures.rate.achieved_per_s.unwrap_or(0.0);
         for kind in ["loadgen", "sink"] {
-            self.note_run(kind, in_flight, &Cost { cpu_us: of(kind)?, rate_per_s }, Some(&ours));
+            self.note_run(kind, load, in_flight, &Cost { cpu_us: of(kind)?, rate_per_s }, Some(&ours));
         }
         Ok((of("loadgen")?, of("sink")?, ours.figures.validity.clone()))
     }
 
-    fn note_run(&mut self, what: &str, in_flight: u32, cost: &Cost, ours: Option<&result::Phase>) {
+    fn note_run(&mut self, what: &str, load: Load, in_flight: u32, cost: &Cost, ours: Option<&result::Phase>) {
         let Cost { cpu_us, rate_per_s } = *cost;
         self.runs.push(serde_json::json!({
             "id": "T-load-cpu", "what": what, "cpu_us_per_message": cpu_us, "rate_per_s": rate_per_s,
-            "connections": CONNECTIONS, "bytes": BYTES, "in_flight": in_flight,
+            "connections": load.connections, "bytes": load.bytes, "in_flight": in_flight,
             "pairs": ours.map(|run| &run.figures.pairs), "validity": ours.map(|run| &run.figures.validity),
         }));
     }
 
-    fn phase(&self, in_flight: u32) -> Phase {
-        let content = Content::Bytes(BYTES);
-        let mut phase = Phase::new("load", "", Pace::FlatOut, CONNECTIONS, content, self.effort.seconds);
+    fn phase(&self, load: Load, in_flight: u32) -> Phase {
+        let content = Content::Bytes(load.bytes);
+        let mut phase = Phase::new("load", "", Pace::FlatOut, load.connections, content, self.effort.seconds);
         phase.warm_up_s = WARM_UP_S;
         phase.by_data = true;
         phase.in_flight = in_flight;
@@ -123,9 +143,9 @@ impl Bench<'_> {
     }
 
     /// smtp-source before our sink.
-    fn smtp_source(&self, stage: &Stage, tool: &Tool) -> anyhow::Result<Cost> {
+    fn smtp_source(&self, stage: &Stage, tool: &Tool, load: Load) -> anyhow::Result<Cost> {
         let to = stage.entry()?.to_string();
-        let (sessions, bytes) = (CONNECTIONS.to_string(), BYTES.to_string());
+        let (sessions, bytes) = (load.connections.to_string(), load.bytes.to_string());
         let args =
             ["-d", "-s", &sessions, "-m", "100000000", "-l", &bytes, "-f", "a@load.test", "-t", "user1@sink.test"];
         let mut source = self.start(stage, "smtp-source", tool, &[&args[..], &[&to]].concat())?;
@@ -146,7 +166,7 @@ impl Bench<'_> {
     }
 
     /// smtp-sink behind our generator.
-    fn smtp_sink(&mut self, stage: &Stage, part: &Part, tool: &Tool, in_flight: u32) -> anyhow::Result<Cost> {
+    fn smtp_sink(&mut self, stage: &Stage, part: &Part, tool: &Tool, phase: &Phase) -> anyhow::Result<Cost> {
         self.tell("T-sink-cpu", "smtp-sink");
         let at = free_port()?;
         let to = at.to_string();
@@ -160,9 +180,8 @@ impl Bench<'_> {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        let phase = self.phase(in_flight);
         let around = self.around();
-        let mut spec = perform::spec_of(stage, part, &phase, None, &around)?;
+        let mut spec = perform::spec_of(stage, part, phase, None, &around)?;
         spec.target = at;
         let mut sender = perform::start_sender(stage, &spec, &around)?;
         let started = perform::started_at(&sender)?;

@@ -24,9 +24,9 @@ pub(super) struct Hop {
     pub is_durable: bool,
 }
 
-const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1, is_durable: true };
+pub(super) const HOP: Hop = Hop { connections: 50, bytes: 4096, by_data: false, shards: 1, is_durable: true };
 /// Neither side has a disk: what is left of a hub is sessions and queues over the same shells as the pump's.
-const RELAY: Hop = Hop { is_durable: false, ..HOP };
+pub(super) const RELAY: Hop = Hop { is_durable: false, ..HOP };
 const LARGE: Hop = Hop { bytes: 100 << 10, ..HOP };
 const DATA: Hop = Hop { by_data: true, ..HOP };
 const LARGE_DATA: Hop = Hop { by_data: true, ..LARGE };
@@ -99,12 +99,22 @@ impl Bench<'_> {
 
     /// One shard and two, in turn first and second.
     pub(super) fn shards(&mut self) -> anyhow::Result<()> {
+        let (cpu, rates) = self.one_and_two("T-shards-2", HOP)?;
+        self.ratio("T-shards-2", &cpu, "µs")?;
+        if available().len() < 4 {
+            bail!("needs four cores: one for each of two shards, two for the load");
+        }
+        self.ratio("T-shards-rate", &rates, "a second")
+    }
+
+    /// CPU time of a hop by one shard and by two, and the rate of two and twice that of one, in pairs.
+    pub(super) fn one_and_two(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<(Pairs, Pairs)> {
         let (mut cpu, mut rates) = (Pairs::default(), Pairs::default());
         for pair in 0..self.effort.pairs {
             let (mut one, mut two) = (None, None);
             for turn in 0..2 {
                 let shards = 1 + (pair + turn) % 2;
-                let run = self.hub("T-shards-2", Hop { shards, ..HOP })?;
+                let run = self.hub(id, Hop { shards, ..hop })?;
                 *(if shards == 1 { &mut one } else { &mut two }) = Some(run);
             }
             let (one, two) = (one.context("one shard ran")?, two.context("two shards ran")?);
@@ -114,11 +124,7 @@ impl Bench<'_> {
             // At most: what two shards lack to twice the rate of one.
             rates.add(rate(&two)?, 2.0 * rate(&one)?, &both);
         }
-        self.ratio("T-shards-2", &cpu, "µs")?;
-        if available().len() < 4 {
-            bail!("needs four cores: one for each of two shards, two for the load");
-        }
-        self.ratio("T-shards-rate", &rates, "a second")
+        Ok((cpu, rates))
     }
 
     /// To a tenth: envelopes and trace fields are copied too, and are no content.
@@ -139,7 +145,7 @@ impl Bench<'_> {
     }
 
     /// Pairs of pump and hub, in turn first and second; their ratio's median, and the last hub run.
-    fn against_pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<result::Phase> {
+    pub(super) fn against_pump(&mut self, id: &'static str, hop: Hop) -> anyhow::Result<result::Phase> {
         self.pairs(id, hop, self.effort.pairs)
     }
 

@@ -7,7 +7,7 @@ use loadgen::report::schema::Host;
 use std::fmt::Write;
 
 /// Connections and contents of the tables of hops.
-const CONNECTIONS: [u32; 4] = [1, 16, 50, 256];
+pub(super) const CONNECTIONS: [u32; 4] = [1, 16, 50, 256];
 const CONTENTS: [(&str, &str); 4] =
     [("4k", "BDAT, 4 KiB"), ("100k", "BDAT, 100 KiB"), ("data-4k", "DATA, 4 KiB"), ("data-100k", "DATA, 100 KiB")];
 
@@ -26,6 +26,7 @@ pub fn markdown(report: &Report) -> String {
     );
     promises(&mut out, &report.targets);
     hops(&mut out, &report.targets);
+    super::grid::markdown(&mut out, &report.grid);
     out
 }
 
@@ -51,26 +52,36 @@ fn hops(out: &mut String, rows: &[Row]) {
     };
     let is_measured = |content: &str| CONNECTIONS.iter().any(|&connections| of(content, connections).is_some());
     for (content, title) in CONTENTS.into_iter().filter(|(content, _)| is_measured(content)) {
-        let columns = "hop | pump | ratio | 95 % | pairs | system calls | allocations | octets copied";
-        let _ = writeln!(out, "\n| {title}, connections | {columns} |\n|---|---|---|---|---|---|---|---|---|");
+        by_connections_head(out, title, ["hop", "pump"]);
         for connections in CONNECTIONS {
             if let Some(compared) = of(content, connections) {
-                let Compared { ours, theirs, low, high, pairs, counted } = compared;
                 let ratio = rows.iter().find(|row| row.id == format!("T-hop-{content}-{connections}"));
                 let ratio = ratio.and_then(|row| row.measured).unwrap_or(f64::NAN);
-                let _ = writeln!(
-                    out,
-                    "| {connections} | {} µs | {} µs | {ratio:.2} | {} | {pairs} | {} | {} | {} |",
-                    significant(ours),
-                    significant(theirs),
-                    interval(low, high).unwrap_or_else(|| "–".to_owned()),
-                    or_dash(counted.syscalls),
-                    or_dash(counted.allocations),
-                    or_dash(counted.copied_bytes)
-                );
+                by_connections(out, connections, ratio, compared);
             }
         }
     }
+}
+
+/// The head of a table with a line for each number of connections, and what its two sides are called.
+pub(super) fn by_connections_head(out: &mut String, title: &str, [ours, theirs]: [&str; 2]) {
+    let columns = format!("{ours} | {theirs} | ratio | 95 % | pairs | system calls | allocations | octets copied");
+    let _ = writeln!(out, "\n| {title}, connections | {columns} |\n|---|---|---|---|---|---|---|---|---|");
+}
+
+/// One line of it.
+pub(super) fn by_connections(out: &mut String, connections: u32, ratio: f64, compared: Compared) {
+    let Compared { ours, theirs, low, high, pairs, counted } = compared;
+    let _ = writeln!(
+        out,
+        "| {connections} | {} µs | {} µs | {ratio:.2} | {} | {pairs} | {} | {} | {} |",
+        significant(ours),
+        significant(theirs),
+        interval(low, high).unwrap_or_else(|| "–".to_owned()),
+        or_dash(counted.syscalls),
+        or_dash(counted.allocations),
+        or_dash(counted.copied_bytes)
+    );
 }
 
 fn or_dash(counted: Option<f64>) -> String {
@@ -127,6 +138,7 @@ mod tests {
             debug_build: false,
             took_s: 1.0,
             targets: rows("", &findings, false),
+            grid: Vec::new(),
             runs: Vec::new(),
             broken: Vec::new(),
         };

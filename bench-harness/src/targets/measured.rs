@@ -1,7 +1,7 @@
 //! What the runs behind the targets share, and what is kept of each.
 
 use super::pairs::broken;
-use super::{Effort, Findings, Found};
+use super::{Cell, Effort, Findings, Found};
 use crate::failover::Summary;
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
@@ -24,6 +24,8 @@ pub struct Asked<'a> {
     pub peers: Option<&'a Path>,
     /// For the moments of faults.
     pub seed: u64,
+    /// Rows by connections and size instead.
+    pub grid: bool,
 }
 
 /// Does the runs.
@@ -45,6 +47,7 @@ pub(super) struct Bench<'a> {
     pub(super) commit: Option<String>,
     broken: Vec<String>,
     pub(super) failover: Vec<Summary>,
+    pub(super) grid: Vec<Cell>,
 }
 
 /// What was found, and on what.
@@ -62,6 +65,8 @@ pub struct Measured {
     pub broken: Vec<String>,
     /// Each kind of fault.
     pub failover: Vec<Summary>,
+    /// The cells of a grid.
+    pub grid: Vec<Cell>,
 }
 
 impl<'a> Bench<'a> {
@@ -87,6 +92,7 @@ impl<'a> Bench<'a> {
             commit: None,
             broken: Vec::new(),
             failover: Vec::new(),
+            grid: Vec::new(),
         }
     }
 
@@ -165,8 +171,8 @@ impl<'a> Bench<'a> {
 
     /// What was measured.
     pub(super) fn ended(self) -> Measured {
-        let Self { findings, runs, driver, commit, broken, failover, .. } = self;
-        Measured { findings, runs, driver, commit, broken, failover }
+        let Self { findings, runs, driver, commit, broken, failover, grid, .. } = self;
+        Measured { findings, runs, driver, commit, broken, failover, grid }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod beside;
 mod foreign;
+mod grid;
 mod hops;
 mod list;
 mod markdown;
@@ -14,6 +15,7 @@ mod pairs;
 mod steps;
 mod times;
 
+pub use grid::{Cell, exit as grid_exit, is_row as is_grid_row, names as grid_names};
 pub use list::{TARGETS, Target};
 pub use markdown::markdown;
 pub use measured::Asked;
@@ -240,6 +242,10 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// Some fifteen minutes for a grid: few pairs for each of many cells.
+    pub const GRID: Self = Self { pairs: 3, latency_runs: 3, ..Self::FULL };
+    /// A look at each cell.
+    pub const GRID_QUICK: Self = Self { pairs: 1, everything: true, seconds_max: None, ..Self::QUICK };
     /// A minute in all.
     pub const QUICK: Self = Self {
         pairs: 2,
@@ -280,6 +286,8 @@ pub struct Report {
     pub took_s: f64,
     /// The figures.
     pub targets: Vec<Row>,
+    /// The same rows by connections and size, where those were asked for instead.
+    pub grid: Vec<Cell>,
     /// Every single run behind them.
     pub runs: Vec<serde_json::Value>,
     /// What runs did to mail that no measurement excuses: lost, altered or doubled it.
@@ -305,10 +313,12 @@ impl Report {
 pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, progress: &Progress) -> Report {
     let (started, began) = (jiff::Timestamp::now(), std::time::Instant::now());
     let host = host::here(folder.scratch());
-    let found = Bench::new(asked, folder, interrupt, progress).measure();
+    let bench = Bench::new(asked, folder, interrupt, progress);
+    let found = if asked.grid { bench.measure_grid() } else { bench.measure() };
     progress.end();
-    let targets = rows(asked.only, &found.findings, cfg!(debug_assertions));
-    let Measured { runs, driver, commit, broken, failover, .. } = found;
+    let of_list = || rows(asked.only, &found.findings, cfg!(debug_assertions));
+    let targets = if asked.grid { Vec::new() } else { of_list() };
+    let Measured { runs, driver, commit, broken, failover, grid, .. } = found;
     let mut result = RunResult {
         scenario: "targets".into(),
         profile: PROFILE.into(),
@@ -320,13 +330,15 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
         seed: Some(asked.seed),
         ..RunResult::begun(started, host)
     };
-    result.main.validity = validity(&targets, interrupt.asked());
+    result.main.validity =
+        if asked.grid { grid::validity(&grid, interrupt.asked()) } else { validity(&targets, interrupt.asked()) };
     Report {
         result,
         effort: asked.effort,
         debug_build: cfg!(debug_assertions),
         took_s: began.elapsed().as_secs_f64(),
         targets,
+        grid,
         runs,
         broken,
     }
@@ -434,7 +446,8 @@ mod tests {
             let mut result = RunResult { schema: crate::result::SCHEMA, ..RunResult::default() };
             result.main.validity = validity(&targets, false);
             let (effort, runs, broken) = (Effort::QUICK, Vec::new(), Vec::new());
-            let report = Report { result, effort, debug_build: false, took_s: 1.0, targets, runs, broken };
+            let report =
+                Report { result, effort, debug_build: false, took_s: 1.0, targets, grid: Vec::new(), runs, broken };
             report.document().expect("plain data")
         };
         let good = document([("T-hop-4k-50", found(false))].into());

@@ -1,6 +1,7 @@
 //! Times at half load: acknowledgements beside the disk alone, and outages when something is killed.
 
 use super::Found;
+use super::foreign::{LOAD, Load};
 use super::measured::{Bench, one_hub, part, two_hubs, two_sinks};
 use super::pairs::{Pairs, time};
 use crate::failover::Summary;
@@ -21,8 +22,9 @@ const FAULT_EVERY_S: f64 = 4.5;
 const BASELINE_S: f64 = 1.5;
 
 impl Bench<'_> {
-    fn probe(&self) -> Phase {
-        let mut probe = Phase::new("probe", "", Pace::FlatOut, 50, Content::Bytes(4096), self.effort.seconds.max(1.5));
+    fn probe(&self, load: Load) -> Phase {
+        let (connections, content) = (load.connections, Content::Bytes(load.bytes));
+        let mut probe = Phase::new("probe", "", Pace::FlatOut, connections, content, self.effort.seconds.max(1.5));
         probe.warm_up_s = 0.5;
         probe
     }
@@ -31,28 +33,34 @@ impl Bench<'_> {
     /// the disk alone once more, under writes of the size and number that the hub's were: what a load of that kind cannot
     /// be without.
     pub(super) fn acknowledgement(&mut self) -> anyhow::Result<()> {
-        let ids = ["T-ack-p99", "T-ack-p99-load"];
+        let [syncs, loads] = self.acknowledgements("T-ack-p99", LOAD)?;
+        self.ratio("T-ack-p99", &syncs, "µs")?;
+        self.ratio("T-ack-p99-load", &loads, "µs")
+    }
+
+    /// The p99 of the disk's sync and of its writes under the same load, each with that of acknowledgements.
+    pub(super) fn acknowledgements(&mut self, id: &'static str, load: Load) -> anyhow::Result<[Pairs; 2]> {
         let (mut syncs, mut loads) = (Pairs::default(), Pairs::default());
         for _ in 0..self.effort.latency_runs {
-            self.tell(ids[0], "disk and hub");
-            let mut latency =
-                Phase::new("latency", "", Pace::ShareOfProbe(0.5), 50, Content::Bytes(4096), self.effort.latency_s);
+            self.tell(id, "disk and hub");
+            let (connections, content) = (load.connections, Content::Bytes(load.bytes));
+            let pace = Pace::ShareOfProbe(0.5);
+            let mut latency = Phase::new("latency", "", pace, connections, content, self.effort.latency_s);
             latency.warm_up_s = 0.5;
             let before = self.sync_p99()?;
-            let latency = self.phases(ids[0], &part(1, one_hub()), &[self.probe(), latency])?.remove(1);
+            let latency = self.phases(id, &part(1, one_hub()), &[self.probe(load), latency])?.remove(1);
             let sync = f64::midpoint(before, self.sync_p99()?);
-            let load = self.write_p99(&latency.figures)?;
+            let writes = self.write_p99(&latency.figures)?;
             self.runs.push(serde_json::json!({
-                "id": ids[0], "what": "acknowledgement", "rate_per_s": latency.figures.rate.achieved_per_s,
-                "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "write_p99_us": load,
+                "id": id, "what": "acknowledgement", "connections": load.connections, "bytes": load.bytes, "rate_per_s": latency.figures.rate.achieved_per_s,
+                "ack_us": latency.figures.latency_us.response, "sync_p99_us": sync, "write_p99_us": writes,
                 "pairs": latency.figures.pairs, "validity": latency.figures.validity,
             }));
             let p99 = time(&latency, |figures| figures.latency_us.response.p99);
             syncs.add_times(Ok(sync), p99.clone());
-            loads.add_times(Ok(load), p99);
+            loads.add_times(Ok(writes), p99);
         }
-        self.ratio(ids[0], &syncs, "µs")?;
-        self.ratio(ids[1], &loads, "µs")
+        Ok([syncs, loads])
     }
 
     /// What the disk alone makes of as many durable writes of the same size, as long.
@@ -100,7 +108,7 @@ impl Bench<'_> {
         phase.fault_kind = Some(kind.to_owned());
         phase.faults = moments(victim, warm_up_s, faults, self.seed);
         self.tell(worst, "all of it");
-        let done = self.phases(worst, &part(1, topology), &[self.probe(), phase])?.remove(1);
+        let done = self.phases(worst, &part(1, topology), &[self.probe(LOAD), phase])?.remove(1);
         let figures = &done.figures;
         let summary = done.failover.as_ref().context("no fault could be judged")?;
         self.runs.push(serde_json::json!({

@@ -225,7 +225,7 @@ pub fn targets(args: &TargetsArgs) -> anyhow::Result<Exit> {
     if let Some(missing) = targets::missing(rows) {
         tell(&format!("ringbench: {missing}\n"));
     }
-    report.broken.iter().for_each(|broken| tell(&format!("ringbench: {broken}\n")));
+    tell_broken(&report);
     Ok(targets::exit(rows, &report.broken))
 }
 
@@ -247,7 +247,12 @@ fn show_grid(
     if interrupt.asked() {
         return Err(Interrupted.into());
     }
+    tell_broken(report);
     Ok(targets::grid_exit(&report.grid, &report.broken))
+}
+
+fn tell_broken(report: &targets::Report) {
+    report.broken.iter().for_each(|broken| tell(&format!("ringbench: {broken}\n")));
 }
 
 fn keep_targets(folder: &ResultFolder, report: &targets::Report, table: &str) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! pipelines as RFC 2920 allows, the end of a body and the next envelope in one write; smtp-source knows no pipelining. What
 //! ours costs with one transaction at a time stands beside it.
 
+use super::NotHere;
 use super::measured::{Bench, part};
 use super::pairs::Pairs;
 use crate::interrupt::Interrupt;
@@ -83,9 +84,15 @@ impl Bench<'_> {
     /// CPU time for each message of smtp-source and of our generator, of smtp-sink and of our sink, in pairs: for each number
     /// of transactions under way.
     pub(super) fn beside_postfix(&mut self, load: Load, in_flight: &[u32]) -> anyhow::Result<Vec<(Pairs, Pairs)>> {
-        let missing = |name: &str| format!("{name} is not here: `tests/peers/fetch DIR`, then `--peers DIR`");
-        let source = tool("smtp-source", self.peers).with_context(|| missing("smtp-source"))?;
-        let sink = tool("smtp-sink", self.peers).with_context(|| missing("smtp-sink"))?;
+        let found = |name: &str| {
+            tool(name, self.peers).ok_or_else(|| match self.peers {
+                None => NotHere(format!("{name} is not here: `tests/peers/fetch DIR`, then `--peers DIR`")).into(),
+                Some(folder) => {
+                    anyhow::anyhow!("{name} is not below {}: `tests/peers/fetch` puts it there", folder.display())
+                }
+            })
+        };
+        let (source, sink) = (found("smtp-source")?, found("smtp-sink")?);
         let part = part(1, sink_only());
         let scratch = self.folder.scratch().join("targets-foreign");
         let mut stage = Stage::start(&part, self.folder.path(), &scratch)?;

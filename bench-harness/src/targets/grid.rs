@@ -5,9 +5,8 @@ use super::foreign::Load;
 use super::hops::{HOP, Hop, RELAY};
 use super::markdown::{CONNECTIONS, by_connections, by_connections_head};
 use super::measured::{Bench, Measured};
-use super::{Compared, Found, Unmeasured};
+use super::{Compared, End, Found, Unmeasured};
 use crate::exit::Exit;
-use crate::process::ComponentError;
 use loadgen::validity::Validity;
 use serde::Serialize;
 use std::fmt::Write;
@@ -53,9 +52,9 @@ pub struct Cell {
     pub note: String,
     /// The figure is shown, and proves nothing.
     pub invalid: bool,
-    /// A component failed to start or died.
+    /// How it ended.
     #[serde(skip)]
-    pub component_failed: bool,
+    pub end: End,
 }
 
 /// Whether `only` names a row or a part of it.
@@ -68,12 +67,12 @@ pub fn names() -> Vec<&'static str> {
     ROWS.iter().map(|row| row.name).collect()
 }
 
-/// Valid when every cell is, and none is missing.
+/// Valid when every cell that was tried is.
 pub(super) fn validity(cells: &[Cell], was_interrupted: bool) -> Validity {
-    let bad = cells.iter().filter(|cell| cell.invalid || cell.ratio.is_none());
-    let of_cells = bad.map(|cell| format!("{}, {}, {}: {}", cell.row, size(cell.bytes), cell.connections, cell.note));
+    let bad = cells.iter().filter(|cell| cell.end.is_bad());
+    let of_cells = bad.map(|cell| format!("{}: {}", place(cell.row, cell.bytes, cell.connections), cell.note));
     let interrupted = was_interrupted.then(|| "the run was interrupted".to_owned());
-    let nothing = cells.is_empty().then(|| "nothing was measured".to_owned());
+    let nothing = cells.iter().all(|cell| cell.end == End::NotTried).then(|| "nothing was measured".to_owned());
     Validity::from_reasons(interrupted.into_iter().chain(nothing).chain(of_cells).collect())
 }
 
@@ -81,13 +80,8 @@ pub(super) fn validity(cells: &[Cell], was_interrupted: bool) -> Validity {
 pub fn exit(cells: &[Cell], broken: &[String]) -> Exit {
     match () {
         () if !broken.is_empty() => Exit::Failed,
-        () if cells.iter().any(|cell| cell.component_failed) => Exit::Component,
-        () if cfg!(debug_assertions)
-            || cells.is_empty()
-            || cells.iter().any(|cell| cell.invalid || cell.ratio.is_none()) =>
-        {
-            Exit::Invalid
-        }
+        () if cells.iter().any(|cell| cell.end == End::ComponentFailed) => Exit::Component,
+        () if !validity(cells, false).valid => Exit::Invalid,
         () => Exit::Good,
     }
 }
@@ -107,6 +101,7 @@ impl Bench<'_> {
                     break;
                 }
                 self.progress.say(&format!("{}, {}, {} connections", row.title, size(load.bytes), load.connections));
+                self.cell = Some(place(row.name, load.bytes, load.connections));
                 let found = match row.name {
                     "relay" => self.relay_cell(load),
                     "shards" => self.shards_cell(load),
@@ -116,7 +111,7 @@ impl Bench<'_> {
                         if side == "sink" { sink } else { generator }
                     }
                 };
-                let cell = cell(row.name, load, found);
+                let cell = cell(row.name, load, found, cfg!(debug_assertions));
                 self.progress.line(&format!("{}: {}", row.name, cell.note));
                 self.grid.push(cell);
             }
@@ -148,26 +143,22 @@ impl Bench<'_> {
                 let done = self.ratio(HERE, &pairs, "µs");
                 self.taken(done)
             }),
-            Err(error) => [(); 2].map(|()| Err(unmeasured(&error))),
+            Err(error) => [(); 2].map(|()| Err(Unmeasured::from(&error))),
         }
     }
 
     /// What a cell's runs found, out of the way of the next cell's.
     fn taken(&mut self, done: anyhow::Result<()>) -> Tried {
         let found = self.findings.remove(HERE);
-        done.map_err(|error| unmeasured(&error))?;
+        done.map_err(|error| Unmeasured::from(&error))?;
         found.unwrap_or_else(|| Err("nothing was found".into()))
     }
 }
 
 type Tried = Result<Found, Unmeasured>;
 
-fn unmeasured(error: &anyhow::Error) -> Unmeasured {
-    let component_failed = error.chain().any(|cause| cause.is::<ComponentError>());
-    Unmeasured { why: format!("{error:#}"), component_failed }
-}
-
-fn cell(row: &'static str, load: Load, found: Tried) -> Cell {
+/// A build for debugging (`is_debug`) shows its figures, and they prove nothing.
+fn cell(row: &'static str, load: Load, found: Tried, is_debug: bool) -> Cell {
     let Load { connections, bytes } = load;
     let empty = Cell {
         row,
@@ -177,17 +168,26 @@ fn cell(row: &'static str, load: Load, found: Tried) -> Cell {
         compared: None,
         note: String::new(),
         invalid: false,
-        component_failed: false,
+        end: End::Measured,
     };
     match found {
+        Ok(found) if is_debug && !found.invalid => Cell {
+            ratio: Some(found.value),
+            compared: found.compared,
+            note: crate::DEBUG_BUILD.to_owned(),
+            invalid: true,
+            end: End::Invalid,
+            ..empty
+        },
         Ok(found) => Cell {
             ratio: Some(found.value),
             compared: found.compared,
             note: found.note,
             invalid: found.invalid,
+            end: if found.invalid { End::Invalid } else { End::Measured },
             ..empty
         },
-        Err(not) => Cell { note: not.why, component_failed: not.component_failed, ..empty },
+        Err(not) => Cell { note: not.why, end: not.end, ..empty },
     }
 }
 
@@ -195,11 +195,17 @@ fn size(bytes: u64) -> &'static str {
     SIZES.iter().find(|(known, _)| *known == bytes).map_or("?", |(_, size)| size)
 }
 
-/// A table for each row and size that has a figure, as those of hops; below them what could not be measured.
+/// Where a cell stands, for people.
+fn place(row: &str, bytes: u64, connections: u32) -> String {
+    format!("{row}, {}, {connections}", size(bytes))
+}
+
+/// A table for each row and size that has a figure, as those of hops; below them the figures that prove nothing, and what
+/// could not be measured.
 pub(super) fn markdown(out: &mut String, cells: &[Cell]) {
     for row in &ROWS {
         for (bytes, size) in SIZES {
-            let of_row = cells.iter().filter(|cell| cell.row == row.name && cell.bytes == bytes);
+            let of_row = cells.iter().filter(|cell| cell.row == row.name && cell.bytes == bytes && !cell.invalid);
             let measured: Vec<(u32, f64, Compared)> =
                 of_row.filter_map(|cell| Some((cell.connections, cell.ratio?, cell.compared?))).collect();
             if measured.is_empty() {
@@ -211,11 +217,13 @@ pub(super) fn markdown(out: &mut String, cells: &[Cell]) {
             }
         }
     }
-    let missing = cells.iter().filter(|cell| cell.ratio.is_none());
-    for cell in missing {
-        let note = cell.note.replace('\n', " ");
+    for cell in cells.iter().filter(|cell| cell.invalid || cell.ratio.is_none()) {
+        let (place, note) = (place(cell.row, cell.bytes, cell.connections), cell.note.replace('\n', " "));
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "\nNot measured: {}, {}, {}: {note}", cell.row, size(cell.bytes), cell.connections);
+        let _ = match cell.ratio {
+            Some(ratio) => writeln!(out, "\nNot valid: {place}: {ratio:.2}; {note}"),
+            None => writeln!(out, "\nNot measured: {place}: {note}"),
+        };
     }
 }
 
@@ -237,10 +245,16 @@ mod tests {
         let found = || Found { value: 2.0, note: "of 3".into(), invalid: false, compared: Some(compared) };
         let load = |connections, bytes| Load { connections, bytes };
         let cells = [
-            cell("relay", load(1, 4096), Ok(found())),
-            cell("relay", load(256, 4096), Ok(found())),
-            cell("relay", load(1, 100 << 10), Ok(found())),
-            cell("sink", load(16, 4096), Err("no\nsmtp-sink".into())),
+            cell("relay", load(1, 4096), Ok(found()), false),
+            cell("relay", load(256, 4096), Ok(found()), false),
+            cell("relay", load(1, 100 << 10), Ok(found()), false),
+            cell(
+                "relay",
+                load(16, 4096),
+                Ok(Found { value: 2.5, note: "late".into(), invalid: true, ..found() }),
+                false,
+            ),
+            cell("sink", load(16, 4096), Err("no\nsmtp-sink".into()), false),
         ];
         let mut text = String::new();
         markdown(&mut text, &cells);
@@ -252,9 +266,17 @@ mod tests {
             !text.contains("sink by DATA, CPU") && text.contains("Not measured: sink, 4 KiB, 16: no smtp-sink"),
             "{text}"
         );
-        assert_eq!(exit(&cells, &[]).code(), 3, "not all of it was measured");
-        let died = Cell { component_failed: true, ..cells[3].clone() };
-        assert_eq!(exit(&[died], &[]).code(), 4);
+        assert!(text.contains("Not valid: relay, 4 KiB, 16: 2.50; late") && !text.contains("| 16 |"), "{text}");
+        assert_eq!(exit(&cells[..3], &[]).code(), 0);
+        assert_eq!(exit(&cells[..4], &[]).code(), 3, "not all of it is valid");
+        assert_eq!(exit(&cells[4..], &[]).code(), 3, "not all of it was measured");
+        assert_eq!(exit(&cells[..3], &["relay, 4 KiB, 1: 2 lost".to_owned()]).code(), 1);
+        let with = |end| [cells[0].clone(), Cell { end, ..cells[4].clone() }];
+        assert_eq!(exit(&with(End::ComponentFailed), &[]).code(), 4);
+        assert_eq!(exit(&with(End::NotTried), &[]).code(), 0, "nobody has given the means");
+        assert_eq!(exit(&with(End::NotTried)[1..], &[]).code(), 3, "nothing else was asked for");
+        let debug = cell("relay", load(1, 4096), Ok(found()), true);
+        assert_eq!((debug.invalid, validity(&[debug], false).valid), (true, false));
         assert!(is_row("ack") && is_row("") && !is_row("T-hop"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::measured::{Bench, one_hub, part};
 use super::pairs::Pairs;
-use super::{Compared, Counted, Found};
+use super::{Compared, Counted, Found, NotHere};
 use crate::plan::{Content, Pace, Phase};
 use crate::process::placement::available;
 use crate::pump::{self, PumpPlan};
@@ -102,7 +102,8 @@ impl Bench<'_> {
         let (cpu, rates) = self.one_and_two("T-shards-2", HOP)?;
         self.ratio("T-shards-2", &cpu, "µs")?;
         if available().len() < 4 {
-            bail!("needs four cores: one for each of two shards, two for the load");
+            let why = "needs four cores: one for each of two shards, two for the load";
+            return Err(NotHere(why.to_owned()).into());
         }
         self.ratio("T-shards-rate", &rates, "a second")
     }

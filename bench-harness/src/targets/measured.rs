@@ -48,6 +48,8 @@ pub(super) struct Bench<'a> {
     broken: Vec<String>,
     pub(super) failover: Vec<Summary>,
     pub(super) grid: Vec<Cell>,
+    /// The cell of the grid that is being measured, for people.
+    pub(super) cell: Option<String>,
 }
 
 /// What was found, and on what.
@@ -93,6 +95,7 @@ impl<'a> Bench<'a> {
             broken: Vec::new(),
             failover: Vec::new(),
             grid: Vec::new(),
+            cell: None,
         }
     }
 
@@ -165,7 +168,7 @@ impl<'a> Bench<'a> {
         rate_per_s: Option<f64>,
     ) -> anyhow::Result<result::Phase> {
         let done = perform(stage, part, phase, rate_per_s, &self.around())?.phase;
-        self.broken.extend(broken(id, &done));
+        self.broken.extend(broken(self.cell.as_deref().unwrap_or(id), &done));
         Ok(done)
     }
 

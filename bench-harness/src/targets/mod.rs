@@ -24,6 +24,7 @@ use crate::exit::Exit;
 use crate::folder::ResultFolder;
 use crate::interrupt::Interrupt;
 use crate::observe::host;
+use crate::process::ComponentError;
 use crate::process::placement::Placement;
 use crate::progress::Progress;
 use crate::result::RunResult;
@@ -117,16 +118,32 @@ pub struct Found {
 pub struct Unmeasured {
     /// In words.
     pub why: String,
-    /// A component failed to start or died.
-    pub component_failed: bool,
+    /// How its row ends.
+    pub end: End,
 }
 
 impl From<&str> for Unmeasured {
     /// For a reason that is no component's.
     fn from(why: &str) -> Self {
-        Self { why: why.to_owned(), component_failed: false }
+        Self { why: why.to_owned(), end: End::Unmeasured }
     }
 }
+
+impl From<&anyhow::Error> for Unmeasured {
+    fn from(error: &anyhow::Error) -> Self {
+        let end = match () {
+            () if error.chain().any(|cause| cause.is::<NotHere>()) => End::NotTried,
+            () if error.chain().any(|cause| cause.is::<ComponentError>()) => End::ComponentFailed,
+            () => End::Unmeasured,
+        };
+        Self { why: format!("{error:#}"), end }
+    }
+}
+
+/// What this machine does not have, or nobody gave it for this run: a figure that needs it is no part of the run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotHere(pub String);
 
 /// What was found, by id; an `Err` says why not.
 pub type Findings = BTreeMap<&'static str, Result<Found, Unmeasured>>;
@@ -142,8 +159,15 @@ pub enum End {
     Unmeasured,
     /// The same, because a component failed to start or died.
     ComponentFailed,
-    /// This run, or this program, does not measure it.
+    /// This run, this machine or this program does not measure it.
     NotTried,
+}
+
+impl End {
+    /// It was tried, and there is no figure that may be quoted.
+    fn is_bad(self) -> bool {
+        matches!(self, Self::Invalid | Self::Unmeasured | Self::ComponentFailed)
+    }
 }
 
 /// Joins targets and findings.
@@ -158,8 +182,7 @@ pub fn rows(only: &str, findings: &Findings, is_debug: bool) -> Vec<Row> {
                 let holds = target.target.map(|bound| target.is_within(found.value, bound));
                 (Some(found.value), holds, found.note.clone(), End::Measured)
             }
-            Some(Err(not)) if not.component_failed => (None, None, not.why.clone(), End::ComponentFailed),
-            Some(Err(not)) => (None, None, not.why.clone(), End::Unmeasured),
+            Some(Err(not)) => (None, None, not.why.clone(), not.end),
             None if target.unmeasured.is_empty() => (None, None, NOT_IN_THIS_RUN.to_owned(), End::NotTried),
             None => (None, None, target.unmeasured.to_owned(), End::NotTried),
         };
@@ -346,8 +369,7 @@ pub fn measure(asked: &Asked<'_>, folder: &ResultFolder, interrupt: &Interrupt, 
 
 /// Valid when every row that was tried is.
 fn validity(rows: &[Row], was_interrupted: bool) -> Validity {
-    let bad = |row: &&Row| matches!(row.end, End::Invalid | End::Unmeasured | End::ComponentFailed);
-    let of_rows = rows.iter().filter(bad).map(|row| format!("{}: {}", row.id, row.note));
+    let of_rows = rows.iter().filter(|row| row.end.is_bad()).map(|row| format!("{}: {}", row.id, row.note));
     let nothing = rows.iter().all(|row| row.end == End::NotTried).then(|| "nothing was measured".to_owned());
     let interrupted = was_interrupted.then(|| "the run was interrupted".to_owned());
     Validity::from_reasons(interrupted.into_iter().chain(nothing).chain(of_rows).collect())
@@ -409,7 +431,7 @@ mod tests {
     fn p_052_what_could_not_be_measured_is_no_good_end() {
         const ID: &str = "T-hop-4k-50";
         let found = |value, invalid| Ok(Found { value, note: String::new(), invalid, compared: None });
-        let failed = || Err(Unmeasured { why: "hub ended".into(), component_failed: true });
+        let failed = || Err(Unmeasured { why: "hub ended".into(), end: End::ComponentFailed });
         let ends_as = |only: &str, findings: &[(&'static str, Result<Found, Unmeasured>)], is_debug| {
             let rows = rows(only, &findings.iter().cloned().collect(), is_debug);
             (exit(&rows, &[]).code(), missing(&rows))
@@ -459,6 +481,26 @@ mod tests {
         let bad = document([("T-hop-4k-50", found(false)), ("T-ack-p99", found(true))].into());
         assert_eq!(bad["validity"]["reasons"], serde_json::json!(["T-ack-p99: late"]));
         assert_eq!(document(Findings::new())["validity"]["valid"], false);
+    }
+
+    #[test]
+    fn what_a_machine_does_not_have_is_no_part_of_a_run() {
+        let not = |error: anyhow::Error| Err(Unmeasured::from(&error));
+        let few = || not(anyhow::Error::from(NotHere("needs four cores".into())).context("two shards"));
+        let good = Ok(Found { value: 1.4, note: String::new(), invalid: false, compared: None });
+        let without: Findings = [("T-hop-4k-50", good), ("T-shards-rate", few())].into();
+        let told = rows("", &without, false);
+        assert!(validity(&told, false).valid, "{:?}", validity(&told, false));
+        assert_eq!((exit(&told, &[]), missing(&told)), (Exit::Good, None));
+        assert!(table(&told).contains("two shards: needs four cores"), "it says why not");
+        let alone = rows("T-shards-rate", &without, false);
+        assert_eq!(
+            (exit(&alone, &[]), validity(&alone, false).valid),
+            (Exit::Invalid, false),
+            "nothing else was asked for"
+        );
+        let failed: Findings = [("T-shards-rate", not(anyhow::anyhow!("no CPU time")))].into();
+        assert!(!validity(&rows("", &failed, false), false).valid);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use super::Unmeasured;
 use super::beside::{DEAD, IDLE, SILENT, SLOW};
 use super::hops;
 use super::measured::{Bench, Measured};
-use crate::process::ComponentError;
 use std::time::{Duration, Instant};
 
 /// A group of figures that one series of runs tells.
@@ -64,8 +63,7 @@ impl<'a> Bench<'a> {
             self.progress.say(&format!("{} of {}: {}", index + 1, steps.len(), step.ids.join(", ")));
             // One that fails says so in its rows; the others are measured all the same.
             if let Err(error) = (step.run)(&mut self, step.ids[0]) {
-                let component_failed = error.chain().any(|cause| cause.is::<ComponentError>());
-                let not = Unmeasured { why: format!("{error:#}"), component_failed };
+                let not = Unmeasured::from(&error);
                 step.ids.iter().for_each(|id| {
                     self.findings.entry(id).or_insert_with(|| Err(not.clone()));
                 });

@@ -9,8 +9,8 @@ pub struct Evidence {
     pub schedule_lag_p99_us: Option<u64>,
     /// Median of the response time, in microseconds.
     pub response_p50_us: Option<u64>,
-    /// Messages acknowledged inside the schedule.
-    pub acknowledged: u64,
+    /// Messages acknowledged, whenever; `None` of a part of a run in which none was due.
+    pub acknowledged: Option<u64>,
     /// Intended messages per second of schedule.
     pub offered_per_s: f64,
     /// Acknowledged inside the schedule, per second of schedule; in a failover run outside the faults.
@@ -74,7 +74,7 @@ impl Validity {
 /// Judges a run.
 pub fn judge(evidence: &Evidence) -> Validity {
     let mut reasons = Vec::new();
-    if evidence.acknowledged == 0 {
+    if evidence.acknowledged == Some(0) {
         reasons.push("nothing was acknowledged".to_owned());
     }
     let lag_limit = SCHEDULE_LAG_US.max(evidence.response_p50_us.unwrap_or(0) / 20);
@@ -147,7 +147,7 @@ mod tests {
         Evidence {
             schedule_lag_p99_us: Some(100),
             response_p50_us: Some(500),
-            acknowledged: 9990,
+            acknowledged: Some(9990),
             offered_per_s: 1000.0,
             achieved_per_s: 999.0,
             generator_busy: Some(0.3),
@@ -159,13 +159,15 @@ mod tests {
     #[test]
     fn a_good_run_is_valid_and_unwatched_parts_gate_nothing() {
         assert!(judge(&good()).valid);
-        assert!(judge(&Evidence { sink_busy: None, generator_busy: None, schedule_lag_p99_us: None, ..good() }).valid);
+        let unwatched =
+            Evidence { sink_busy: None, generator_busy: None, schedule_lag_p99_us: None, acknowledged: None, ..good() };
+        assert!(judge(&unwatched).valid);
     }
 
     #[test]
     fn every_fault_of_a_run_is_named() {
         let bad: [(Evidence, &str); 13] = [
-            (Evidence { acknowledged: 0, ..good() }, "nothing was acknowledged"),
+            (Evidence { acknowledged: Some(0), ..good() }, "nothing was acknowledged"),
             (Evidence { schedule_lag_p99_us: Some(1001), ..good() }, "schedule lag p99 1001 µs is above 1000 µs"),
             (Evidence { achieved_per_s: 989.0, ..good() }, "98.9 %"),
             (Evidence { generator_busy: Some(0.81), ..good() }, "a generator thread was 81 % busy"),
@@ -192,7 +194,10 @@ mod tests {
         assert!(judge(&slow).valid);
         let full = Evidence { generator_busy: Some(0.99), achieved_per_s: 500.0, saturation: true, ..good() };
         assert!(judge(&full).valid);
-        assert!(!judge(&Evidence { acknowledged: 0, ..full }).valid, "a server that refuses everything proves nothing");
+        assert!(
+            !judge(&Evidence { acknowledged: Some(0), ..full }).valid,
+            "a server that refuses everything proves nothing"
+        );
         assert_eq!(limited_by(&full), Some("generator"));
         assert_eq!(limited_by(&Evidence { sink_busy: Some(0.9), ..good() }), Some("sink"));
         assert_eq!(limited_by(&good()), None);

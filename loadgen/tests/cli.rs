@@ -364,6 +364,18 @@ fn so_many_messages_in_turn_take_as_long_as_they_take() {
     sink.stop();
 }
 
+/// Who waits for each answer is not told that there was none, because the time was over before the first.
+#[test]
+fn what_was_acknowledged_behind_the_schedule_was_acknowledged() {
+    let sink = Sink::start(&["--fault", "eod:delay 500ms"]);
+    let ended = output(&["send", "--target", &sink.at, "--closed", "-d", "200ms", "-c", "1", "--json"]);
+    let result = json(&ended);
+    assert_eq!((&result["messages"]["accepted"], &result["rate"]["achieved_per_s"]), (&1.into(), &0.0.into()));
+    assert_eq!(result["validity"]["reasons"], serde_json::json!([]));
+    assert_eq!(ended.status.code(), Some(0));
+    sink.stop();
+}
+
 /// No message of a closed loop is due before its turn comes: what its times count from is their beginning, and they are called so.
 #[test]
 fn a_closed_loop_has_a_service_time_and_no_response_time() {

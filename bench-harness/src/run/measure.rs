@@ -203,7 +203,8 @@ fn settle(given: &Evidences<'_>) -> Correlation {
     let after = Span::seconds(5);
     let span = |f: &Done| (before_death(f), f.healed.map_or(Tick::NEVER, |at| at + after));
     let around = Circumstances {
-        queued: given.observed.queued,
+        // What a hub that does not say holds may be all that is missing: then nothing is lost for certain.
+        queued: if given.observed.is_queue_unknown { u64::MAX } else { given.observed.queued },
         server_breaks: given.faults.iter().map(span).collect(),
         deaths_behind: given.faults.iter().filter(|f| f.is_behind).map(|f| (f.struck, f.gone)).collect(),
         resubmissions: Vec::new(),

@@ -260,7 +260,8 @@ fn phases(sent: &Outcome, main: Part, sink_busy: Option<f64>) -> Vec<PhaseResult
         let figures = sent.figures(part);
         // Of the sink nothing is known but in the main part.
         let sink_busy = sink_busy.filter(|_| part == main);
-        let evidence = crate::validity::Evidence { sink_busy, ..sent.evidence(part, &figures) };
+        let mut evidence = crate::validity::Evidence { sink_busy, ..sent.evidence(part, &figures) };
+        evidence.acknowledged = evidence.acknowledged.filter(|_| part == main || figures.intended > 0);
         PhaseResult {
             name,
             rate: rate(sent, part, &figures),

@@ -224,7 +224,7 @@ impl Outcome {
         Evidence {
             schedule_lag_p99_us: if open { figures.schedule_lag.at(0.99) } else { None },
             response_p50_us: figures.response.at(0.5),
-            acknowledged: figures.accepted_in_time,
+            acknowledged: Some(figures.accepted),
             offered_per_s: per_second(figures.intended),
             achieved_per_s: per_second(figures.accepted_in_time),
             generator_busy: self.busiest(),

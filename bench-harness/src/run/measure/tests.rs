@@ -207,6 +207,12 @@ fn what_nobody_knows_of_the_drain_is_not_its_end() {
         let validity = &found.phase.figures.validity;
         assert!(validity.reasons.iter().any(|reason| reason.contains(text)), "{text}: {validity:?}");
     }
+    let outcome = outcome(4, |_, _| {});
+    let some = ledgers(&outcome, |seq| seq != 2500);
+    let found = measured(&phase(Pace::PerSecond(1000.0)), &outcome, &some, &[], &silent);
+    let (pairs, validity) = (found.phase.figures.pairs, &found.phase.figures.validity);
+    assert_eq!((pairs.lost, pairs.queued), (0, 1), "it may rest at the hub that does not say");
+    assert!(validity.reasons.iter().all(|reason| !reason.contains("0 messages")), "{validity:?}");
 }
 
 #[test]

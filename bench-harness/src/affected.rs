@@ -138,13 +138,18 @@ fn harm(fate: &Fate, deadline_us: u64) -> Option<Harm> {
 
 /// The last fault that struck while a message could feel it: before it was done with, and, for a copy more, before its outcome
 /// was on disk. What was taken and never came was last at somebody who lived, so the fault that it was taken in tells of it,
-/// or else the next.
+/// or else the next. What was neither answered nor seen again hangs since it was due: the same from there.
 fn fault_of(fate: &Fate, faults: &[(Strike, Impact)]) -> Option<usize> {
-    let done_us = fate.ended_us().max(fate.delivered_us).unwrap_or(u64::MAX).saturating_add(UNSETTLED_US);
-    if fate.answer == Answer::Accepted && fate.delivered_us.is_none() {
-        let next = faults.iter().position(|(strike, _)| fate.answered_us < strike.over_us());
-        return next.or_else(|| faults.len().checked_sub(1));
+    let next_to = |at_us: u64| {
+        let next = faults.iter().position(|(strike, _)| at_us < strike.over_us());
+        next.or_else(|| faults.len().checked_sub(1))
+    };
+    match (fate.answer, fate.delivered_us) {
+        (Answer::Accepted, None) => return next_to(fate.answered_us),
+        (Answer::None, None) => return next_to(fate.intended_us),
+        _ => {}
     }
+    let done_us = fate.ended_us().max(fate.delivered_us).unwrap_or(u64::MAX).saturating_add(UNSETTLED_US);
     faults.iter().rposition(|(strike, _)| strike.struck_us <= done_us)
 }
 
@@ -218,7 +223,7 @@ pub fn groups(affected: &[Affected]) -> Vec<Group> {
     groups.into_values().collect()
 }
 
-/// `affected.csv`: a line of names, then one line for each message.
+/// `affected-PHASE.csv`: a line of names, then one line for each message.
 pub fn csv(affected: &[Affected]) -> String {
     let mut text =
         String::from("message,due_ms,fault,harm,window,cause,before_ms,detection_ms,reroute_ms,retry_ms,delivery_ms\n");
@@ -330,6 +335,10 @@ mod tests {
         let csv = csv(&found);
         assert_eq!(csv.lines().nth(3), Some("3,9010,1,late,,undetected,0,20,15,1,36.5"), "{csv}");
         assert_eq!(csv.lines().count(), 10);
+        let of_first = |due| affected(&[Fate { intended_us: due, begun_us: Some(due), ..open }], &faults)[0];
+        let hung = of_first(10_010_000);
+        assert_eq!((hung.fault, hung.cause, hung.harm), (1, Cause::Undetected, Harm::Unanswered), "not the last one's");
+        assert_eq!(of_first(25_000_000).fault, 2, "behind all of them");
         let recovered = Impact { recovery_ms: Some(100.0), ..impact(Some(30.0)) };
         let late = |due| {
             affected(&[fate(0, due, due, due + 30_000)], &[(strike(10_000_000, 20_000_000), recovered.clone())])[0]

@@ -273,7 +273,7 @@ fn explanations(out: &mut String, failover: &Summary) {
         return;
     }
     let heads = ["", "late", "not accepted", "unanswered", "missing", "twice", "detection", "reroute", "retry"];
-    let caption = "Why messages were not good, each of them (they are in affected.csv): by the fault, and where they were then. The longest \
+    let caption = "Why messages were not good, each of them (they are in affected-PHASE.csv): by the fault, and where they were then. The longest \
                    that one waited until the fault was detected, then for its turn at somebody who lived, then for its answer.";
     let mut table = Table::new(caption, &heads);
     for group in &failover.explained {

@@ -112,7 +112,7 @@ pub struct Measured {
     pub started: SystemTime,
     /// For `timeline.csv`.
     pub timeline: Timeline,
-    /// For `affected.csv`; `None` of a phase without faults.
+    /// For `affected-PHASE.csv`; `None` of a phase without faults.
     pub affected: Option<Vec<Affected>>,
 }
 

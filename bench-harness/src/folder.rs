@@ -4,6 +4,7 @@ use crate::exit::UsageError;
 use crate::process::words::{ENGINE_LOG, STDERR};
 use anyhow::Context;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,8 +47,10 @@ impl ResultFolder {
         if let Some(other) = others.first() {
             let (path, more) = (path.display(), others.len() - 1);
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let whose =
+                if other.starts_with(SCRATCH) { "of a run that is under way in it" } else { "which is no run's" };
             let text = format!(
-                "the result folder {path} holds {other}{more}, which is no run's: name a new folder, or one of an earlier run, by --out"
+                "the result folder {path} holds {other}{more}, {whose}: name a new folder, or one of an earlier run, by --out"
             );
             return Err(UsageError(text).into());
         }
@@ -153,13 +156,12 @@ fn strangers(folder: &Path) -> std::io::Result<Vec<String>> {
 /// Removes the files of an earlier run: figures of two runs in one folder would be taken for those of one. Its `run.toml` stays
 /// until the new one takes its place: it may be what is run again.
 fn forget(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        let name = entry.file_name();
-        if !name.to_string_lossy().starts_with(SCRATCH) && name != "run.toml" {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    let stays = |name: &str| name.starts_with(SCRATCH) || name == "run.toml";
+    let names = std::fs::read_dir(folder)?.flatten().map(|entry| entry.file_name());
+    let mut names: Vec<OsString> = names.filter(|name| !stays(&name.to_string_lossy())).collect();
+    // What the engine was told first: without what it said beside it nobody knew it for a run's, should this end half-way.
+    names.sort_by_key(|name| Path::new(name).extension().is_none_or(|ending| ending != "toml"));
+    names.iter().try_for_each(|name| std::fs::remove_file(folder.join(name)))
 }
 
 #[cfg(test)]
@@ -175,7 +177,7 @@ mod tests {
             std::fs::write(root.path().join(name).join(file), b"").expect("written");
         }
         let refused = ResultFolder::make(Some(root.path()), "x").expect_err("a run is under way in it").to_string();
-        assert!(refused.contains("holds .running-") && refused.contains("and 2 more"), "{refused}");
+        assert!(refused.contains("holds .running-") && refused.contains("and 2 more, of a run that"), "{refused}");
         assert!(living.scratch().is_dir());
         let is_there = |name: &str| root.path().join(name).is_dir();
         assert_eq!([".running-dead", ".running-unknown", "running"].map(is_there), [false, true, true]);
@@ -215,6 +217,16 @@ mod tests {
             assert_eq!(files().len(), 5, "all of it is still there");
             std::fs::remove_file(root.path().join(name)).expect("ours");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_run_that_was_half_forgotten_is_known_for_a_runs() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(root.path().join("hub.toml"), "old").expect("written");
+        // No file: it cannot be removed like one.
+        std::fs::create_dir(root.path().join("hub.stderr")).expect("made");
+        forget(root.path()).expect_err("it ends half-way");
+        assert!(!root.path().join("hub.toml").exists());
     }
 
     #[test]

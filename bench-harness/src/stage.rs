@@ -6,7 +6,8 @@ use crate::observe::monotonic;
 use crate::observe::process::{Usage, usage};
 use crate::plan::{Part, Role, Server};
 use crate::process::placement::Placement;
-use crate::process::{Component, ComponentError, Program, Spec};
+use crate::process::words::{STDERR, appended};
+use crate::process::{Component, ComponentError, Program, READY_WAIT, Spec};
 use crate::topology::{Neighbours, PROFILE, configuration};
 use anyhow::{Context, bail};
 use engine::wire::Tick;
@@ -17,12 +18,14 @@ use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a stopped process may take to end.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// A sink that is to die keeps still for so long: what it took until then is known in full.
 const LAST_BREATH_MS: u64 = 60_000;
+/// A server that did not say what it is is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// A 250 that nobody explains.
 pub const UNKNOWN: &str = "unknown";
 
@@ -98,11 +101,17 @@ impl Stage {
                 args: Vec::new(),
             };
             stage.add(spec, server.role.kind(), Some(server.role), any_port(), scratch, true)?;
-            stage
-                .facts
-                .insert(server.name.clone(), stage.metrics_of(&server.name, counters::facts).unwrap_or_default());
+            let facts = stage.facts_of(&server.name)?;
+            stage.facts.insert(server.name.clone(), facts);
         }
         Ok(stage)
+    }
+
+    /// What `name` says of itself; nothing where it has no metrics.
+    fn facts_of(&mut self, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let Some(at) = self.metrics_at(name) else { return Ok(BTreeMap::new()) };
+        let said = patiently(Instant::now() + READY_WAIT, || counters::facts(at), || self.check())?;
+        Ok(said.map_err(|source| ComponentError::Mute { name: name.to_owned(), source })?)
     }
 
     fn add(
@@ -163,6 +172,9 @@ impl Stage {
         let server = self.part.topology.server(name).with_context(|| format!("there is no server {name}"))?;
         let file = self.folder.join(format!("{name}.toml"));
         let text = configuration(server, &self.part.engine, seat.address, &self.neighbours(server)?, &seat.data);
+        // What it says has its place first: beside that the file is known for a run's, whatever comes between.
+        let words = self.folder.join(format!("{name}.{STDERR}"));
+        appended(&words)?;
         std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         let mut args = vec!["run".to_owned(), "--config".to_owned(), file.display().to_string()];
         if rustix::process::geteuid().is_root() {
@@ -399,8 +411,11 @@ impl Stage {
     }
 
     fn metrics_of<T>(&self, name: &str, ask: impl Fn(SocketAddr) -> std::io::Result<T>) -> Option<T> {
-        let at: SocketAddr = self.seats.get(name)?.component.as_ref()?.said("metrics")?.parse().ok()?;
-        ask(at).ok()
+        ask(self.metrics_at(name)?).ok()
+    }
+
+    fn metrics_at(&self, name: &str) -> Option<SocketAddr> {
+        self.seats.get(name)?.component.as_ref()?.said("metrics")?.parse().ok()
     }
 
     /// Messages that the hubs still hold; `None` when one of them does not say.
@@ -480,6 +495,22 @@ fn admin_of(component: &Component) -> anyhow::Result<AdminClient> {
     Ok(AdminClient::connect(&address)?)
 }
 
+/// Asks until there is an answer, while all is well; gives the last refusal when the time is over.
+fn patiently<T>(
+    until: Instant,
+    mut ask: impl FnMut() -> std::io::Result<T>,
+    mut check: impl FnMut() -> Result<(), ComponentError>,
+) -> Result<std::io::Result<T>, ComponentError> {
+    loop {
+        check()?;
+        let answer = ask();
+        if answer.is_ok() || Instant::now() >= until {
+            return Ok(answer);
+        }
+        std::thread::park_timeout(ASK_AGAIN);
+    }
+}
+
 fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
@@ -502,6 +533,22 @@ fn over_lives(before: &[u64], now: &[u64]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_answers_late_has_answered() {
+        let late = |answers_at: u32, until: Instant| {
+            let mut asked = 0;
+            let answer = || {
+                asked += 1;
+                if asked < answers_at { Err(std::io::Error::other("timed out")) } else { Ok(asked) }
+            };
+            patiently(until, answer, || Ok(())).expect("nobody died")
+        };
+        assert_eq!(late(3, Instant::now() + READY_WAIT).expect("the third time"), 3);
+        assert!(late(2, Instant::now()).is_err(), "there is an end to it");
+        let dead = || Err(ComponentError::Stuck { name: "hub".into(), waited: Duration::ZERO });
+        assert!(patiently(Instant::now(), || Ok(()), dead).is_err());
+    }
 
     #[test]
     fn a_killed_sinks_work_is_counted_over_its_lives() {

@@ -117,6 +117,14 @@ pub enum ComponentError {
         /// The last it wrote to stderr.
         tail: String,
     },
+    /// It was ready, and did not say what it is in time.
+    #[error("{name} is ready, and its metrics do not answer")]
+    Mute {
+        /// Which component.
+        name: String,
+        /// What the last try ended with.
+        source: io::Error,
+    },
     /// Its first line was something else.
     #[error("{name} said `{line}` where `ready {{…}}` was due")]
     Garbled {

@@ -95,7 +95,11 @@ impl Kept {
     }
 }
 
-fn appended(path: &Path) -> io::Result<File> {
+/// Opens a file that only grows.
+///
+/// # Errors
+/// The system's, with the file's name.
+pub fn appended(path: &Path) -> io::Result<File> {
     let opened = File::options().create(true).append(true).open(path);
     opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

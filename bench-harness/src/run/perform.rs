@@ -194,8 +194,8 @@ enum Act {
     Look,
     Strike(usize),
     Heal(usize),
-    /// What the fault before disturbed is over: the share of each hub counts from here.
-    Settle,
+    /// What the fault before disturbed is over: the share of each hub counts from here to this strike.
+    Settle(usize),
 }
 
 /// What is to be done in `phase`, and when, in order.
@@ -207,11 +207,22 @@ fn acts(phase: &Phase) -> Vec<(f64, Act)> {
         let settled_s = fault.heal_s + SETTLING_US as f64 / 1e6;
         let enough_s = settled_s + BASELINE_US_MIN as f64 / 1e6;
         acts.extend(
-            phase.faults.get(index + 1).filter(|next| enough_s <= next.strike_s).map(|_| (settled_s, Act::Settle)),
+            phase
+                .faults
+                .get(index + 1)
+                .filter(|next| enough_s <= next.strike_s)
+                .map(|_| (settled_s, Act::Settle(index + 1))),
         );
     }
     acts.sort_by(|a, b| a.0.total_cmp(&b.0));
     acts
+}
+
+/// When all is as before again behind a victim's return, which may have come later than `planned`; `None` where too little is
+/// left then before the next strike.
+fn settled(planned: Tick, healed: Option<Tick>, next_strike: Tick) -> Option<Tick> {
+    let at = healed.map_or(planned, |healed| planned.max(healed + Span::micros(SETTLING_US)));
+    (at + Span::micros(BASELINE_US_MIN) <= next_strike).then_some(at)
 }
 
 /// Waits for each moment of the phase and does what is due then.
@@ -226,12 +237,20 @@ fn play(
     let mut before = stage.counts();
     let mut counts_at_strike = Counts::default();
     for (at_s, act) in acts(phase) {
-        let at = instant_of(started + Span::micros((at_s * 1e6) as u64));
-        let interrupted = wait_until(at, phase, sender, around).is_err();
+        let moment = |at_s: f64| started + Span::micros((at_s * 1e6) as u64);
+        let at = match act {
+            Act::Settle(next) => {
+                let healed = done.last().and_then(|fault| fault.healed);
+                settled(moment(at_s), healed, moment(phase.faults[next].strike_s))
+            }
+            _ => Some(moment(at_s)),
+        };
+        let Some(at) = at else { continue };
+        let interrupted = wait_until(instant_of(at), phase, sender, around).is_err();
         stage.check()?;
         match act {
             Act::Look => seen.push(look(stage, sender)),
-            Act::Settle => before = stage.counts(),
+            Act::Settle(_) => before = stage.counts(),
             Act::Strike(_) if interrupted => {}
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
@@ -465,7 +484,7 @@ mod tests {
             (0.5, Act::Look),
             (2.0, Act::Strike(0)),
             (3.5, Act::Heal(0)),
-            (4.5, Act::Settle),
+            (4.5, Act::Settle(1)),
             (6.5, Act::Strike(1)),
             (8.0, Act::Heal(1)),
             // Less than a second would be left behind 9.0.
@@ -474,6 +493,16 @@ mod tests {
             (14.5, Act::Look),
         ];
         assert_eq!(acts(&phase), expected);
+    }
+
+    #[test]
+    fn a_victim_that_comes_back_late_is_waited_for() {
+        let at = |s: f64| Tick((s * 1e9) as u64);
+        let from = |healed: Option<f64>| settled(at(4.5), healed.map(at), at(7.0));
+        assert_eq!(from(Some(3.5)), Some(at(4.5)));
+        assert_eq!(from(Some(4.75)), Some(at(5.75)), "a second behind its return, not behind what was planned");
+        assert_eq!(from(Some(5.25)), None, "less than a second would be left");
+        assert_eq!(from(None), Some(at(4.5)));
     }
 
     #[test]

@@ -181,15 +181,22 @@ pub fn result(plan: &PumpPlan, found: &PumpFigures, started: jiff::Timestamp, fo
     }
 }
 
-/// What kept it from being faster: who had no time left on his cores; `None` where both had (the disk, or waiting for each other).
+/// What kept it from being faster: who had no time left on his cores, or, where both share one, used more of what they have;
+/// `None` where both had (the disk, or waiting for each other).
 fn limited_by(plan: &PumpPlan, found: &PumpFigures, placement: &Placement) -> Option<&'static str> {
+    let (load_us, relay_us) = (found.load_cpu_us, found.relay_cpu_us);
     let is_busy = |cpu_us: f64, cores: usize| cpu_us * found.rate_per_s / 1e6 > CORES_BUSY * cores.max(1) as f64;
-    if is_busy(found.load_cpu_us, placement.load.len()) {
-        Some("generator")
-    } else if is_busy(found.relay_cpu_us, placement.engine.len().min(plan.shards)) {
-        Some("engine")
-    } else {
-        None
+    let Placement { engine, load } = placement;
+    let of_load_alone = load.iter().filter(|core| !engine.contains(core)).count();
+    // Nothing is pinned where there is one core.
+    let is_shared = engine.is_empty() || of_load_alone < load.len();
+    match () {
+        () if is_busy(load_us, load.len()) => Some("generator"),
+        () if is_busy(relay_us, engine.len().min(plan.shards)) => Some("engine"),
+        () if is_shared && is_busy(load_us + relay_us, engine.len() + of_load_alone) => {
+            Some(if load_us > relay_us { "generator" } else { "engine" })
+        }
+        () => None,
     }
 }
 
@@ -266,9 +273,8 @@ mod tests {
             answers: true,
             one_per_write: None,
         };
-        let placement = Placement { engine: vec![0, 1], load: vec![2] };
         // 100 000 frames a second: 10 µs of each is a core.
-        let limited = |relay_cpu_us, load_cpu_us| {
+        let limited_on = |cores: &[usize], shards, relay_cpu_us, load_cpu_us| {
             let found = PumpFigures {
                 rate_per_s: 100_000.0,
                 relay_cpu_us,
@@ -281,10 +287,15 @@ mod tests {
                 one_per_write: None,
                 frames: 1,
             };
-            limited_by(&plan, &found, &placement)
+            limited_by(&PumpPlan { shards, ..plan.clone() }, &found, &Placement::of(cores, shards))
         };
+        let limited = |relay_cpu_us, load_cpu_us| limited_on(&[0, 1, 2], 1, relay_cpu_us, load_cpu_us);
         assert_eq!(limited(9.0, 5.0), Some("engine"), "one shard has one core");
         assert_eq!(limited(9.0, 9.0), Some("generator"));
         assert_eq!(limited(5.0, 5.0), None);
+        assert_eq!(limited_on(&[0], 1, 4.0, 5.5), Some("generator"), "they share the one that there is");
+        assert_eq!(limited_on(&[0], 1, 3.0, 2.0), None);
+        assert_eq!(limited_on(&[0, 1], 2, 12.0, 7.0), Some("engine"), "both are full");
+        assert_eq!(limited_on(&[0, 1], 2, 8.0, 7.0), None);
     }
 }

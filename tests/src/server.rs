@@ -4,6 +4,7 @@ use crate::process::Process;
 use crate::programs::{Build, ringpost};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -227,6 +228,7 @@ pub struct Server {
     running: Option<Running>,
     /// What its deaths at hooks explain.
     explained: u32,
+    places: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -239,13 +241,13 @@ impl Server {
     /// A server that does not run yet.
     pub fn new(told: Told) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { told, folder, running: None, explained: 0 }
+        Self { told, folder, running: None, explained: 0, places: BTreeSet::new() }
     }
 
     /// A server that does not run yet, whose files stand below `place`.
     pub fn new_in(place: &Path, told: Told) -> Self {
         let folder = tempfile::tempdir_in(place).expect("a folder");
-        Self { told, folder, running: None, explained: 0 }
+        Self { told, folder, running: None, explained: 0, places: BTreeSet::new() }
     }
 
     /// A server that is ready.
@@ -296,7 +298,7 @@ impl Server {
                 "{ended}:\n{}",
                 process.complaints()
             );
-            self.explained += last_words(&process);
+            self.hear(&process);
             return false;
         };
         let ready = line.strip_prefix("ready ").and_then(|text| serde_json::from_str(text).ok());
@@ -409,7 +411,18 @@ impl Server {
         let ended = ended.unwrap_or_else(|| panic!("the hook was not passed:\n{}", running.process.complaints()));
         let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
         assert_eq!(signal, Some(9), "{ended}:\n{}", running.process.complaints());
-        self.explained += last_words(&running.process);
+        self.hear(&running.process);
+    }
+
+    fn hear(&mut self, died: &Process) {
+        let (place, explained) = last_words(died);
+        self.explained += explained;
+        self.places.insert(place);
+    }
+
+    /// Where it has died at hooks, as `K16 in segments.rs`.
+    pub fn places(&self) -> &BTreeSet<String> {
+        &self.places
     }
 
     /// How many messages it may have sent again because it died at hooks: those whose outcome was not durable (W1), and
@@ -484,12 +497,14 @@ fn queued_in(status: &Value) -> u64 {
 }
 
 /// What a process that dies at a hook says at the end: outcomes that are not durable, and transactions in flight.
-fn last_words(process: &Process) -> u32 {
+/// Where it died, and how many messages it may have sent again.
+fn last_words(process: &Process) -> (String, u32) {
     crate::wait::until("its last words", || {
         let said = process.complaints();
         // Another of its threads may have said something meanwhile.
-        let last = said.lines().find_map(|line| line.strip_prefix("killed at "))?.split_once(": ")?.1;
-        last.split(", ").map(|part| part.split(' ').next()?.parse::<u32>().ok()).sum()
+        let (place, last) = said.lines().find_map(|line| line.strip_prefix("killed at "))?.split_once(": ")?;
+        let counts: Option<u32> = last.split(", ").map(|part| part.split(' ').next()?.parse::<u32>().ok()).sum();
+        Some((place.to_owned(), counts?))
     })
 }
 

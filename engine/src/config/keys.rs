@@ -136,7 +136,7 @@ keys! { RECEIVE: Receive {
     idle_commands_max => idle_commands_max: Count(1, 1_000_000), "commands in a row that bring no message nearer, as NOOP and RSET, before 421";
     refused_recipients_max => refused_recipients_max: Count(1, 1_000_000), "recipients refused in a row before 421";
     connections_max => connections_max: Count(1, 1_000_000), "connections to a listener";
-    connections_per_source_max => connections_per_source_max: Count(1, 1_000_000), "of those, from one address, or one /64 of IPv6";
+    connections_per_source_max => connections_per_source_max: Count(1, 1_000_000), "of those, from one address";
     in_flight_max => in_flight_max: Count(1, 64), "transactions that may run ahead of their commits";
     command_wait => command_wait: Wait(Span::seconds(1), DAY), "silence while a command is awaited";
     data_wait => data_wait: Wait(Span::seconds(1), DAY), "silence inside a body";

@@ -38,6 +38,10 @@ pub struct Hub {
     pub load: u32,
     /// It owes answers and has said nothing for a while, as was first seen then.
     silent: Option<Tick>,
+    /// When it was last found although it was silent: what connections owe that have heard nothing since is lost on its way.
+    found_at: Tick,
+    /// It has answered a message since. Who greets and answers none is found once, and not again.
+    answered: bool,
     dead: bool,
     /// A session with it worked, ever.
     pub was_reached: bool,
@@ -76,6 +80,8 @@ impl Hubs {
                     address,
                     load: 0,
                     silent: None,
+                    found_at: Tick(0),
+                    answered: true,
                     dead: false,
                     was_reached: false,
                     last_error: None,
@@ -111,7 +117,7 @@ impl Hubs {
     }
 
     /// A hub that is dead or silent for too long, whose time to be looked for has come. What is found is told by
-    /// [`Hubs::failed`] or [`Hubs::works`].
+    /// [`Hubs::failed`] or [`Hubs::greets`].
     pub fn probe(&mut self, now: Tick) -> Option<SocketAddr> {
         let hub = self.hubs.iter_mut().find(|hub| (hub.dead || !hub.speaks(now)) && hub.probe_at <= now)?;
         hub.probe_at = Tick::NEVER;
@@ -121,6 +127,9 @@ impl Hubs {
     /// Whether this hub owes answers and says nothing.
     pub fn set_silent(&mut self, address: SocketAddr, silent: bool, now: Tick) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+            if !silent && hub.silent.is_some() && !hub.dead {
+                hub.probe_at = Tick(0);
+            }
             hub.silent = silent.then(|| hub.silent.unwrap_or(now));
         }
     }
@@ -145,16 +154,32 @@ impl Hubs {
         }
     }
 
-    /// A session with it works.
-    pub fn works(&mut self, address: SocketAddr) {
+    /// A session with it has begun. If it was silent, and had answered before, its silence was that of its way.
+    pub fn greets(&mut self, address: SocketAddr, now: Tick) {
         if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
             hub.dead = false;
             hub.was_reached = true;
             hub.last_error = None;
-            // Nobody looks for it, whatever it still owes over another connection: that is looked at anew.
-            hub.silent = None;
-            hub.probe_at = Tick(0);
+            if hub.silent.is_some() && hub.answered {
+                (hub.silent, hub.found_at, hub.answered) = (None, now, false);
+            }
+            // One that stays silent is there: nobody need look for it until it has spoken.
+            hub.probe_at = if hub.silent.is_some() { Tick::NEVER } else { Tick(0) };
         }
+    }
+
+    /// It has said what became of a message.
+    pub fn answers(&mut self, address: SocketAddr) {
+        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+            hub.dead = false;
+            hub.last_error = None;
+            hub.answered = true;
+        }
+    }
+
+    /// When this hub was last found in its silence.
+    pub fn found_at(&self, address: SocketAddr) -> Tick {
+        self.hubs.iter().find(|hub| hub.address == address).map_or(Tick(0), |hub| hub.found_at)
     }
 
     /// Deaths and returns that nobody was told of, of each hub once in [`TELL_EVERY`] at most: one that dies again and again
@@ -226,7 +251,7 @@ mod tests {
             let now = Tick(0) + Span::millis(ms);
             match ms % 2 {
                 0 => hubs.failed(address(1), Cause::Mail(503), now),
-                _ => hubs.works(address(1)),
+                _ => hubs.greets(address(1), now),
             }
             hubs.news(now, |hub, dead| told.push((hub.address.port(), dead, ms)));
         }
@@ -259,13 +284,39 @@ mod tests {
         assert_eq!(hubs.probe(Tick(0) + SILENT_MAX), None, "it may speak yet");
         let late = Tick(1) + SILENT_MAX;
         assert_eq!([hubs.probe(late), hubs.probe(late + PROBE_LAST)], [Some(address(1)), None], "one looks");
-        hubs.works(address(1));
+        hubs.greets(address(1), late);
         assert!(hubs.any_usable(late) && hubs.probe(late).is_none(), "it was found");
+        assert_eq!(hubs.found_at(address(1)), late);
+        hubs.answers(address(1));
         hubs.set_silent(address(1), true, late);
         assert_eq!(hubs.probe(late + SILENT_MAX), Some(address(1)));
         hubs.failed(address(1), Cause::TimedOut, late + SILENT_MAX);
         assert!(hubs.choose().is_none());
         assert_eq!(hubs.probe(late + SILENT_MAX + PROBE_FIRST), Some(address(1)));
+    }
+
+    /// One whose disk hangs, as it may be.
+    #[test]
+    fn f_100_a_hub_that_greets_and_answers_no_message_is_given_none() {
+        let mut hubs = hubs(&[1]);
+        hubs.set_silent(address(1), true, Tick(0));
+        let mut now = Tick(0) + SILENT_MAX;
+        hubs.probe(now);
+        hubs.greets(address(1), now);
+        hubs.set_silent(address(1), true, now);
+        for _ in 0..3 {
+            now = now + SILENT_MAX;
+            let looked_for = hubs.probe(now).is_some();
+            hubs.greets(address(1), now);
+            hubs.set_silent(address(1), true, now);
+            assert!(!hubs.any_usable(now));
+            assert!(!looked_for || hubs.probe(now).is_none(), "one looks");
+        }
+        hubs.set_silent(address(1), false, now);
+        hubs.answers(address(1));
+        assert!(hubs.any_usable(now), "it answers");
+        hubs.set_silent(address(1), true, now);
+        assert_eq!(hubs.probe(now + SILENT_MAX), Some(address(1)), "its way may be cut later");
     }
 
     #[test]
@@ -286,7 +337,7 @@ mod tests {
         assert_eq!(hubs.probe(later + PROBE_FIRST + PROBE_FIRST), Some(address(1)));
         let told = |hubs: &Hubs| hubs.iter().map(|(hub, _)| (hub.was_reached, hub.last_error)).next();
         assert_eq!(told(&hubs), Some((false, Some(Cause::TimedOut))));
-        hubs.works(address(1));
+        hubs.greets(address(1), later);
         assert_eq!((hubs.choose(), told(&hubs)), (Some(address(1)), Some((true, None))));
     }
 }

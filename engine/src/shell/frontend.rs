@@ -27,7 +27,7 @@ use crate::smtp::server::{ClientIdentity, ClientIdentityRef, Policy, ServerSessi
 use crate::sys::slice::{Fill, Pool, Slice};
 use crate::track::counters::{Counter, Tally};
 use crate::track::report::{Health, HostReport, QueueReport};
-use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, ReplyClass, Span, Tick};
+use crate::wire::{ContentFacts, DeliveryType, Refusal, Reply, ReplyClass, Span};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -184,12 +184,6 @@ impl<D: Driver> FrontEnd<D> {
         trunk
     }
 
-    /// When this hub last said anything, over any connection that is there.
-    fn spoke_at(&self, hub: SocketAddr) -> Tick {
-        let trunks = self.trunks.borrow();
-        trunks.iter().filter(|trunk| trunk.is_to(hub)).map(|trunk| trunk.spoke_at.get()).max().unwrap_or(Tick(0))
-    }
-
     /// What waits for a connection that takes nothing more goes to others.
     fn pass_on(self: &Rc<Self>, trunk: &Trunk<D>) {
         for job in trunk.take_all() {
@@ -328,8 +322,8 @@ async fn watch<D: Driver>(front: Rc<FrontEnd<D>>) {
                 |is: &dyn Fn(&Trunk<D>) -> bool| front.trunks.borrow().iter().any(|one| one.is_to(hub) && is(one));
             let late = any(&|trunk| trunk.is_late(now, LATE));
             // One connection that does not come says little of a hub that answers over others.
-            let spoke_at = front.spoke_at(hub);
-            let silent = any(&|trunk| trunk.tells_of_silence(now, SILENCE, spoke_at));
+            let found_at = front.hubs.borrow().found_at(hub);
+            let silent = any(&|trunk| trunk.tells_of_silence(now, SILENCE, found_at));
             let silent = silent || late && !any(&|trunk| trunk.is_ready());
             front.hubs.borrow_mut().set_silent(hub, silent, now);
             if silent || late {

@@ -24,6 +24,7 @@ macro_rules! hook {
 #[cfg(feature = "fail-points")]
 mod asked {
     use std::cell::Cell;
+    use std::panic::Location;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -118,7 +119,9 @@ mod asked {
     }
 
     /// Counts a passage, and ends the process when it is the one that was asked for. Its last words on stderr
-    /// say how many messages it may send again: outcomes that are not durable (W1), and what is in flight (W5).
+    /// say where it stands, and how many messages it may send again: outcomes that are not durable (W1), and what is in
+    /// flight (W5).
+    #[track_caller]
     pub fn pass(name: &str) {
         let is_meant = |asked: &str| asked == name || asked == "any";
         if asked().is_some_and(|(asked, times)| is_meant(asked) && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times)
@@ -128,7 +131,8 @@ mod asked {
             let durable = DURABLE.load(Ordering::SeqCst);
             let flying = IN_FLIGHT.load(Ordering::SeqCst);
             let owed = WRITTEN_DOWN.load(Ordering::SeqCst) - durable;
-            eprintln!("killed at {name}: {owed} outcomes not durable, {flying} transactions in flight");
+            let place = Location::caller().file().rsplit('/').next().unwrap_or_default();
+            eprintln!("killed at {name} in {place}: {owed} outcomes not durable, {flying} transactions in flight");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {
                 std::thread::park();

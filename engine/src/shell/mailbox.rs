@@ -25,7 +25,7 @@ use crate::track::counters::{Counter, Tally};
 use crate::wire::{RecipientRef, Refusal};
 use kept::Kept;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
@@ -53,6 +53,8 @@ pub struct MailboxDelivery<D: Driver> {
     root: Option<D::Dir>,
     mailboxes: RefCell<Kept<Rc<Mailbox<D>>>>,
     names: RefCell<Names>,
+    /// Folders whose `tmp` was looked through. Configuration names all that there can be.
+    swept: RefCell<BTreeSet<String>>,
     ids: MessageIds,
 }
 
@@ -117,6 +119,7 @@ impl<D: Driver> MailboxDelivery<D> {
             trace: Tracer::new(settings),
             mailboxes: RefCell::new(Kept::new(open_max.min(MAILBOXES_OPEN_MAX))),
             names: RefCell::new(Names::new(&settings.server.fqdn, u64::from_ne_bytes(instance))),
+            swept: RefCell::default(),
             ids: MessageIds::new(&driver),
             root,
             pool,
@@ -241,26 +244,37 @@ impl<D: Driver> MailboxDelivery<D> {
         let opened = (open("tmp").await, open("new").await);
         match opened {
             (Ok(tmp), Ok(new)) => {
-                self.remove_abandoned(&tmp).await;
+                self.sweep(folder, &tmp);
                 Ok(Mailbox { tmp, new })
             }
             (Err(error), _) | (_, Err(error)) => Err(trouble(&error, folder).into()),
         }
     }
 
-    /// What deaths in the middle of a delivery left behind long ago. That some of it stays harms nobody.
-    async fn remove_abandoned(&self, tmp: &D::Dir) {
-        for entry in self.driver.list(tmp).await.unwrap_or_default() {
-            if !entry.is_dir && is_abandoned(&entry.name, self.driver.wall()) {
-                let _ = self.driver.remove(tmp, &entry.name).await;
-            }
+    /// Removes what deaths in the middle of a delivery left in a mailbox long ago: once in this life, and nobody waits for it.
+    fn sweep(&self, folder: &str, tmp: &D::Dir) {
+        if !self.swept.borrow_mut().insert(folder.to_owned()) {
+            return;
         }
+        let (driver, tmp) = (self.driver.clone(), tmp.clone());
+        self.driver.spawn(async move {
+            for entry in driver.list(&tmp).await.unwrap_or_default() {
+                if !entry.is_dir && is_abandoned(&entry.name, driver.wall()) {
+                    let _ = driver.remove(&tmp, &entry.name).await;
+                }
+            }
+        });
     }
 
     /// One copy for each folder.
     async fn place_all<'l>(&self, root: &D::Dir, letter: &'l Letter<D>) -> Outcomes<'l> {
         let mut outcomes = Outcomes::new();
-        for (folder, delivered_to) in &letter.header.delivered_to {
+        // In the order of the replies: who stands behind a copy of which nobody knows hears nothing, and so must have none.
+        for folder in letter.folders.iter().flatten() {
+            let Some(delivered_to) = letter.header.delivered_to.get(folder) else { continue };
+            if outcomes.contains_key(folder.as_str()) {
+                continue;
+            }
             let parts = letter.header.before(delivered_to, &letter.content);
             let outcome = match self.mailbox(root, folder).await {
                 Ok(mailbox) => self.place(&mailbox, &parts, folder).await,
@@ -270,10 +284,12 @@ impl<D: Driver> MailboxDelivery<D> {
                 // Its folders may have been replaced under our hands: they are opened again next time.
                 self.mailboxes.borrow_mut().remove(folder);
             }
-            let failed = outcome.is_err();
+            let (failed, unknown) = (outcome.is_err(), outcome == Err(StoreError::Unknown));
             outcomes.insert(folder, outcome);
             if failed && !letter.each {
                 self.take_back(root, &mut outcomes).await;
+            }
+            if unknown || failed && !letter.each {
                 break;
             }
         }
@@ -349,9 +365,9 @@ fn answer(id: u64, each: bool, folders: &[Option<String>], outcomes: &Outcomes<'
 fn verdict(folder: &Option<String>, outcomes: &Outcomes<'_>) -> Option<Option<Refusal>> {
     let Some(folder) = folder else { return Some(Some(LOOP)) };
     match outcomes.get(folder.as_str()) {
-        Some(Err(StoreError::Unknown)) => None,
+        None | Some(Err(StoreError::Unknown)) => None,
         Some(Err(error)) => Some(Some(refusal(*error))),
-        _ => Some(None),
+        Some(Ok(_)) => Some(None),
     }
 }
 

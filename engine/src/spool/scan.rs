@@ -281,11 +281,10 @@ impl Scan {
         };
     }
 
-    /// The first head is written before the last: a blank last one says that preparing never ended, unless the first was
-    /// sound once and the last is lost, and mail stands behind it.
-    fn doubtful(&self, first: &HeadBlock) -> Phase {
-        let is_blank = matches!(first, HeadBlock::Blank) || self.file_bytes < 2 * BLOCK_U64;
-        if is_blank { Phase::Done(Some(Scanned::Blank(self.file))) } else { Phase::FirstBatch }
+    /// The first head is written before the last: a blank last one says that preparing never ended, unless both are lost, and
+    /// mail stands between them.
+    fn doubtful(&self) -> Phase {
+        if self.file_bytes < 2 * BLOCK_U64 { Phase::Done(Some(Scanned::Blank(self.file))) } else { Phase::FirstBatch }
     }
 
     /// The whole file, of which nobody can say what it was.
@@ -299,7 +298,7 @@ impl Scan {
         let (head, number_max) = match (first, last) {
             // In a file that was cut short the last block is no head, whatever it looks like.
             (HeadBlock::Valid(first), _) if first.segment_bytes > self.file_bytes => (first, first.number.get()),
-            _ if self.file_bytes < super::SEGMENT_BYTES_MIN => return self.doubtful(&first),
+            _ if self.file_bytes < super::SEGMENT_BYTES_MIN => return self.doubtful(),
             (HeadBlock::Valid(first), HeadBlock::Valid(last)) => {
                 let newer = if last.number > first.number { last } else { first };
                 (newer, newer.number.get())
@@ -308,7 +307,7 @@ impl Scan {
             (HeadBlock::Newer(version), _) | (_, HeadBlock::Newer(version)) => {
                 return Phase::Refused(Refused::Newer { file: self.file, version });
             }
-            (first, HeadBlock::Blank) => return self.doubtful(&first),
+            (_, HeadBlock::Blank) => return self.doubtful(),
             _ => return Phase::Done(Some(self.lost())),
         };
         let mut segment = Segment::new(self.file, head.secret, head.segment_bytes);

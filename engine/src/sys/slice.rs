@@ -8,7 +8,7 @@
 //!
 //! Bounds: a pool charges every octet that it took from the allocator, leased or cached, to its [`Budget`] and answers
 //! `None` beyond it: that is flow control, not an error. What is cached, in whatever pool of the budget, gives way before
-//! that, so `None` means that leases take all of it. What stands outside chunks and may be much is charged to it too
+//! that, so `None` means that leases leave less than that of it. What stands outside chunks and may be much is charged to it too
 //! ([`Charge`]).
 
 use crossbeam::queue::ArrayQueue;
@@ -113,13 +113,10 @@ impl Budget {
         }
     }
 
+    /// What does not fit is never counted, not for an instant: it would deny another what fits.
     fn try_hold(&self, bytes: usize) -> bool {
-        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = held.saturating_add(bytes) <= self.limit_bytes;
-        if !fits {
-            self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.limit_bytes);
+        self.held_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// The same; free chunks give way, `own` ones before those of other pools. An idle shard does nothing for that.

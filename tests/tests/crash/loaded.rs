@@ -213,14 +213,19 @@ fn p_004_what_status_says_is_under_way_is_what_a_kill_repeats() {
 #[test]
 fn f_008_killed_while_a_segment_gets_its_next_life_and_while_that_is_recovered() {
     let mut world = World::new("disk", true);
-    for round in 0..rounds().div_ceil(2) {
+    // When it is chosen to be used again, and when its new head is written: a few rounds may miss one of them.
+    let places = ["K16 in segments.rs", "K16 in dying.rs"];
+    for round in 0..100 + rounds() {
         world.die_at("K16", 1 + round % 11);
         // The recovering process dies again, three times over.
         for passage in 1..=3 {
             world.die_at("K18", passage + round % 5);
         }
+        if 2 * round >= rounds() && places.iter().all(|place| world.hub.places().contains(*place)) {
+            return world.end();
+        }
     }
-    world.end();
+    panic!("{places:?} were not met: {:?}", world.hub.places());
 }
 
 #[test]

@@ -124,29 +124,32 @@ fn a_drain_takes_back_what_was_lent_and_the_next_life_delivers_it() {
 /// One pinned thread a shard: each says of itself where it may run.
 #[test]
 fn each_shard_is_a_thread_that_stays_on_its_core() {
-    let own = processors("/proc/self/status");
+    let own = processors("/proc/self/status").expect("a status");
     let cores = [own[0], *own.last().expect("at least one")];
     let sink = sink(&[]);
     let mut hub = Server::started(told(&sink, 2, 2).with("server", format!("cores = {cores:?}")));
-    let threads = std::fs::read_dir(format!("/proc/{}/task", hub.process().pid())).expect("threads");
-    let mut shards: Vec<(String, Vec<usize>)> = threads
-        .map(|thread| thread.expect("a thread").path())
-        .map(|thread| {
-            (std::fs::read_to_string(thread.join("comm")).expect("a name"), processors(thread.join("status")))
-        })
-        .filter(|(name, _)| name.starts_with("shard-"))
-        .collect();
-    shards.sort();
-    assert_eq!(shards, [("shard-0\n".to_owned(), vec![cores[0]]), ("shard-1\n".to_owned(), vec![cores[1]])]);
+    let threads = std::path::PathBuf::from(format!("/proc/{}/task", hub.process().pid()));
+    let wanted = [("shard-0\n".to_owned(), vec![cores[0]]), ("shard-1\n".to_owned(), vec![cores[1]])];
+    // Threads that they start have their names until they have taken their own, and may be gone when they are looked at.
+    until("each shard on its core", || {
+        let threads = std::fs::read_dir(&threads).expect("threads").filter_map(|thread| Some(thread.ok()?.path()));
+        let name = |thread: &std::path::Path| std::fs::read_to_string(thread.join("comm")).ok();
+        let mut shards: Vec<(String, Vec<usize>)> = threads
+            .filter_map(|thread| Some((name(&thread)?, processors(thread.join("status"))?)))
+            .filter(|(name, _)| name.starts_with("shard-"))
+            .collect();
+        shards.sort();
+        (shards == wanted).then_some(())
+    });
     hub.stop();
     sink.stop().expect("it stops");
 }
 
-/// Where the thread with this status may run.
-fn processors(status: impl AsRef<std::path::Path>) -> Vec<usize> {
-    let status = std::fs::read_to_string(status).expect("a status");
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list");
+/// Where the thread with this status may run; `None`: it is gone.
+fn processors(status: impl AsRef<std::path::Path>) -> Option<Vec<usize>> {
+    let status = std::fs::read_to_string(status).ok()?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let number = |text: &str| text.parse::<usize>().expect("a number");
     let ranges = list.trim().split(',').map(|range| range.split_once('-').unwrap_or((range, range)));
-    ranges.flat_map(|(first, last)| number(first)..=number(last)).collect()
+    Some(ranges.flat_map(|(first, last)| number(first)..=number(last)).collect())
 }

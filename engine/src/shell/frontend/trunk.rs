@@ -189,7 +189,7 @@ pub(super) struct Trunk<D: Driver> {
     /// When the hub last said something, or was first asked for something again.
     heard_at: Cell<Tick>,
     /// When it last said something.
-    pub(super) spoke_at: Cell<Tick>,
+    spoke_at: Cell<Tick>,
 }
 
 impl<D: Driver> Trunk<D> {
@@ -219,10 +219,10 @@ impl<D: Driver> Trunk<D> {
         self.under_way.get() > 0 && !self.alone.get() && now.since(self.heard_at.get()) >= wait
     }
 
-    /// Whether that is the hub's silence: one that spoke over another connection, at `spoke_at`, when it owed answers over this
-    /// one for `wait` already, lives, and what is lost is the way of this one. TCP finds it again ever later.
-    pub(super) fn tells_of_silence(&self, now: Tick, wait: Span, spoke_at: Tick) -> bool {
-        self.is_silent(now, wait) && spoke_at < self.heard_at.get() + wait
+    /// Whether that is the hub's silence: over a connection that has heard nothing since the hub was found, at `found_at`, the
+    /// way is lost. TCP finds it again ever later.
+    pub(super) fn tells_of_silence(&self, now: Tick, wait: Span, found_at: Tick) -> bool {
+        self.is_silent(now, wait) && self.spoke_at.get() >= found_at
     }
 
     /// Whether the hub has greeted.
@@ -555,8 +555,9 @@ impl<D: Driver> Line<D> {
                 ClientEvent::Ready => {
                     self.ready = true;
                     self.trunk.ready.set(true);
-                    self.front.hubs.borrow_mut().works(self.trunk.hub);
-                    self.front.policy.has_hub.set(true);
+                    let mut hubs = self.front.hubs.borrow_mut();
+                    hubs.greets(self.trunk.hub, now);
+                    self.front.policy.has_hub.set(hubs.any_usable(now));
                 }
                 ClientEvent::Recipient { token, .. }
                 | ClientEvent::Done { token, .. }
@@ -606,7 +607,7 @@ impl<D: Driver> Line<D> {
 
     fn done(&mut self, token: usize, class: Class) {
         let Some(flight) = self.take_flight(token) else { return };
-        self.front.hubs.borrow_mut().works(self.trunk.hub);
+        self.front.hubs.borrow_mut().answers(self.trunk.hub);
         let reply = self.session.reply();
         let (refused, why) = flight.refused;
         let Some(why) = why else { return self.front.relay(&flight.job, reply) };

@@ -6,6 +6,7 @@ use crate::io::faulty::{Errno, Fault, Faults, Faulty, Op, Rule};
 use crate::settings::Profile;
 use crate::sys::slice::Budget;
 use crate::track::counters::Board;
+use crate::wire::Span;
 
 /// M-049, I-3: a copy that came into a mailbox is refused when it is gone from there, durably, and not before.
 #[test]
@@ -69,6 +70,8 @@ fn m_049_m_213_a_copy_that_may_stay_ends_the_replies() {
     assert_eq!(told([stored(), full.clone(), stored()]), [true, false, true]);
     assert_eq!(told([stored(), Err(StoreError::Unknown), stored()]), [true]);
     assert_eq!(told([stored(), full, Err(StoreError::Unknown)]), [true, false]);
+    let missing = answer(1, true, &folders, &Outcomes::from([("ann", stored()), ("bob", Err(StoreError::Unknown))]));
+    assert!(matches!(missing, Answer::Each { outcomes, .. } if outcomes == [None]), "nobody has what was not placed");
 }
 
 /// What an older delivery left in `tmp` when it was killed (F-001): gone when the mailbox is opened, and nothing else is.
@@ -82,13 +85,18 @@ fn f_001_what_killed_deliveries_left_behind_is_removed_in_time() {
         let pool = Pool::new(Budget::new(1 << 20));
         let tally = Rc::new(Board::new(1).1.remove(0));
         let now = driver.wall().0 / 1_000_000;
-        let delivery = MailboxDelivery::open(driver, &Arc::new(settings), pool, tally).expect("a store");
+        let delivery = MailboxDelivery::open(driver.clone(), &Arc::new(settings), pool, tally).expect("a store");
         let tmp = path.join("ann/tmp");
         std::fs::create_dir_all(&tmp).expect("made");
         let (old, young, foreign) = (now - 37 * 3600, now - 35 * 3600, "1.somebody's");
         let left = [format!("{old}.M1P2Q3.here"), format!("{young}.M1P2Q3.here"), foreign.to_owned()];
         left.iter().for_each(|name| std::fs::write(tmp.join(name), b"half").expect("written"));
         delivery.mailbox(delivery.root.as_ref().expect("kept"), "ann").await.expect("opened");
+        let by = driver.now() + Span::seconds(60);
+        while tmp.join(&left[0]).exists() {
+            assert!(driver.now() < by, "it stays");
+            driver.sleep(Span::millis(1)).await;
+        }
         assert_eq!(left.map(|name| tmp.join(name).exists()), [false, true, true]);
     })
     .expect("runs");

@@ -299,9 +299,12 @@ fn f_014_f_016_mail_between_two_lost_heads_is_set_aside_and_a_torn_beginning_is_
     let last = file.len() - BLOCK;
     file[last..].fill(0);
     let whole = file.len() as u64;
-    let found = recover(&world.disk, 1, Durability::Disk);
-    let [damage] = found.damage[..] else { panic!("{:?}", found.damage) };
-    assert_eq!((damage.file, damage.offset, damage.bytes), (FileId(1), 0, whole));
+    for is_zeroed in [false, true] {
+        let found = recover(&world.disk, 1, Durability::Disk);
+        let [damage] = found.damage[..] else { panic!("{:?}", found.damage) };
+        assert_eq!((damage.file, damage.offset, damage.bytes), (FileId(1), 0, whole), "zeroed: {is_zeroed}");
+        world.disk.files.get_mut(&FileId(1)).expect("there")[..BLOCK].fill(0);
+    }
 
     world.disk.files.get_mut(&FileId(1)).expect("there")[BLOCK..].fill(0);
     let found = recover(&world.disk, 1, Durability::Disk);

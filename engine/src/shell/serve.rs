@@ -196,11 +196,11 @@ pub async fn serve<D: Driver, S: Service<D>>(
     let Admission { inlet, trusted, refuse, lobby } = admission;
     let session = ServerSession::new(options, conn.peer(), conn.local(), trusted, driver.now());
     let chunk_bytes_max = service.chunk_bytes_max();
-    let (let_in, envelope) = (refuse.is_none(), Charge::new(service.pool()));
+    let let_in = refuse.is_none();
     let mut talk = Talk::<D, S> {
         service,
         session,
-        envelope,
+        envelope: None,
         inlet,
         lobby,
         stuck: None,
@@ -240,7 +240,7 @@ pub async fn serve<D: Driver, S: Service<D>>(
             talk.drop_body();
             event = talk.step_on(driver.now());
         }
-        talk.envelope.set(talk.session.envelope_excess_bytes());
+        talk.charge();
         talk.count();
     }
     if !talk.out.is_empty() {
@@ -276,8 +276,8 @@ async fn replied<D: Driver>(driver: &D, conn: &D::Conn) {
 struct Talk<D: Driver, S: Service<D>> {
     service: Rc<S>,
     session: ServerSession,
-    /// What the session holds of a large envelope.
-    envelope: Charge,
+    /// What the session holds of a large envelope, since it had one.
+    envelope: Option<Charge>,
     inlet: Rc<Inlet<D>>,
     lobby: Rc<Lobby>,
     /// The place in the tarpit, while the answer to a command in error is delayed.
@@ -736,6 +736,14 @@ impl<D: Driver, S: Service<D>> Talk<D, S> {
     /// What the session has to say without a further octet.
     fn step_on(&mut self, now: Tick) -> Event {
         self.session.step(&[], now, self.service.policy(), &mut self.out).event
+    }
+
+    /// Charges what the envelope holds beyond what each may.
+    fn charge(&mut self) {
+        let excess = self.session.envelope_excess_bytes();
+        if excess > 0 || self.envelope.is_some() {
+            self.envelope.get_or_insert_with(|| Charge::new(self.service.pool())).set(excess);
+        }
     }
 
     /// So many replies are owed to the message in `slot`.

@@ -171,22 +171,12 @@ fn cell(row: &'static str, load: Load, found: Tried, is_debug: bool) -> Cell {
         end: End::Measured,
     };
     match found {
-        Ok(found) if is_debug && !found.invalid => Cell {
-            ratio: Some(found.value),
-            compared: found.compared,
-            note: crate::DEBUG_BUILD.to_owned(),
-            invalid: true,
-            end: End::Invalid,
-            ..empty
-        },
-        Ok(found) => Cell {
-            ratio: Some(found.value),
-            compared: found.compared,
-            note: found.note,
-            invalid: found.invalid,
-            end: if found.invalid { End::Invalid } else { End::Measured },
-            ..empty
-        },
+        Ok(found) => {
+            let note = if is_debug && !found.invalid { crate::DEBUG_BUILD.to_owned() } else { found.note };
+            let invalid = is_debug || found.invalid;
+            let end = if invalid { End::Invalid } else { End::Measured };
+            Cell { ratio: Some(found.value), compared: found.compared, note, invalid, end, ..empty }
+        }
         Err(not) => Cell { note: not.why, end: not.end, ..empty },
     }
 }

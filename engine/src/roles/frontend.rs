@@ -94,6 +94,10 @@ impl Hubs {
             .collect();
     }
 
+    fn hub(&mut self, address: SocketAddr) -> Option<&mut Hub> {
+        self.hubs.iter_mut().find(|hub| hub.address == address)
+    }
+
     /// The hub for the next message: the least loaded that is healthy. `None`: refuse.
     pub fn choose(&mut self) -> Option<SocketAddr> {
         let count = self.hubs.len();
@@ -126,7 +130,7 @@ impl Hubs {
 
     /// Whether this hub owes answers and says nothing.
     pub fn set_silent(&mut self, address: SocketAddr, silent: bool, now: Tick) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+        if let Some(hub) = self.hub(address) {
             if !silent && hub.silent.is_some() && !hub.dead {
                 hub.probe_at = Tick(0);
             }
@@ -136,14 +140,14 @@ impl Hubs {
 
     /// A message was given to this hub (`+1`), or ended there (`-1`).
     pub fn add_load(&mut self, address: SocketAddr, by: i32) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+        if let Some(hub) = self.hub(address) {
             hub.load = hub.load.saturating_add_signed(by);
         }
     }
 
     /// A connection to it failed or broke.
     pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) {
-        let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) else { return };
+        let Some(hub) = self.hub(address) else { return };
         hub.last_error = Some(why);
         // Of several connections that break when it dies, the first counts.
         let looked = hub.probe_at == Tick::NEVER;
@@ -156,7 +160,7 @@ impl Hubs {
 
     /// A session with it has begun. If it was silent, and had answered before, its silence was that of its way.
     pub fn greets(&mut self, address: SocketAddr, now: Tick) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+        if let Some(hub) = self.hub(address) {
             hub.dead = false;
             hub.was_reached = true;
             hub.last_error = None;
@@ -170,7 +174,7 @@ impl Hubs {
 
     /// It has said what became of a message.
     pub fn answers(&mut self, address: SocketAddr) {
-        if let Some(hub) = self.hubs.iter_mut().find(|hub| hub.address == address) {
+        if let Some(hub) = self.hub(address) {
             hub.dead = false;
             hub.last_error = None;
             hub.answered = true;

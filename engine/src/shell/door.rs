@@ -48,7 +48,7 @@ struct Source {
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    /// From which network.
+    /// From where.
     source: IpAddr,
     /// Whether it counts as served.
     served: Cell<bool>,

@@ -122,7 +122,7 @@ impl ScannedSegment {
 enum Phase {
     FirstHead,
     LastHead(HeadBlock),
-    /// Neither head is sound, and the last is not one that was lost: where the first batch would stand decides.
+    /// Neither head says anything, and the last is blank or the file is short: where the first batch would stand decides.
     FirstBatch,
     Trailer(Box<Found>),
     Index(Box<Found>, Trailer, Vec<u8>),

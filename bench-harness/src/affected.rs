@@ -261,6 +261,7 @@ mod tests {
 
     fn strike(struck_us: u64, window_end_us: u64) -> Strike {
         Strike {
+            asked_us: struck_us,
             struck_us,
             gone_us: struck_us,
             healed_us: Some(struck_us + 2_000_000),

@@ -95,6 +95,8 @@ pub struct Tries {
 /// One fault as it was really injected.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Strike {
+    /// When work for it began that disturbs what is measured: the baseline ends here.
+    pub asked_us: u64,
     /// When it struck.
     pub struck_us: u64,
     /// When the victim was no more.
@@ -175,10 +177,10 @@ pub struct Impact {
 /// Computes the figures of faults that followed each other. `fates` need no order. One is left out of which nothing is known:
 /// no message of its baseline was accepted, there is nothing to compare with.
 pub fn impacts(fates: &[Fate], strikes: &[Strike]) -> Vec<(Strike, Impact)> {
-    let undisturbed = strikes.first().map(|first| first.window_start_us..first.struck_us);
+    let undisturbed = strikes.first().map(|first| first.window_start_us..first.asked_us);
     let mut settled_us = None;
     let one = |strike: &Strike| {
-        let own = settled_us.map_or(strike.window_start_us, |at: u64| at + SETTLING_US)..strike.struck_us;
+        let own = settled_us.map_or(strike.window_start_us, |at: u64| at + SETTLING_US)..strike.asked_us;
         let is_long_enough = settled_us.is_none() || own.start + BASELINE_US_MIN <= own.end;
         let baseline = if is_long_enough { own } else { undisturbed.clone()? };
         let found = impact(fates, strike, baseline);

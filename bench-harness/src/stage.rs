@@ -296,8 +296,8 @@ impl Stage {
         self.seats.values().map(describe).collect()
     }
 
-    /// Kills `name` at once; gives the moment, and the one at which it was no more. A sink is asked first for what it took: from then on it takes nothing,
-    /// so nothing that it took is forgotten.
+    /// Kills `name` at once; gives the moment, and the one at which it was no more. A sink is asked for what it took while it
+    /// goes on, then made to take nothing more and asked for the rest: nothing that it took is forgotten.
     ///
     /// # Errors
     /// Nobody of that name runs, or the sink does not answer.

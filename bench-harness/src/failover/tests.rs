@@ -28,6 +28,7 @@ fn timeline(seconds: u64, bend: impl Fn(&mut Fate)) -> Vec<Fate> {
 
 fn strike(struck_s: u64, healed_s: Option<u64>, end_s: u64) -> Strike {
     Strike {
+        asked_us: struck_s * SECOND,
         struck_us: struck_s * SECOND,
         gone_us: struck_s * SECOND,
         healed_us: healed_s.map(|s| s * SECOND),
@@ -48,7 +49,10 @@ fn impact(fates: &[Fate], strike: &Strike) -> Option<Impact> {
 fn two_strikes() -> [Strike; 2] {
     let first = Strike { healed_us: Some(3_500_000), window_end_us: 6_500_000, ..strike(2, None, 9) };
     let window_start_us = 3_500_000;
-    [first, Strike { struck_us: 6_500_000, gone_us: 6_500_000, window_start_us, ..strike(6, None, 9) }]
+    [
+        first,
+        Strike { asked_us: 6_500_000, struck_us: 6_500_000, gone_us: 6_500_000, window_start_us, ..strike(6, None, 9) },
+    ]
 }
 
 #[test]
@@ -283,6 +287,19 @@ fn a_slow_schedule_has_wider_buckets() {
     assert_eq!(bucket_us(500, SECOND), 200_000);
     assert_eq!(bucket_us(9_999, SECOND), 20_000);
     assert_eq!(bucket_us(0, SECOND), 100 * SECOND);
+}
+
+#[test]
+fn what_the_harness_disturbs_before_it_strikes_is_no_part_of_the_baseline() {
+    let asked_us = 1_900_000;
+    let fates = timeline(14, |fate| {
+        if (asked_us..2 * SECOND).contains(&fate.intended_us) {
+            fate.answered_us = fate.intended_us + 7_000;
+        }
+    });
+    let before =
+        |asked_us| impact(&fates, &Strike { asked_us, ..strike(2, None, 13) }).expect("a baseline").before_p99_ms;
+    assert_eq!([before(asked_us), before(2 * SECOND)], [1.0, 7.0]);
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn marks() -> Vec<Mark> {
 
 fn strike() -> Strike {
     Strike {
+        asked_us: STRUCK_US,
         struck_us: STRUCK_US,
         gone_us: STRUCK_US,
         healed_us: Some(HEALED_US),

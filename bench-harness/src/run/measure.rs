@@ -23,6 +23,8 @@ use std::time::SystemTime;
 pub struct Done {
     /// Who.
     pub victim: String,
+    /// When the harness began to disturb: it asks for counts, and a sink that is to die for what it took.
+    pub asked: Tick,
     /// When the harness acted.
     pub struck: Tick,
     /// When the process had ended.
@@ -266,6 +268,7 @@ fn failover(
             let window_start_us = previous.map_or(begin, |before| before.healed.unwrap_or(before.struck).0 / 1000);
             let next = given.faults.get(index + 1);
             Strike {
+                asked_us: fault.asked.0 / 1000,
                 struck_us: fault.struck.0 / 1000,
                 gone_us: fault.gone.0 / 1000,
                 healed_us: fault.healed.map(|at| at.0 / 1000),

@@ -255,13 +255,24 @@ fn play(
             Act::Strike(index) => {
                 let victim = phase.faults[index].victim.clone();
                 let is_somebody = victim != NOBODY;
+                let asked = monotonic();
                 let now = stage.counts();
                 let others_share = share_of_others(stage.hubs_beside(&victim), &victim, &before, &now);
                 let (struck, gone) = if is_somebody { stage.kill(&victim)? } else { (monotonic(), monotonic()) };
                 let route = stage.route(&victim);
                 let is_behind = is_somebody && route.is_none() && !stage.is_entry(&victim);
                 counts_at_strike = now;
-                done.push(Done { victim, struck, gone, healed: None, route, is_behind, others_share, tries: None });
+                done.push(Done {
+                    victim,
+                    asked,
+                    struck,
+                    gone,
+                    healed: None,
+                    route,
+                    is_behind,
+                    others_share,
+                    tries: None,
+                });
             }
             // Who was struck is healed, interrupted or not: what rests on it is waited for.
             Act::Heal(index) => {

@@ -145,12 +145,18 @@ impl Hubs {
         }
     }
 
-    /// A connection to it failed or broke.
+    /// A connection to it failed or broke. What this server lacks is not its fault (F-039): it stays what it was.
     pub fn failed(&mut self, address: SocketAddr, why: Cause, now: Tick) {
         let Some(hub) = self.hub(address) else { return };
         hub.last_error = Some(why);
-        // Of several connections that break when it dies, the first counts.
         let looked = hub.probe_at == Tick::NEVER;
+        if why == Cause::Short {
+            if looked {
+                hub.probe_at = now + hub.wait;
+            }
+            return;
+        }
+        // Of several connections that break when it dies, the first counts.
         if !hub.dead || looked {
             hub.wait = if hub.dead { Span((hub.wait.0 * 2).min(PROBE_LAST.0)) } else { PROBE_FIRST };
             hub.dead = true;
@@ -245,6 +251,19 @@ mod tests {
         let mut hubs = Hubs::default();
         hubs.install(ports.iter().map(|&port| address(port)));
         hubs
+    }
+
+    #[test]
+    fn f_039_what_a_front_end_lacks_makes_no_hub_dead_and_does_not_end_the_looking_for_one() {
+        let (mut hubs, now) = (hubs(&[1]), Tick(0));
+        hubs.failed(address(1), Cause::Short, now);
+        assert_eq!((hubs.choose(), hubs.any_usable(now)), (Some(address(1)), true));
+        hubs.failed(address(1), Cause::Refused, now);
+        let look = now + PROBE_FIRST;
+        assert_eq!((hubs.choose(), hubs.probe(look)), (None, Some(address(1))));
+        hubs.failed(address(1), Cause::Short, look);
+        assert_eq!((hubs.choose(), hubs.probe(look)), (None, None), "nobody has found it");
+        assert_eq!(hubs.probe(look + PROBE_FIRST), Some(address(1)), "it is looked for again, no later than before");
     }
 
     #[test]

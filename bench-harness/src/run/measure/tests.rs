@@ -146,6 +146,7 @@ fn a_fault_is_judged_by_what_lies_outside_it() {
     phase.fault_kind = Some("next-hop".into());
     let fault = Done {
         victim: "sink-b".into(),
+        asked: START + Span::seconds(2),
         struck: START + Span::seconds(2),
         gone: START + Span::seconds(2),
         healed: Some(START + Span::seconds(3)),
@@ -281,6 +282,7 @@ fn hub_death(struck: Tick, healed: Tick, is_behind: bool) -> Done {
     let gone = struck + Span::millis(1);
     Done {
         victim: "hub-2".into(),
+        asked: struck,
         struck,
         gone,
         healed: Some(healed),

@@ -345,7 +345,9 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
             cause::count(&front.tally, why);
         }
         front.hubs.borrow_mut().failed(trunk.hub, why, front.driver.now());
-        front.move_waiting(trunk.hub);
+        if why != Cause::Short {
+            front.move_waiting(trunk.hub);
+        }
     }
     if let Some(line) = line {
         line.end();
@@ -397,9 +399,10 @@ impl<D: Driver> Line<D> {
                     let event = on_deadline(&mut self.session, conn, driver.now());
                     self.goes_on(&event)
                 }
-                Next::End | Next::Broken(_) => {
+                lost @ (Next::End | Next::Broken(_)) => {
                     let event = self.session.on_lost();
                     self.goes_on(&event);
+                    self.why = Some(cause::of_loss(&lost));
                     false
                 }
             };

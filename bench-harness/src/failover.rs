@@ -2,11 +2,12 @@
 //! was due, answered and delivered, and when the fault struck and was healed; it owns no clock and no file.
 //!
 //! All times are microseconds on one monotonic clock. A fault's *window* reaches from the end of the one before it (or the
-//! schedule's start) to the next one's strike (or the schedule's end). Its *baseline* is what came before `struck` in it, without
-//! what the fault before may still have disturbed: a victim that says it is ready has yet to load what it left.
+//! schedule's start) to the next one's strike (or the schedule's end). Its *baseline* is what came before `asked` in it, when the
+//! harness began to work for the strike, without what the fault before may still have disturbed: a victim that says it is ready
+//! has yet to load what it left.
 //!
 //! ```text
-//!  window.start ── settling ── baseline ── struck ── fault ── healed ── aftermath ── window.end
+//!  window.start ── settling ── baseline ── asked ── struck ── fault ── healed ── aftermath ── window.end
 //!                                          └ buckets of equal width by intended send time, the first begins at `struck` ┘
 //! ```
 

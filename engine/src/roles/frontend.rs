@@ -26,6 +26,8 @@ const PROBE_FIRST: Span = Span::millis(50);
 const PROBE_LAST: Span = Span::seconds(1);
 /// Of hubs that have all owed answers for so long, nobody knows whether they live: no mail is taken for them.
 const SILENT_MAX: Span = Span::seconds(5);
+/// After a want of our own another hub is taken for so long, if there is one.
+const SHORT_WAIT: Span = Span::millis(100);
 /// Between two words about one hub in the log.
 const TELL_EVERY: Span = Span::seconds(1);
 
@@ -43,6 +45,8 @@ pub struct Hub {
     /// It has answered a message since. Who greets and answers none is found once, and not again.
     answered: bool,
     dead: bool,
+    /// We lacked what a connection to it takes, and look elsewhere first until then (F-039).
+    short_until: Tick,
     /// A session with it worked, ever.
     pub was_reached: bool,
     /// Why the last connection to it failed or broke, until one works.
@@ -83,6 +87,7 @@ impl Hubs {
                     found_at: Tick(0),
                     answered: true,
                     dead: false,
+                    short_until: Tick(0),
                     was_reached: false,
                     last_error: None,
                     probe_at: Tick(0),
@@ -98,13 +103,13 @@ impl Hubs {
         self.hubs.iter_mut().find(|hub| hub.address == address)
     }
 
-    /// The hub for the next message: the least loaded that is healthy. `None`: refuse.
-    pub fn choose(&mut self) -> Option<SocketAddr> {
+    /// The hub for the next message: the least loaded that is healthy and can be reached. `None`: refuse.
+    pub fn choose(&mut self, now: Tick) -> Option<SocketAddr> {
         let count = self.hubs.len();
         let order = (0..count).map(|step| (self.turn + step) % count);
         let best = order.filter(|&index| !self.hubs[index].dead).min_by_key(|&index| {
             let hub = &self.hubs[index];
-            (hub.silent.is_some(), hub.load)
+            (hub.silent.is_some(), now < hub.short_until, hub.load)
         })?;
         self.turn = (best + 1) % count;
         Some(self.hubs[best].address)
@@ -151,6 +156,7 @@ impl Hubs {
         hub.last_error = Some(why);
         let looked = hub.probe_at == Tick::NEVER;
         if why == Cause::Short {
+            hub.short_until = now + SHORT_WAIT;
             if looked {
                 hub.probe_at = now + hub.wait;
             }
@@ -169,6 +175,7 @@ impl Hubs {
         if let Some(hub) = self.hub(address) {
             hub.dead = false;
             hub.was_reached = true;
+            hub.short_until = Tick(0);
             hub.last_error = None;
             if hub.silent.is_some() && hub.answered {
                 (hub.silent, hub.found_at, hub.answered) = (None, now, false);
@@ -255,14 +262,19 @@ mod tests {
 
     #[test]
     fn f_039_what_a_front_end_lacks_makes_no_hub_dead_and_does_not_end_the_looking_for_one() {
-        let (mut hubs, now) = (hubs(&[1]), Tick(0));
+        let (mut two, now) = (hubs(&[1, 2]), Tick(0));
+        two.add_load(address(1), 5);
+        two.failed(address(2), Cause::Short, now);
+        assert_eq!(two.choose(now), Some(address(1)), "it has connections");
+        assert_eq!(two.choose(now + SHORT_WAIT), Some(address(2)), "another try");
+        let mut hubs = hubs(&[1]);
         hubs.failed(address(1), Cause::Short, now);
-        assert_eq!((hubs.choose(), hubs.any_usable(now)), (Some(address(1)), true));
+        assert_eq!((hubs.choose(now), hubs.any_usable(now)), (Some(address(1)), true));
         hubs.failed(address(1), Cause::Refused, now);
         let look = now + PROBE_FIRST;
-        assert_eq!((hubs.choose(), hubs.probe(look)), (None, Some(address(1))));
+        assert_eq!((hubs.choose(now), hubs.probe(look)), (None, Some(address(1))));
         hubs.failed(address(1), Cause::Short, look);
-        assert_eq!((hubs.choose(), hubs.probe(look)), (None, None), "nobody has found it");
+        assert_eq!((hubs.choose(now), hubs.probe(look)), (None, None), "nobody has found it");
         assert_eq!(hubs.probe(look + PROBE_FIRST), Some(address(1)), "it is looked for again, no later than before");
     }
 
@@ -284,15 +296,15 @@ mod tests {
     #[test]
     fn equals_take_turns_and_the_busy_one_waits() {
         let mut hubs = hubs(&[1, 2]);
-        let ports: Vec<u16> = (0..4).filter_map(|_| hubs.choose()).map(|hub| hub.port()).collect();
+        let ports: Vec<u16> = (0..4).filter_map(|_| hubs.choose(Tick(0))).map(|hub| hub.port()).collect();
         assert_eq!(ports, [1, 2, 1, 2]);
         hubs.add_load(address(1), 5);
-        assert!((0..3).all(|_| hubs.choose() == Some(address(2))));
+        assert!((0..3).all(|_| hubs.choose(Tick(0)) == Some(address(2))));
         hubs.set_silent(address(2), true, Tick(0));
-        assert!((0..3).all(|_| hubs.choose() == Some(address(1))), "who says nothing gets nothing");
+        assert!((0..3).all(|_| hubs.choose(Tick(0)) == Some(address(1))), "who says nothing gets nothing");
         assert!(hubs.is_another_well(address(2)) && !hubs.is_another_well(address(1)));
         hubs.set_silent(address(1), true, Tick(1));
-        assert!(hubs.choose().is_some(), "a silent hub is better than none");
+        assert!(hubs.choose(Tick(0)).is_some(), "a silent hub is better than none");
         hubs.set_silent(address(1), true, Tick(0) + SILENT_MAX);
         assert!(hubs.any_usable(Tick(0) + SILENT_MAX), "the one may speak yet");
         assert!(!hubs.any_usable(Tick(1) + SILENT_MAX), "silence counts from when it began");
@@ -314,7 +326,7 @@ mod tests {
         hubs.set_silent(address(1), true, late);
         assert_eq!(hubs.probe(late + SILENT_MAX), Some(address(1)));
         hubs.failed(address(1), Cause::TimedOut, late + SILENT_MAX);
-        assert!(hubs.choose().is_none());
+        assert!(hubs.choose(Tick(0)).is_none());
         assert_eq!(hubs.probe(late + SILENT_MAX + PROBE_FIRST), Some(address(1)));
     }
 
@@ -347,11 +359,11 @@ mod tests {
         let mut hubs = hubs(&[1]);
         hubs.failed(address(1), Cause::Refused, Tick(0));
         hubs.failed(address(1), Cause::Refused, Tick(1));
-        assert_eq!((hubs.any_usable(Tick(1)), hubs.choose(), hubs.probe(Tick(1))), (false, None, None));
+        assert_eq!((hubs.any_usable(Tick(1)), hubs.choose(Tick(0)), hubs.probe(Tick(1))), (false, None, None));
         let later = Tick(0) + PROBE_FIRST;
         assert_eq!(hubs.probe(later), Some(address(1)), "its other connections do not put the probe off");
         assert_eq!(
-            (hubs.choose(), hubs.probe(later + PROBE_LAST)),
+            (hubs.choose(Tick(0)), hubs.probe(later + PROBE_LAST)),
             (None, None),
             "one looks, and no message waits for it"
         );
@@ -361,6 +373,6 @@ mod tests {
         let told = |hubs: &Hubs| hubs.iter().map(|(hub, _)| (hub.was_reached, hub.last_error)).next();
         assert_eq!(told(&hubs), Some((false, Some(Cause::TimedOut))));
         hubs.greets(address(1), later);
-        assert_eq!((hubs.choose(), told(&hubs)), (Some(address(1)), Some((true, None))));
+        assert_eq!((hubs.choose(Tick(0)), told(&hubs)), (Some(address(1)), Some((true, None))));
     }
 }

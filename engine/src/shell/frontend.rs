@@ -160,7 +160,7 @@ impl<D: Driver> FrontEnd<D> {
     /// Gives a job to a hub, or refuses it.
     fn submit(self: &Rc<Self>, mut job: Job<D>) {
         job.tries += 1;
-        let hub = if job.tries > TRIES_MAX { None } else { self.hubs.borrow_mut().choose() };
+        let hub = if job.tries > TRIES_MAX { None } else { self.hubs.borrow_mut().choose(self.driver.now()) };
         let Some(hub) = hub else {
             return self.refuse(&job, NO_HUB);
         };

@@ -340,7 +340,8 @@ pub(super) async fn run<D: Driver>(front: Rc<FrontEnd<D>>, trunk: Rc<Trunk<D>>) 
     trunk.gone.set(true);
     front.trunks.borrow_mut().retain(|known| !Rc::ptr_eq(known, &trunk));
     if !idle {
-        let why = why.unwrap_or(Cause::Broken);
+        // One that was given up for want of room before it was greeted says nothing about its hub.
+        let why = why.unwrap_or(Cause::Short);
         if line.is_some() {
             cause::count(&front.tally, why);
         }

@@ -47,8 +47,6 @@ const RESOLVE_SOON: Duration = Duration::from_secs(5);
 const FIRST_RESOLVE_WAIT: Duration = Duration::from_secs(5);
 /// How long beyond its deadline a shard may take before the process ends without it.
 const STUCK_WAIT: Duration = Duration::from_secs(2);
-/// Threads for the system's resolver.
-const RESOLVER_THREADS: usize = 8;
 
 /// What a control plane needs to begin.
 pub struct Plan {
@@ -137,7 +135,7 @@ impl Control {
     /// # Errors
     /// An address or a path cannot be had (the user's), or the system is short of something.
     pub fn prepare(plan: Plan) -> Result<(Control, Links), ControlError> {
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(RESOLVER_THREADS).build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(names::THREADS).build()?;
         let inside = runtime.enter();
         let admin = plan.settings.server.admin.as_ref().map(|path| {
             socket::bind(path).map_err(|error| {

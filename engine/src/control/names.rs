@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Addresses taken of one name (M-094).
 const ADDRESSES_MAX: usize = 100;
@@ -18,6 +18,9 @@ const ADDRESSES_MAX: usize = 100;
 const LOOKUP_WAIT: Duration = Duration::from_secs(10);
 /// Names asked for at once.
 const AT_ONCE: usize = 4;
+/// Threads for look-ups. The usual resolver gives a name up after 40 s at most and keeps its thread until then, four times as
+/// long as it is waited for: a round of names that nobody answers for holds sixteen, and leaves as many to those beside it.
+pub(super) const THREADS: usize = 32;
 
 /// What is known of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub(super) struct Lookups {
     names: Names,
     /// Rounds that have not ended: one that asks for every name, and those beside it.
     under_way: usize,
+    /// The last that asked for every name.
+    round: Option<JoinHandle<()>>,
     /// Names whose answers are still to come.
     asked: BTreeSet<Name>,
     /// Who was asked for, with the addresses found; nothing at the end of a round.
@@ -58,7 +63,7 @@ pub(super) struct Lookups {
 impl Lookups {
     pub fn new() -> Lookups {
         let (answer, answers) = mpsc::channel(AT_ONCE);
-        Lookups { names: Names::default(), under_way: 0, asked: BTreeSet::new(), answers, answer }
+        Lookups { names: Names::default(), under_way: 0, round: None, asked: BTreeSet::new(), answers, answer }
     }
 
     /// What is known by now.
@@ -66,8 +71,8 @@ impl Lookups {
         &self.names
     }
 
-    /// Begins to ask for every name of `settings`, and forgets all others; inside a runtime. `false` while earlier look-ups
-    /// are under way.
+    /// Begins to ask for every name of `settings`, and forgets all others; inside a runtime. `false` while the last
+    /// such round is under way.
     pub fn begin(&mut self, settings: &Settings) -> bool {
         self.begin_by(settings, lookup)
     }
@@ -77,12 +82,12 @@ impl Lookups {
     where
         F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
     {
-        if self.under_way > 0 {
+        if self.round.as_ref().is_some_and(|round| !round.is_finished()) {
             return false;
         }
         let wanted: BTreeSet<Name> = names_of(settings).collect();
         self.names.known.retain(|name, _| wanted.contains(name));
-        self.ask(wanted, lookup);
+        self.round = Some(self.ask(wanted, lookup));
         true
     }
 
@@ -104,7 +109,7 @@ impl Lookups {
         }
     }
 
-    fn ask<F>(&mut self, wanted: BTreeSet<Name>, lookup: impl Fn(String, u16) -> F)
+    fn ask<F>(&mut self, wanted: BTreeSet<Name>, lookup: impl Fn(String, u16) -> F) -> JoinHandle<()>
     where
         F: Future<Output = Option<Vec<SocketAddr>>> + Send + 'static,
     {
@@ -130,7 +135,7 @@ impl Lookups {
                 }
             }
             drop(answer.send(None).await);
-        });
+        })
     }
 
     /// Waits for the next answer, and knows it then. May be dropped at any time.
@@ -237,6 +242,20 @@ mod tests {
         assert_eq!(lookups.names().addresses("new.test", 25), [address]);
         // A start that waits no longer keeps what it has.
         lookups.hear_for(Duration::ZERO).await;
+        assert_eq!(lookups.names().addresses("well.test", 25), [address]);
+    }
+
+    /// A name that nobody answers for, asked for by each reload, puts off no round.
+    #[tokio::test]
+    async fn names_asked_for_beside_hold_up_no_round() {
+        let address: SocketAddr = "10.0.0.1:25".parse().expect("an address");
+        let well = settings(vec![Host::Name("well.test".into(), 25)]);
+        let mut lookups = Lookups::new();
+        assert!(lookups.begin_by(&well, |_, _| std::future::ready(None)));
+        while lookups.next().await != News::Ended {}
+        lookups.begin_beside_by(&well, |_, _| std::future::pending());
+        assert!(lookups.begin_by(&well, move |_, _| std::future::ready(Some(vec![address]))));
+        assert_eq!(lookups.next().await, News::Answer);
         assert_eq!(lookups.names().addresses("well.test", 25), [address]);
     }
 }

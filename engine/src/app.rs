@@ -14,6 +14,7 @@ pub mod exit;
 pub mod interrupt;
 mod process;
 pub mod program;
+mod queue;
 mod run;
 mod sources;
 
@@ -46,6 +47,7 @@ fn perform(command: Command) -> Exit {
         Command::Run(flags) => run::run(&flags),
         Command::Check(flags) => check::check(&flags),
         Command::Status(flags) => status(&flags),
+        Command::Queue { command } => queue::queue(&command),
         Command::Completions { shell } => print(&program::completions(cli::command(), shell)),
         Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     }
@@ -53,7 +55,7 @@ fn perform(command: Command) -> Exit {
 
 /// `ringpost status`: how a running server stands.
 fn status(flags: &StatusFlags) -> Exit {
-    let path = match sources::admin_socket(flags) {
+    let path = match sources::admin_socket("status", &flags.server) {
         Ok(path) => path,
         Err(line) => return exit::fail(Exit::Usage, &line),
     };

@@ -102,13 +102,14 @@ fn play(number: usize, link: ShardLink, play: Play, routes: &ArcSwap<Snapshot>, 
                 link.desk.tell(Notice::Report(ticket, Box::new(report))).unwrap();
             }
             Some(order) => {
+                let drains = matches!(order, Order::Drain(_));
                 if number == 0 {
                     let _unheard = heard.send((
                         order,
                         routes.load().table.next_hops()[0].hosts.iter().map(|host| host.address).collect(),
                     ));
                 }
-                if matches!(order, Order::Drain(_)) {
+                if drains {
                     link.desk.tell(Notice::Stopped { left: 2 }).unwrap();
                     return;
                 }

@@ -478,14 +478,20 @@ impl Server {
     }
 
     fn try_status(&self) -> Result<Value, String> {
-        let socket = self.told.admin(self.folder.path());
-        let mut command = Command::new(ringpost(self.told.build));
-        let output = command.args(["status", "--json", "--admin"]).arg(socket).output().expect("ringpost runs");
         // 1 is an answer too: it is not healthy.
-        if !matches!(output.status.code(), Some(0 | 1)) {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        match self.ask(&["status", "--json"]) {
+            (Some(0 | 1), said, _) => Ok(serde_json::from_str(&said).expect("status is JSON")),
+            (_, _, complaint) => Err(complaint),
         }
-        Ok(serde_json::from_slice(&output.stdout).expect("status is JSON"))
+    }
+
+    /// What `ringpost` says to these words about this server: exit code, standard output, standard error.
+    pub fn ask(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(ringpost(self.told.build));
+        command.args(words).arg("--admin").arg(self.told.admin(self.folder.path()));
+        let output = command.output().expect("ringpost runs");
+        let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 }
 

@@ -16,6 +16,7 @@ mod e2e {
     mod next_hop;
     mod odd_hosts;
     mod process;
+    mod queues;
     mod reports;
     mod resources;
     mod roles;

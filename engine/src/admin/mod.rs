@@ -4,9 +4,12 @@
 // The administrator's tool lives outside: it has a clock and a socket of its own.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod queues;
+pub mod select;
 mod text;
 
-pub use text::status as status_text;
+pub use queues::{Choice, QUEUE_PROPERTIES, Queue, of_server, queues, queues_text};
+pub use text::{plain, status as status_text};
 
 use crate::control::socket::{Answer, Request, VERSION};
 use crate::track::report::Status;
@@ -40,6 +43,12 @@ pub enum AskError {
         /// What it said.
         what: String,
     },
+    /// It says why not: exit 1.
+    #[error("the server does not do that: {error}")]
+    Refused {
+        /// In its words.
+        error: String,
+    },
 }
 
 /// Asks the server on `path` how it stands.
@@ -47,10 +56,28 @@ pub enum AskError {
 /// # Errors
 /// As `AskError` says.
 pub fn status(path: &Path) -> Result<Status, AskError> {
+    let answer = ask(path, "status", None)?;
+    let silent = || AskError::Strange { path: path.to_owned(), what: "it said nothing".into() };
+    answer.status.map(|status| *status).ok_or_else(silent)
+}
+
+/// Has the server on `path` do something with a queue: `suspend`, `resume` or `retry`. It is done then, and will be so after
+/// a restart.
+///
+/// # Errors
+/// As `AskError` says.
+pub fn operate(path: &Path, doing: &str, queue: &str) -> Result<(), AskError> {
+    let answer = ask(path, doing, Some(queue.to_owned()))?;
+    let silent = || AskError::Strange { path: path.to_owned(), what: "it said nothing".into() };
+    answer.done.filter(|done| *done).map(|_| ()).ok_or_else(silent)
+}
+
+/// One request, and its answer, which is no refusal.
+fn ask(path: &Path, ask: &str, queue: Option<String>) -> Result<Answer, AskError> {
     let absent = |error| AskError::Absent { path: path.to_owned(), error };
     let strange = |what: String| AskError::Strange { path: path.to_owned(), what };
     let mut stream = UnixStream::connect(path).map_err(absent)?;
-    let request = Request { ringpost: VERSION, ask: "status".into() };
+    let request = Request { ringpost: VERSION, ask: ask.into(), queue };
     let mut line = serde_json::to_vec(&request).map_err(|error| strange(error.to_string()))?;
     line.push(b'\n');
     stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(absent)?;
@@ -62,9 +89,9 @@ pub fn status(path: &Path) -> Result<Status, AskError> {
         return Err(strange("it closed without an answer".into()));
     }
     let answer: Answer = serde_json::from_slice(&line).map_err(|error| strange(error.to_string()))?;
-    match (answer.status, answer.error) {
-        (Some(status), _) => Ok(*status),
-        (None, error) => Err(strange(error.unwrap_or_else(|| "it said nothing".into()))),
+    match answer.error {
+        Some(error) => Err(AskError::Refused { error }),
+        None => Ok(answer),
     }
 }
 

@@ -137,12 +137,12 @@ fn queue_details(out: &mut String, queue: &QueueReport) -> std::fmt::Result {
 }
 
 /// Text from elsewhere for a terminal: no controls.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// Milliseconds in two units at most.
-fn span(ms: u64) -> String {
+pub(super) fn span(ms: u64) -> String {
     let seconds = ms / 1_000;
     match seconds {
         0 => format!("{ms}ms"),

@@ -15,6 +15,7 @@ Examples:
   ringpost check --config /etc/ringpost.toml
   ringpost check --print-defaults > ringpost.toml
   ringpost status --config /etc/ringpost.toml --json
+  ringpost queue list --config /etc/ringpost.toml --filter \"Status -eq 'Retry'\"
   ringpost completions bash > /etc/bash_completion.d/ringpost
 
 Exit codes: 0 good, 1 status of a server that is not healthy, 2 usage or configuration, 4 a component failed or died.";
@@ -41,6 +42,18 @@ Examples:
 
 Exit code 1 when the server answers and is not healthy, 4 when none answers.";
 
+const QUEUE_EXAMPLES: &str = "\
+Examples:
+  ringpost queue list --data-dir /var/lib/ringpost
+  ringpost queue list --config ringpost.toml --filter \"MessageCount -gt '100' -and Status -eq 'Retry'\" --sort -MessageCount
+  ringpost queue show smart --config ringpost.toml
+  ringpost queue suspend smart --config ringpost.toml
+  ringpost queue retry 'hub1.example\\*' --config ringpost.toml
+
+A queue is named SERVER\\NAME or NAME; * stands for anything. A filter is Property -op 'value', joined by -and, with the
+operators -eq -ne -gt -ge -lt -le -like; `queue show` prints the properties there are. Exit code 1 when nothing is meant or the
+server refuses, 4 when none answers.";
+
 /// The command line with everything in it, for parsing, completions and manual pages.
 pub fn command() -> clap::Command {
     with_switches(Cli::command().version(FULL_VERSION))
@@ -65,6 +78,12 @@ pub(super) enum Command {
     /// Say how a running server stands
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusFlags),
+    /// List the queues of a running server, suspend, resume and retry them
+    #[command(after_help = QUEUE_EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+    Queue {
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -167,6 +186,59 @@ pub(super) struct CheckFlags {
 /// Flags of `ringpost status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusFlags {
+    #[command(flatten)]
+    pub server: ServerFlags,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON")]
+    pub json: bool,
+}
+
+/// What is done with queues.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueCommand {
+    /// List queues
+    List(QueueFlags),
+    /// Say everything about queues
+    Show(QueueFlags),
+    /// Let nothing leave queues any more, now and after a restart; they go on taking messages in
+    Suspend(QueueFlags),
+    /// Let suspended queues go on
+    Resume(QueueFlags),
+    /// Try queues in Retry at once
+    Retry(QueueFlags),
+}
+
+/// Which queues are meant, and how they are told.
+#[derive(Debug, Args)]
+pub(super) struct QueueFlags {
+    /// The queue: SERVER\NAME or NAME, * for anything
+    #[arg(value_name = "QUEUE")]
+    pub identity: Option<String>,
+    /// Only queues of which this holds: Property -op 'value', joined by -and
+    #[arg(long, value_name = "FILTER", env = "RINGPOST_FILTER")]
+    pub filter: Option<String>,
+    /// Only these: a delivery type, Empty, Internal or External
+    #[arg(long, value_name = "KIND", env = "RINGPOST_INCLUDE", value_delimiter = ',')]
+    pub include: Vec<String>,
+    /// None of these: a delivery type, Empty, Internal or External
+    #[arg(long, value_name = "KIND", env = "RINGPOST_EXCLUDE", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// The order: +Property rises, -Property falls
+    #[arg(long, value_name = "KEYS", env = "RINGPOST_SORT", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", env = "RINGPOST_RESULT_SIZE", default_value_t = 1_000)]
+    pub result_size: usize,
+    #[command(flatten)]
+    pub server: ServerFlags,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON")]
+    pub json: bool,
+}
+
+/// Which running server is asked.
+#[derive(Debug, Args)]
+pub(super) struct ServerFlags {
     /// The server's socket
     #[arg(long, value_name = "UNIX-PATH", env = "RINGPOST_ADMIN")]
     pub admin: Option<PathBuf>,
@@ -176,9 +248,6 @@ pub(super) struct StatusFlags {
     /// The server's data folder, which the socket stands in
     #[arg(long, value_name = "DIR", env = "RINGPOST_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Say the result as one JSON document
-    #[arg(long, env = "RINGPOST_JSON")]
-    pub json: bool,
 }
 
 #[cfg(test)]
@@ -189,7 +258,8 @@ mod tests {
     fn the_command_line_is_sound_and_every_option_is_an_environment_variable() {
         let command = command();
         command.clone().debug_assert();
-        for sub in command.get_subcommands() {
+        let nested = command.get_subcommands().flat_map(|sub| sub.get_subcommands());
+        for sub in command.get_subcommands().chain(nested) {
             for option in sub.get_arguments().filter(|option| option.get_long().is_some()) {
                 let name = option.get_id().as_str().to_ascii_uppercase();
                 let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());

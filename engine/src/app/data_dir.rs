@@ -6,6 +6,7 @@
 //! | `format` | `ringpost data 1` and a newline: whose folder this is, and how to read it; written last when it is made |
 //! | `lock` | locked by the server that runs on it |
 //! | `memory-only` | a hub runs that keeps its mail in memory; one that is found was left by a run that did not end well |
+//! | `suspended.json` | the queues that an operator has suspended, where there are any |
 //! | `admin.sock` | the admin socket, unless it is elsewhere |
 //! | the rest | the spool's: segments, and what was put aside |
 

@@ -1,6 +1,6 @@
 //! Where a configuration comes from: files, and the machine.
 
-use super::cli::StatusFlags;
+use super::cli::ServerFlags;
 use crate::config::{self, Checked, File, Machine, Origin, Overrides, Problem, Weight};
 use rustix::fs::OFlags;
 use std::fs;
@@ -87,11 +87,11 @@ fn first_of(problems: &[Problem], path: Option<&Path>) -> String {
     }
 }
 
-/// The socket of the server that `ringpost status` asks.
+/// The socket of the server that `command` asks.
 ///
 /// # Errors
 /// One line: nothing names it.
-pub(super) fn admin_socket(flags: &StatusFlags) -> Result<PathBuf, String> {
+pub(super) fn admin_socket(command: &str, flags: &ServerFlags) -> Result<PathBuf, String> {
     if let Some(path) = &flags.admin {
         return Ok(path.clone());
     }
@@ -99,7 +99,7 @@ pub(super) fn admin_socket(flags: &StatusFlags) -> Result<PathBuf, String> {
         return Ok(dir.join("admin.sock"));
     }
     let Some(path) = &flags.config else {
-        return Err("status: no server is named; say --admin UNIX-PATH, --config FILE or --data-dir DIR".into());
+        return Err(format!("{command}: no server is named; say --admin UNIX-PATH, --config FILE or --data-dir DIR"));
     };
     let checked = settings(Some(path), When::First, &Overrides::default())?;
     checked.settings.server.admin.ok_or_else(|| {

@@ -12,6 +12,7 @@
 // The control plane lives by the system's clock and sockets; it is the outside.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod held;
 pub mod log;
 mod metrics;
 mod names;
@@ -25,6 +26,7 @@ use crate::settings::Settings;
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Links, ShardLink, desk};
 use arc_swap::ArcSwap;
+use held::Held;
 use names::Lookups;
 use std::io;
 use std::net::SocketAddr;
@@ -112,6 +114,7 @@ struct Parts {
     woken: Arc<Notify>,
     published: Arc<ArcSwap<Snapshot>>,
     lookups: Lookups,
+    held: Held,
 }
 
 /// Takes the admin socket away at the end.
@@ -155,7 +158,9 @@ impl Control {
         drop(inside);
         runtime.block_on(lookups.hear_for(FIRST_RESOLVE_WAIT));
         let known = |name: &str, port| lookups.names().addresses(name, port);
-        let published = Arc::new(ArcSwap::from_pointee(routes::snapshot(&plan.settings, known, 1)));
+        let held = Held::read(plan.settings.server.data_dir.as_deref()).map_err(ControlError::Usage)?;
+        let routes = Snapshot { suspended: held.names(), ..routes::snapshot(&plan.settings, known, 1) };
+        let published = Arc::new(ArcSwap::from_pointee(routes));
         let woken = Arc::new(Notify::new());
         let (board, tallies) = Board::new(plan.settings.server.cores.len());
         let (mut links, mut desks) = (Vec::new(), Vec::new());
@@ -166,7 +171,7 @@ impl Control {
             desks.push(control);
         }
         let Plan { settings, reload, version, git } = plan;
-        let parts = Parts { settings, reload, version, git, board, desks, woken, published, lookups };
+        let parts = Parts { settings, reload, version, git, board, desks, woken, published, lookups, held };
         let control = Control { runtime, parts, signals, admin, metrics };
         Ok((control, Links::new(links)))
     }

@@ -1,6 +1,8 @@
 //! The control plane at work: one task that hears everything and owns all its state.
 
+use super::held::Held;
 use super::names::{Lookups, News};
+use super::socket::{Operation, Operator};
 use super::status::Facts;
 use super::{
     Control, ControlError, FRESH, Fallen, Parts, REPORT_WAIT, RESOLVE_EVERY, RESOLVE_SOON, STUCK_WAIT, Serving,
@@ -8,12 +10,12 @@ use super::{
     metrics::{self, Metrics},
     remove_socket, routes, socket,
 };
-use crate::route::Snapshot;
-use crate::settings::{Durability, Settings};
+use crate::route::{HUBS, Snapshot};
+use crate::settings::{Durability, Role, Settings};
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Failure, Notice, Order, Ready};
 use crate::track::report::{Reload, ShardReport, Status};
-use crate::wire::Span;
+use crate::wire::{NextHopKey, Span};
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use std::net::SocketAddr;
@@ -29,7 +31,32 @@ const ASKING_MAX: usize = 64;
 /// How long the shards' threads may take to end after the last of them has stopped.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
 
+/// Who waits for a status.
 type Asking = oneshot::Sender<Option<Arc<Status>>>;
+
+/// What a person wants of the plane.
+enum Wish {
+    Status(Asking),
+    Operate(Operation, oneshot::Sender<Result<(), String>>),
+}
+
+/// The way by which the admin socket and metrics reach the plane.
+#[derive(Clone)]
+struct Door(mpsc::Sender<Wish>);
+
+impl Operator for Door {
+    async fn status(&self) -> Option<Arc<Status>> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(Wish::Status(sender)).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    async fn operate(&self, operation: Operation) -> Option<Result<(), String>> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(Wish::Operate(operation, sender)).await.ok()?;
+        answer.await.ok()
+    }
+}
 
 struct Plane {
     settings: Arc<Settings>,
@@ -50,6 +77,7 @@ struct Plane {
     untold: Vec<(usize, Order)>,
     reloads: Reload,
     lookups: Lookups,
+    held: Held,
     /// When names that were found since are published.
     publish_at: Option<Instant>,
     resolve_at: Instant,
@@ -81,7 +109,7 @@ struct Gathering {
 /// What the plane heard.
 enum Heard {
     Desks,
-    Ask(Option<Asking>),
+    Wish(Option<Wish>),
     End,
     Hangup,
     Names(News),
@@ -104,33 +132,30 @@ pub(super) fn run(
     })?;
     let Control { runtime, parts, signals, admin, metrics } = control;
     let mut plane = Plane::new(parts, driver);
-    let (asks, asked) = mpsc::channel(ASKING_MAX);
+    let (wishes, wished) = mpsc::channel(ASKING_MAX);
     let ended = runtime.block_on(async {
         if let Some(listener) = admin {
-            let asks = asks.clone();
-            tokio::spawn(socket::serve(listener, move || ask(asks.clone())));
+            tokio::spawn(socket::serve(listener, Door(wishes.clone())));
         }
         let bound = metrics.as_ref().map(|(_, bound)| *bound);
         if let Some((listener, _)) = metrics {
             let metrics = Metrics::new(plane.board.clone(), plane.facts());
             tokio::spawn(async move {
-                if let Err(error) = metrics::serve(listener, metrics, move || ask(asks.clone())).await {
+                let door = Door(wishes);
+                let ask = move || {
+                    let door = door.clone();
+                    async move { door.status().await }
+                };
+                if let Err(error) = metrics::serve(listener, metrics, ask).await {
                     tracing::error!(cause = "metrics", %error, "metrics ended");
                 }
             });
         }
-        plane.live(signals, asked, join_end, bound, ready).await
+        plane.live(signals, wished, join_end, bound, ready).await
     });
     remove_socket(&plane.settings);
     runtime.shutdown_background();
     ended
-}
-
-/// Asks the plane how the server stands; `None` when it is ending.
-async fn ask(asks: mpsc::Sender<Asking>) -> Option<Arc<Status>> {
-    let (sender, answer) = oneshot::channel();
-    asks.send(sender).await.ok()?;
-    answer.await.ok().flatten()
 }
 
 impl Plane {
@@ -153,6 +178,7 @@ impl Plane {
             untold: Vec::new(),
             reloads: Reload::default(),
             lookups: parts.lookups,
+            held: parts.held,
             publish_at: None,
             resolve_at: now + RESOLVE_SOON,
             gathering: None,
@@ -164,7 +190,7 @@ impl Plane {
     async fn live(
         &mut self,
         mut signals: Signals,
-        mut asked: mpsc::Receiver<Asking>,
+        mut wished: mpsc::Receiver<Wish>,
         mut joined: oneshot::Receiver<Result<(), Fallen>>,
         metrics: Option<SocketAddr>,
         ready: impl FnOnce(&Serving),
@@ -172,10 +198,14 @@ impl Plane {
         let mut ready = Some(ready);
         let mut ends = 0;
         loop {
-            match self.hear(&mut signals, &mut asked, &mut joined).await {
+            match self.hear(&mut signals, &mut wished, &mut joined).await {
                 Heard::Desks => self.take_notices()?,
-                Heard::Ask(Some(asking)) => self.asked(asking),
-                Heard::Ask(None) | Heard::Tick => {}
+                Heard::Wish(Some(Wish::Status(asking))) => self.asked(asking),
+                Heard::Wish(Some(Wish::Operate(operation, answer))) => {
+                    // Who asked may have left.
+                    let _left = answer.send(self.operate(&operation));
+                }
+                Heard::Wish(None) | Heard::Tick => {}
                 Heard::Names(news) => self.resolved(news),
                 Heard::Hangup => self.hangup(),
                 Heard::Joined(result) => return self.joined(result),
@@ -210,7 +240,7 @@ impl Plane {
     async fn hear(
         &mut self,
         signals: &mut Signals,
-        asked: &mut mpsc::Receiver<Asking>,
+        wished: &mut mpsc::Receiver<Wish>,
         joined: &mut oneshot::Receiver<Result<(), Fallen>>,
     ) -> Heard {
         let woken = self.woken.clone();
@@ -224,7 +254,7 @@ impl Plane {
             // Nothing is said where the thread that waits for them is gone: so are they.
             result = joined => Heard::Joined(result.unwrap_or(Ok(()))),
             news = self.lookups.next() => Heard::Names(news),
-            asking = asked.recv(), if !asked.is_closed() => Heard::Ask(asking),
+            wish = wished.recv(), if !wished.is_closed() => Heard::Wish(wish),
             () = sleep_until(Instant::now() + TICK) => Heard::Tick,
         }
     }
@@ -306,13 +336,13 @@ impl Plane {
     /// Gives `order` to every shard; to one whose desk is full, later.
     fn tell_all(&mut self, order: Order) {
         self.untold.retain(|(_, waiting)| *waiting != order);
-        self.untold.extend((0..self.desks.len()).map(|index| (index, order)));
+        self.untold.extend((0..self.desks.len()).map(|index| (index, order.clone())));
         self.tell();
     }
 
     fn tell(&mut self) {
         let desks = &self.desks;
-        self.untold.retain(|(index, order)| desks.get(*index).is_some_and(|desk| desk.order(*order).is_err()));
+        self.untold.retain(|(index, order)| desks.get(*index).is_some_and(|desk| desk.order(order.clone()).is_err()));
     }
 
     // Routes.
@@ -366,6 +396,7 @@ impl Plane {
         let before = self.published.load_full();
         let known = |name: &str, port| self.lookups.names().addresses(name, port);
         let next = routes::snapshot(&self.routes, known, before.generation + 1);
+        let next = Snapshot { suspended: self.held.names(), ..next };
         if is_old(&before, &next) {
             return;
         }
@@ -398,6 +429,53 @@ impl Plane {
                 self.reloads.error = Some(error);
             }
         }
+    }
+
+    // Operations.
+
+    /// Does what an operator asks for, and says so in the log; why not, in one line.
+    fn operate(&mut self, operation: &Operation) -> Result<(), String> {
+        let asked = operation.queue();
+        let queue = self.queue_named(asked);
+        let queue = queue.ok_or_else(|| format!("there is no queue {asked}; `ringpost queue list` names them all"))?;
+        let queue = queue.as_str();
+        match operation {
+            Operation::Retry(_) => {
+                tracing::info!(cause = "operator", queue, "a queue is to be tried at once");
+                self.tell_all(Order::Retry(queue.into()));
+            }
+            Operation::Suspend(_) | Operation::Resume(_) => {
+                let held = matches!(operation, Operation::Suspend(_));
+                let changed = self.held.suspend(queue, held);
+                let changed =
+                    changed.map_err(|error| format!("it cannot be kept over a restart: {error}; mend that"))?;
+                if changed {
+                    tracing::info!(cause = "operator", queue, suspended = held, "a queue was suspended or let go");
+                    self.publish(Snapshot::says_the_same);
+                }
+            }
+        }
+        // Whoever looks now sees what came of it.
+        self.last = None;
+        Ok(())
+    }
+
+    /// The queue of this name, in whatever case, that can have mail: by a route, because it has some, or because it is
+    /// suspended.
+    fn queue_named(&self, name: &str) -> Option<String> {
+        if !self.settings.plays(Role::Hub) {
+            return None;
+        }
+        let published = self.published.load();
+        let unreachable = NextHopKey::unreachable().to_string();
+        if name.eq_ignore_ascii_case("Unreachable") {
+            return Some(unreachable);
+        }
+        let routed = published.table.keys_and_hosts().map(|(key, _)| key.to_string());
+        let last = self.last.iter().flat_map(|(_, last)| &last.queues).map(|queue| queue.next_hop.clone());
+        let seen = last.filter(|queue| queue != HUBS);
+        let suspended = published.suspended.iter().cloned();
+        routed.chain([unreachable]).chain(seen).chain(suspended).find(|known| known.eq_ignore_ascii_case(name))
     }
 
     // Status.

@@ -5,6 +5,7 @@
 //! | line | answer |
 //! |---|---|
 //! | `{"ringpost":1,"ask":"status"}` | `{"ringpost":1,"status":{…}}`: `track::report::Status` |
+//! | `{"ringpost":1,"ask":"suspend","queue":"NAME"}`, and `resume`, `retry` | `{"ringpost":1,"done":true}` |
 //! | anything else | `{"ringpost":1,"error":"…"}` |
 //!
 //! Version 1 is the number behind `ringpost`; another one is an error that names ours. Bounds: [`PEERS_MAX`] peers at once,
@@ -42,8 +43,38 @@ const SHORT_WAIT: Duration = Duration::from_millis(100);
 pub struct Request {
     /// The protocol's version.
     pub ringpost: u32,
-    /// What is asked: `status`.
+    /// What is asked: `status`, `suspend`, `resume` or `retry`.
     pub ask: String,
+    /// The name of the queue that something is to be done with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queue: Option<String>,
+}
+
+/// What is to be done with the queue of this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Nothing leaves it any more, now and after a restart.
+    Suspend(String),
+    /// It goes on.
+    Resume(String),
+    /// If it is in Retry it is tried at once.
+    Retry(String),
+}
+
+impl Operation {
+    /// The name of the queue.
+    pub fn queue(&self) -> &str {
+        let (Operation::Suspend(queue) | Operation::Resume(queue) | Operation::Retry(queue)) = self;
+        queue
+    }
+}
+
+/// Who answers what is asked here. `None` when it is ending.
+pub(super) trait Operator: Clone + Send + Sync + 'static {
+    /// How the server stands.
+    fn status(&self) -> impl Future<Output = Option<Arc<Status>>> + Send;
+    /// Does it, or says in one line why not.
+    fn operate(&self, operation: Operation) -> impl Future<Output = Option<Result<(), String>>> + Send;
 }
 
 /// An answer.
@@ -54,6 +85,9 @@ pub struct Answer {
     /// How the server stands.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status: Option<Box<Status>>,
+    /// What was asked for is done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub done: Option<bool>,
     /// Why there is nothing else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -80,11 +114,8 @@ pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves peers for ever. `status` answers how the server stands.
-pub(super) async fn serve<F>(listener: UnixListener, status: impl Fn() -> F + Clone + Send + Sync + 'static)
-where
-    F: Future<Output = Option<Arc<Status>>> + Send + 'static,
-{
+/// Serves peers for ever.
+pub(super) async fn serve(listener: UnixListener, operator: impl Operator) {
     let places = Arc::new(Semaphore::new(PEERS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -103,11 +134,11 @@ where
             tracing::warn!(cause = "admin_full", "too many peers at the admin socket");
             continue;
         };
-        let status = status.clone();
+        let operator = operator.clone();
         tokio::spawn(async move {
             let _place = place;
             // A peer that leaves in the middle of its answer is nobody's trouble.
-            let _left = peer(stream, status).await;
+            let _left = peer(stream, operator).await;
         });
     }
 }
@@ -118,10 +149,7 @@ fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
 }
 
-async fn peer<F>(stream: UnixStream, status: impl Fn() -> F) -> io::Result<()>
-where
-    F: Future<Output = Option<Arc<Status>>>,
-{
+async fn peer(stream: UnixStream, operator: impl Operator) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     let mut line = Vec::new();
@@ -133,7 +161,7 @@ where
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let mut answer = serde_json::to_vec(&answer(&line, whole, &status).await)?;
+        let mut answer = serde_json::to_vec(&answer(&line, whole, &operator).await)?;
         answer.push(b'\n');
         tokio::time::timeout(PEER_WAIT, writing.write_all(&answer)).await??;
         if !whole {
@@ -143,28 +171,43 @@ where
     Ok(())
 }
 
-async fn answer<F>(line: &[u8], whole: bool, status: impl Fn() -> F) -> Answer
-where
-    F: Future<Output = Option<Arc<Status>>>,
-{
-    let refuse = |error: &str| Answer { ringpost: VERSION, status: None, error: Some(error.into()) };
-    if !whole {
-        return refuse("a request is one line of at most 4096 octets");
-    }
-    let Ok(request) = serde_json::from_slice::<Request>(line) else {
-        return refuse(r#"a request reads {"ringpost":1,"ask":"status"}"#);
-    };
-    if request.ringpost != VERSION {
-        return refuse("this server speaks version 1");
-    }
-    match request.ask.as_str() {
-        "status" => match status().await {
-            Some(status) => Answer { ringpost: VERSION, status: Some(Box::new(Status::clone(&status))), error: None },
-            None => refuse("the server is stopping"),
-        },
-        _ => refuse("what can be asked is status"),
+async fn answer(line: &[u8], whole: bool, operator: &impl Operator) -> Answer {
+    let answer = Answer { ringpost: VERSION, status: None, done: None, error: None };
+    match told(line, whole, operator).await {
+        Ok(Told::Status(status)) => Answer { status: Some(Box::new(Status::clone(&status))), ..answer },
+        Ok(Told::Done) => Answer { done: Some(true), ..answer },
+        Err(error) => Answer { error: Some(error), ..answer },
     }
 }
+
+/// What there is to answer.
+enum Told {
+    Status(Arc<Status>),
+    Done,
+}
+
+async fn told(line: &[u8], whole: bool, operator: &impl Operator) -> Result<Told, String> {
+    if !whole {
+        return Err("a request is one line of at most 4096 octets".into());
+    }
+    let request = serde_json::from_slice::<Request>(line);
+    let request = request.map_err(|_| r#"a request reads {"ringpost":1,"ask":"status"}"#)?;
+    if request.ringpost != VERSION {
+        return Err("this server speaks version 1".into());
+    }
+    let operation = match (request.ask.as_str(), request.queue) {
+        ("status", _) => return operator.status().await.map(Told::Status).ok_or_else(|| STOPPING.into()),
+        ("suspend", Some(queue)) => Operation::Suspend(queue),
+        ("resume", Some(queue)) => Operation::Resume(queue),
+        ("retry", Some(queue)) => Operation::Retry(queue),
+        ("suspend" | "resume" | "retry", None) => return Err("which queue? say \"queue\":\"NAME\"".into()),
+        _ => return Err("what can be asked is status, suspend, resume and retry".into()),
+    };
+    operator.operate(operation).await.unwrap_or_else(|| Err(STOPPING.into())).map(|()| Told::Done)
+}
+
+/// Said when the plane does not answer any more.
+const STOPPING: &str = "the server is stopping";
 
 #[cfg(test)]
 mod tests {
@@ -176,16 +219,28 @@ mod tests {
         asked: Arc<AtomicUsize>,
     }
 
-    /// A socket that answers with a status that counts.
+    /// Answers with a status that counts, and knows one queue.
+    #[derive(Clone)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Operator for Counting {
+        async fn status(&self) -> Option<Arc<Status>> {
+            let uptime_s = self.0.fetch_add(1, Ordering::Relaxed) as u64;
+            Some(Arc::new(Status { uptime_s, ..Status::default() }))
+        }
+
+        async fn operate(&self, operation: Operation) -> Option<Result<(), String>> {
+            Some(if operation.queue() == "smart" { Ok(()) } else { Err(format!("{operation:?}")) })
+        }
+    }
+
+    /// A socket that answers so.
     fn serve_here() -> Served {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = bind(&folder.path().join("s")).expect("a socket");
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
-        tokio::spawn(serve(listener, move || {
-            let uptime_s = count.fetch_add(1, Ordering::Relaxed) as u64;
-            async move { Some(Arc::new(Status { uptime_s, ..Status::default() })) }
-        }));
+        tokio::spawn(serve(listener, Counting(count)));
         Served { folder, asked }
     }
 
@@ -222,12 +277,14 @@ mod tests {
     async fn s_016_f_180_garbage_never_ends_the_server() {
         let served = serve_here();
         let long = vec![b'x'; 100_000];
-        let cases: [(&[u8], &str); 9] = [
+        let cases: [(&[u8], &str); 11] = [
             (b"\n", "a request reads"),
             (b"GET / HTTP/1.1\r\n", "a request reads"),
             (b"\xff\xfe\0\n", "a request reads"),
             (b"{\"ringpost\":2,\"ask\":\"status\"}\n", "version 1"),
             (b"{\"ringpost\":1,\"ask\":\"stop\"}\n", "what can be asked"),
+            (b"{\"ringpost\":1,\"ask\":\"suspend\"}\n", "which queue?"),
+            (b"{\"ringpost\":1,\"ask\":\"retry\",\"queue\":\"x\"}\n", "Retry(\"x\")"),
             (b"{\"ringpost\":-1}\n", "a request reads"),
             (b"[[[[[[[[[[[[[[[[[[[[[[\n", "a request reads"),
             (&long, "at most 4096"),
@@ -241,6 +298,8 @@ mod tests {
         assert_eq!(served.exchange(b"").await, "");
         assert!(served.exchange(ASK).await.contains("\"status\""));
         assert_eq!(served.asked.load(Ordering::Relaxed), 1, "garbage asks nobody");
+        let done = served.exchange(b"{\"ringpost\":1,\"ask\":\"resume\",\"queue\":\"smart\"}\n").await;
+        assert_eq!(done, "{\"ringpost\":1,\"done\":true}\n");
     }
 
     #[tokio::test]

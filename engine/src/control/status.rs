@@ -4,7 +4,7 @@ use crate::route::{HUBS, Snapshot};
 use crate::settings::{Role, Settings};
 use crate::track::counters::{Board, Counter};
 use crate::track::report::{
-    Health, PerMessage, QueueReport, Reload, RoleReport, ShardLine, ShardReport, Status, Windows, merge,
+    Health, PerMessage, QueueReport, QueueStatus, Reload, RoleReport, ShardLine, ShardReport, Status, Windows, merge,
 };
 use std::net::SocketAddr;
 
@@ -27,9 +27,20 @@ pub(super) struct Facts<'f> {
 }
 
 impl Facts<'_> {
+    /// A suspended queue is seen, so that somebody may let it go, though no shard has it any more.
+    fn add_suspended(&self, queues: &mut Vec<QueueReport>) {
+        for name in self.routes.suspended.iter() {
+            if !queues.iter().any(|queue| queue.next_hop == *name) {
+                let status = QueueStatus::Suspended;
+                queues.push(QueueReport { next_hop: name.clone(), status, ..QueueReport::default() });
+            }
+        }
+    }
+
     pub fn status(&self) -> Status {
         let answered: Vec<ShardReport> = self.reports.iter().flatten().cloned().collect();
-        let queues = merge(&answered);
+        let mut queues = merge(&answered);
+        self.add_suspended(&mut queues);
         let roles = self.roles(&queues);
         let shards = self.shards();
         let healthy = shards.iter().all(|shard| shard.answered) && roles.iter().all(|role| role.healthy);

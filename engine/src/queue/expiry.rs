@@ -35,7 +35,7 @@ pub(super) struct Expiry {
     /// When the next page is looked at; of no meaning while nothing is queued.
     at: Tick,
     due: VecDeque<EntryId>,
-    /// Queues of which something is due that was lent.
+    /// Queues of which something is due that was lent, or that an operator has suspended.
     recalls: BTreeSet<u32>,
 }
 
@@ -56,13 +56,14 @@ impl Expiry {
     }
 
     /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or
-    /// hope for one. To be lent is no try yet; and where this shard may not connect, it hears of none.
+    /// hope for one. To be lent is no try yet; and where this shard may not connect, or an operator holds the queue, there is none.
     fn has_had_a_try(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
         let hope = self.after.min(HOST_WAIT_MAX);
         let attempts = entry.attempts.saturating_sub(u16::from(is_lent(entry)));
         let is_beyond_hope = || {
             let over = Tick(u64::from(entry.expires).saturating_mul(SECOND));
-            hop.has_no_host() && now.since(hop.hostless) >= hope || hop.cap == 0 && now.since(over) >= hope
+            let waits_for_others = hop.cap == 0 || hop.suspended;
+            hop.has_no_host() && now.since(hop.hostless) >= hope || waits_for_others && now.since(over) >= hope
         };
         attempts > 0 || hop.failures > 0 || is_beyond_hope()
     }
@@ -70,6 +71,11 @@ impl Expiry {
     /// Whether its time is over, and it had its try.
     fn is_due(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
         u64::from(entry.expires) <= now.0 / SECOND && self.has_had_a_try(entry, hop, now)
+    }
+
+    /// What lies lent and untaken of this queue is to come home.
+    pub fn recall(&mut self, hop: u32) {
+        self.recalls.insert(hop);
     }
 
     /// How long it takes to look at everybody once.

@@ -36,6 +36,7 @@ mod elsewhere;
 mod entry;
 mod expiry;
 mod health;
+mod held;
 mod lane;
 mod link;
 mod options;
@@ -79,7 +80,8 @@ use pace::Looks;
 use recipients::Wide;
 use scheduler::Scheduler;
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use timers::Heap;
 
 /// A message for one next hop, as it enters its queue.
@@ -120,6 +122,8 @@ pub struct Queues {
     hops: Vec<Hop>,
     free_hops: Vec<u32>,
     by_key: BTreeMap<NextHopKey, u32>,
+    /// Names of queues that an operator holds.
+    suspended: Arc<BTreeSet<String>>,
     links: Links,
     retries: Heap,
     hop_timers: Heap,
@@ -143,6 +147,7 @@ impl Queues {
             hops: Vec::new(),
             free_hops: Vec::new(),
             by_key: BTreeMap::new(),
+            suspended: Arc::default(),
             links: Links::new(),
             retries: Heap::default(),
             hop_timers: Heap::default(),
@@ -186,7 +191,8 @@ impl Queues {
         if let Some(&index) = self.by_key.get(key) {
             return index;
         }
-        let hop = Hop::new(key.clone(), &self.options, now);
+        let mut hop = Hop::new(key.clone(), &self.options, now);
+        hop.suspended = held::is_held(&self.suspended, &hop);
         let index = match self.free_hops.pop() {
             Some(index) => {
                 self.hops[index as usize] = hop;

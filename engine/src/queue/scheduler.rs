@@ -56,7 +56,7 @@ pub enum Action {
         /// What it had.
         content: u32,
     },
-    /// Something of this queue that was lent is over its time: report what of it nobody has taken by [`Queues::untaken`].
+    /// Something of this queue that was lent is over its time, or the queue is suspended: report what of it nobody has taken by [`Queues::untaken`].
     Recall {
         /// Which queue.
         hop: HopId,
@@ -579,9 +579,7 @@ impl Queues {
         let hop = &mut self.hops[index as usize];
         hop.timer = Tick::NEVER;
         if hop.retry_at <= now {
-            hop.retry_at = Tick::NEVER;
-            hop.retried_at = Some(now);
-            hop.round += 1;
+            hop.try_again(now);
         }
         for host in 0..self.hops[index as usize].hosts.len() {
             self.close_idle(index, host, now);

@@ -5,6 +5,7 @@ use super::{NextHop, RouteTable};
 use crate::wire::{DeliveryType, NextHopKey};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The name of the queue of a front end's hubs.
 pub const HUBS: &str = "hubs";
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub unresolved: Vec<String>,
     /// Domains without a dot that addresses may have, in lower case, sorted (M-028): those that routes name are among them.
     pub single_labels: Vec<String>,
+    /// Names of queues that an operator has suspended, whether they exist or not.
+    pub suspended: Arc<BTreeSet<String>>,
 }
 
 /// How a next hop is spoken to.
@@ -52,6 +55,7 @@ impl Default for Snapshot {
             hub_manners: Manners::default(),
             unresolved: Vec::new(),
             single_labels: Vec::new(),
+            suspended: Arc::default(),
         }
     }
 }

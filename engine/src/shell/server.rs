@@ -465,6 +465,11 @@ impl<D: Driver> Shard<D> {
                             hub.install_routes(routes);
                         }
                     }
+                    Order::Retry(queue) => {
+                        if let Some(hub) = &self.hub {
+                            hub.retry(&queue);
+                        }
+                    }
                     Order::Drain(within) => return self.drain(within).await,
                 }
             }

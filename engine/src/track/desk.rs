@@ -20,12 +20,14 @@ pub const ORDERS_MAX: usize = 16;
 pub const NOTICES_MAX: usize = 64;
 
 /// What the control plane asks of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Answer with [`Notice::Report`] and this number.
     Report(u64),
     /// A new snapshot of the routes was published.
     Routes,
+    /// The queue of this name, if it is in Retry, is tried at once.
+    Retry(Arc<str>),
     /// Take no new connections, finish what is under way, end with [`Notice::Stopped`] within this time.
     Drain(Span),
 }

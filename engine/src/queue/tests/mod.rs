@@ -3,6 +3,7 @@
 mod caps;
 mod elsewhere;
 mod expiry;
+mod held;
 mod hosts;
 mod messages;
 mod naive;

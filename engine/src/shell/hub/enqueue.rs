@@ -51,6 +51,7 @@ impl Routing {
     /// Takes a snapshot over into the queues.
     pub fn of(snapshot: Arc<Snapshot>, queues: &mut Queues, caps: &Caps, now: Tick) -> Self {
         let mut hops = Vec::new();
+        queues.suspend(snapshot.suspended.clone());
         queues.install(snapshot.table.keys_and_hosts(), now, &mut hops);
         let manners: BTreeMap<HopId, Manners> = hops.iter().copied().zip(snapshot.manners.iter().copied()).collect();
         for (hop, (key, _)) in hops.iter().zip(snapshot.table.keys_and_hosts()) {

@@ -6,6 +6,7 @@ use crate::queue::{HopStatus, HostStatus, Status};
 use crate::track::counters::Counter;
 use crate::track::report::{Health, HostReport, QueueReport, QueueStatus};
 use crate::wire::{DeliveryType, Span, Tick};
+use std::rc::Rc;
 
 impl<D: Driver> Hub<D> {
     /// How its queues stand.
@@ -72,6 +73,16 @@ impl<D: Driver> Hub<D> {
 }
 
 impl<D: Driver> Hub<D> {
+    /// An operator asks for a try of this queue now.
+    pub fn retry(self: &Rc<Self>, queue: &str) {
+        let mut queues = self.queues.borrow_mut();
+        let found = queues.hops().find(|(_, status)| &*status.key.domain == queue).map(|(hop, _)| hop);
+        if found.is_some_and(|hop| queues.retry(hop, self.driver.now())) {
+            drop(queues);
+            self.run_actions();
+        }
+    }
+
     /// The furthest step taken since the last time because memory is short.
     pub fn memory_step(&self) -> u64 {
         self.short.worst_since(self.pool.budget())

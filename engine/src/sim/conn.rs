@@ -3,6 +3,7 @@
 use super::driver::Sim;
 use super::machine::Process;
 use super::net::{Net, Segment, travel};
+use super::nth::Op;
 use super::world::World;
 use crate::io::base::events::{Events, Ways};
 use crate::io::base::outlet::{LINGER, Outlet, SEND_STALL};
@@ -114,6 +115,9 @@ impl End {
             if piece.is_empty() {
                 break;
             }
+            if !self.passes(world, Op::Send) {
+                return;
+            }
             self.outlet.sent(piece.len(), world.now());
             self.untaken.set(self.untaken.get() + piece.len());
             self.sent.set(self.sent.get() + piece.len() as u64);
@@ -160,6 +164,7 @@ impl End {
             Segment::Octets(_) if self.closed.get() => self.reset(world),
             // Whoever lingers reads and forgets.
             Segment::Octets(octets) if self.user_gone.get() => self.free(world, octets.len()),
+            Segment::Octets(_) if !self.passes(world, Op::Receive) => {}
             Segment::Octets(octets) => {
                 self.received.borrow_mut().extend_from_slice(&octets);
                 self.outlet.signal().wake();
@@ -195,7 +200,20 @@ impl End {
 
     /// Both sides lose it; nothing that was queued arrives.
     pub fn reset(self: &Rc<Self>, world: &Rc<World>) {
-        if self.lose(io::ErrorKind::ConnectionReset) {
+        self.give_up(world, io::ErrorKind::ConnectionReset);
+    }
+
+    /// Counts an operation; with the one that fails the connection is gone.
+    fn passes(self: &Rc<Self>, world: &Rc<World>, op: Op) -> bool {
+        let passed = self.process.machine.nth.pass(op);
+        if let Err(error) = &passed {
+            self.give_up(world, error.kind());
+        }
+        passed.is_ok()
+    }
+
+    fn give_up(self: &Rc<Self>, world: &Rc<World>, kind: io::ErrorKind) {
+        if self.lose(kind) {
             self.transit.borrow_mut().push_back(Segment::Reset);
             travel(world, self);
         }

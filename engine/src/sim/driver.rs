@@ -4,6 +4,7 @@ use super::conn::SimConn;
 use super::disk::{Disk, Fails, Folder};
 use super::file::Inode;
 use super::net::Listening;
+use super::nth::Op;
 use super::tasks::locked;
 use super::trace::{What, digest};
 use super::world::{Shard, WALL_AT_START, World};
@@ -121,14 +122,24 @@ impl Sim {
         &self.shard.process.machine.disk
     }
 
-    /// A step of the disk: it takes its time, then it is done whole.
-    async fn step<T>(&self, kind: u64, act: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+    /// Counts an operation; the one that is to fail does.
+    fn pass(&self, op: Op) -> io::Result<()> {
+        self.shard.process.machine.nth.pass(op)
+    }
+
+    /// A step of the disk: it takes its time, then it is done whole, or not at all.
+    async fn step<T>(&self, op: Op, act: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
+        let passed = self.pass(op);
+        self.step_counted(op, |disk| passed.and_then(|()| act(disk))).await
+    }
+
+    async fn step_counted<T>(&self, op: Op, act: impl FnOnce(&Disk) -> io::Result<T>) -> io::Result<T> {
         self.sleep(self.disk().latency()).await;
         let done = act(self.disk());
         self.world.trace.add(
             self.world.now(),
             What::Disk,
-            &[self.disk().machine() as u64, kind, u64::from(done.is_ok())],
+            &[self.disk().machine() as u64, op as u64, u64::from(done.is_ok())],
         );
         done
     }
@@ -147,16 +158,18 @@ impl Sim {
         // Direct I/O is short by whole blocks only.
         let done = if done < size { (done / 4096 * 4096).max(size.min(4096)) } else { done };
         let ambush = is_stable.then(|| disk.ambushed()).flatten();
-        let fails =
+        let is_struck =
             disk.chance.once_in(wear.write_error_once_in) || ambush.as_ref().is_some_and(|it| it.fails.is_some());
+        let error = self.pass(Op::Write).err().or_else(|| is_struck.then(refused));
+        let fails = error.is_some();
         self.world.trace.add(self.world.now(), What::Written, &[inode.number, at, digest(&bytes), u64::from(fails)]);
         let number = inode.begin(at, bytes);
         let (told, inode) = (outcome.clone(), inode.clone());
         self.world.after(disk.latency(), move |world| {
-            if fails {
+            if let Some(error) = error {
                 let whole = ambush.as_ref().is_some_and(|ambush| ambush.fails == Some(Fails::InWord));
                 inode.fail(number, &disk.chance, disk.sector, whole);
-                told.tell(Err(refused()));
+                told.tell(Err(error));
             } else {
                 inode.finish(number, done, is_stable);
                 told.tell(Ok(done));
@@ -233,6 +246,7 @@ impl Driver for Sim {
     }
 
     fn listen(&self, at: SocketAddr) -> io::Result<SimListener> {
+        self.pass(Op::Listen)?;
         let listening = self.world.net.listen(at, &self.shard.process)?;
         Ok(SimListener { world: self.world.clone(), listening })
     }
@@ -243,14 +257,19 @@ impl Driver for Sim {
 
     async fn accept(&self, listener: &SimListener) -> io::Result<SimConn> {
         let end = poll_fn(|context| {
-            if let Some(end) = listener.listening.queue.borrow_mut().pop_front() {
-                return Poll::Ready(end);
+            let mut queue = listener.listening.queue.borrow_mut();
+            if !queue.is_empty()
+                && let Err(error) = self.pass(Op::Accept)
+            {
+                return Poll::Ready(Err(error));
+            }
+            if let Some(end) = queue.pop_front() {
+                return Poll::Ready(Ok(end));
             }
             *listener.listening.waker.borrow_mut() = Some(context.waker().clone());
             Poll::Pending
-        })
-        .await;
-        Ok(SimConn::new(self.clone(), end))
+        });
+        Ok(SimConn::new(self.clone(), end.await?))
     }
 
     fn shed(&self, listener: &SimListener, reply: &[u8]) {
@@ -261,6 +280,7 @@ impl Driver for Sim {
     }
 
     async fn connect(&self, to: SocketAddr, by: Tick) -> io::Result<SimConn> {
+        self.pass(Op::Connect)?;
         let process = &self.shard.process;
         let machine =
             if to.ip().is_loopback() { Some(process.machine.clone()) } else { self.world.machine_at(to.ip()) };
@@ -290,20 +310,22 @@ impl Driver for Sim {
     }
 
     fn root(&self, path: &Path) -> io::Result<Rc<Folder>> {
+        self.pass(Op::Folder)?;
         self.disk().root(path)
     }
 
     async fn dir(&self, at: &Rc<Folder>, name: &str) -> io::Result<Rc<Folder>> {
-        self.step(1, |_| at.folder(name)).await
+        self.step(Op::Folder, |_| at.folder(name)).await
     }
 
     async fn create_dir(&self, at: &Rc<Folder>, name: &str) -> io::Result<()> {
-        self.step(2, |disk| disk.create_dir(at, name)).await
+        self.step(Op::MakeFolder, |disk| disk.create_dir(at, name)).await
     }
 
     async fn open(&self, at: &Rc<Folder>, name: &str, how: Open) -> io::Result<SimFile> {
         let is_direct = matches!(how, Open::Write { direct: true } | Open::Create { direct: true });
-        let inode = self.step(3, |disk| {
+        let op = if matches!(how, Open::Create { .. }) { Op::Create } else { Op::Open };
+        let inode = self.step(op, |disk| {
             if is_direct && disk.direct_align.is_none() {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
@@ -315,7 +337,7 @@ impl Driver for Sim {
     }
 
     async fn allocate(&self, file: &SimFile, bytes: u64) -> io::Result<()> {
-        self.step(4, |disk| {
+        self.step(Op::Allocate, |disk| {
             if bytes.saturating_sub(file.0.inode.size()) > disk.free() {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -326,16 +348,19 @@ impl Driver for Sim {
     }
 
     fn lock(&self, file: &SimFile) -> io::Result<bool> {
+        self.pass(Op::Lock)?;
         let is_ours = file.0.holds_lock.get() || !file.0.inode.locked.replace(true);
         file.0.holds_lock.set(is_ours);
         Ok(is_ours)
     }
 
     fn size(&self, file: &SimFile) -> io::Result<u64> {
+        self.pass(Op::Ask)?;
         Ok(file.0.inode.size())
     }
 
     fn direct_io(&self, _file: &SimFile) -> io::Result<DirectIo> {
+        self.pass(Op::Ask)?;
         let align = self.disk().direct_align.unwrap_or(0);
         Ok(DirectIo { memory_align: align, offset_align: align })
     }
@@ -363,7 +388,7 @@ impl Driver for Sim {
     }
 
     async fn read(&self, file: &SimFile, mut into: Fill, at: u64) -> (io::Result<usize>, Fill) {
-        let read = self.step(5, |disk| {
+        let read = self.step(Op::Read, |disk| {
             let wear = disk.wear.borrow();
             if disk.chance.once_in(wear.read_error_once_in) {
                 return Err(refused());
@@ -381,19 +406,21 @@ impl Driver for Sim {
     }
 
     async fn sync(&self, file: &SimFile) -> io::Result<()> {
-        self.step(6, |disk| {
-            if disk.chance.once_in(disk.wear.borrow().sync_error_once_in) {
-                file.0.inode.fail_sync(&disk.chance, disk.sector);
-                return Err(refused());
+        let passed = self.pass(Op::Sync);
+        self.step_counted(Op::Sync, |disk| {
+            let is_struck = disk.chance.once_in(disk.wear.borrow().sync_error_once_in);
+            let done = passed.and_then(|()| if is_struck { Err(refused()) } else { Ok(()) });
+            match &done {
+                Ok(()) => file.0.inode.sync(),
+                Err(_) => file.0.inode.fail_sync(&disk.chance, disk.sector),
             }
-            file.0.inode.sync();
-            Ok(())
+            done
         })
         .await
     }
 
     async fn sync_dir(&self, dir: &Rc<Folder>) -> io::Result<()> {
-        self.step(7, |disk| {
+        self.step(Op::SyncFolder, |disk| {
             if disk.chance.once_in(disk.wear.borrow().sync_error_once_in) {
                 return Err(refused());
             }
@@ -404,15 +431,15 @@ impl Driver for Sim {
     }
 
     async fn rename(&self, at: &Rc<Folder>, from: &str, into: &Rc<Folder>, to: &str) -> io::Result<()> {
-        self.step(8, |disk| disk.rename(at, from, into, to)).await
+        self.step(Op::Rename, |disk| disk.rename(at, from, into, to)).await
     }
 
     async fn remove(&self, at: &Rc<Folder>, name: &str) -> io::Result<()> {
-        self.step(9, |disk| disk.remove(at, name)).await
+        self.step(Op::Remove, |disk| disk.remove(at, name)).await
     }
 
     async fn list(&self, dir: &Rc<Folder>) -> io::Result<Vec<Entry>> {
-        self.step(10, |_| Ok(dir.list())).await
+        self.step(Op::List, |_| Ok(dir.list())).await
     }
 
     fn descriptors_max(&self) -> usize {
@@ -420,6 +447,7 @@ impl Driver for Sim {
     }
 
     fn free_bytes(&self, _dir: &Rc<Folder>) -> io::Result<u64> {
+        self.pass(Op::Ask)?;
         Ok(self.disk().free())
     }
 

@@ -3,6 +3,7 @@
 use super::chance::Chance;
 use super::disk::Disk;
 use super::driver::Sim;
+use super::nth::Nth;
 use super::trace::What;
 use super::world::World;
 use crate::wire::Span;
@@ -21,6 +22,8 @@ pub struct Machine {
     pub wall_shift: Cell<i64>,
     /// Its disk.
     pub disk: Rc<Disk>,
+    /// Which operation of its processes fails.
+    pub nth: Nth,
 }
 
 /// How a process is to die.
@@ -50,6 +53,7 @@ impl Machine {
             next_port: Cell::new(32_768),
             wall_shift: Cell::new(0),
             disk: Disk::new(number, chance),
+            nth: Nth::default(),
         })
     }
 

@@ -11,6 +11,7 @@ mod inspect;
 pub mod ledger;
 pub mod machine;
 mod net;
+pub mod nth;
 pub(crate) mod records;
 pub mod scenario;
 pub mod sender;

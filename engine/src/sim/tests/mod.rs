@@ -5,6 +5,7 @@ mod crowd;
 mod cut;
 mod expiry;
 mod held_up;
+mod nth;
 mod slow;
 mod sparse;
 mod starts;

@@ -100,6 +100,22 @@ mod tests {
         }
     }
 
+    /// A leap second has no number of its own in UTC as systems count it, and no date says 60.
+    #[test]
+    fn f_058_behind_a_leap_second_and_across_a_change_to_summer_time_dates_go_on() {
+        let mut date = DateText::default();
+        let mut at = |second: i64, offset: i32| date.at(Wall(second * 1_000_000), offset).to_vec();
+        assert_eq!(at(1_483_228_799, 0), b"Sat, 31 Dec 2016 23:59:59 +0000");
+        assert_eq!(at(1_483_228_800, 0), b"Sun, 01 Jan 2017 00:00:00 +0000");
+        // The clock is held or set back by a second: the same text again.
+        assert_eq!(at(1_483_228_799, 0), b"Sat, 31 Dec 2016 23:59:59 +0000");
+        assert_eq!(at(1_490_489_999, 3600), b"Sun, 26 Mar 2017 01:59:59 +0100");
+        assert_eq!(at(1_490_490_000, 7200), b"Sun, 26 Mar 2017 03:00:00 +0200");
+        for second in 1_483_228_700..1_483_228_900 {
+            assert!(!at(second, 0)[17..25].windows(2).any(|two| two == b"60"), "{second}");
+        }
+    }
+
     #[test]
     fn f_056_clocks_gone_mad_still_give_dates() {
         let mut date = DateText::default();

@@ -5,6 +5,7 @@ use super::trace::{What, digest};
 use super::world::World;
 use crate::wire::{Span, Tick};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -150,6 +151,8 @@ pub struct Ledger {
     /// How long servers keep what they cannot deliver.
     expire_after: Cell<Span>,
     reports: Cell<bool>,
+    /// Which message is meant by what a server calls it.
+    names: RefCell<BTreeMap<String, usize>>,
 }
 
 impl Ledger {
@@ -163,6 +166,7 @@ impl Ledger {
             breaches: RefCell::default(),
             expire_after: Cell::new(Span(u64::MAX)),
             reports: Cell::new(true),
+            names: RefCell::default(),
         })
     }
 
@@ -236,10 +240,28 @@ impl Ledger {
         if !is_whole {
             return self.breach("I-4", format!("message {number} arrived changed for {recipient}"));
         }
+        self.is_named_apart(number, &content[..content.len() - message.content.len()]);
         match message.pairs.iter_mut().find(|pair| pair.recipient == recipient) {
             Some(pair) => self.change(pair, |pair| pair.arrivals.push(arrival)),
             None => self.breach("I-2", format!("message {number} arrived for {recipient}, who was not named")),
         }
+    }
+
+    /// No server calls two messages by one name, whatever its clock was at either (F-057).
+    fn is_named_apart(&self, number: usize, front: &[u8]) {
+        let front = String::from_utf8_lossy(front);
+        let mut names = self.names.borrow_mut();
+        for name in front.lines().filter_map(|line| line.strip_prefix("\tby ")) {
+            let meant = *names.entry(name.to_owned()).or_insert(number);
+            if meant != number {
+                self.breach("F-057", format!("messages {meant} and {number} are both named {name}"));
+            }
+        }
+    }
+
+    /// How many names servers have given.
+    pub fn names(&self) -> usize {
+        self.names.borrow().len()
     }
 
     /// A report came to a sink for `sender`.

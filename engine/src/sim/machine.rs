@@ -69,6 +69,12 @@ impl Machine {
         Ipv4Addr::new(10, 0, high, low).into()
     }
 
+    /// Somebody sets its wall clock, so many microseconds off the truth.
+    pub fn set_clock(&self, world: &World, off: i64) {
+        self.wall_shift.set(off);
+        self.lives(world, 5, "the wall clock is set");
+    }
+
     /// Whether it runs.
     pub fn is_up(&self) -> bool {
         self.up.get()

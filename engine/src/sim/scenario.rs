@@ -26,6 +26,11 @@ const RECORDS_WAIT: Span = Span::seconds(10);
 const STAYS: &str = "stays.test";
 const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 
+/// How far off wall clocks are, in microseconds.
+pub(super) const HOUR: i64 = 3_600_000_000;
+pub(super) const TEN_YEARS: i64 = 87_660 * HOUR;
+pub(super) const BEFORE_1970: i64 = -6 * TEN_YEARS;
+
 /// What a run is drawn from.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -62,12 +67,14 @@ pub struct Faults {
     pub sinks: bool,
     /// What stands on disks rots.
     pub rot: bool,
+    /// Wall clocks are wrong, and are set.
+    pub clocks: bool,
 }
 
 impl Faults {
     /// All of them.
     pub const ALL: Faults =
-        Faults { processes: true, machines: true, disks: true, network: true, sinks: true, rot: true };
+        Faults { processes: true, machines: true, disks: true, network: true, sinks: true, rot: true, clocks: true };
 }
 
 impl Default for Plan {
@@ -130,6 +137,9 @@ fn run_in(world: &Rc<World>, seed: u64, plan: Plan) -> Report {
     let _planted = crate::sys::planted::plant(plan.bug);
     let stays = plan.stays_once_in > 0 && seed % plan.stays_once_in == plan.stays_once_in - 1;
     let scenario = Scenario::build(world, plan, stays);
+    if plan.faults.clocks {
+        scenario.set_first_clocks();
+    }
     let began = world.now();
     scenario.clone().trouble(began + plan.trouble);
     let ledger = &scenario.ledger;
@@ -294,7 +304,7 @@ impl Scenario {
 
     fn fault(&self) {
         let kinds = self.plan.faults;
-        let drawn = self.chance.below(15);
+        let drawn = self.chance.below(16);
         let server = self.chance.one_of(&self.servers);
         self.world.trace.add(self.world.now(), What::Fault, &[drawn]);
         self.world.tell(|| format!("fault {drawn} at machine {}", server.machine.number()));
@@ -312,6 +322,7 @@ impl Scenario {
             10 if kinds.sinks => self.leave(),
             11..14 if kinds.disks && kinds.machines => self.ambush(server),
             14 if kinds.rot => self.rot(server),
+            15 if kinds.clocks => self.set_clock(server),
             _ => self.drawn.set(self.drawn.get() - 1),
         }
     }
@@ -386,6 +397,21 @@ impl Scenario {
                 victim.kill();
             }
         });
+    }
+
+    /// No server has read its wall clock yet: it may be any.
+    fn set_first_clocks(&self) {
+        for server in &self.servers {
+            server.machine.set_clock(&self.world, *self.chance.one_of(&[0, 0, TEN_YEARS, BEFORE_1970]));
+        }
+    }
+
+    /// Sets a wall clock. What a start finds is as old as the clock says, so where messages live for seconds none is set forward.
+    fn set_clock(&self, server: &Server) {
+        let machine = &server.machine;
+        let off = machine.wall_shift.get();
+        let forward = if self.expiry.is_some() { off } else { off + HOUR };
+        machine.set_clock(&self.world, *self.chance.one_of(&[forward, off - HOUR, BEFORE_1970.min(off)]));
     }
 
     /// Cuts the ways between a server and another machine, or one way only, for a while.

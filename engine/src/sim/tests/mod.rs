@@ -1,6 +1,7 @@
 //! Worlds that prove what the simulation itself promises, and what servers promise in it.
 
 mod bugs;
+mod clocks;
 mod crowd;
 mod cut;
 mod expiry;

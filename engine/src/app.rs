@@ -12,6 +12,7 @@ mod cli;
 mod data_dir;
 pub mod exit;
 pub mod interrupt;
+mod message;
 mod process;
 pub mod program;
 mod queue;
@@ -48,6 +49,7 @@ fn perform(command: Command) -> Exit {
         Command::Check(flags) => check::check(&flags),
         Command::Status(flags) => status(&flags),
         Command::Queue { command } => queue::queue(&command),
+        Command::Message { command } => message::message(&command),
         Command::Completions { shell } => print(&program::completions(cli::command(), shell)),
         Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     }

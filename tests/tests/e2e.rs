@@ -13,6 +13,7 @@ mod e2e {
     mod mail;
     mod mailbox;
     mod manners;
+    mod messages;
     mod next_hop;
     mod odd_hosts;
     mod process;

@@ -4,14 +4,17 @@
 // The administrator's tool lives outside: it has a clock and a socket of its own.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod messages;
 mod queues;
 pub mod select;
+mod shelf;
 mod text;
 
+pub use messages::{MESSAGE_PROPERTIES, Message, MessageChoice, ViewError, Viewer, messages_text};
 pub use queues::{Choice, QUEUE_PROPERTIES, Queue, of_server, queues, queues_text};
-pub use text::{plain, status as status_text};
+pub use text::{plain, properties as properties_text, status as status_text};
 
-use crate::control::socket::{Answer, Request, VERSION};
+use crate::control::socket::{Answer, Request};
 use crate::track::report::Status;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -56,9 +59,8 @@ pub enum AskError {
 /// # Errors
 /// As `AskError` says.
 pub fn status(path: &Path) -> Result<Status, AskError> {
-    let answer = ask(path, "status", None)?;
-    let silent = || AskError::Strange { path: path.to_owned(), what: "it said nothing".into() };
-    answer.status.map(|status| *status).ok_or_else(silent)
+    let answer = Client::connect(path)?.ask(&Request::new("status"))?;
+    answer.status.map(|status| *status).ok_or_else(|| silent(path))
 }
 
 /// Has the server on `path` do something with a queue: `suspend`, `resume` or `retry`. It is done then, and will be so after
@@ -67,32 +69,48 @@ pub fn status(path: &Path) -> Result<Status, AskError> {
 /// # Errors
 /// As `AskError` says.
 pub fn operate(path: &Path, doing: &str, queue: &str) -> Result<(), AskError> {
-    let answer = ask(path, doing, Some(queue.to_owned()))?;
-    let silent = || AskError::Strange { path: path.to_owned(), what: "it said nothing".into() };
-    answer.done.filter(|done| *done).map(|_| ()).ok_or_else(silent)
+    let request = Request { queue: Some(queue.to_owned()), ..Request::new(doing) };
+    let answer = Client::connect(path)?.ask(&request)?;
+    answer.done.filter(|done| *done).map(|_| ()).ok_or_else(|| silent(path))
 }
 
-/// One request, and its answer, which is no refusal.
-fn ask(path: &Path, ask: &str, queue: Option<String>) -> Result<Answer, AskError> {
-    let absent = |error| AskError::Absent { path: path.to_owned(), error };
-    let strange = |what: String| AskError::Strange { path: path.to_owned(), what };
-    let mut stream = UnixStream::connect(path).map_err(absent)?;
-    let request = Request { ringpost: VERSION, ask: ask.into(), queue };
-    let mut line = serde_json::to_vec(&request).map_err(|error| strange(error.to_string()))?;
-    line.push(b'\n');
-    stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(absent)?;
-    stream.set_write_timeout(Some(ANSWER_WAIT)).map_err(absent)?;
-    stream.write_all(&line).map_err(absent)?;
-    line.clear();
-    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut line).map_err(absent)?;
-    if line.is_empty() {
-        return Err(strange("it closed without an answer".into()));
+/// A connection to a server's socket.
+struct Client<'a> {
+    path: &'a Path,
+    stream: BufReader<UnixStream>,
+}
+
+impl<'a> Client<'a> {
+    fn connect(path: &'a Path) -> Result<Self, AskError> {
+        let absent = |error| AskError::Absent { path: path.to_owned(), error };
+        let stream = UnixStream::connect(path).map_err(absent)?;
+        stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(absent)?;
+        stream.set_write_timeout(Some(ANSWER_WAIT)).map_err(absent)?;
+        Ok(Self { path, stream: BufReader::new(stream) })
     }
-    let answer: Answer = serde_json::from_slice(&line).map_err(|error| strange(error.to_string()))?;
-    match answer.error {
-        Some(error) => Err(AskError::Refused { error }),
-        None => Ok(answer),
+
+    /// One request, and its answer, which is no refusal.
+    fn ask(&mut self, request: &Request) -> Result<Answer, AskError> {
+        let absent = |error| AskError::Absent { path: self.path.to_owned(), error };
+        let strange = |what: String| AskError::Strange { path: self.path.to_owned(), what };
+        let mut line = serde_json::to_vec(request).map_err(|error| strange(error.to_string()))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).map_err(absent)?;
+        line.clear();
+        (&mut self.stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).map_err(absent)?;
+        if line.is_empty() {
+            return Err(strange("it closed without an answer".into()));
+        }
+        let answer: Answer = serde_json::from_slice(&line).map_err(|error| strange(error.to_string()))?;
+        match answer.error {
+            Some(error) => Err(AskError::Refused { error }),
+            None => Ok(answer),
+        }
     }
+}
+
+fn silent(path: &Path) -> AskError {
+    AskError::Strange { path: path.to_owned(), what: "it said nothing".into() }
 }
 
 #[cfg(test)]

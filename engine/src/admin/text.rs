@@ -1,5 +1,6 @@
 //! How a server stands, for people.
 
+use super::select::Property;
 use crate::track::report::{Health, QueueReport, Status, Windows};
 use std::fmt::Write as _;
 
@@ -134,6 +135,18 @@ fn queue_details(out: &mut String, queue: &QueueReport) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// Every property of one thing, a line each.
+pub fn properties<T>(item: &T, properties: &[Property<T>]) -> String {
+    let mut out = String::new();
+    for property in properties {
+        let value = (property.get)(item).map_or(String::new(), |value| value.to_string());
+        // Writing to a String cannot fail.
+        let _never = writeln!(out, "{:<22}: {}", property.name, plain(&value));
+    }
+    out.push('\n');
+    out
 }
 
 /// Text from elsewhere for a terminal: no controls.

@@ -54,6 +54,17 @@ A queue is named SERVER\\NAME or NAME; * stands for anything. A filter is Proper
 operators -eq -ne -gt -ge -lt -le -like; `queue show` prints the properties there are. Exit code 1 when nothing is meant or the
 server refuses, 4 when none answers.";
 
+const MESSAGE_EXAMPLES: &str = "\
+Examples:
+  ringpost message list --config ringpost.toml --queue smart
+  ringpost message list --config ringpost.toml --filter \"FromAddress -like '*@spam.example' -and Size -gt '100000'\"
+  ringpost message show 1099511627776 --config ringpost.toml
+  ringpost message remove --config ringpost.toml --filter \"Subject -eq 'test'\" --ndr no
+  ringpost message export smart\\1099511627776 --config ringpost.toml --out copy.eml
+
+A message is named SERVER\\QUEUE\\NUMBER, QUEUE\\NUMBER or, in all its queues, NUMBER. Run it on the server itself, as its user:
+what is not in its memory is read from its spool. Exit code 1 when nothing is meant or something stays, 4 when no server answers.";
+
 /// The command line with everything in it, for parsing, completions and manual pages.
 pub fn command() -> clap::Command {
     with_switches(Cli::command().version(FULL_VERSION))
@@ -83,6 +94,12 @@ pub(super) enum Command {
     Queue {
         #[command(subcommand)]
         command: QueueCommand,
+    },
+    /// List single messages of a running server, take them out, copy them into files
+    #[command(after_help = MESSAGE_EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+    Message {
+        #[command(subcommand)]
+        command: MessageCommand,
     },
     /// Print the completion script of a shell
     Completions {
@@ -234,6 +251,64 @@ pub(super) struct QueueFlags {
     /// Say the result as one JSON document
     #[arg(long, env = "RINGPOST_JSON")]
     pub json: bool,
+}
+
+/// What is done with messages.
+#[derive(Debug, Subcommand)]
+pub(super) enum MessageCommand {
+    /// List messages
+    List(MessageFlags),
+    /// Say everything about messages
+    Show(MessageFlags),
+    /// Take messages out of their queues, now and for ever
+    Remove(RemoveFlags),
+    /// Write a copy of a message into a file; it stays in its queue
+    Export(ExportFlags),
+}
+
+/// Which messages are meant, and how they are told.
+#[derive(Debug, Args)]
+pub(super) struct MessageFlags {
+    /// The message: SERVER\QUEUE\NUMBER, QUEUE\NUMBER or NUMBER
+    #[arg(value_name = "MESSAGE", conflicts_with_all = ["filter", "queue"])]
+    pub identity: Option<String>,
+    /// Only messages of this queue: SERVER\NAME or NAME, * for anything
+    #[arg(long, value_name = "QUEUE", env = "RINGPOST_QUEUE")]
+    pub queue: Option<String>,
+    /// Only messages of which this holds: Property -op 'value', joined by -and
+    #[arg(long, value_name = "FILTER", env = "RINGPOST_FILTER")]
+    pub filter: Option<String>,
+    /// The order: +Property rises, -Property falls
+    #[arg(long, value_name = "KEYS", env = "RINGPOST_SORT", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", env = "RINGPOST_RESULT_SIZE", default_value_t = 1_000)]
+    pub result_size: usize,
+    #[command(flatten)]
+    pub server: ServerFlags,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON")]
+    pub json: bool,
+}
+
+/// Flags of `ringpost message remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveFlags {
+    #[command(flatten)]
+    pub message: MessageFlags,
+    /// Whether the sender is told that it was not delivered: yes or no
+    #[arg(long, value_name = "yes|no", env = "RINGPOST_NDR", value_parser = ["yes", "no"], default_value = "yes")]
+    pub ndr: String,
+}
+
+/// Flags of `ringpost message export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportFlags {
+    #[command(flatten)]
+    pub message: MessageFlags,
+    /// The file, which must not be there yet; - for standard output
+    #[arg(long, value_name = "FILE", env = "RINGPOST_OUT")]
+    pub out: PathBuf,
 }
 
 /// Which running server is asked.

@@ -5,7 +5,6 @@ use super::{Exit, exit, print, sources};
 use crate::admin::select::{Filter, Sort, json};
 use crate::admin::{self, AskError, Choice, QUEUE_PROPERTIES, Queue};
 use jiff::Timestamp;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// How a command ends that cannot go on.
@@ -113,16 +112,7 @@ impl Chosen {
 
 /// Everything about each queue, for people.
 fn shown(queues: &[Queue]) -> String {
-    let mut out = String::new();
-    for queue in queues {
-        for property in QUEUE_PROPERTIES {
-            let value = (property.get)(queue).map_or(String::new(), |value| value.to_string());
-            // Writing to a String cannot fail.
-            let _never = writeln!(out, "{:<22}: {}", property.name, admin::plain(&value));
-        }
-        out.push('\n');
-    }
-    out
+    queues.iter().fold(String::new(), |text, queue| text + &admin::properties_text(queue, QUEUE_PROPERTIES))
 }
 
 fn document(queues: &[Queue]) -> String {

@@ -14,10 +14,11 @@ use crate::route::{HUBS, Snapshot};
 use crate::settings::{Durability, Role, Settings};
 use crate::track::counters::Board;
 use crate::track::desk::{ControlDesk, Failure, Notice, Order, Ready};
-use crate::track::report::{Reload, ShardReport, Status};
+use crate::track::report::{MessagePage, Reload, Removed, ShardReport, Status};
 use crate::wire::{NextHopKey, Span};
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use tokio::time::{Instant, sleep_until};
 const TICK: Duration = Duration::from_millis(200);
 /// People who wait for a status at once.
 const ASKING_MAX: usize = 64;
+/// How long a shard may take for what it is to do and to write down.
+const ANSWER_WAIT: Duration = Duration::from_secs(8);
 /// How long the shards' threads may take to end after the last of them has stopped.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,17 @@ type Asking = oneshot::Sender<Option<Arc<Status>>>;
 enum Wish {
     Status(Asking),
     Operate(Operation, oneshot::Sender<Result<(), String>>),
+    Page(usize, u32, oneshot::Sender<MessagePage>),
+    Remove(usize, Removal, oneshot::Sender<Vec<Removed>>),
+}
+
+/// Messages to be taken out, and whether their senders are told.
+type Removal = (Arc<[(u32, u32)]>, bool);
+
+/// Who waits for a shard's answer, and until when.
+enum Awaited {
+    Page(oneshot::Sender<MessagePage>),
+    Removed(oneshot::Sender<Vec<Removed>>),
 }
 
 /// The way by which the admin socket and metrics reach the plane.
@@ -54,6 +68,18 @@ impl Operator for Door {
     async fn operate(&self, operation: Operation) -> Option<Result<(), String>> {
         let (sender, answer) = oneshot::channel();
         self.0.send(Wish::Operate(operation, sender)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn page(&self, shard: usize, page: u32) -> Option<MessagePage> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(Wish::Page(shard, page, sender)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn remove(&self, shard: usize, entries: Vec<(u32, u32)>, tells: bool) -> Option<Vec<Removed>> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(Wish::Remove(shard, (entries.into(), tells), sender)).await.ok()?;
         answer.await.ok()
     }
 }
@@ -83,6 +109,8 @@ struct Plane {
     resolve_at: Instant,
     gathering: Option<Gathering>,
     ticket: u64,
+    /// Single answers on their way, by their tickets.
+    awaited: BTreeMap<u64, (Instant, Awaited)>,
     last: Option<(Instant, Arc<Status>)>,
 }
 
@@ -101,6 +129,7 @@ struct Shard {
 
 /// Reports on their way.
 struct Gathering {
+    ticket: u64,
     until: Instant,
     reports: Vec<Option<ShardReport>>,
     asking: Vec<Asking>,
@@ -183,6 +212,7 @@ impl Plane {
             resolve_at: now + RESOLVE_SOON,
             gathering: None,
             ticket: 0,
+            awaited: BTreeMap::new(),
             last: None,
         }
     }
@@ -204,6 +234,12 @@ impl Plane {
                 Heard::Wish(Some(Wish::Operate(operation, answer))) => {
                     // Who asked may have left.
                     let _left = answer.send(self.operate(&operation));
+                }
+                Heard::Wish(Some(Wish::Page(shard, page, answer))) => {
+                    self.ask_shard(shard, |ticket| Order::Page(ticket, page), Awaited::Page(answer));
+                }
+                Heard::Wish(Some(Wish::Remove(shard, (entries, tells), answer))) => {
+                    self.ask_shard(shard, |ticket| Order::Remove(ticket, entries, tells), Awaited::Removed(answer));
                 }
                 Heard::Wish(None) | Heard::Tick => {}
                 Heard::Names(news) => self.resolved(news),
@@ -285,6 +321,17 @@ impl Plane {
             Notice::Failed(Failure { usage: true, text }) => return Err(ControlError::Usage(text)),
             Notice::Failed(Failure { usage: false, text }) => return Err(ControlError::Died(text)),
             Notice::Report(ticket, report) => self.reported(index, ticket, *report),
+            Notice::Page(ticket, page) => {
+                if let Some((_, Awaited::Page(answer))) = self.awaited.remove(&ticket) {
+                    // Who asked may have left.
+                    let _left = answer.send(*page);
+                }
+            }
+            Notice::Removed(ticket, removed) => {
+                if let Some((_, Awaited::Removed(answer))) = self.awaited.remove(&ticket) {
+                    let _left = answer.send(removed);
+                }
+            }
         }
         Ok(())
     }
@@ -358,6 +405,7 @@ impl Plane {
         if self.gathering.as_ref().is_some_and(|gathering| now >= gathering.until) {
             self.gathered();
         }
+        self.awaited.retain(|_, (until, _)| now < *until);
         log::start(&self.settings.log).say_what_was_left_out_since();
     }
 
@@ -460,6 +508,14 @@ impl Plane {
         Ok(())
     }
 
+    /// Gives one shard an order that it answers; who waits hears nothing when there is no such shard, or it is stuck.
+    fn ask_shard(&mut self, shard: usize, order: impl FnOnce(u64) -> Order, awaited: Awaited) {
+        self.ticket += 1;
+        if self.desks.get(shard).is_some_and(|desk| desk.order(order(self.ticket)).is_ok()) {
+            self.awaited.insert(self.ticket, (Instant::now() + ANSWER_WAIT, awaited));
+        }
+    }
+
     /// The queue of this name, in whatever case, that can have mail: by a route, because it has some, or because it is
     /// suspended.
     fn queue_named(&self, name: &str) -> Option<String> {
@@ -501,6 +557,7 @@ impl Plane {
             let _stuck = desk.order(Order::Report(self.ticket));
         }
         self.gathering = Some(Gathering {
+            ticket: self.ticket,
             until: Instant::now() + REPORT_WAIT,
             reports: vec![None; self.desks.len()],
             asking: vec![asking],
@@ -508,7 +565,7 @@ impl Plane {
     }
 
     fn reported(&mut self, index: usize, ticket: u64, report: ShardReport) {
-        let Some(gathering) = self.gathering.as_mut().filter(|_| ticket == self.ticket) else { return };
+        let Some(gathering) = self.gathering.as_mut().filter(|gathering| ticket == gathering.ticket) else { return };
         if let Some(place) = gathering.reports.get_mut(index) {
             *place = Some(report);
         }

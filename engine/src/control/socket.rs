@@ -6,13 +6,15 @@
 //! |---|---|
 //! | `{"ringpost":1,"ask":"status"}` | `{"ringpost":1,"status":{…}}`: `track::report::Status` |
 //! | `{"ringpost":1,"ask":"suspend","queue":"NAME"}`, and `resume`, `retry` | `{"ringpost":1,"done":true}` |
+//! | `{"ringpost":1,"ask":"messages","shard":0,"page":0}` | `{"ringpost":1,"page":{…}}`: `track::report::MessagePage` |
+//! | `{"ringpost":1,"ask":"remove","shard":0,"entries":[[1,0],…],"ndr":true}` | `{"ringpost":1,"removed":["done",…]}`: of each `track::report::Removed` |
 //! | anything else | `{"ringpost":1,"error":"…"}` |
 //!
 //! Version 1 is the number behind `ringpost`; another one is an error that names ours. Bounds: [`PEERS_MAX`] peers at once,
 //! lines of [`LINE_BYTES_MAX`], [`REQUESTS_MAX`] requests and [`PEER_WAIT`] for each peer; whatever is sent, the process
 //! goes on, and shards are asked at most once in [`super::FRESH`].
 
-use crate::track::report::Status;
+use crate::track::report::{MessagePage, Removed, Status};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Permissions};
 use std::future::Future;
@@ -30,7 +32,9 @@ pub const VERSION: u32 = 1;
 /// Peers that are served at once; further ones are closed.
 const PEERS_MAX: usize = 16;
 /// Octets of a request.
-const LINE_BYTES_MAX: u64 = 4_096;
+const LINE_BYTES_MAX: u64 = 16_384;
+/// Messages that one request takes out: their names fit into its line.
+pub const REMOVED_MAX: usize = 500;
 /// Requests on one connection.
 const REQUESTS_MAX: usize = 1_000;
 /// How long a peer may take for a request and for taking its answer.
@@ -43,11 +47,31 @@ const SHORT_WAIT: Duration = Duration::from_millis(100);
 pub struct Request {
     /// The protocol's version.
     pub ringpost: u32,
-    /// What is asked: `status`, `suspend`, `resume` or `retry`.
+    /// What is asked: `status`, `suspend`, `resume`, `retry`, `messages` or `remove`.
     pub ask: String,
     /// The name of the queue that something is to be done with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub queue: Option<String>,
+    /// Whose messages.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<usize>,
+    /// Which page of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<u32>,
+    /// Which of them, by `MessageReport::entry`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entries: Option<Vec<(u32, u32)>>,
+    /// Whether their senders are told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ndr: Option<bool>,
+}
+
+impl Request {
+    /// Asks this, and says nothing else.
+    pub fn new(ask: &str) -> Request {
+        let (queue, shard, page, entries, ndr) = (None, None, None, None, None);
+        Request { ringpost: VERSION, ask: ask.to_owned(), queue, shard, page, entries, ndr }
+    }
 }
 
 /// What is to be done with the queue of this name.
@@ -75,6 +99,15 @@ pub(super) trait Operator: Clone + Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Option<Arc<Status>>> + Send;
     /// Does it, or says in one line why not.
     fn operate(&self, operation: Operation) -> impl Future<Output = Option<Result<(), String>>> + Send;
+    /// A page of a shard's messages; `None` when it does not answer.
+    fn page(&self, shard: usize, page: u32) -> impl Future<Output = Option<MessagePage>> + Send;
+    /// Takes these of a shard's messages out, and tells their senders or not; `None` when it does not answer.
+    fn remove(
+        &self,
+        shard: usize,
+        entries: Vec<(u32, u32)>,
+        tells: bool,
+    ) -> impl Future<Output = Option<Vec<Removed>>> + Send;
 }
 
 /// An answer.
@@ -88,6 +121,12 @@ pub struct Answer {
     /// What was asked for is done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub done: Option<bool>,
+    /// Messages.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<MessagePage>,
+    /// What came of each message that was to be taken out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub removed: Option<Vec<Removed>>,
     /// Why there is nothing else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -172,10 +211,12 @@ async fn peer(stream: UnixStream, operator: impl Operator) -> io::Result<()> {
 }
 
 async fn answer(line: &[u8], whole: bool, operator: &impl Operator) -> Answer {
-    let answer = Answer { ringpost: VERSION, status: None, done: None, error: None };
+    let answer = Answer { ringpost: VERSION, status: None, done: None, page: None, removed: None, error: None };
     match told(line, whole, operator).await {
         Ok(Told::Status(status)) => Answer { status: Some(Box::new(Status::clone(&status))), ..answer },
         Ok(Told::Done) => Answer { done: Some(true), ..answer },
+        Ok(Told::Page(page)) => Answer { page: Some(page), ..answer },
+        Ok(Told::Removed(removed)) => Answer { removed: Some(removed), ..answer },
         Err(error) => Answer { error: Some(error), ..answer },
     }
 }
@@ -184,16 +225,32 @@ async fn answer(line: &[u8], whole: bool, operator: &impl Operator) -> Answer {
 enum Told {
     Status(Arc<Status>),
     Done,
+    Page(MessagePage),
+    Removed(Vec<Removed>),
 }
 
 async fn told(line: &[u8], whole: bool, operator: &impl Operator) -> Result<Told, String> {
     if !whole {
-        return Err("a request is one line of at most 4096 octets".into());
+        return Err(format!("a request is one line of at most {LINE_BYTES_MAX} octets"));
     }
     let request = serde_json::from_slice::<Request>(line);
     let request = request.map_err(|_| r#"a request reads {"ringpost":1,"ask":"status"}"#)?;
     if request.ringpost != VERSION {
         return Err("this server speaks version 1".into());
+    }
+    match (request.ask.as_str(), request.shard, request.page, request.entries, request.ndr) {
+        ("messages", Some(shard), Some(page), ..) => {
+            return operator.page(shard, page).await.map(Told::Page).ok_or_else(|| SILENT.into());
+        }
+        ("messages", ..) => return Err("which? say \"shard\":0,\"page\":0".into()),
+        ("remove", Some(shard), _, Some(entries), Some(tells)) if entries.len() <= REMOVED_MAX => {
+            let removed = operator.remove(shard, entries, tells).await;
+            return removed.map(Told::Removed).ok_or_else(|| SILENT.into());
+        }
+        ("remove", ..) => {
+            return Err(format!("which? say \"shard\":0,\"entries\":[[1,0]],\"ndr\":true, of at most {REMOVED_MAX}"));
+        }
+        _ => {}
     }
     let operation = match (request.ask.as_str(), request.queue) {
         ("status", _) => return operator.status().await.map(Told::Status).ok_or_else(|| STOPPING.into()),
@@ -201,13 +258,15 @@ async fn told(line: &[u8], whole: bool, operator: &impl Operator) -> Result<Told
         ("resume", Some(queue)) => Operation::Resume(queue),
         ("retry", Some(queue)) => Operation::Retry(queue),
         ("suspend" | "resume" | "retry", None) => return Err("which queue? say \"queue\":\"NAME\"".into()),
-        _ => return Err("what can be asked is status, suspend, resume and retry".into()),
+        _ => return Err("what can be asked is status, suspend, resume, retry, messages and remove".into()),
     };
     operator.operate(operation).await.unwrap_or_else(|| Err(STOPPING.into())).map(|()| Told::Done)
 }
 
 /// Said when the plane does not answer any more.
 const STOPPING: &str = "the server is stopping";
+/// Said when a shard does not answer, or there is no such shard.
+const SILENT: &str = "there is no such shard, or it does not answer";
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +290,15 @@ mod tests {
 
         async fn operate(&self, operation: Operation) -> Option<Result<(), String>> {
             Some(if operation.queue() == "smart" { Ok(()) } else { Err(format!("{operation:?}")) })
+        }
+
+        async fn page(&self, shard: usize, page: u32) -> Option<MessagePage> {
+            (shard == 0).then(|| MessagePage { pages: page, ..MessagePage::default() })
+        }
+
+        async fn remove(&self, shard: usize, entries: Vec<(u32, u32)>, tells: bool) -> Option<Vec<Removed>> {
+            let removed = if tells { Removed::Pending } else { Removed::Done };
+            (shard == 0).then(|| vec![removed; entries.len()])
         }
     }
 
@@ -277,7 +345,7 @@ mod tests {
     async fn s_016_f_180_garbage_never_ends_the_server() {
         let served = serve_here();
         let long = vec![b'x'; 100_000];
-        let cases: [(&[u8], &str); 11] = [
+        let cases: [(&[u8], &str); 14] = [
             (b"\n", "a request reads"),
             (b"GET / HTTP/1.1\r\n", "a request reads"),
             (b"\xff\xfe\0\n", "a request reads"),
@@ -285,10 +353,13 @@ mod tests {
             (b"{\"ringpost\":1,\"ask\":\"stop\"}\n", "what can be asked"),
             (b"{\"ringpost\":1,\"ask\":\"suspend\"}\n", "which queue?"),
             (b"{\"ringpost\":1,\"ask\":\"retry\",\"queue\":\"x\"}\n", "Retry(\"x\")"),
+            (b"{\"ringpost\":1,\"ask\":\"messages\",\"shard\":0}\n", "which? say"),
+            (b"{\"ringpost\":1,\"ask\":\"messages\",\"shard\":9,\"page\":0}\n", "no such shard"),
+            (b"{\"ringpost\":1,\"ask\":\"remove\",\"shard\":0,\"entries\":[]}\n", "which? say"),
             (b"{\"ringpost\":-1}\n", "a request reads"),
             (b"[[[[[[[[[[[[[[[[[[[[[[\n", "a request reads"),
-            (&long, "at most 4096"),
-            (b"{\"ringpost\":1,\"ask\":\"status\"}", "at most 4096"),
+            (&long, "at most 16384"),
+            (b"{\"ringpost\":1,\"ask\":\"status\"}", "at most 16384"),
         ];
         for (octets, expected) in cases {
             let text = served.exchange(octets).await;
@@ -300,6 +371,11 @@ mod tests {
         assert_eq!(served.asked.load(Ordering::Relaxed), 1, "garbage asks nobody");
         let done = served.exchange(b"{\"ringpost\":1,\"ask\":\"resume\",\"queue\":\"smart\"}\n").await;
         assert_eq!(done, "{\"ringpost\":1,\"done\":true}\n");
+        let entries = vec![(u32::MAX, u32::MAX); REMOVED_MAX];
+        let most = Request { shard: Some(0), entries: Some(entries), ndr: Some(true), ..Request::new("remove") };
+        let line = [serde_json::to_vec(&most).expect("JSON"), b"\n".to_vec()].concat();
+        let answer: Answer = serde_json::from_str(&served.exchange(&line).await).expect("JSON");
+        assert_eq!(answer.removed, Some(vec![Removed::Pending; REMOVED_MAX]), "as many as that fit into a line");
     }
 
     #[tokio::test]

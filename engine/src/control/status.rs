@@ -49,6 +49,7 @@ impl Facts<'_> {
             version: self.version.into(),
             git: self.git.map(str::to_owned),
             pid: std::process::id(),
+            data_dir: self.settings.server.data_dir.as_ref().map(|dir| dir.display().to_string()),
             state: self.state.into(),
             uptime_s: self.uptime_s,
             profile: self.settings.profile.to_string(),

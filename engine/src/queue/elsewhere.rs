@@ -127,6 +127,7 @@ impl Queues {
         (entry.state, entry.when) = (State::Elsewhere, now);
         hop.elsewhere.push_back(&mut self.entries, index);
         hop.guests += u32::from(guest);
+        self.note_condemned(index);
         self.note_stray(index);
         self.mark(hop_index);
         Fate::Waits

@@ -21,6 +21,18 @@ pub struct EntryId {
     pub(super) generation: u32,
 }
 
+impl EntryId {
+    /// As plain numbers, for a while: its place, and which of those that had it.
+    pub fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+
+    /// What [`EntryId::parts`] gave.
+    pub fn from_parts((index, generation): (u32, u32)) -> Self {
+        Self { index, generation }
+    }
+}
+
 /// High before Normal before Low (docs/PROFILES.md). With priority queuing off everything is `Normal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {

@@ -55,6 +55,11 @@ impl Expiry {
         (now + self.after).since(Tick(u64::from(second).saturating_mul(SECOND)))
     }
 
+    /// How long until a message is given up whose time is over in this second, to the second.
+    pub fn left(&self, second: u32, now: Tick) -> Span {
+        Tick(u64::from(second).saturating_mul(SECOND)).since(now)
+    }
+
     /// Nobody is given up untried because the server was down for long: his next hop is tried first, if there is a host or
     /// hope for one. To be lent is no try yet; and where this shard may not connect, or an operator holds the queue, there is none.
     fn has_had_a_try(&self, entry: &Entry, hop: &Hop, now: Tick) -> bool {
@@ -158,7 +163,7 @@ impl Queues {
 }
 
 /// Another shard may send it.
-fn is_lent(entry: &Entry) -> bool {
+pub(super) fn is_lent(entry: &Entry) -> bool {
     entry.state == State::Sending && entry.link == NONE && !entry.is_guest()
 }
 

@@ -39,6 +39,7 @@ mod health;
 mod held;
 mod lane;
 mod link;
+mod listing;
 mod options;
 mod outcome;
 mod pace;
@@ -59,6 +60,7 @@ pub use destination::{HopId, Totals};
 pub use entry::{EntryId, Priority};
 pub use health::Cause;
 pub use link::ConnId;
+pub use listing::{Doing, Listed, Removal};
 pub use options::{Options, part_of};
 pub use outcome::{Fate, Outcome, RecipientOutcome};
 pub use pace::PaceStatus;
@@ -124,6 +126,8 @@ pub struct Queues {
     by_key: BTreeMap<NextHopKey, u32>,
     /// Names of queues that an operator holds.
     suspended: Arc<BTreeSet<String>>,
+    /// Messages that an operator wants out and that are under way, and whether their senders are to hear of it.
+    condemned: BTreeMap<EntryId, bool>,
     links: Links,
     retries: Heap,
     hop_timers: Heap,
@@ -148,6 +152,7 @@ impl Queues {
             free_hops: Vec::new(),
             by_key: BTreeMap::new(),
             suspended: Arc::default(),
+            condemned: BTreeMap::new(),
             links: Links::new(),
             retries: Heap::default(),
             hop_timers: Heap::default(),
@@ -357,6 +362,9 @@ impl Queues {
 
     fn release(&mut self, index: u32, now: Tick) {
         self.drop_note(index);
+        if !self.condemned.is_empty() {
+            self.condemned.remove(&self.entries.id(index));
+        }
         let entry = &self.entries[index];
         if entry.has(flag::WIDE) {
             self.wide.remove(entry.wide_index());

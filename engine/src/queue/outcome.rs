@@ -207,6 +207,7 @@ impl Queues {
             self.retries.put(&mut self.entries, index);
             self.shed_deferred(index);
         }
+        self.note_condemned(index);
         self.note_stray(index);
         self.mark(hop_index);
     }

@@ -67,6 +67,14 @@ pub enum Action {
         /// The message.
         entry: EntryId,
     },
+    /// A message that an operator wanted out while it was under way waits again: write down what becomes of it, then call
+    /// [`Queues::removed`]. If that cannot be now, it stays.
+    Remove {
+        /// The message.
+        entry: EntryId,
+        /// Its sender is to hear of it.
+        tells: bool,
+    },
     /// A message that was under way when its route went waits again: it is to be routed anew.
     Reroute {
         /// The message.
@@ -144,6 +152,8 @@ pub(super) struct Scheduler {
     pub(super) lenders: VecDeque<u32>,
     /// Messages of queues that no route names, which were under way.
     pub(super) strays: VecDeque<EntryId>,
+    /// Messages to be taken out, which wait now, and whether their senders are to hear of it.
+    pub(super) removals: VecDeque<(EntryId, bool)>,
     /// Guests to be given back.
     pub(super) parting: VecDeque<EntryId>,
     /// Content that nobody needs in memory for a while.
@@ -171,6 +181,7 @@ impl Scheduler {
             unproven_at: Tick(0),
             lenders: VecDeque::new(),
             strays: VecDeque::new(),
+            removals: VecDeque::new(),
             parting: VecDeque::new(),
             shed: Vec::new(),
             closing: VecDeque::new(),
@@ -211,6 +222,9 @@ impl Queues {
             }
             if let Some(content) = self.scheduler.shed.pop() {
                 return Some(Action::Shed { content });
+            }
+            if let Some((entry, tells)) = self.next_removal() {
+                return Some(Action::Remove { entry, tells });
             }
             if let Some(entry) = self.next_expired() {
                 return Some(Action::Expire { entry });

@@ -21,7 +21,7 @@ use crate::spool::Adoption;
 use crate::sys::slice::{Budget, Pool};
 use crate::track::counters::{Counter, Tally};
 use crate::track::desk::{Failure, Links, Notice, Order, Ready, ShardDesk};
-use crate::track::report::ShardReport;
+use crate::track::report::{Removed, ShardReport};
 use crate::wire::{Span, Tick};
 use arc_swap::ArcSwap;
 use slab::Slab;
@@ -469,6 +469,20 @@ impl<D: Driver> Shard<D> {
                         if let Some(hub) = &self.hub {
                             hub.retry(&queue);
                         }
+                    }
+                    Order::Page(number, page) => {
+                        let page = self.hub.as_ref().map(|hub| hub.page(page)).unwrap_or_default();
+                        tell(desk, Notice::Page(number, Box::new(page)));
+                    }
+                    Order::Remove(number, entries, tells) => {
+                        let (hub, desk) = (self.hub.clone(), desk.clone());
+                        self.driver.spawn(async move {
+                            let removed = match &hub {
+                                Some(hub) => hub.take_out_all(&entries, tells).await,
+                                None => vec![Removed::Gone; entries.len()],
+                            };
+                            tell(&desk, Notice::Removed(number, removed));
+                        });
                     }
                     Order::Drain(within) => return self.drain(within).await,
                 }

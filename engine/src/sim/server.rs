@@ -141,7 +141,7 @@ impl Server {
             match notice {
                 Notice::Failed(_) => end(&self.world, &self.ledger, process),
                 Notice::Stopped { .. } => self.stopped.set(self.stopped.get() + 1),
-                Notice::Ready(_) | Notice::Report(..) => {}
+                Notice::Ready(_) | Notice::Report(..) | Notice::Page(..) | Notice::Removed(..) => {}
             }
         }
         if self.stopped.get() == self.settings.server.cores.len() {

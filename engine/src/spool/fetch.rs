@@ -2,7 +2,8 @@
 //! checked before it may leave.
 
 use super::BLOCK;
-use super::ids::{FileId, RecordId, Running, Seed};
+use super::head::SegmentHead;
+use super::ids::{FileId, RecordId, Running, Seed, SegmentNumber};
 use super::log::Log;
 use super::record::{Placement, RecordError, RecordRef};
 use super::scan::Read;
@@ -31,6 +32,13 @@ pub enum Fetched<'a> {
 }
 
 impl Fetch {
+    /// How to read a record of the segment with this head; `None` when it is of another.
+    pub fn in_segment(head: &SegmentHead, id: RecordId) -> Option<Self> {
+        let segment_end = head.segment_bytes.saturating_sub(BLOCK_U64);
+        let of = head.number == id.number();
+        of.then(|| Self { id, file: head.file, seed: Seed::of(head.secret), segment_end })
+    }
+
     /// The record's name now: another than asked for when it was relocated.
     pub fn id(&self) -> RecordId {
         self.id
@@ -72,6 +80,8 @@ impl Fetch {
 pub struct Stretch {
     /// The file.
     pub file: FileId,
+    /// The segment that was in it.
+    pub number: SegmentNumber,
     /// Where to begin reading, a multiple of the block.
     pub at: u64,
     /// Octets in front of the content in what is read.
@@ -120,37 +130,10 @@ impl Log {
     /// # Errors
     /// A part of it is gone, or lies outside its segment: set the record aside.
     pub fn content_of(&self, record: &RecordRef<'_>) -> Result<Vec<Stretch>, RecordError> {
-        let head = &record.head;
-        let stretch = |number, offset: u64, bytes: u64, crc, of_segment: bool| {
-            let segment = self.segments.get(&number).ok_or(RecordError::Damaged)?;
-            if offset.saturating_add(bytes) > segment.segment_bytes {
-                return Err(RecordError::Damaged);
-            }
-            let at = offset & !BLOCK_U64.saturating_sub(1);
-            let skip = usize::try_from(offset.saturating_sub(at)).unwrap_or(0);
-            let seed = of_segment.then_some(segment.seed);
-            Ok(Stretch { file: segment.file, at, skip, bytes, crc, seed })
-        };
-        let (number, crc) = (head.id.number(), head.facts.crc32c);
-        match head.placement {
-            Placement::Packed => {
-                let offset = head.id.offset().saturating_add(record.trace_range().end as u64);
-                Ok(vec![stretch(number, offset, head.facts.body_bytes, crc, false)?])
-            }
-            Placement::Own { block } => {
-                let offset = u64::from(block).saturating_mul(BLOCK_U64);
-                Ok(vec![stretch(number, offset, head.facts.body_bytes, crc, false)?])
-            }
-            Placement::Extents { count } => {
-                let stretches: Vec<_> = record
-                    .extents()
-                    .map(|extent| stretch(extent.number, extent.offset(), extent.bytes.into(), extent.crc, true))
-                    .collect::<Result<_, _>>()?;
-                let bytes = stretches.iter().fold(0u64, |sum, stretch| sum.saturating_add(stretch.bytes));
-                let whole = stretches.len() == usize::from(count) && bytes == head.facts.body_bytes;
-                if whole { Ok(stretches) } else { Err(RecordError::Damaged) }
-            }
-        }
+        stretches(record, |number| {
+            let segment = self.segments.get(&number)?;
+            Some((segment.file, segment.seed, segment.segment_bytes))
+        })
     }
 
     /// Whether a recipient of a record is settled.
@@ -159,5 +142,52 @@ impl Log {
         now.is_none_or(|id| {
             self.segments.get(&id.number()).is_none_or(|segment| segment.live.is_settled(id.place(), recipient))
         })
+    }
+}
+
+impl RecordRef<'_> {
+    /// Where its content stands, in order, for a reader that knows segments by their heads alone.
+    ///
+    /// # Errors
+    /// A part of it is gone, or lies outside its segment.
+    pub fn content_in(&self, head: impl Fn(SegmentNumber) -> Option<SegmentHead>) -> Result<Vec<Stretch>, RecordError> {
+        stretches(self, |number| head(number).map(|head| (head.file, Seed::of(head.secret), head.segment_bytes)))
+    }
+}
+
+/// Where a record's content stands, in segments of which file, seed and length are told.
+fn stretches(
+    record: &RecordRef<'_>,
+    segment: impl Fn(SegmentNumber) -> Option<(FileId, Seed, u64)>,
+) -> Result<Vec<Stretch>, RecordError> {
+    let head = &record.head;
+    let stretch = |number, offset: u64, bytes: u64, crc, of_segment: bool| {
+        let (file, seed, segment_bytes) = segment(number).ok_or(RecordError::Damaged)?;
+        if offset.saturating_add(bytes) > segment_bytes {
+            return Err(RecordError::Damaged);
+        }
+        let at = offset & !BLOCK_U64.saturating_sub(1);
+        let skip = usize::try_from(offset.saturating_sub(at)).unwrap_or(0);
+        Ok(Stretch { file, number, at, skip, bytes, crc, seed: of_segment.then_some(seed) })
+    };
+    let (number, crc) = (head.id.number(), head.facts.crc32c);
+    match head.placement {
+        Placement::Packed => {
+            let offset = head.id.offset().saturating_add(record.trace_range().end as u64);
+            Ok(vec![stretch(number, offset, head.facts.body_bytes, crc, false)?])
+        }
+        Placement::Own { block } => {
+            let offset = u64::from(block).saturating_mul(BLOCK_U64);
+            Ok(vec![stretch(number, offset, head.facts.body_bytes, crc, false)?])
+        }
+        Placement::Extents { count } => {
+            let stretches: Vec<_> = record
+                .extents()
+                .map(|extent| stretch(extent.number, extent.offset(), extent.bytes.into(), extent.crc, true))
+                .collect::<Result<_, _>>()?;
+            let bytes = stretches.iter().fold(0u64, |sum, stretch| sum.saturating_add(stretch.bytes));
+            let whole = stretches.len() == usize::from(count) && bytes == head.facts.body_bytes;
+            if whole { Ok(stretches) } else { Err(RecordError::Damaged) }
+        }
     }
 }

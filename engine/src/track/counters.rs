@@ -87,6 +87,7 @@ counters! {
     FailedUnowed "recipients_failed_unowed" Counter: "Recipients that failed for good of messages without a sender, or whose sender wants to hear nothing: no notice is owed.";
     Reports "reports_made" Counter: "Reports made of such notices, and queued.";
     Expired "recipients_expired" Counter: "Of both, given up because their time was over.";
+    Removed "recipients_removed" Counter: "Recipients of messages that an operator took out of a queue; those whose senders are told are failed too.";
     Unknown "outcomes_unknown" Counter: "Messages whose outcome at the next hop is unknown (W5).";
     NotAttempted "not_attempted" Counter: "Messages put back because an earlier one spoiled the connection.";
     Unreadable "messages_unreadable" Counter: "Tries that ended because a message's content could not be read from the spool.";

@@ -6,7 +6,7 @@
 //! drops it or keeps it: mail goes on (ARCHITECTURE.md, "Control plane").
 
 use super::counters::Tally;
-use super::report::ShardReport;
+use super::report::{MessagePage, Removed, ShardReport};
 use crate::wire::Span;
 use crossbeam::queue::ArrayQueue;
 use std::fmt;
@@ -28,6 +28,10 @@ pub enum Order {
     Routes,
     /// The queue of this name, if it is in Retry, is tried at once.
     Retry(Arc<str>),
+    /// Answer with [`Notice::Page`], this number, and the messages of this page.
+    Page(u64, u32),
+    /// Take these messages out, tell their senders or not, and answer with [`Notice::Removed`] and this number.
+    Remove(u64, Arc<[(u32, u32)]>, bool),
     /// Take no new connections, finish what is under way, end with [`Notice::Stopped`] within this time.
     Drain(Span),
 }
@@ -39,6 +43,10 @@ pub enum Notice {
     Ready(Ready),
     /// How it stands, with the number of the order.
     Report(u64, Box<ShardReport>),
+    /// Messages, with the number of the order.
+    Page(u64, Box<MessagePage>),
+    /// What came of each message that was to be taken out, with the number of the order.
+    Removed(u64, Vec<Removed>),
     /// It cannot begin, and why, in one line with the remedy. Said instead of `Ready`.
     Failed(Failure),
     /// It has stopped; so many messages stay on disk.

@@ -78,6 +78,83 @@ impl QueueReport {
     }
 }
 
+/// A page of the messages of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MessagePage {
+    /// Pages of this shard; they stay where they are while messages come and go.
+    pub pages: u32,
+    /// The next hops of the queues that `MessageReport::queue` counts.
+    pub queues: Vec<String>,
+    /// Its messages, in no order.
+    pub messages: Vec<MessageReport>,
+}
+
+/// A message in one queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageReport {
+    /// Names it to its shard, as long as it is in this queue.
+    pub entry: (u32, u32),
+    /// Its record on disk: the same in every queue.
+    pub record: u64,
+    /// Its queue, by the place in `MessagePage::queues`.
+    pub queue: usize,
+    /// What it is doing.
+    pub status: MessageStatus,
+    /// Octets of trace header and content.
+    pub bytes: u64,
+    /// Attempts begun.
+    pub attempts: u64,
+    /// Milliseconds until it is tried again, where it waits for that by itself.
+    pub retry_ms: Option<u64>,
+    /// Milliseconds since it was received, to the second.
+    pub age_ms: u64,
+    /// Milliseconds until it is given up, to the second.
+    pub left_ms: u64,
+    /// Its unsettled recipients in this queue, by their numbers in the record.
+    pub recipients: Vec<u16>,
+}
+
+/// Status of a message (docs/PROFILES.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageStatus {
+    /// Waiting for its turn.
+    Ready,
+    /// Being sent.
+    Active,
+    /// Its last attempt failed, or every host of its queue has.
+    Retry,
+    /// Being sent; taken out when that comes to nothing.
+    PendingRemove,
+}
+
+impl MessageStatus {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            MessageStatus::Ready => "Ready",
+            MessageStatus::Active => "Active",
+            MessageStatus::Retry => "Retry",
+            MessageStatus::PendingRemove => "PendingRemove",
+        }
+    }
+}
+
+/// What came of taking a message out of its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Removed {
+    /// It is gone, and stays so after a restart.
+    Done,
+    /// It is being sent; it goes if that comes to nothing.
+    Pending,
+    /// It was gone before.
+    Gone,
+    /// It stays: nothing can be written down now.
+    Refused,
+    /// It is gone; whether it stays so after a kill is not certain yet.
+    Unsure,
+}
+
 /// Status of a queue (docs/PROFILES.md), in the order in which one shard's outweighs another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum QueueStatus {
@@ -157,6 +234,9 @@ pub struct Status {
     pub git: Option<String>,
     /// Its process.
     pub pid: u32,
+    /// The folder that it keeps, where it has one.
+    #[serde(default)]
+    pub data_dir: Option<String>,
     /// `starting`, `serving`, `draining`.
     pub state: String,
     /// Seconds since the start.

@@ -1,7 +1,6 @@
 //! The part of a report that people read: what happened, to whom, what can be done; then what administrators need.
 
 use super::{Action, LINE_BYTES_MAX, Recipient, Report, clean};
-use crate::wire::EnhancedStatus;
 
 /// How a kind of report speaks.
 pub(super) struct Words {
@@ -33,7 +32,7 @@ impl Report<'_> {
             out.extend_from_slice(b"\r\n");
             address(recipient, "  ", &mut out);
             let tells = matches!(self.action, Action::Failed | Action::Delayed { .. });
-            if let Some((what, remedy)) = tells.then(|| explain(recipient.status)) {
+            if let Some((what, remedy)) = tells.then(|| explain(recipient)) {
                 line(what.as_bytes(), "    ", &mut out);
                 line(remedy.as_bytes(), "    ", &mut out);
             }
@@ -81,7 +80,12 @@ fn line(text: &[u8], indent: &str, out: &mut Vec<u8>) {
 }
 
 /// What a status means to who wrote the message, and what he can do (RFC 3463 §3).
-fn explain(status: EnhancedStatus) -> (&'static str, &'static str) {
+fn explain(recipient: &Recipient<'_>) -> (&'static str, &'static str) {
+    let status = recipient.status;
+    let said = recipient.diagnostic.unwrap_or_default();
+    if recipient.remote.is_none() && memchr::memmem::find(said, b"QUEUE.Admin").is_some() {
+        return ("An administrator has taken the message out.", "Ask your administrator.");
+    }
     let again = "Send it again later; if that does not help, ask the recipient or your administrator.";
     match (status.subject(), status.detail()) {
         (1, 2) => ("The domain of this address cannot be reached.", "Check what stands behind the @ sign."),

@@ -5,6 +5,7 @@ mod elsewhere;
 mod expiry;
 mod held;
 mod hosts;
+mod listing;
 mod messages;
 mod naive;
 mod pace;

@@ -188,7 +188,7 @@ impl Shards {
                     self.woken.extend(self.ring.lenders());
                 }
             }
-            Action::Reroute { .. } | Action::Shed { .. } | Action::Recall { .. } => {
+            Action::Remove { .. } | Action::Reroute { .. } | Action::Shed { .. } | Action::Recall { .. } => {
                 panic!("routes stay, there is no content, and nobody's time is over")
             }
             Action::Leave { .. } => self.woken.extend(self.ring.no_longer_await(shard)),

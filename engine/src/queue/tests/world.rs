@@ -289,6 +289,7 @@ impl World {
                 | Action::Serve { .. }
                 | Action::Leave { .. }
                 | Action::Recall { .. }
+                | Action::Remove { .. }
                 | Action::Reroute { .. } => {
                     panic!("there is one shard, and its routes stay")
                 }

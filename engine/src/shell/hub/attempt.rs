@@ -94,7 +94,7 @@ impl<D: Driver> Hub<D> {
         let Some(taken) = taken else { return };
         let Some(record) = RecordId::from_raw(taken.record) else { return };
         let count = failed.len() as u64;
-        if !self.fail_expired(record, taken.content, failed) {
+        if !self.fail_later(record, taken.content, Failures::of(failed, Why::expired())) {
             return;
         }
         tracing::warn!(cause = "expired", status = "4.4.7", record = %record, recipients = count,

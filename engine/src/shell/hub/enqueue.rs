@@ -178,6 +178,10 @@ impl<D: Driver> Hub<D> {
                 Some(Action::GiveBack { entry }) => self.part_with(entry, Outcome::Elsewhere),
                 Some(Action::Shed { content }) => self.messages.borrow_mut().release(content),
                 Some(Action::Expire { entry }) => self.expire(entry, now),
+                Some(Action::Remove { entry, tells }) => {
+                    // While outcomes cannot be written down it stays, and is tried as before.
+                    let _stays = self.take_out(entry, tells);
+                }
                 Some(Action::Reroute { entry }) => self.reroute.one(entry),
                 Some(Action::Lend { hop }) => self.lend_soon(hop),
                 Some(Action::Await { hop }) => self.await_tickets(hop),

@@ -20,7 +20,12 @@ pub(super) struct Why {
     status: EnhancedStatus,
     /// The last word of a next hop, and who said it.
     said: Option<(SocketAddr, Reply)>,
+    /// What we say ourselves, as `Diagnostic-Code` has it, where no host did.
+    ours: Option<&'static str>,
 }
+
+/// Taken out of its queue by an operator; the words are the product's (docs/PROFILES.md).
+const DELETED: &str = "smtp; 550 4.3.2 QUEUE.Admin; message deleted by administrative action";
 
 impl Why {
     /// A next hop refused it.
@@ -30,12 +35,17 @@ impl Why {
 
     /// Nobody said.
     pub fn unknown() -> Self {
-        Self { status: EnhancedStatus::new(5, 0, 0), said: None }
+        Self { status: EnhancedStatus::new(5, 0, 0), said: None, ours: None }
     }
 
     /// It was not delivered in its time.
     pub fn expired() -> Self {
-        Self { status: EnhancedStatus::new(4, 4, 7), said: None }
+        Self { status: EnhancedStatus::new(4, 4, 7), ..Self::unknown() }
+    }
+
+    /// An operator took it out of its queue.
+    pub fn deleted() -> Self {
+        Self { status: EnhancedStatus::new(4, 3, 2), ours: Some(DELETED), ..Self::unknown() }
     }
 
     /// The code of RFC 3463.
@@ -71,6 +81,9 @@ impl Why {
     fn write_fields(&self, out: &mut Vec<u8>) {
         // Writing to memory cannot fail.
         let _never = write!(out, "Action: failed\r\nStatus: {}\r\n", self.status());
+        if let Some(ours) = self.ours {
+            let _never = write!(out, "Diagnostic-Code: {ours}\r\n");
+        }
         let Some((host, reply)) = &self.said else { return };
         let family = if host.is_ipv6() { "IPv6:" } else { "" };
         let _never = write!(out, "Remote-MTA: dns; [{family}{}]\r\n", host.ip());
@@ -150,7 +163,7 @@ impl<'a> Said<'a> {
 }
 
 /// Recipients of one message that failed for good, each with the reason.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Failures {
     /// Their numbers in the record, and those of their reasons.
     failed: Vec<(u16, u32)>,

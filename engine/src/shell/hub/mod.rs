@@ -27,6 +27,7 @@ mod segments;
 mod settle;
 mod share;
 mod unread;
+mod viewer;
 
 use super::ids::MessageIds;
 use super::inlet::{Handle, Inlet};

@@ -41,8 +41,8 @@ const ABOUT_BYTES_MAX: usize = 128 << 10;
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Originals up to so many octets are held whole, where RET asks for it (M-156).
 const WHOLE_BYTES_MAX: u64 = 64 << 10;
-/// So many messages whose time is over wait to be read.
-const EXPIRED_MAX: usize = 1024;
+/// So many messages that are given up wait to be read.
+const GIVEN_UP_MAX: usize = 1024;
 /// Before a record that the disk did not give back is read again.
 const READ_WAIT: Span = Span::seconds(5);
 
@@ -129,14 +129,19 @@ pub(super) struct Notices {
     waiting: VecDeque<Notice>,
     /// In a batch that is not yet durable.
     written: VecDeque<(Ticket, Option<RecordId>, Notice)>,
-    /// Messages whose time is over, and who of their recipients was not delivered to: their records are to be read.
-    expired: VecDeque<(RecordId, Vec<u16>)>,
+    /// Messages that are given up, and who of their recipients was not delivered to: their records are to be read.
+    given_up: VecDeque<(RecordId, Failures)>,
 }
 
 impl Notices {
     /// The log has had no room for some.
     pub fn wait(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Messages that were given up are still to be read.
+    pub fn are_unread(&self) -> bool {
+        !self.given_up.is_empty()
     }
 
     /// This entry goes on only when those that wait are durable (M-102); `false` when none does.
@@ -149,7 +154,7 @@ impl Notices {
 impl Notices {
     /// All of them are durable.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.written.is_empty() && self.expired.is_empty()
+        self.waiting.is_empty() && self.written.is_empty() && self.given_up.is_empty()
     }
 }
 
@@ -321,15 +326,15 @@ impl<D: Driver> Hub<D> {
         waiting.extend(lost.into_iter().map(|(.., notice)| notice));
     }
 
-    /// The time of these recipients of a message is over; `false` when that cannot be said now. Its record is read for it
-    /// when the message is not in memory: until that is done it is as live as before.
-    pub(super) fn fail_expired(&self, record: RecordId, message: Option<u32>, failed: Vec<u16>) -> bool {
+    /// A message is given up; `false` when that cannot be said now. Its record is read for it when the message is not in
+    /// memory: until that is done it is as live as before.
+    pub(super) fn fail_later(&self, record: RecordId, message: Option<u32>, failures: Failures) -> bool {
         let in_memory = message.filter(|&message| self.messages.borrow().get(message).is_whole());
         match in_memory {
-            Some(message) => self.fail(message, Failures::of(failed, Why::expired())),
-            None if self.notices.borrow().expired.len() >= EXPIRED_MAX => return false,
+            Some(message) => self.fail(message, failures),
+            None if self.notices.borrow().given_up.len() >= GIVEN_UP_MAX => return false,
             None => {
-                self.notices.borrow_mut().expired.push_back((record, failed));
+                self.notices.borrow_mut().given_up.push_back((record, failures));
                 self.owed.raise();
             }
         }
@@ -337,7 +342,7 @@ impl<D: Driver> Hub<D> {
     }
 
     /// Reads what a notice is made from, and has it written down; `false` when the disk does not give it back now.
-    async fn read_expired(self: &Rc<Self>, record: RecordId, failed: &[u16]) -> bool {
+    async fn read_given_up(self: &Rc<Self>, record: RecordId, failures: &Failures) -> bool {
         let head = match self.read_record(record).await {
             Ok(head) => head,
             Err(error) => return matches!(error, LoadError::Gone),
@@ -349,7 +354,7 @@ impl<D: Driver> Hub<D> {
         let header_bytes = found.trace.len().saturating_add(found.head.facts.header_bytes as usize);
         let whole = found.head.facts.body_bytes.saturating_add(found.trace.len() as u64);
         let original = Original::of((record, envelope, found.head.received), pieces, (header_bytes, whole));
-        self.owe(&original, Failures::of(failed.iter().copied(), Why::expired()));
+        self.owe(&original, failures.clone());
         true
     }
 
@@ -381,7 +386,7 @@ impl<D: Driver> Hub<D> {
     }
 }
 
-/// Reads messages whose time is over, one after the other, and finds memory for notices, as long as the shard runs.
+/// Reads messages that are given up, one after the other, and finds memory for notices, as long as the shard runs.
 pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
     loop {
         // Nothing is added to those that wait.
@@ -390,13 +395,13 @@ pub(super) async fn run<D: Driver>(hub: Rc<Hub<D>>) {
             hub.driver.sleep(NO_MEMORY_WAIT).await;
             hub.retry_settles();
         }
-        let next = hub.notices.borrow_mut().expired.pop_front();
-        let Some((record, failed)) = next else {
+        let next = hub.notices.borrow_mut().given_up.pop_front();
+        let Some((record, failures)) = next else {
             hub.owed.wait().await;
             continue;
         };
-        if !hub.read_expired(record, &failed).await {
-            hub.notices.borrow_mut().expired.push_back((record, failed));
+        if !hub.read_given_up(record, &failures).await {
+            hub.notices.borrow_mut().given_up.push_back((record, failures));
             hub.owed.unless_raised(hub.driver.sleep(READ_WAIT)).await;
         }
     }

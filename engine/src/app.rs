@@ -18,13 +18,14 @@ pub mod program;
 mod queue;
 mod run;
 mod sources;
+mod spool;
 
 pub use cli::command;
 pub use exit::Exit;
 pub use program::{GIT, VERSION};
 
 use clap::FromArgMatches;
-use cli::{Cli, Command, StatusFlags};
+use cli::{Cli, Command, SpoolCommand, StatusFlags};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn perform(command: Command) -> Exit {
         Command::Status(flags) => status(&flags),
         Command::Queue { command } => queue::queue(&command),
         Command::Message { command } => message::message(&command),
+        Command::Spool { command: SpoolCommand::Check(flags) } => spool::check(&flags),
         Command::Completions { shell } => print(&program::completions(cli::command(), shell)),
         Command::Man { command, out } => man(command.as_deref(), out.as_deref()),
     }

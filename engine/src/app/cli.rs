@@ -65,6 +65,15 @@ Examples:
 A message is named SERVER\\QUEUE\\NUMBER, QUEUE\\NUMBER or, in all its queues, NUMBER. Run it on the server itself, as its user:
 what is not in its memory is read from its spool. Exit code 1 when nothing is meant or something stays, 4 when no server answers.";
 
+const SPOOL_CHECK_EXAMPLES: &str = "\
+Examples:
+  ringpost spool check --data-dir /var/lib/ringpost
+  ringpost spool check --data-dir /var/lib/ringpost --json
+
+Reads what a start would read and writes nothing: of segments that were closed in good order heads and index, of all others every
+record. Rot in the content of a closed segment is found when that message is delivered. Exit code 1 when there is damage, 2 when
+a server runs on the folder, or it is no spool of this version.";
+
 /// The command line with everything in it, for parsing, completions and manual pages.
 pub fn command() -> clap::Command {
     with_switches(Cli::command().version(FULL_VERSION))
@@ -100,6 +109,12 @@ pub(super) enum Command {
     Message {
         #[command(subcommand)]
         command: MessageCommand,
+    },
+    /// Look at the spool of a server that does not run
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Spool {
+        #[command(subcommand)]
+        command: SpoolCommand,
     },
     /// Print the completion script of a shell
     Completions {
@@ -286,6 +301,25 @@ pub(super) struct MessageFlags {
     pub result_size: usize,
     #[command(flatten)]
     pub server: ServerFlags,
+    /// Say the result as one JSON document
+    #[arg(long, env = "RINGPOST_JSON")]
+    pub json: bool,
+}
+
+/// What is done with a spool.
+#[derive(Debug, Subcommand)]
+pub(super) enum SpoolCommand {
+    /// Say what is in the segments, and what is damaged; change nothing
+    #[command(after_help = SPOOL_CHECK_EXAMPLES)]
+    Check(SpoolFlags),
+}
+
+/// Which spool is meant, and how it is told.
+#[derive(Debug, Args)]
+pub(super) struct SpoolFlags {
+    /// The folder of the spool
+    #[arg(long, value_name = "DIR", env = "RINGPOST_DATA_DIR")]
+    pub data_dir: PathBuf,
     /// Say the result as one JSON document
     #[arg(long, env = "RINGPOST_JSON")]
     pub json: bool,

@@ -58,6 +58,22 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), _lock: lock })
     }
 
+    /// Takes a folder that is ours already, to look at it: nothing is made or written. One without a lock is run by nobody.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what would be right.
+    pub fn look(path: &Path) -> Result<Option<File>, String> {
+        let shown = path.display();
+        if !known(path)? {
+            return Err(format!("server.data_dir: {shown} holds no spool; name the data folder of a hub"));
+        }
+        match File::open(path.join("lock")) {
+            Ok(file) => locked(path, file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("server.data_dir: {shown}/lock: {error}; mend that first")),
+        }
+    }
+
     /// Marks that what this run takes is in memory alone, if `forgets`, until [`Self::ended_well`]. Whether an earlier run
     /// left such a mark: it did not end well, and what it held is lost (F-013).
     ///
@@ -140,6 +156,11 @@ fn lock(path: &Path) -> Result<File, String> {
     let shown = path.display();
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
     let file = file.map_err(|error| format!("server.data_dir: {shown}/lock: {error}; mend that first"))?;
+    locked(path, file)
+}
+
+fn locked(path: &Path, file: File) -> Result<File, String> {
+    let shown = path.display();
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

@@ -63,6 +63,11 @@ impl Adoption {
 }
 
 impl Recovered {
+    /// All segments, by shard.
+    pub fn segments(&self) -> impl Iterator<Item = &ScannedSegment> {
+        self.adoptions.iter().flat_map(|adoption| &adoption.segments)
+    }
+
     /// Live records in all of it.
     pub fn live_count(&self) -> usize {
         self.adoptions.iter().fold(0, |sum, adoption| sum.saturating_add(adoption.live_count()))

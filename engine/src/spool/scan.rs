@@ -107,6 +107,16 @@ impl ScannedSegment {
         &self.head
     }
 
+    /// The file that it is.
+    pub fn file(&self) -> FileId {
+        self.segment.file
+    }
+
+    /// Where its batches end.
+    pub fn batches_end(&self) -> u64 {
+        self.segment.next_at
+    }
+
     /// It was closed in good order.
     pub fn is_closed(&self) -> bool {
         self.trailer.is_some()

@@ -109,6 +109,39 @@ fn f_008_f_014_recovery_that_dies_at_every_step_in_turn_loses_nothing_and_puts_d
 }
 
 #[test]
+fn f_016_f_033_spool_check_names_rot_as_a_start_finds_it_writes_nothing_and_refuses_a_spool_in_use() {
+    let nowhere = Nowhere::hold();
+    let mut hub = hub(&nowhere);
+    hub.start();
+    assert_eq!(hand_over(&hub, 0..6), [250; 6]);
+    let (code, _) = check(&hub);
+    assert_eq!(code, Some(2), "a server runs on it");
+    hub.kill();
+    let (code, found) = check(&hub);
+    assert_eq!((code, &found["messages"], &found["good"]), (Some(0), &6.into(), &true.into()), "{found}");
+    rot(&hub, 2);
+    let before: Vec<_> = files(&hub, "").iter().map(|path| (path.clone(), fs::read(path).expect("ours"))).collect();
+    for _ in 0..2 {
+        let (code, found) = check(&hub);
+        assert_eq!((code, &found["messages"]), (Some(1), &5.into()), "{found}");
+        assert_eq!(found["damage"].as_array().map(Vec::len), Some(1), "{found}");
+        assert!(found["damage"][0]["record"].is_string(), "{found}");
+    }
+    let after: Vec<_> = files(&hub, "").iter().map(|path| (path.clone(), fs::read(path).expect("ours"))).collect();
+    assert!(before == after && files(&hub, "quarantine").is_empty(), "nothing is written");
+    assert_eq!(delivered(&mut hub, 0..6), [1, 1, 0, 1, 1, 1]);
+}
+
+/// What `ringpost spool check` says: its exit code, and its document.
+fn check(hub: &Server) -> (Option<i32>, serde_json::Value) {
+    let program = tests::programs::ringpost(Build::FailPoints);
+    let done =
+        std::process::Command::new(program).args(["spool", "check", "--json", "--data-dir"]).arg(hub.data()).output();
+    let done = done.expect("a program");
+    (done.status.code(), serde_json::from_slice(&done.stdout).unwrap_or_default())
+}
+
+#[test]
 fn f_014_f_016_rot_is_put_aside_by_name_said_once_and_counted() {
     // A small one, which stands with its envelope, and a large one, which has blocks of its own.
     [2, 15].into_iter().for_each(is_put_aside);

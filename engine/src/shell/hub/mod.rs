@@ -50,7 +50,7 @@ use commit::Doubt;
 use enqueue::{Caps, Routing};
 pub use exchange::Exchange;
 use messages::Messages;
-pub use recover::{Left, read_spool, recover};
+pub use recover::{Left, inspect, read_spool, recover};
 use segments::Segment;
 use settle::{Unsettled, Unsynced};
 use share::Share;

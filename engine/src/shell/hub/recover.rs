@@ -50,8 +50,20 @@ pub struct Left {
 /// # Errors
 /// A folder that cannot be read, or segments of a later version: nothing is changed then.
 pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Left, Failure> {
+    in_thread(path, driver, Task::Recover { shards })
+}
+
+/// Reads the spool below `path` as [`recover`] does, and changes nothing.
+///
+/// # Errors
+/// As `recover`.
+pub fn inspect(path: &Path) -> Result<Left, Failure> {
+    in_thread(path, DriverChoice::Epoll, Task::Inspect)
+}
+
+fn in_thread(path: &Path, driver: DriverChoice, task: Task) -> Result<Left, Failure> {
     let result = Arc::new(Mutex::new(None));
-    let reader = Reader { path: path.to_owned(), shards, result: result.clone() };
+    let reader = Reader { path: path.to_owned(), task, result: result.clone() };
     let running = launch(&Launch { driver, cores: vec![None] }, reader).map_err(|error| match error {
         LaunchError::Refused { .. } => Failure { usage: true, text: format!("server.driver: {error}") },
         error => Failure { usage: false, text: error.to_string() },
@@ -61,11 +73,20 @@ pub fn recover(path: &Path, driver: DriverChoice, shards: usize) -> Result<Left,
     result.unwrap_or_else(|| Err(Failure { usage: false, text: "the spool was not read".into() }))
 }
 
+/// What a reader does with what it reads.
+#[derive(Clone, Copy)]
+enum Task {
+    /// Readies it for a start.
+    Recover { shards: usize },
+    /// Looks, and changes nothing.
+    Inspect,
+}
+
 /// Reads all segments on a thread of its own.
 #[derive(Clone)]
 struct Reader {
     path: PathBuf,
-    shards: usize,
+    task: Task,
     result: Arc<Mutex<Option<Result<Left, Failure>>>>,
 }
 
@@ -73,9 +94,20 @@ impl Program for Reader {
     async fn run<D: Driver>(self, driver: D, _shard: usize) {
         // Servers that run beside this one go first: reading a spool is a burst of hundreds of megabytes.
         give_way();
-        let recovered = read_spool(&driver, &self.path, self.shards).await;
+        let recovered = match self.task {
+            Task::Recover { shards } => read_spool(&driver, &self.path, shards).await,
+            Task::Inspect => look(&driver, &self.path).await,
+        };
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered);
     }
+}
+
+async fn look<D: Driver>(driver: &D, path: &Path) -> Result<Left, Failure> {
+    let (dir, pool) = (driver.root(path).map_err(unreadable)?, Pool::new(Budget::new(8 << 20)));
+    let mut patience = Patience { left: READS_AGAIN_MAX, refused: BTreeSet::new() };
+    let recovered = scan_files(driver, &dir, &pool, &mut patience).await?.finish(1);
+    let damage = recovered.damage.len() as u64;
+    Ok(Left { next_file: next_file(&recovered), damage, recovered })
 }
 
 /// Does what [`recover`] does, on a driver that is there already.
@@ -83,32 +115,9 @@ impl Program for Reader {
 /// # Errors
 /// As `recover`.
 pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Result<Left, Failure> {
-    let unreadable = |error: io::Error| Failure {
-        usage: true,
-        text: format!("server.data_dir: the spool cannot be read: {error}; mend the folder, or name another"),
-    };
-    let dir = driver.root(path).map_err(unreadable)?;
-    let pool = Pool::new(Budget::new(8 << 20));
-    let mut recovery = Recovery::new();
+    let (dir, pool) = (driver.root(path).map_err(unreadable)?, Pool::new(Budget::new(8 << 20)));
     let mut patience = Patience { left: READS_AGAIN_MAX, refused: BTreeSet::new() };
-    for entry in driver.list(&dir).await.map_err(unreadable)? {
-        let Some(id) = segments::id(&entry.name) else { continue };
-        hook!("K18");
-        let file = driver.open(&dir, &entry.name, Open::Read).await.map_err(unreadable)?;
-        let mut scan = Scan::new(id, driver.size(&file).map_err(unreadable)?);
-        while let Some(read) = scan.wants() {
-            match patience.read(driver, &pool, &file, read).await {
-                Ok(fill) => scan.feed(fill.written()),
-                Err(error) => {
-                    tracing::error!(cause = "spool", %error, file = entry.name, at = read.at, "cannot read a segment");
-                    scan.failed();
-                }
-            }
-        }
-        let unusable = |refused| Failure { usage: true, text: format!("server.data_dir: {refused}") };
-        let scanned = scan.finish().map_err(unusable)?;
-        recovery.add(scanned);
-    }
+    let recovery = scan_files(driver, &dir, &pool, &mut patience).await?;
     let mut recovered = recovery.finish(shards);
     if !patience.refused.is_empty() {
         // A life that could not be read may have one of the numbers that would be next.
@@ -130,6 +139,40 @@ pub async fn read_spool<D: Driver>(driver: &D, path: &Path, shards: usize) -> Re
         let _ = driver.remove(&dir, &segments::name(*id)).await;
     }
     Ok(Left { recovered, next_file, damage })
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    let text = format!("server.data_dir: the spool cannot be read: {error}; mend the folder, or name another");
+    Failure { usage: true, text }
+}
+
+/// Reads every segment; changes nothing.
+async fn scan_files<D: Driver>(
+    driver: &D,
+    dir: &D::Dir,
+    pool: &Pool,
+    patience: &mut Patience,
+) -> Result<Recovery, Failure> {
+    let mut recovery = Recovery::new();
+    for entry in driver.list(dir).await.map_err(unreadable)? {
+        let Some(id) = segments::id(&entry.name) else { continue };
+        hook!("K18");
+        let file = driver.open(dir, &entry.name, Open::Read).await.map_err(unreadable)?;
+        let mut scan = Scan::new(id, driver.size(&file).map_err(unreadable)?);
+        while let Some(read) = scan.wants() {
+            match patience.read(driver, pool, &file, read).await {
+                Ok(fill) => scan.feed(fill.written()),
+                Err(error) => {
+                    tracing::error!(cause = "spool", %error, file = entry.name, at = read.at, "cannot read a segment");
+                    scan.failed();
+                }
+            }
+        }
+        let unusable = |refused| Failure { usage: true, text: format!("server.data_dir: {refused}") };
+        let scanned = scan.finish().map_err(unusable)?;
+        recovery.add(scanned);
+    }
+    Ok(recovery)
 }
 
 /// How often a start asks again for what the disk refuses, and the files of which it refused something all the same.

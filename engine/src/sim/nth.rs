@@ -95,7 +95,7 @@ pub struct Nth {
 }
 
 impl Nth {
-    /// So many operations pass; the next gives this one of its errnos.
+    /// So many operations pass; the next gives one of its errnos: this one, counted round and round.
     pub fn lay(&self, passing: u64, errno: usize) {
         self.laid.set(Some((passing, errno)));
         self.met.set(None);
@@ -122,9 +122,7 @@ impl Nth {
             return Ok(());
         }
         self.met.set(Some(op));
-        match op.errnos().get(errno) {
-            Some(&errno) => Err(io::Error::from_raw_os_error(errno)),
-            None => Ok(()),
-        }
+        let errnos = op.errnos();
+        Err(io::Error::from_raw_os_error(errnos[errno % errnos.len()]))
     }
 }
